@@ -1,0 +1,12 @@
+//! Scenarios of the session core: two sessions over two real transaction layers and a simulated wire, or one session
+//! against messages written by hand.
+//!
+//! `world` plays ladders written as text; a message or an event that is not on the ladder fails the test.
+
+mod calls;
+mod forks;
+mod lossy;
+mod offers;
+mod peers;
+mod timers;
+mod world;

@@ -1,0 +1,353 @@
+//! Calls without frills: ring, answer, refuse, cancel, hang up, and what crosses.
+
+use super::world::World;
+
+#[track_caller]
+fn ladder(text: &str) {
+    World::new().play_to_the_end(text);
+}
+
+/// Alice and bob talk.
+pub(super) const TALK: &str = "
+    alice does call o1
+    alice sends INVITE o1
+    bob hears Incoming o1
+    bob does accept a1
+    bob sends 200/INVITE a1
+    alice sends ACK
+    alice hears Answered a1 fork0
+    bob hears Confirmed -
+";
+
+#[test]
+fn ringing_answer_and_hang_up_by_the_caller() {
+    ladder(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        bob does progress 180
+        bob sends 180/INVITE
+        alice hears Progress 180 - fork0
+        bob does accept a1
+        bob sends 200/INVITE a1
+        alice sends ACK
+        alice hears Answered a1 fork0
+        bob hears Confirmed -
+        wait 60
+        alice does bye
+        alice sends BYE
+        bob sends 200/BYE
+        alice hears Ended self Bye
+        bob hears Ended peer Bye
+        ",
+    );
+}
+
+#[test]
+fn the_callee_hangs_up() {
+    let mut world = World::new();
+    world.play(TALK);
+    world.play_to_the_end(
+        "
+        bob does bye
+        bob sends BYE
+        alice sends 200/BYE
+        bob hears Ended self Bye
+        alice hears Ended peer Bye
+        ",
+    );
+}
+
+#[test]
+fn busy() {
+    ladder(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        bob does reject 486
+        bob sends 486/INVITE
+        alice sends ACK
+        alice hears Rejected 486
+        bob hears Ended self Refused
+        ",
+    );
+}
+
+#[test]
+fn the_caller_gives_up_while_ringing() {
+    ladder(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        bob does progress 180
+        bob sends 180/INVITE
+        alice hears Progress 180 - fork0
+        alice does cancel
+        alice sends CANCEL
+        bob sends 200/CANCEL
+        bob sends 487/INVITE
+        alice sends ACK
+        alice hears Rejected 487
+        bob hears Cancelled
+        bob cannot accept a1
+        ",
+    );
+}
+
+#[test]
+fn a_cancel_waits_for_the_first_sign_of_life() {
+    ladder(
+        "
+        lose bob 1
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        alice does cancel
+        bob does progress 180
+        bob sends 180/INVITE
+        alice sends CANCEL
+        bob sends 200/CANCEL
+        bob sends 487/INVITE
+        alice sends ACK
+        alice hears Rejected 487
+        bob hears Cancelled
+        ",
+    );
+}
+
+#[test]
+fn cancel_crosses_the_answer() {
+    ladder(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        bob does progress 180
+        bob sends 180/INVITE
+        alice hears Progress 180 - fork0
+        hold
+        alice does cancel
+        bob does accept a1
+        go
+        alice sends CANCEL
+        bob sends 200/INVITE a1
+        bob sends 200/CANCEL
+        alice sends ACK
+        alice sends BYE
+        bob sends 200/BYE
+        alice hears Ended self Cancelled
+        bob hears Confirmed -
+        bob hears Ended peer Bye
+        ",
+    );
+}
+
+#[test]
+fn byes_cross() {
+    let mut world = World::new();
+    world.play(TALK);
+    world.play_to_the_end(
+        "
+        hold
+        alice does bye
+        bob does bye
+        go
+        alice sends BYE
+        bob sends BYE
+        bob sends 200/BYE
+        alice sends 200/BYE
+        alice hears Ended self Bye
+        bob hears Ended self Bye
+        ",
+    );
+}
+
+#[test]
+fn a_lost_2xx_is_repeated_until_the_ack() {
+    let mut world = World::new();
+    world.play(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        lose bob 3
+        bob does accept a1
+        bob sends 200/INVITE a1
+        wait 1
+        wait 3
+        alice hears Answered a1 fork0
+        alice sends ACK
+        bob hears Confirmed -
+        ",
+    );
+    let before = world.count;
+    world.play("wait 60");
+    assert_eq!(world.count, before, "nothing is repeated after the ACK");
+}
+
+#[test]
+fn a_lost_ack_is_sent_again_for_each_2xx() {
+    ladder(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        lose alice 3
+        bob does accept a1
+        bob sends 200/INVITE a1
+        alice sends ACK
+        alice hears Answered a1 fork0
+        wait 10
+        bob hears Confirmed -
+        bob does bye
+        bob sends BYE
+        alice sends 200/BYE
+        bob hears Ended self Bye
+        alice hears Ended peer Bye
+        ",
+    );
+}
+
+#[test]
+fn a_2xx_that_nobody_acknowledges_ends_in_bye() {
+    let mut world = World::new();
+    world.play(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        lose alice 40
+        bob does accept a1
+        bob sends 200/INVITE a1
+        alice sends ACK
+        alice hears Answered a1 fork0
+        wait 31.6
+        ",
+    );
+    world.play_to_the_end(
+        "
+        lose alice 0
+        wait 1
+        bob sends BYE
+        alice sends 200/BYE
+        bob hears Ended self NoAck
+        alice hears Ended peer Bye
+        ",
+    );
+}
+
+#[test]
+fn the_callee_hangs_up_before_the_ack_and_the_bye_waits_for_it() {
+    ladder(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        lose alice 1
+        bob does accept a1
+        bob sends 200/INVITE a1
+        alice sends ACK
+        alice hears Answered a1 fork0
+        bob does bye
+        bob hears Ended self Bye
+        wait 1
+        bob sends BYE
+        alice sends 200/BYE
+        alice hears Ended peer Bye
+        ",
+    );
+}
+
+#[test]
+fn the_callee_hangs_up_and_the_ack_never_comes() {
+    let mut world = World::new();
+    world.play(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        lose alice 1000
+        bob does accept a1
+        bob sends 200/INVITE a1
+        alice sends ACK
+        alice hears Answered a1 fork0
+        bob does bye
+        bob hears Ended self Bye
+        wait 31
+        ",
+    );
+    world.play("wait 2\nbob sends BYE\nalice hears Ended peer Bye\nalice sends 200/BYE");
+    world.play_to_the_end("wait 40");
+}
+
+#[test]
+fn the_caller_hangs_up_an_early_dialog_by_bye() {
+    // Our own callers cancel; others may send BYE (RFC 3261 section 15).
+    ladder(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        bob does progress 180
+        bob sends 180/INVITE
+        alice hears Progress 180 - fork0
+        alice does bye
+        alice sends CANCEL
+        bob sends 200/CANCEL
+        bob sends 487/INVITE
+        alice sends ACK
+        alice hears Rejected 487
+        bob hears Cancelled
+        ",
+    );
+}
+
+#[test]
+fn the_callee_hangs_up_before_it_answers() {
+    ladder(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        bob does bye
+        bob sends 480/INVITE
+        alice sends ACK
+        alice hears Rejected 480
+        bob hears Ended self Bye
+        ",
+    );
+}
+
+#[test]
+fn nobody_there() {
+    ladder(
+        "
+        lose alice 1000
+        alice does call o1
+        alice sends INVITE o1
+        wait 31
+        wait 2
+        alice hears Rejected 408
+        ",
+    );
+}
+
+#[test]
+fn a_bye_into_silence_ends_all_the_same() {
+    let mut world = World::new();
+    world.play(TALK);
+    world.play(
+        "
+        lose alice 1000
+        alice does bye
+        alice sends BYE
+        alice hears Ended self Bye
+        wait 33
+        ",
+    );
+    assert!(world.session(super::world::ALICE).is_over());
+    assert!(!world.session(super::world::BOB).is_over());
+}

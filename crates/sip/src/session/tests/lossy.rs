@@ -1,0 +1,162 @@
+//! Whole calls over a wire that loses, delays and reorders messages: whatever happens, both sides come to rest.
+
+use super::world::{ALICE, BOB, World, config, sdp};
+use crate::draft::HeaderText;
+use crate::session::{Command, CommandError, Rel100};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A user that does what it is asked for, and now and then something of its own.
+#[derive(Default)]
+struct User {
+    answers: u32,
+    /// Everything heard, by its first word.
+    heard: BTreeMap<String, u32>,
+}
+
+impl User {
+    /// Reacts to what its session said.
+    fn react(&mut self, world: &mut World, side: usize) {
+        while let Some(event) = world.sides[side].heard.pop_front() {
+            let words: Vec<&str> = event.split_whitespace().collect();
+            *self.heard.entry(words[0].to_owned()).or_default() += 1;
+            let offered = match words[..] {
+                ["Offer", ..] => true,
+                ["Answered", sdp, _] | ["Progress", _, sdp, _] => sdp.starts_with('d'), // a delayed offer
+                _ => false,
+            };
+            if offered {
+                self.answers += 1;
+                let answer = Command::Answer { sdp: sdp(&format!("a{side}{}", self.answers)) };
+                let _ = world.command(side, answer); // the offer may be gone by now
+            }
+        }
+    }
+}
+
+/// One call: ring, answer, changes from both sides at once, hang up, over a wire that loses every fifth message.
+fn play(seed: u64) -> [User; 2] {
+    let (mut alice, mut bob) = (config("alice@192.0.2.1"), config("bob@192.0.2.2"));
+    alice.session_timer.offer = seed.is_multiple_of(3);
+    alice.session_timer.interval = 90;
+    bob.session_timer.interval = 90;
+    alice.rel100 = [Rel100::Off, Rel100::Supported, Rel100::Required][usize::try_from(seed / 3 % 3).unwrap()];
+    let mut world = World::with(alice, bob).seeded(seed);
+    world.loss = 20;
+    world.jitter = Duration::from_millis(80);
+    let delayed = seed.is_multiple_of(5);
+    let mut users = [User::default(), User::default()];
+    let mut go = |world: &mut World, millis: u64| {
+        let step = if millis > 10_000 { 1000 } else { 200 };
+        for _ in 0..millis.div_ceil(step) {
+            world.wait(Duration::from_millis(step));
+            users[ALICE].react(world, ALICE);
+            users[BOB].react(world, BOB);
+        }
+    };
+    world.act("alice", if delayed { "call -" } else { "call o1" });
+    go(&mut world, 3000);
+    if world.sides[BOB].session.is_some() {
+        let first = sdp(if delayed { "d1" } else { "a1" });
+        let progress =
+            Command::Progress { status: 183, sdp: Some(first.clone()), headers: HeaderText::new() };
+        world.command(BOB, progress).unwrap();
+        go(&mut world, 1000);
+        if seed.is_multiple_of(11) {
+            let _ = world.command(ALICE, Command::Cancel { reason: None });
+        }
+        let accept = Command::Accept { sdp: Some(first), headers: HeaderText::new() };
+        let accepted = world.command(BOB, accept);
+        assert!(matches!(accepted, Ok(()) | Err(CommandError::WrongState)), "seed {seed}");
+        go(&mut world, 4000);
+        for round in 0..3 {
+            let reoffer = |side: usize, word: &str| Command::Reoffer {
+                sdp: Some(sdp(&format!("{word}{side}{round}"))),
+                prefer_update: (seed + round).is_multiple_of(2),
+            };
+            let _ = world.command(ALICE, reoffer(ALICE, "hold"));
+            if (seed + round).is_multiple_of(3) {
+                let _ = world.command(BOB, reoffer(BOB, "o"));
+            }
+            go(&mut world, 6000);
+            let _ = world.command(
+                BOB,
+                Command::Info { content_type: "t/x".into(), body: "x".into(), headers: HeaderText::new() },
+            );
+            let _ = world.command(ALICE, reoffer(ALICE, "o"));
+            go(&mut world, if seed.is_multiple_of(4) { 200 } else { 5000 });
+        }
+        if seed.is_multiple_of(3) {
+            go(&mut world, 120_000);
+        }
+        let _ = world.command(usize::try_from(seed % 2).unwrap(), Command::Bye { reason: None });
+        if seed.is_multiple_of(7) {
+            let _ = world.command(usize::try_from(1 - seed % 2).unwrap(), Command::Bye { reason: None });
+        }
+    } else {
+        let _ = world.command(ALICE, Command::Bye { reason: None });
+    }
+    go(&mut world, 140_000);
+    for side in [ALICE, BOB] {
+        let Some(session) = &world.sides[side].session else { continue };
+        assert!(session.is_over(), "seed {seed}, side {side}: {session:#?}");
+        assert_eq!(session.poll_timeout(), None, "seed {seed}, side {side}");
+        assert!(session.last_will().is_empty(), "seed {seed}, side {side}");
+    }
+    assert_eq!((world.open(ALICE), world.open(BOB)), (0, 0), "seed {seed}");
+    users
+}
+
+#[test]
+fn five_hundred_calls_over_a_bad_wire_come_to_rest() {
+    let mut heard: BTreeMap<String, u32> = BTreeMap::new();
+    for seed in 0..500 {
+        for user in play(seed) {
+            let ends =
+                ["Ended", "Cancelled", "Rejected"].iter().filter_map(|end| user.heard.get(*end)).sum::<u32>();
+            assert!(ends == 1 || user.heard.is_empty(), "seed {seed}: {:?}", user.heard);
+            for (word, count) in user.heard {
+                *heard.entry(word).or_default() += count;
+            }
+        }
+    }
+    // The calls were worth the trouble: most were answered, changed and hung up, some were cancelled.
+    for (word, least) in [
+        ("Answered", 400),
+        ("Confirmed", 400),
+        ("Answer", 1500),
+        ("Offer", 1500),
+        ("Ended", 800),
+        ("Cancelled", 20),
+        ("Info", 500),
+    ] {
+        assert!(heard.get(word).is_some_and(|count| *count >= least), "{word}: {heard:?}");
+    }
+}
+
+#[test]
+fn a_call_over_a_bad_wire_agrees_on_the_same_descriptions() {
+    for seed in 0..100 {
+        let mut world = World::new().seeded(seed);
+        world.loss = 30;
+        world.jitter = Duration::from_millis(300);
+        world.act("alice", "call o1");
+        world.wait(Duration::from_secs(20));
+        if world.sides[BOB].session.is_none() {
+            continue; // not one INVITE came through
+        }
+        world.act("bob", "accept a1");
+        world.wait(Duration::from_secs(20));
+        world.skip();
+        world.act("alice", "reoffer o2");
+        world.wait(Duration::from_secs(5));
+        if world.sides[BOB].heard.iter().any(|event| event == "Offer o2 by INVITE") {
+            world.act("bob", "answer a2");
+            world.wait(Duration::from_secs(20));
+            let offer = world.session(ALICE).local_sdp();
+            if offer == Some(sdp("o2")) {
+                assert_eq!(world.session(BOB).local_sdp(), Some(sdp("a2")), "seed {seed}");
+            }
+        }
+    }
+}
