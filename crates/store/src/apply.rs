@@ -1,0 +1,209 @@
+//! The apply thread: moves what the journal holds into the tables, once a second or when much has gathered.
+//!
+//! In: synced entries from the journal thread. Out: one transaction for all of them with the journal position in it, then
+//! deleted segments. A query may ask for it at once ([`Tail::wait_until_applied`]), so that it sees all that was acknowledged.
+
+use crate::disk::{Disk, segment_name};
+use crate::error::StoreError;
+use crate::record::Entry;
+use crate::tables::Tables;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The journal waits while this many bytes are not in the tables: bounds memory, and the time to open after a crash.
+const TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What the journal holds and the tables do not.
+pub(crate) struct Tail {
+    state: Mutex<State>,
+    /// Wakes the apply thread.
+    wanted: Condvar,
+    /// Wakes those who wait for it.
+    applied: Condvar,
+    /// So much is applied without waiting for the second to pass.
+    apply_bytes: usize,
+}
+
+struct State {
+    entries: Vec<Entry>,
+    /// Bytes of `entries` and of those being applied.
+    bytes: usize,
+    /// Ordinal after the last synced record.
+    synced: u64,
+    /// Ordinal after the last record in the tables.
+    applied: u64,
+    /// Segments that get no more records, and the ordinal after their last one.
+    full_segments: VecDeque<(u64, u64)>,
+    /// A query waits.
+    urgent: bool,
+    closed: bool,
+    failed: Option<StoreError>,
+}
+
+impl Tail {
+    /// An empty tail behind this many records.
+    pub(crate) fn new(applied: u64, apply_bytes: usize) -> Self {
+        let state = State {
+            entries: Vec::new(),
+            bytes: 0,
+            synced: applied,
+            applied,
+            full_segments: VecDeque::new(),
+            urgent: false,
+            closed: false,
+            failed: None,
+        };
+        Self { state: Mutex::new(state), wanted: Condvar::new(), applied: Condvar::new(), apply_bytes }
+    }
+
+    /// Synced entries; `synced` is the ordinal after the last of them.
+    pub(crate) fn push(&self, entries: Vec<Entry>, synced: u64) {
+        let mut state = self.state.lock();
+        state.bytes += bytes_of(&entries);
+        state.entries.extend(entries);
+        state.synced = synced;
+        if state.bytes >= self.apply_bytes {
+            self.wanted.notify_one();
+        }
+    }
+
+    /// A segment gets no more records; `end` is the ordinal after its last one.
+    pub(crate) fn segment_is_full(&self, number: u64, end: u64) {
+        self.state.lock().full_segments.push_back((number, end));
+    }
+
+    /// Returns when the tail is short enough to take more.
+    pub(crate) fn wait_for_room(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        while state.bytes >= TAIL_BYTES_MAX && state.failed.is_none() {
+            self.applied.wait(&mut state);
+        }
+        state.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Returns when all that is synced by now is in the tables.
+    pub(crate) fn wait_until_applied(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        let goal = state.synced;
+        while state.applied < goal {
+            if let Some(error) = &state.failed {
+                return Err(error.clone());
+            }
+            state.urgent = true;
+            self.wanted.notify_one();
+            self.applied.wait(&mut state);
+        }
+        Ok(())
+    }
+
+    /// Nothing more will come: the apply thread applies the rest and ends.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.wanted.notify_one();
+    }
+
+    fn fail(&self, error: StoreError) {
+        self.state.lock().failed.get_or_insert(error);
+        self.applied.notify_all();
+    }
+}
+
+/// What the apply thread owns.
+pub(crate) struct Applier {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) apply_every: Duration,
+}
+
+impl Applier {
+    /// The thread's work, until the tail is closed and empty or the database fails.
+    pub(crate) fn run(self) {
+        let _ending = Ending(Arc::clone(&self.tail));
+        let mut due = Instant::now() + self.apply_every;
+        while let Some((entries, end)) = self.next_group(&mut due) {
+            if !entries.is_empty()
+                && let Err(error) = self.tables.apply(&entries, end)
+            {
+                tracing::error!(error = &error as &dyn std::error::Error, "call records stay in the journal");
+                self.tail.fail(error);
+                return;
+            }
+            self.finish(&entries, end);
+        }
+    }
+
+    /// What is to be applied now, and the ordinal after it. `None` when there will be no more.
+    fn next_group(&self, due: &mut Instant) -> Option<(Vec<Entry>, u64)> {
+        let mut state = self.tail.state.lock();
+        loop {
+            let now = Instant::now();
+            let tick = now >= *due;
+            if tick {
+                *due = now + self.apply_every;
+                MutexGuard::unlocked(&mut state, || self.mark_alive());
+            }
+            let wanted = tick || state.urgent || state.closed || state.bytes >= self.tail.apply_bytes;
+            if wanted && (!state.entries.is_empty() || !state.full_segments.is_empty()) {
+                state.urgent = false;
+                return Some((std::mem::take(&mut state.entries), state.synced));
+            }
+            if state.closed {
+                return None;
+            }
+            self.tail.wanted.wait_until(&mut state, *due);
+        }
+    }
+
+    fn finish(&self, entries: &[Entry], end: u64) {
+        let mut obsolete = Vec::new();
+        {
+            let mut state = self.tail.state.lock();
+            state.bytes -= bytes_of(entries);
+            state.applied = end;
+            while let Some(&(number, last)) = state.full_segments.front()
+                && last <= end
+            {
+                obsolete.push(number);
+                state.full_segments.pop_front();
+            }
+        }
+        self.tail.applied.notify_all();
+        for number in obsolete {
+            if let Err(error) = self.disk.remove_segment(number) {
+                // Harmless but for the space: the next opening knows that it is applied, and tries again.
+                tracing::warn!(%error, segment = segment_name(number), "cannot delete an old journal segment");
+            }
+        }
+    }
+
+    /// When this node dies, its open calls are taken to have ended at the last mark.
+    fn mark_alive(&self) {
+        if let Err(error) = self.disk.mark_alive(now_us()) {
+            tracing::warn!(%error, "cannot note the time; calls that a crash cuts off will get a wrong end");
+        }
+    }
+}
+
+/// Unix time in microseconds.
+pub(crate) fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn bytes_of(entries: &[Entry]) -> usize {
+    entries.iter().map(|entry| entry.payload.len()).sum()
+}
+
+/// Should the thread end by a mistake of ours, nobody is left waiting.
+struct Ending(Arc<Tail>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(StoreError::Closed);
+        }
+    }
+}

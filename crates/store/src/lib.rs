@@ -1,0 +1,30 @@
+//! Durable configuration and records: a journal beside an embedded database.
+//!
+//! In: records and the configuration. Out: an acknowledgement of each record once it is on the disk, and queries.
+//! Everything acknowledged survives the end of the process or the machine at any instant, and is there exactly once.
+//!
+//! A record goes to the journal first: one thread writes and syncs all that waits together. A second thread moves what
+//! the journal holds into the database's tables once a second, with the journal position in the same transaction, and
+//! then deletes the journal's old segments. Rooms: [`Store`] (the face), [`Record`] (what is kept, and its bytes),
+//! `frame` (a segment's bytes), `journal` and `apply` (the two threads), `tables` (the database), `recovery` (what
+//! opening does), `disk` (files), [`StoreError`].
+
+mod apply;
+mod cdrs;
+#[cfg(test)]
+mod crash_tests;
+mod disk;
+mod error;
+mod frame;
+mod journal;
+mod record;
+mod recovery;
+#[cfg(test)]
+mod sim;
+mod store;
+mod tables;
+
+pub use cdrs::{CdrCursor, CdrPage, CdrQuery, InvalidCursor};
+pub use error::StoreError;
+pub use record::Record;
+pub use store::{Options, Store};

@@ -1,0 +1,415 @@
+//! The database: call records with their indexes, open calls, bindings, the configuration, and how much of the journal
+//! is in it.
+//!
+//! In: groups of journal entries, each applied in one transaction together with the journal position. Out: queries.
+//! Keys sort as their bytes do; times are stored big-endian with the sign bit turned.
+
+use crate::cdrs::{CdrCursor, CdrPage, CdrQuery};
+use crate::disk::{DATABASE_NAME, Disk};
+use crate::error::StoreError;
+use crate::record::{self, Effect, Entry, Record};
+use model::{BindingRecord, Cdr, Configuration};
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, StorageError, Table, TableDefinition, WriteTransaction,
+};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// Start time and call id → record.
+const CDRS: Bytes = TableDefinition::new("cdrs");
+/// Client, start time and call id → nothing.
+const CDRS_BY_CLIENT: TableDefinition<'static, &[u8], ()> = TableDefinition::new("cdrs_by_client");
+/// Call id → start time.
+const CDRS_BY_CALL: TableDefinition<'static, &[u8], i64> = TableDefinition::new("cdrs_by_call");
+/// Call id → record.
+const OPEN_CALLS: Bytes = TableDefinition::new("open_calls");
+/// Terminal and contact → record.
+const BINDINGS: Bytes = TableDefinition::new("bindings");
+/// `current` → version byte and document.
+const CONFIGURATION: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("configuration");
+/// `format` and `applied` → number.
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+
+const FORMAT: u64 = 1;
+const CONFIGURATION_VERSION: u8 = 1;
+
+#[derive(Debug)]
+pub(crate) struct Tables {
+    db: Database,
+    file: PathBuf,
+}
+
+impl Tables {
+    pub(crate) fn open(disk: &dyn Disk, cache_bytes: usize) -> Result<Self, StoreError> {
+        let file = disk.dir().join(DATABASE_NAME);
+        // A file that is not what redb wrote can make it panic; to an operator that is damage like any other.
+        let opened =
+            catch_unwind(AssertUnwindSafe(|| disk.database(Builder::new().set_cache_size(cache_bytes))));
+        let db = match opened {
+            Ok(Ok(db)) => db,
+            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
+                return Err(StoreError::Locked { dir: disk.dir().to_owned() });
+            }
+            Ok(Err(DatabaseError::Storage(StorageError::Corrupted(what)))) => {
+                return Err(StoreError::Damaged { file, what });
+            }
+            Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
+                if error.kind() == std::io::ErrorKind::InvalidData =>
+            {
+                return Err(StoreError::Damaged { file, what: "it is no database".to_owned() });
+            }
+            Ok(Err(error)) => {
+                return Err(StoreError::Database { action: "open", source: Arc::new(error.into()) });
+            }
+            Err(_) => {
+                return Err(StoreError::Damaged { file, what: "its pages do not fit together".to_owned() });
+            }
+        };
+        let tables = Self { db, file };
+        tables.prepare()?;
+        Ok(tables)
+    }
+
+    /// The ordinal of the first journal record that is not in the tables.
+    pub(crate) fn applied(&self) -> Result<u64, StoreError> {
+        self.read("read the journal position", |read| {
+            Ok(read.open_table(META)?.get("applied")?.map_or(0, |position| position.value()))
+        })
+    }
+
+    /// Applies journal entries; `applied` is the ordinal after the last of them.
+    pub(crate) fn apply(&self, entries: &[Entry], applied: u64) -> Result<(), StoreError> {
+        self.change(|write| {
+            apply_entries(write, entries)?;
+            write.open_table(META)?.insert("applied", applied)?;
+            Ok(())
+        })
+    }
+
+    /// As [`Tables::apply`], and every call that is open then gets its record as lost at `lost_us`.
+    /// Returns how many were lost.
+    pub(crate) fn recover(&self, entries: &[Entry], applied: u64, lost_us: i64) -> Result<usize, StoreError> {
+        let no_call_is_open =
+            self.read("read open calls", |read| Ok(read.open_table(OPEN_CALLS)?.is_empty()?))?;
+        if entries.is_empty() && no_call_is_open {
+            return Ok(0);
+        }
+        let mut lost = 0;
+        self.change(|write| {
+            apply_entries(write, entries)?;
+            let mut ended = Vec::new();
+            let mut open = write.open_table(OPEN_CALLS)?;
+            while let Some((_, payload)) = open.pop_first()? {
+                match record::decode(payload.value()) {
+                    Ok(Record::CallAnswered(call)) => {
+                        let record = Record::CallEnded(Box::new(call.into_lost_cdr(lost_us)));
+                        let payload = record::encode(&record);
+                        ended.push(Entry { payload, effect: Effect::of(record) });
+                    }
+                    Ok(_) => return Err(redb::Error::Corrupted("an open call that is none".to_owned())),
+                    Err(what) => return Err(redb::Error::Corrupted(what)),
+                }
+            }
+            drop(open);
+            lost = ended.len();
+            insert_cdrs(write, &ended.iter().collect::<Vec<_>>())?;
+            write.open_table(META)?.insert("applied", applied)?;
+            Ok(())
+        })?;
+        Ok(lost)
+    }
+
+    pub(crate) fn configuration(&self) -> Result<Option<Configuration>, StoreError> {
+        let stored = self.read("read the configuration", |read| {
+            Ok(read.open_table(CONFIGURATION)?.get("current")?.map(|stored| stored.value().to_vec()))
+        })?;
+        match stored.as_deref() {
+            None => Ok(None),
+            Some([CONFIGURATION_VERSION, document @ ..]) => postcard::from_bytes(document)
+                .map(Some)
+                .map_err(|_| self.damaged("an unreadable configuration")),
+            Some([]) => Err(self.damaged("an empty configuration")),
+            Some([other, ..]) => Err(StoreError::Format {
+                file: self.file.clone(),
+                found: u32::from(*other),
+                known: u32::from(CONFIGURATION_VERSION),
+            }),
+        }
+    }
+
+    pub(crate) fn put_configuration(&self, configuration: &Configuration) -> Result<(), StoreError> {
+        let document = postcard::to_extend(configuration, vec![CONFIGURATION_VERSION])
+            .expect("a Vec takes every byte and a configuration holds nothing that postcard refuses");
+        self.change(|write| {
+            write.open_table(CONFIGURATION)?.insert("current", document.as_slice())?;
+            Ok(())
+        })
+    }
+
+    pub(crate) fn cdr(&self, call: &str) -> Result<Option<Cdr>, StoreError> {
+        self.read("read a call record", |read| {
+            let by_call = read.open_table(CDRS_BY_CALL)?;
+            let Some(started) = by_call.get(call.as_bytes())? else { return Ok(None) };
+            let stored = read.open_table(CDRS)?.get(cdr_key(started.value(), call).as_slice())?;
+            stored_cdr(stored.ok_or_else(missing_cdr)?.value()).map(Some)
+        })
+    }
+
+    pub(crate) fn cdrs(&self, query: &CdrQuery) -> Result<CdrPage, StoreError> {
+        let prefix = query.client.map(|client| client.get().to_be_bytes().to_vec()).unwrap_or_default();
+        let (from, until) = bounds(query, &prefix);
+        let mut page = PageBuilder::new(query.limit);
+        if from >= until {
+            return Ok(page.page);
+        }
+        let range = (Bound::Included(from.as_slice()), Bound::Excluded(until.as_slice()));
+        self.read("read call records", |read| {
+            let cdrs = read.open_table(CDRS)?;
+            if query.client.is_none() {
+                for row in cdrs.range::<&[u8]>(range)?.rev() {
+                    let (key, stored) = row?;
+                    if page.is_full() {
+                        break;
+                    }
+                    page.push(key.value(), stored_cdr(stored.value())?);
+                }
+                return Ok(());
+            }
+            for row in read.open_table(CDRS_BY_CLIENT)?.range::<&[u8]>(range)?.rev() {
+                let (key, _) = row?;
+                if page.is_full() {
+                    break;
+                }
+                let key = &key.value()[prefix.len()..];
+                let stored = cdrs.get(key)?.ok_or_else(missing_cdr)?;
+                page.push(key, stored_cdr(stored.value())?);
+            }
+            Ok(())
+        })?;
+        Ok(page.page)
+    }
+
+    pub(crate) fn cdr_count(&self) -> Result<u64, StoreError> {
+        self.read("count call records", |read| Ok(read.open_table(CDRS)?.len()?))
+    }
+
+    pub(crate) fn bindings(&self) -> Result<Vec<BindingRecord>, StoreError> {
+        self.read("read bindings", |read| {
+            let mut bindings = Vec::new();
+            for row in read.open_table(BINDINGS)?.iter()? {
+                let (_, stored) = row?;
+                match record::decode(stored.value()) {
+                    Ok(Record::Bind(binding)) => bindings.push(binding),
+                    Ok(_) => return Err(redb::Error::Corrupted("a binding that is none".to_owned())),
+                    Err(what) => return Err(redb::Error::Corrupted(what)),
+                }
+            }
+            Ok(bindings)
+        })
+    }
+
+    /// Makes the tables of a new database; checks the format of an old one.
+    fn prepare(&self) -> Result<(), StoreError> {
+        let is_new = self.read("list tables", |read| Ok(read.list_tables()?.next().is_none()))?;
+        if is_new {
+            return self.change(|write| {
+                write.open_table(META)?.insert("format", FORMAT)?;
+                write.open_table(CDRS)?;
+                write.open_table(CDRS_BY_CLIENT)?;
+                write.open_table(CDRS_BY_CALL)?;
+                write.open_table(OPEN_CALLS)?;
+                write.open_table(BINDINGS)?;
+                write.open_table(CONFIGURATION)?;
+                Ok(())
+            });
+        }
+        let found = self.read("read the format", |read| {
+            Ok(read.open_table(META)?.get("format")?.map_or(0, |format| format.value()))
+        })?;
+        if found == FORMAT {
+            return Ok(());
+        }
+        let number = |format: u64| u32::try_from(format).unwrap_or(u32::MAX);
+        Err(StoreError::Format { file: self.file.clone(), found: number(found), known: number(FORMAT) })
+    }
+
+    /// One durable transaction. Quick repair: opening after a crash takes milliseconds instead of a walk through the
+    /// whole file.
+    fn change(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
+        let transaction = || -> Result<(), redb::Error> {
+            let mut write = self.db.begin_write()?;
+            write.set_durability(Durability::Immediate)?;
+            write.set_quick_repair(true);
+            work(&write)?;
+            write.commit()?;
+            Ok(())
+        };
+        transaction().map_err(|error| self.explain("write", error))
+    }
+
+    fn read<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let transaction = || work(&self.db.begin_read()?);
+        transaction().map_err(|error| self.explain(action, error))
+    }
+
+    fn explain(&self, action: &'static str, error: redb::Error) -> StoreError {
+        if let redb::Error::Corrupted(what) = error {
+            return self.damaged(what);
+        }
+        StoreError::Database { action, source: Arc::new(error) }
+    }
+
+    fn damaged(&self, what: impl Into<String>) -> StoreError {
+        StoreError::Damaged { file: self.file.clone(), what: what.into() }
+    }
+}
+
+fn apply_entries(write: &WriteTransaction, entries: &[Entry]) -> Result<(), redb::Error> {
+    // What comes later in the journal wins, so most calls that start and end within a group touch no table of open calls.
+    let mut open: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
+    let mut bindings: BTreeMap<Vec<u8>, Option<&[u8]>> = BTreeMap::new();
+    let mut ended = Vec::new();
+    for entry in entries {
+        match &entry.effect {
+            Effect::Answered { call } => {
+                open.insert(call.as_bytes(), Some(&entry.payload));
+            }
+            Effect::Ended { call, .. } => {
+                open.insert(call.as_bytes(), None);
+                ended.push(entry);
+            }
+            Effect::Bound { terminal, contact } => {
+                bindings.insert(binding_key(*terminal, contact), Some(&entry.payload));
+            }
+            Effect::Unbound { terminal, contact } => {
+                bindings.insert(binding_key(*terminal, contact), None);
+            }
+        }
+    }
+    put_all(&mut write.open_table(OPEN_CALLS)?, open.iter().map(|(key, value)| (*key, *value)))?;
+    put_all(&mut write.open_table(BINDINGS)?, bindings.iter().map(|(key, value)| (key.as_slice(), *value)))?;
+    insert_cdrs(write, &ended)
+}
+
+/// Sets the rows that have a value and removes the others.
+fn put_all<'a>(
+    table: &mut Table<'_, &'static [u8], &'static [u8]>,
+    rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> Result<(), redb::Error> {
+    for (key, value) in rows {
+        match value {
+            Some(value) => drop(table.insert(key, value)?),
+            None => drop(table.remove(key)?),
+        }
+    }
+    Ok(())
+}
+
+/// Inserts the records of ended calls, the first of each call id.
+fn insert_cdrs(write: &WriteTransaction, ended: &[&Entry]) -> Result<(), redb::Error> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::with_capacity(ended.len());
+    let mut by_call = write.open_table(CDRS_BY_CALL)?;
+    for entry in ended {
+        let Effect::Ended { call, client, started_us } = &entry.effect else { continue };
+        let before = by_call.insert(call.as_bytes(), started_us)?.map(|before| before.value());
+        if let Some(before) = before {
+            by_call.insert(call.as_bytes(), before)?;
+            tracing::error!(call = %call, "a second record of the same call is dropped");
+            continue;
+        }
+        rows.push((cdr_key(*started_us, call), *client, &entry.payload));
+    }
+    rows.sort_unstable(); // neighbours share pages
+    let mut cdrs = write.open_table(CDRS)?;
+    for (key, _, payload) in &rows {
+        cdrs.insert(key.as_slice(), payload.as_slice())?;
+    }
+    let mut keys: Vec<Vec<u8>> =
+        rows.iter().map(|(key, client, _)| [&client.to_be_bytes(), key.as_slice()].concat()).collect();
+    keys.sort_unstable();
+    let mut by_client = write.open_table(CDRS_BY_CLIENT)?;
+    for key in keys {
+        by_client.insert(key.as_slice(), ())?;
+    }
+    Ok(())
+}
+
+fn cdr_key(started_us: i64, call: &str) -> Vec<u8> {
+    [&time_key(started_us), call.as_bytes()].concat()
+}
+
+/// Sorts as the number does.
+fn time_key(time_us: i64) -> [u8; 8] {
+    (time_us ^ i64::MIN).to_be_bytes()
+}
+
+fn binding_key(terminal: u32, contact: &str) -> Vec<u8> {
+    [&terminal.to_be_bytes(), contact.as_bytes()].concat()
+}
+
+/// First key of a query's range, and the one after its last.
+fn bounds(query: &CdrQuery, prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let from = query.from_us.map(|time| time_key(time).to_vec()).unwrap_or_default();
+    let until = query.until_us.map_or(vec![u8::MAX; 9], |time| time_key(time).to_vec()); // no call id begins with 0xFF
+    let until = match &query.after {
+        Some(CdrCursor(key)) if *key < until => key,
+        _ => &until,
+    };
+    ([prefix, &from].concat(), [prefix, until].concat())
+}
+
+/// Collects one page.
+struct PageBuilder {
+    page: CdrPage,
+    limit: usize,
+    last_key: Vec<u8>,
+}
+
+impl PageBuilder {
+    fn new(limit: usize) -> Self {
+        let page = CdrPage { cdrs: Vec::new(), next: None };
+        Self { page, limit: limit.clamp(1, CdrQuery::LIMIT_MAX), last_key: Vec::new() }
+    }
+
+    /// To be asked when there is another row: a full page then gets its cursor.
+    fn is_full(&mut self) -> bool {
+        let full = self.page.cdrs.len() == self.limit;
+        if full {
+            self.page.next = Some(CdrCursor(std::mem::take(&mut self.last_key)));
+        }
+        full
+    }
+
+    fn push(&mut self, key: &[u8], cdr: Cdr) {
+        self.page.cdrs.push(cdr);
+        key.clone_into(&mut self.last_key);
+    }
+}
+
+fn stored_cdr(stored: &[u8]) -> Result<Cdr, redb::Error> {
+    match record::decode(stored) {
+        Ok(Record::CallEnded(cdr)) => Ok(*cdr),
+        Ok(_) => Err(redb::Error::Corrupted("a call record that is none".to_owned())),
+        Err(what) => Err(redb::Error::Corrupted(what)),
+    }
+}
+
+fn missing_cdr() -> redb::Error {
+    redb::Error::Corrupted("a call record is missing".to_owned())
+}
