@@ -1,0 +1,8 @@
+//! The messages between proxy, application server and relay, and the faces that carry them.
+//!
+//! With every role in one process a call of these traits is a mailbox away; nothing here knows about sockets or actors.
+//! Rooms: [`ids`] (names of calls and legs), [`leg`] (proxy and application server), [`media`] (application server and relay).
+
+pub mod ids;
+pub mod leg;
+pub mod media;

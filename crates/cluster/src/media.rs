@@ -1,0 +1,104 @@
+//! What an application server asks of a relay, and what the relay tells it.
+//!
+//! A media session belongs to one call; a leg of it is one peer with ports of its own. SDP goes in and out, because codecs
+//! and attributes that nobody here knows must pass; the relay changes addresses, ports and what depends on them.
+
+use crate::ids::CallId;
+use bytes::Bytes;
+use model::MediaReport;
+
+/// A peer within a media session, numbered by the call: 0 is the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MediaLeg(pub u8);
+
+/// One request to a relay about the media session of one call.
+#[derive(Clone, Debug)]
+pub enum MediaCommand {
+    /// `from` made this offer; give what `to` shall be offered. Makes the session and the legs when they are new; a later
+    /// offer between the same legs (hold, codec change) keeps their ports. Reply: `Sdp`.
+    Offer {
+        /// Who offers.
+        from: MediaLeg,
+        /// Who shall get the offer.
+        to: MediaLeg,
+        /// The offer as it came.
+        sdp: Bytes,
+    },
+    /// `from` answered what `to` had offered; give the answer that `to` shall get, and let audio flow between the two. An
+    /// answer of another leg (a fork, the next provisional) moves `to` over to that leg. Reply: `Sdp`.
+    Answer {
+        /// Who answers.
+        from: MediaLeg,
+        /// Who offered, and gets the answer.
+        to: MediaLeg,
+        /// The answer as it came.
+        sdp: Bytes,
+    },
+    /// `from`'s offer to `to` was refused: both go on as they were before it. Reply: `Done`.
+    Withdraw {
+        /// Who had offered.
+        from: MediaLeg,
+        /// Who refused.
+        to: MediaLeg,
+    },
+    /// A leg that lost the race, rejected or left: its ports are free. Reply: `Report` with that leg alone.
+    Release {
+        /// The leg.
+        leg: MediaLeg,
+    },
+    /// Ends the session: all ports free. Reply: `Report` with what each remaining leg saw. A session that does not exist
+    /// is reported empty.
+    Close,
+}
+
+/// The answer to a [`MediaCommand`].
+#[derive(Clone, Debug)]
+pub enum MediaReply {
+    /// The rewritten session description.
+    Sdp(Bytes),
+    /// Nothing to say.
+    Done,
+    /// Figures by leg.
+    Report(Vec<(MediaLeg, MediaReport)>),
+    /// Not done; nothing changed.
+    Refused(MediaError),
+}
+
+/// Why a relay refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MediaError {
+    /// Every port of the range is taken: 503 with Retry-After.
+    #[error("no free media port; widen `media.ports` or add a relay")]
+    NoPorts,
+    /// The session description cannot be used: 488 (offer) or the end of the call (answer).
+    #[error("unusable session description: {0}")]
+    BadSdp(String),
+    /// The command does not fit the state of the session: a mistake of ours.
+    #[error("media session out of step: {0}")]
+    OutOfStep(&'static str),
+}
+
+/// What a relay tells of its own accord.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaEvent {
+    /// No packet came from a leg that should send (its media is neither on hold nor refused) for the configured time.
+    Silent {
+        /// The leg.
+        leg: MediaLeg,
+    },
+}
+
+/// A relay, wherever it runs.
+pub trait Media: Send + Sync + 'static {
+    /// Carries out a command. A relay in this process answers at once; another one answers later with
+    /// [`MediaSink::reply`] under the same ticket.
+    fn submit(&self, call: CallId, ticket: u32, command: MediaCommand) -> Option<MediaReply>;
+}
+
+/// Where a relay's words for a call go (the call's actor).
+pub trait MediaSink: Send + Sync + 'static {
+    /// The answer to a command that [`Media::submit`] did not answer itself.
+    fn reply(&self, call: CallId, ticket: u32, reply: MediaReply);
+    /// Something happened.
+    fn event(&self, call: CallId, event: MediaEvent);
+}
