@@ -1,0 +1,454 @@
+//! The shell of the calls: one actor each, and the application server's face to proxies and relays.
+//!
+//! An actor decides nothing: it feeds its [`Call`] and carries out the answer. A call whose actor dies is buried by the
+//! `Drop` of its state: legs ended, record written. Elsewhere: decisions (`call`), deadlines (`alarm`).
+
+use crate::alarm::Alarms;
+use crate::call::{Action, Call, Now, World};
+use crate::places::{Place, Places};
+use arc_swap::ArcSwap;
+use cluster::ids::{CallId, LegId};
+use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Legs};
+use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
+use dashmap::DashMap;
+use model::{Cdr, Id, OpenCall, Snapshot, Terminal, User};
+use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, ActorStatus, SupervisionEvent};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use tokio::sync::Notify;
+use tracing::{debug, error, warn};
+
+/// Where calls are written down.
+pub trait CallLog: Send + Sync + 'static {
+    /// A call was answered. Not waited for.
+    fn answered(&self, call: OpenCall);
+    /// A call ended; `done` says whether its record is durable and may be called on any thread.
+    fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>);
+}
+
+/// What an application server needs around it.
+pub struct Deps {
+    /// The configuration, replaced as a whole when it changes.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where calls are written down.
+    pub log: Arc<dyn CallLog>,
+    /// Unix time in microseconds.
+    pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+}
+
+/// Bounds of an application server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Calls at the same time; the next one gets 503.
+    pub calls: usize,
+}
+
+/// Gauges and counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Calls that have an actor now.
+    pub calls: usize,
+    /// Calls since the start.
+    pub calls_total: u64,
+    /// Calls whose actor died.
+    pub crashed_total: u64,
+    /// Call records that are durable.
+    pub records_total: u64,
+}
+
+/// Makes and owns the call actors. One of them for each node with the role `as`.
+pub struct AppServer {
+    shared: Arc<Shared>,
+    supervisor: ActorRef<()>,
+}
+
+struct Shared {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    log: Arc<dyn CallLog>,
+    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    limits: Limits,
+    peers: OnceLock<Peers>,
+    places: Places,
+    calls: DashMap<CallId, ActorRef<CallMsg>>,
+    alarms: OnceLock<Alarms<CallId>>,
+    live: AtomicUsize,
+    total: AtomicU64,
+    crashed: AtomicU64,
+    recorded: AtomicU64,
+    draining: AtomicBool,
+    /// The last record could not be written: new calls are refused until one can.
+    log_fails: AtomicBool,
+    ended: Notify,
+}
+
+struct Peers {
+    legs: Arc<dyn Legs>,
+    directory: Arc<dyn Directory>,
+    media: Arc<dyn Media>,
+}
+
+enum CallMsg {
+    Begin(Box<Incoming>),
+    Leg(LegId, LegEvent),
+    LegLost(LegId),
+    MediaReply(u32, MediaReply),
+    Media(MediaEvent),
+    Recorded(bool),
+    Tick,
+    HangUp(u16, &'static str),
+    #[cfg(test)]
+    Crash,
+}
+
+impl AppServer {
+    /// An application server without calls. [`AppServer::connect`] must follow before the first one.
+    ///
+    /// # Errors
+    /// When the supervisor cannot be started: only while the runtime shuts down.
+    pub async fn start(deps: Deps, limits: Limits) -> Result<Arc<Self>, ractor::SpawnErr> {
+        let shared = Arc::new(Shared {
+            snapshot: deps.snapshot,
+            log: deps.log,
+            clock: deps.clock,
+            limits,
+            peers: OnceLock::new(),
+            places: Places::default(),
+            calls: DashMap::new(),
+            alarms: OnceLock::new(),
+            live: AtomicUsize::new(0),
+            total: AtomicU64::new(0),
+            crashed: AtomicU64::new(0),
+            recorded: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            log_fails: AtomicBool::new(false),
+            ended: Notify::new(),
+        });
+        let weak = Arc::downgrade(&shared);
+        let alarms = Alarms::start(move |call| {
+            if let Some(shared) = Weak::upgrade(&weak) {
+                shared.send(call, CallMsg::Tick);
+            }
+        });
+        let _ = shared.alarms.set(alarms);
+        let (supervisor, _task) = Actor::spawn(None, Supervisor, Arc::clone(&shared)).await?;
+        Ok(Arc::new(Self { shared, supervisor }))
+    }
+
+    /// Names the neighbours: proxies' legs, registered bindings, relays. Only the first call counts.
+    pub fn connect(&self, legs: Arc<dyn Legs>, directory: Arc<dyn Directory>, media: Arc<dyn Media>) {
+        let _ = self.shared.peers.set(Peers { legs, directory, media });
+    }
+
+    /// Gauges and counters.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            calls: self.shared.live.load(Ordering::Relaxed),
+            calls_total: self.shared.total.load(Ordering::Relaxed),
+            crashed_total: self.shared.crashed.load(Ordering::Relaxed),
+            records_total: self.shared.recorded.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Names of the calls that have an actor now.
+    pub fn calls(&self) -> Vec<CallId> {
+        self.shared.calls.iter().map(|entry| *entry.key()).collect()
+    }
+
+    /// Takes no new calls from now on.
+    pub fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends every call with BYE, CANCEL or 503, and returns when their records are durable.
+    pub async fn hang_up_all(&self) {
+        self.drain();
+        for call in self.calls() {
+            self.shared.send(call, CallMsg::HangUp(503, "Shutting down"));
+        }
+        self.idle().await;
+    }
+
+    /// Returns when no call has an actor any more.
+    pub async fn idle(&self) {
+        loop {
+            let ended = self.shared.ended.notified();
+            if self.shared.live.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Kills a call's actor as a crash would: for an operator's last resort and for tests of what then happens.
+    pub fn kill(&self, call: CallId) {
+        if let Some(actor) = self.shared.calls.get(&call) {
+            actor.kill();
+        }
+    }
+
+    #[cfg(test)]
+    fn crash(&self, call: CallId) {
+        self.shared.send(call, CallMsg::Crash);
+    }
+}
+
+impl Drop for AppServer {
+    fn drop(&mut self) {
+        self.supervisor.stop(None);
+    }
+}
+
+impl Calls for AppServer {
+    fn incoming(&self, incoming: Incoming) -> bool {
+        let shared = &self.shared;
+        if shared.draining.load(Ordering::Relaxed)
+            || shared.log_fails.load(Ordering::Relaxed)
+            || shared.live.load(Ordering::Relaxed) >= shared.limits.calls
+        {
+            return false;
+        }
+        let id = incoming.call;
+        let call = Call::new(&incoming, shared.now());
+        shared.live.fetch_add(1, Ordering::Relaxed);
+        shared.total.fetch_add(1, Ordering::Relaxed);
+        // From here on the state's drop settles everything, even if no actor comes to be.
+        let state = CallState { id, call, shared: Arc::clone(shared), alarm: None };
+        if let Ok((actor, _task)) =
+            ActorRuntime::spawn_linked_instant(None, CallActor, state, self.supervisor.get_cell())
+        {
+            let _ = actor.cast(CallMsg::Begin(Box::new(incoming)));
+            shared.calls.insert(id, actor.clone());
+            if matches!(actor.get_status(), ActorStatus::Stopping | ActorStatus::Stopped) {
+                shared.calls.remove(&id); // it ended before it was entered
+            }
+        }
+        true
+    }
+
+    fn event(&self, call: CallId, leg: LegId, event: LegEvent) {
+        let over =
+            matches!(event, LegEvent::Ended { .. } | LegEvent::Rejected { .. } | LegEvent::Cancelled { .. });
+        if !self.shared.send(call, CallMsg::Leg(leg, event)) && !over {
+            self.shared.end_orphan(leg);
+        }
+    }
+
+    fn leg_lost(&self, call: CallId, leg: LegId) {
+        self.shared.send(call, CallMsg::LegLost(leg));
+    }
+}
+
+impl MediaSink for AppServer {
+    fn reply(&self, call: CallId, ticket: u32, reply: MediaReply) {
+        self.shared.send(call, CallMsg::MediaReply(ticket, reply));
+    }
+
+    fn event(&self, call: CallId, event: MediaEvent) {
+        self.shared.send(call, CallMsg::Media(event));
+    }
+}
+
+impl Shared {
+    fn send(&self, call: CallId, message: CallMsg) -> bool {
+        self.calls.get(&call).is_some_and(|actor| actor.cast(message).is_ok())
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: tokio::time::Instant::now().into_std(), unix_us: (self.clock)() }
+    }
+
+    /// A leg whose call is gone must not live on.
+    fn end_orphan(&self, leg: LegId) {
+        if let Some(peers) = self.peers.get() {
+            peers.legs.command(leg, LegCommand::Bye { reason: None });
+        }
+    }
+}
+
+impl World for Shared {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding> {
+        self.peers.get().map_or_else(Vec::new, |peers| peers.directory.bindings(terminal))
+    }
+
+    fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place> {
+        self.places.take(user, limit)
+    }
+}
+
+struct CallActor;
+
+/// The call and its way to the world. Dropped in any case, also by a panic or a kill: then it buries the call.
+struct CallState {
+    id: CallId,
+    call: Call,
+    shared: Arc<Shared>,
+    alarm: Option<std::time::Instant>,
+}
+
+impl Actor for CallActor {
+    type Msg = CallMsg;
+    type State = CallState;
+    type Arguments = CallState;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<CallMsg>,
+        state: CallState,
+    ) -> Result<CallState, ActorProcessingErr> {
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<CallMsg>,
+        message: CallMsg,
+        state: &mut CallState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.take(message);
+        state.carry_out(&me);
+        if state.call.is_over() {
+            me.stop(None);
+        }
+        Ok(())
+    }
+}
+
+impl CallState {
+    fn take(&mut self, message: CallMsg) {
+        let now = self.shared.now();
+        let call = &mut self.call;
+        match message {
+            CallMsg::Begin(incoming) => call.set_up(*incoming, self.shared.as_ref(), now),
+            CallMsg::Leg(leg, event) => call.leg_event(leg, event, now),
+            CallMsg::LegLost(leg) => call.leg_lost(leg, now),
+            CallMsg::MediaReply(ticket, reply) => call.media_reply(ticket, reply, now),
+            CallMsg::Media(event) => call.media_event(event, now),
+            CallMsg::Recorded(durable) => {
+                self.shared.log_fails.store(!durable, Ordering::Relaxed);
+                if durable {
+                    self.shared.recorded.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    warn!(call = %self.id, "call record not written; trying again, new calls are refused meanwhile");
+                }
+                call.recorded(durable, now);
+            }
+            CallMsg::Tick => {
+                self.alarm = None;
+                call.handle_timeout(now);
+            }
+            CallMsg::HangUp(status, why) => call.hang_up(status, why, now),
+            #[cfg(test)]
+            CallMsg::Crash => panic!("asked to crash"),
+        }
+    }
+
+    fn carry_out(&mut self, me: &ActorRef<CallMsg>) {
+        let Some(peers) = self.shared.peers.get() else { return };
+        while let Some(action) = self.call.poll_action() {
+            match action {
+                Action::Leg(leg, command) => peers.legs.command(leg, command),
+                Action::Originate(slot, order) => {
+                    let (leg, sip_call_id) = peers.legs.originate(*order);
+                    self.call.originated(slot, leg, sip_call_id);
+                }
+                Action::Media(ticket, command) => {
+                    if let Some(reply) = peers.media.submit(self.id, ticket, command) {
+                        self.call.media_reply(ticket, reply, self.shared.now());
+                    }
+                }
+                Action::Answered(open) => self.shared.log.answered(*open),
+                Action::Record(cdr) => {
+                    debug!(call = %self.id, status = cdr.cause.status, "call ended");
+                    let me = me.clone();
+                    let done = Box::new(move |durable| {
+                        let _ = me.cast(CallMsg::Recorded(durable)); // the actor outlives this, or was buried
+                    });
+                    self.shared.log.ended(*cdr, done);
+                }
+            }
+        }
+        if let (Some(at), Some(alarms)) = (self.call.poll_timeout(), self.shared.alarms.get())
+            && self.alarm.is_none_or(|set| at < set)
+        {
+            self.alarm = Some(at);
+            alarms.set(at, self.id);
+        }
+    }
+}
+
+impl Drop for CallState {
+    fn drop(&mut self) {
+        self.shared.calls.remove(&self.id);
+        if !self.call.is_recorded() {
+            self.shared.crashed.fetch_add(1, Ordering::Relaxed);
+            error!(call = %self.id, "call failed; ending its legs and writing its record");
+            bury(&mut self.call, self.id, &self.shared);
+        }
+        self.shared.live.fetch_sub(1, Ordering::Release);
+        self.shared.ended.notify_waiters();
+    }
+}
+
+/// Carries out a dead call's last will. A second failure in here is contained: this runs while the first one unwinds.
+fn bury(call: &mut Call, id: CallId, shared: &Arc<Shared>) {
+    let will = AssertUnwindSafe(|| {
+        let Some(peers) = shared.peers.get() else { return };
+        for action in call.bury(shared.now()) {
+            match action {
+                Action::Leg(leg, command) => peers.legs.command(leg, command),
+                Action::Media(ticket, command) => drop(peers.media.submit(id, ticket, command)),
+                Action::Record(cdr) => record_for_the_dead(shared, *cdr),
+                Action::Originate(..) | Action::Answered(_) => {}
+            }
+        }
+    });
+    if catch_unwind(will).is_err() {
+        error!(call = %id, "the last will of a failed call failed too");
+    }
+}
+
+fn record_for_the_dead(shared: &Arc<Shared>, cdr: Cdr) {
+    let keeper = Arc::clone(shared);
+    let copy = cdr.clone();
+    let done = Box::new(move |durable| {
+        if durable {
+            keeper.recorded.fetch_add(1, Ordering::Relaxed);
+        } else {
+            error!(call = copy.call, "call record of a failed call could not be written");
+        }
+    });
+    shared.log.ended(cdr, done);
+}
+
+/// Watches the calls; nothing that happens to one of them may touch another.
+struct Supervisor;
+
+impl Actor for Supervisor {
+    type Msg = ();
+    type State = ();
+    type Arguments = Arc<Shared>;
+
+    async fn pre_start(&self, _: ActorRef<()>, _: Arc<Shared>) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<()>,
+        event: SupervisionEvent,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(_, why) = event {
+            error!(%why, "a call's actor failed");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! What the shell adds to the core: crashes end tidily, records come first, limits hold.
+
+use super::*;
+use bytes::Bytes;
+use cluster::ids::NodeId;
+use cluster::leg::Originate;
+use cluster::media::MediaCommand;
+use model::Configuration;
+use sip::draft::HeaderText;
+use sip::flow::{ConnId, Flow, Transport};
+use std::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Every neighbour in one: says what it was asked for as lines of text.
+struct World {
+    said: UnboundedSender<String>,
+    held: Mutex<Vec<Box<dyn FnOnce(bool) + Send>>>,
+    hold_records: bool,
+}
+
+impl World {
+    fn say(&self, line: String) {
+        let _ = self.said.send(line);
+    }
+}
+
+impl Legs for World {
+    fn originate(&self, order: Originate) -> (LegId, String) {
+        self.say(format!("INVITE {}", order.target));
+        (LegId::new(NodeId(1), 0, 2), "b@us".to_owned())
+    }
+
+    fn command(&self, leg: LegId, command: LegCommand) {
+        let name = format!("{command:?}");
+        let end = name.find([' ', '{']).unwrap_or(name.len());
+        self.say(format!("{leg} {}", &name[..end]));
+    }
+}
+
+impl Directory for World {
+    fn bindings(&self, _: Id<Terminal>) -> Vec<Binding> {
+        let remote = ([192, 0, 2, 1], 5060).into();
+        let flow = Flow { transport: Transport::Udp, listener: 0, remote, conn: ConnId(0) };
+        vec![Binding { contact: "sip:bob@192.0.2.1".to_owned(), path: Vec::new(), flow, q: 1000 }]
+    }
+}
+
+impl Media for World {
+    fn submit(&self, _: CallId, _: u32, command: MediaCommand) -> Option<MediaReply> {
+        Some(match command {
+            MediaCommand::Offer { sdp, .. } | MediaCommand::Answer { sdp, .. } => MediaReply::Sdp(sdp),
+            MediaCommand::Withdraw { .. } => MediaReply::Done,
+            MediaCommand::Release { .. } => MediaReply::Report(Vec::new()),
+            MediaCommand::Close => {
+                self.say("media closed".to_owned());
+                MediaReply::Report(Vec::new())
+            }
+        })
+    }
+}
+
+impl CallLog for World {
+    fn answered(&self, _: OpenCall) {
+        self.say("noted".to_owned());
+    }
+
+    fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>) {
+        self.say(format!("record {} {}", cdr.cause.status, cdr.cause.text));
+        if self.hold_records {
+            self.held.lock().unwrap().push(done);
+        } else {
+            done(true);
+        }
+    }
+}
+
+const CALL: u64 = 1;
+
+fn incoming(number: u64) -> Incoming {
+    Incoming {
+        call: CallId::new(NodeId(1), number),
+        leg: LegId::new(NodeId(1), 0, 1),
+        brand: Id::new(1),
+        client: Id::new(1),
+        terminal: Id::new(1),
+        user: Some(Id::new(1)),
+        dialed: "102".to_owned(),
+        offer: Some(Bytes::from_static(b"o")),
+        headers: HeaderText::default(),
+        sip_call_id: "a@phone".to_owned(),
+        source: ([192, 0, 2, 9], 5060).into(),
+        max_forwards: 69,
+    }
+}
+
+async fn server(hold_records: bool, calls: usize) -> (Arc<AppServer>, Arc<World>, UnboundedReceiver<String>) {
+    let (said, lines) = unbounded_channel();
+    let world = Arc::new(World { said, held: Mutex::default(), hold_records });
+    let snapshot = Snapshot::build(&Configuration::demo()).unwrap();
+    let deps = Deps {
+        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+        log: Arc::clone(&world) as Arc<dyn CallLog>,
+        clock: Arc::new(|| 1_000_000),
+    };
+    let server = AppServer::start(deps, Limits { calls }).await.unwrap();
+    server.connect(Arc::clone(&world) as _, Arc::clone(&world) as _, Arc::clone(&world) as _);
+    (server, world, lines)
+}
+
+async fn expect(lines: &mut UnboundedReceiver<String>, wanted: &[&str]) {
+    for line in wanted {
+        assert_eq!(lines.recv().await.as_deref(), Some(*line), "wanted {wanted:?}");
+    }
+}
+
+async fn established(server: &AppServer, lines: &mut UnboundedReceiver<String>) {
+    assert!(server.incoming(incoming(CALL)));
+    expect(lines, &["INVITE sip:bob@192.0.2.1"]).await;
+    let answer = LegEvent::Answered { sdp: Some(Bytes::from_static(b"a")), fork: 0 };
+    Calls::event(server, CallId::new(NodeId(1), CALL), LegId::new(NodeId(1), 0, 2), answer);
+    expect(lines, &["l1000000000001 Accept", "noted"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_actor_panics_is_buried() {
+    let (server, _world, mut lines) = server(false, 10).await;
+    established(&server, &mut lines).await;
+    server.crash(CallId::new(NodeId(1), CALL));
+    expect(
+        &mut lines,
+        &["l1000000000001 Bye", "l1000000000002 Bye", "media closed", "record 500 Call failed"],
+    )
+    .await;
+    server.idle().await;
+    assert_eq!(server.stats(), Stats { calls: 0, calls_total: 1, crashed_total: 1, records_total: 1 });
+    assert!(server.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_call_is_buried_and_the_next_one_lives() {
+    let (server, _world, mut lines) = server(false, 10).await;
+    established(&server, &mut lines).await;
+    server.kill(CallId::new(NodeId(1), CALL));
+    expect(
+        &mut lines,
+        &["l1000000000001 Bye", "l1000000000002 Bye", "media closed", "record 500 Call failed"],
+    )
+    .await;
+    server.idle().await;
+    assert!(server.incoming(incoming(2)));
+    expect(&mut lines, &["INVITE sip:bob@192.0.2.1"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_lives_until_its_record_is_durable() {
+    let (server, world, mut lines) = server(true, 1).await;
+    established(&server, &mut lines).await;
+    server.drain();
+    let hanging_up = tokio::spawn({
+        let server = Arc::clone(&server);
+        async move { server.hang_up_all().await }
+    });
+    expect(
+        &mut lines,
+        &["l1000000000001 Bye", "l1000000000002 Bye", "media closed", "record 503 Shutting down"],
+    )
+    .await;
+    tokio::task::yield_now().await;
+    assert_eq!((server.stats().calls, hanging_up.is_finished()), (1, false));
+    let done = world.held.lock().unwrap().pop().unwrap();
+    done(false);
+    expect(&mut lines, &["record 503 Shutting down"]).await;
+    let done = world.held.lock().unwrap().pop().unwrap();
+    done(true);
+    hanging_up.await.unwrap();
+    assert_eq!(server.stats().records_total, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_calls_than_the_limit_are_not_taken() {
+    let (server, _world, mut lines) = server(false, 1).await;
+    established(&server, &mut lines).await;
+    assert!(!server.incoming(incoming(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leg_whose_call_is_gone_is_hung_up() {
+    let (server, _world, mut lines) = server(false, 1).await;
+    let (call, leg) = (CallId::new(NodeId(1), 9), LegId::new(NodeId(1), 0, 9));
+    Calls::event(&*server, call, leg, LegEvent::Cancelled { reason: None });
+    Calls::event(&*server, call, leg, LegEvent::Answered { sdp: None, fork: 0 });
+    expect(&mut lines, &["l1000000000009 Bye"]).await;
+}

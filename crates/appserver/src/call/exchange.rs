@@ -1,0 +1,153 @@
+//! Offers and answers after the first: hold, resume, codec change, delayed re-offers, and messages passed through.
+//!
+//! In: what one leg's peer offers or answers. Out: the relay's rewriting of it to the other leg. One exchange at a time;
+//! a second offer meanwhile is told to wait (491, RFC 3261 section 14.2). Elsewhere: glare on one leg (`sip::session`).
+
+use super::{CALLER, Call, LegState, Now, Phase, Slot, Ticket};
+use bytes::Bytes;
+use cluster::leg::{LegCommand, LegEvent};
+use cluster::media::{MediaCommand, MediaError, MediaReply};
+use sip::draft::HeaderText;
+use sip::msg::Method;
+
+/// An exchange under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exchange {
+    /// Whose peer began it.
+    from: Slot,
+    /// Whose peer must respond.
+    to: Slot,
+    /// It began without an offer: `to`'s peer offers, `from`'s answers.
+    delayed: bool,
+}
+
+impl Call {
+    pub(super) fn peer_offers(&mut self, from: Slot, sdp: Option<Bytes>) {
+        // The offer that an offerless re-INVITE of ours asked for.
+        if let (Some(Exchange { from: asked_by, to, delayed: true }), Some(offer)) = (self.exchange, &sdp)
+            && to == from
+        {
+            let (from, to) = (self.legs[from].media, self.legs[asked_by].media);
+            let command = MediaCommand::Offer { from, to, sdp: offer.clone() };
+            return self.ask_relay(Ticket::Reoffer(asked_by), command);
+        }
+        let to = match self.other(from) {
+            Some(to) if self.exchange.is_none() => to,
+            _ => return self.tell(from, LegCommand::RejectOffer { status: 491 }),
+        };
+        self.exchange = Some(Exchange { from, to, delayed: sdp.is_none() });
+        match sdp {
+            Some(sdp) => {
+                let command =
+                    MediaCommand::Offer { from: self.legs[from].media, to: self.legs[to].media, sdp };
+                self.ask_relay(Ticket::Reoffer(to), command);
+            }
+            None => self.reoffer(to, None),
+        }
+    }
+
+    fn reoffer(&mut self, to: Slot, sdp: Option<Bytes>) {
+        let prefer_update = self.legs[to].state == LegState::Calling; // before the answer nothing else may be sent
+        self.tell(to, LegCommand::Reoffer { sdp, prefer_update });
+    }
+
+    /// The relay rewrote an offer for `to`.
+    pub(super) fn reoffer_ready(&mut self, to: Slot, reply: MediaReply) {
+        let Some(exchange) = self.exchange else { return };
+        match reply {
+            MediaReply::Sdp(sdp) if exchange.delayed => self.tell(to, LegCommand::Answer { sdp }),
+            MediaReply::Sdp(sdp) => self.reoffer(to, Some(sdp)),
+            MediaReply::Refused(error) => {
+                self.exchange = None;
+                let status = match error {
+                    MediaError::BadSdp(_) => 488,
+                    MediaError::NoPorts | MediaError::OutOfStep(_) => 500,
+                };
+                let offerer = if exchange.delayed { exchange.to } else { exchange.from };
+                self.tell(offerer, LegCommand::RejectOffer { status });
+            }
+            MediaReply::Done | MediaReply::Report(_) => {}
+        }
+    }
+
+    pub(super) fn peer_answers(&mut self, slot: Slot, sdp: Bytes) {
+        let media = |slot: Slot| self.legs[slot].media;
+        let (answerer, offerer, ticket) = match self.exchange {
+            Some(Exchange { from, to, delayed }) => {
+                let (answerer, offerer) = if delayed { (from, to) } else { (to, from) };
+                if slot != answerer {
+                    return;
+                }
+                (answerer, offerer, Ticket::Reanswer(offerer))
+            }
+            // A refresh of the session brought a changed answer: the relay must know the peer's new address.
+            None => match self.other(slot) {
+                Some(other) => (slot, other, Ticket::Nothing),
+                None => return,
+            },
+        };
+        let command = MediaCommand::Answer { from: media(answerer), to: media(offerer), sdp };
+        self.ask_relay(ticket, command);
+    }
+
+    pub(super) fn reanswer_ready(&mut self, to: Slot, reply: MediaReply, now: Now) {
+        self.exchange = None;
+        match reply {
+            MediaReply::Sdp(sdp) => self.tell(to, LegCommand::Answer { sdp }),
+            MediaReply::Refused(error) => self.media_refused(&error, now),
+            MediaReply::Done | MediaReply::Report(_) => {}
+        }
+    }
+
+    pub(super) fn peer_refuses_offer(&mut self, slot: Slot, status: u16) {
+        let Some(exchange) = self.exchange.take() else { return };
+        if slot == exchange.to {
+            let (from, to) = (self.legs[exchange.from].media, self.legs[exchange.to].media);
+            if !exchange.delayed {
+                self.ask_relay(Ticket::Nothing, MediaCommand::Withdraw { from, to });
+            }
+            self.tell(exchange.from, LegCommand::RejectOffer { status });
+        }
+    }
+
+    /// The leg that hears what `slot` says: the other one of the conversation, or the only one that rings.
+    fn other(&self, slot: Slot) -> Option<Slot> {
+        match (self.phase, slot) {
+            (Phase::Talking(callee), CALLER) => Some(callee),
+            (Phase::Talking(callee), from) if from == callee => Some(CALLER),
+            (Phase::Ringing { .. }, CALLER) => {
+                let mut early = (1..self.legs.len()).filter(|slot| self.legs[*slot].early_answer);
+                early.next().filter(|_| early.next().is_none())
+            }
+            (Phase::Ringing { .. }, from) if self.early_from == Some(from) => Some(CALLER),
+            _ => None,
+        }
+    }
+
+    /// Requests within the dialog that are not about the session description: INFO (DTMF of some phones, RFC 6086) and
+    /// MESSAGE go through end to end, and so do their answers.
+    pub(super) fn pass_message(&mut self, slot: Slot, event: LegEvent) {
+        let other = self.other(slot);
+        let headers = HeaderText::default();
+        match (event, other) {
+            (LegEvent::Info { content_type, body }, Some(other)) => {
+                self.tell(other, LegCommand::Info { content_type, body, headers });
+            }
+            (LegEvent::Info { .. }, None) => self.tell(slot, LegCommand::RespondInfo { status: 480 }),
+            (LegEvent::Message { content_type, body }, Some(other)) => {
+                self.tell(other, LegCommand::Message { content_type, body, headers });
+            }
+            (LegEvent::Message { .. }, None) => self.tell(slot, LegCommand::RespondMessage { status: 480 }),
+            (LegEvent::Replied { method: Method::Info, status }, Some(other)) => {
+                self.tell(other, LegCommand::RespondInfo { status });
+            }
+            (LegEvent::Replied { method: Method::Message, status }, Some(other)) => {
+                self.tell(other, LegCommand::RespondMessage { status });
+            }
+            // Call transfer is no service of this platform yet.
+            (LegEvent::Refer { .. }, _) => self.tell(slot, LegCommand::RespondRefer { status: 501 }),
+            // The other events have their own ways; a void offer's outcome is told to a session that no longer waits.
+            (_, _) => {}
+        }
+    }
+}

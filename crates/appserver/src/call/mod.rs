@@ -1,0 +1,444 @@
+//! One call, sans-IO: events of legs, replies of the relay and time go in; [`Action`]s and one deadline come out.
+//!
+//! `mod.rs` is the face and the story of a call from INVITE to call record; `setup` decides who rings and follows the
+//! ringing, `exchange` carries offers and answers of an established call, `record` writes the story down.
+//! Elsewhere: the actor around it (`actor`), SIP (crate `proxy`), ports and packets (crate `relay`).
+
+mod exchange;
+mod record;
+mod setup;
+#[cfg(test)]
+mod tests;
+
+use crate::places::Place;
+use cluster::ids::{CallId, LegId};
+use cluster::leg::{Binding, Incoming, LegCommand, LegEvent, Originate};
+use cluster::media::{MediaCommand, MediaEvent, MediaLeg, MediaReply};
+use exchange::Exchange;
+use model::{Cdr, Client, HungUpBy, Id, OpenCall, RejectionMethod, Snapshot, Terminal, User};
+use record::Story;
+use sip::draft::HeaderText;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The time as a call needs it: to measure and to write down.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For deadlines.
+    pub mono: Instant,
+    /// For records: microseconds since 1970, UTC.
+    pub unix_us: i64,
+}
+
+/// What a call asks of its surroundings while it decides.
+pub trait World {
+    /// The configuration.
+    fn snapshot(&self) -> Arc<Snapshot>;
+    /// Where an endpoint is registered.
+    fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding>;
+    /// Counts one more call of a user, unless he handles `limit` already (0: no limit).
+    fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place>;
+}
+
+/// What the shell must do.
+#[derive(Debug)]
+pub enum Action {
+    /// Tell a leg.
+    Leg(LegId, LegCommand),
+    /// Make a leg and report its name by [`Call::originated`].
+    Originate(usize, Box<Originate>),
+    /// Ask the relay; the reply comes by [`Call::media_reply`] under the ticket.
+    Media(u32, MediaCommand),
+    /// The call is answered: note it, so that even the loss of this node leaves a call record.
+    Answered(Box<OpenCall>),
+    /// Write the call record; [`Call::recorded`] says when it is durable.
+    Record(Box<Cdr>),
+}
+
+/// No call rings more bindings than this at once.
+pub const FORKS_MAX: usize = 10;
+
+/// Which leg, in the order of their making; the caller is the first.
+type Slot = usize;
+const CALLER: Slot = 0;
+
+/// One leg as the call sees it.
+#[derive(Debug)]
+struct Leg {
+    id: Option<LegId>,
+    media: MediaLeg,
+    state: LegState,
+    /// An answer to our offer came with a provisional response.
+    early_answer: bool,
+    order: Option<Box<Originate>>,
+}
+
+impl Leg {
+    fn caller(incoming: &Incoming) -> Self {
+        Self {
+            id: Some(incoming.leg),
+            media: MediaLeg(0),
+            state: LegState::Calling,
+            early_answer: false,
+            order: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LegState {
+    /// Waits for the relay before its INVITE can go.
+    Prepared,
+    /// INVITE sent or received, no final answer.
+    Calling,
+    /// Answered: there is a conversation or soon will be.
+    Up,
+    /// Ended, refused or given up by us.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Somebody rings.
+    Ringing { until: Instant },
+    /// `Slot` answered; the caller was told, or will be when the relay replied.
+    Talking(Slot),
+    /// Waits for the relay's figures.
+    Closing,
+    /// Waits for the record to be durable; tries again at the deadline when it could not be written.
+    Recording { retry: Option<Instant> },
+    /// Nothing left to do.
+    Over,
+}
+
+/// What a reply of the relay is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ticket {
+    /// The caller's offer, for this callee's INVITE.
+    FirstOffer(Slot),
+    /// An answer in this callee's provisional response of that status.
+    EarlyAnswer(Slot, u16),
+    /// An answer in this callee's 2xx.
+    FinalAnswer(Slot),
+    /// The offer in this callee's 2xx, for the caller (delayed offer).
+    LateOffer,
+    /// The caller's answer to it.
+    LateAnswer,
+    /// A later offer, for this leg.
+    Reoffer(Slot),
+    /// The answer to a later offer, for this leg.
+    Reanswer(Slot),
+    /// Figures of a released leg, or of all.
+    Figures,
+    /// Nothing depends on it.
+    Nothing,
+}
+
+/// A call. After every `handle`-like method drain [`Call::poll_action`], then read [`Call::poll_timeout`].
+#[derive(Debug)]
+pub struct Call {
+    id: CallId,
+    client: Id<Client>,
+    phase: Phase,
+    legs: Vec<Leg>,
+    story: Story,
+    places: Vec<Place>,
+    /// The first offer came from the caller; otherwise the callee makes it.
+    caller_offers: bool,
+    /// The highest provisional status that the caller was told.
+    told: u16,
+    /// The callee whose early media the caller hears.
+    early_from: Option<Slot>,
+    /// The final refusals of callees so far.
+    refusals: Vec<u16>,
+    rejection: RejectionMethod,
+    exchange: Option<Exchange>,
+    /// The relay has a session for this call.
+    has_media: bool,
+    tickets: Vec<(u32, Ticket)>,
+    next_ticket: u32,
+    actions: VecDeque<Action>,
+}
+
+impl Call {
+    /// A call for an authenticated INVITE, nothing decided yet.
+    pub fn new(incoming: &Incoming, now: Now) -> Self {
+        Self {
+            id: incoming.call,
+            client: incoming.client,
+            phase: Phase::Ringing { until: now.mono },
+            legs: vec![Leg::caller(incoming)],
+            story: Story::new(incoming, now),
+            places: Vec::new(),
+            caller_offers: incoming.offer.is_some(),
+            told: 100,
+            early_from: None,
+            refusals: Vec::new(),
+            rejection: RejectionMethod::default(),
+            exchange: None,
+            has_media: false,
+            tickets: Vec::new(),
+            next_ticket: 0,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Names the leg that an [`Action::Originate`] made.
+    pub fn originated(&mut self, slot: Slot, id: LegId, sip_call_id: String) {
+        if let Some(leg) = self.legs.get_mut(slot) {
+            leg.id = Some(id);
+            self.story.leg_named(slot, sip_call_id);
+        }
+    }
+
+    /// Something happened on a leg.
+    pub fn leg_event(&mut self, id: LegId, event: LegEvent, now: Now) {
+        let Some(slot) = self.legs.iter().position(|leg| leg.id == Some(id)) else { return };
+        if self.legs[slot].state == LegState::Gone || self.is_ending() {
+            self.late_event(slot, &event);
+            return;
+        }
+        match event {
+            LegEvent::Progress { status, sdp, .. } => self.callee_progress(slot, status, sdp),
+            LegEvent::Answered { sdp, .. } => self.callee_answered(slot, sdp, now),
+            LegEvent::Rejected { status, .. } => self.callee_refused(slot, status, now),
+            LegEvent::Confirmed { sdp } => self.caller_confirmed(slot, sdp),
+            LegEvent::Offer { sdp, .. } => self.peer_offers(slot, sdp),
+            LegEvent::Answer { sdp } => self.peer_answers(slot, sdp),
+            LegEvent::OfferRejected { status } => self.peer_refuses_offer(slot, status),
+            LegEvent::Cancelled { .. } => self.caller_gave_up(slot, now),
+            LegEvent::Ended { by_peer, cause, .. } => self.leg_ended(slot, by_peer, cause, now),
+            other => self.pass_message(slot, other),
+        }
+    }
+
+    /// The relay replied to the command with this ticket.
+    pub fn media_reply(&mut self, ticket: u32, reply: MediaReply, now: Now) {
+        let Some(at) = self.tickets.iter().position(|(number, _)| *number == ticket) else { return };
+        let (_, purpose) = self.tickets.swap_remove(at);
+        if let MediaReply::Report(figures) = reply {
+            self.story.figures(figures);
+            if self.phase == Phase::Closing {
+                self.write_record(now);
+            }
+            return;
+        }
+        if self.phase == Phase::Closing && purpose == Ticket::Figures {
+            self.write_record(now); // the relay lost the session: the record goes without its figures
+            return;
+        }
+        if self.is_ending() {
+            return;
+        }
+        match purpose {
+            Ticket::FirstOffer(slot) => self.offer_for_callee(slot, reply, now),
+            Ticket::EarlyAnswer(slot, status) => self.early_answer_ready(slot, status, reply),
+            Ticket::FinalAnswer(slot) => self.final_answer_ready(slot, reply, now),
+            Ticket::LateOffer => self.late_offer_ready(reply, now),
+            Ticket::LateAnswer => self.late_answer_ready(reply, now),
+            Ticket::Reoffer(to) => self.reoffer_ready(to, reply),
+            Ticket::Reanswer(to) => self.reanswer_ready(to, reply, now),
+            Ticket::Figures | Ticket::Nothing => {}
+        }
+    }
+
+    /// The relay tells of its own accord.
+    pub fn media_event(&mut self, event: MediaEvent, now: Now) {
+        let MediaEvent::Silent { .. } = event;
+        if matches!(self.phase, Phase::Talking(_)) {
+            self.finish(HungUpBy::Platform, 408, "No media", now);
+        }
+    }
+
+    /// A leg's actor is gone without a word; its peer was told by its last will.
+    pub fn leg_lost(&mut self, id: LegId, now: Now) {
+        let Some(slot) = self.legs.iter().position(|leg| leg.id == Some(id)) else { return };
+        if self.legs[slot].state == LegState::Gone || self.is_ending() {
+            return;
+        }
+        let ringing_beside = matches!(self.phase, Phase::Ringing { .. }) && slot != CALLER;
+        self.legs[slot].state = LegState::Gone;
+        if ringing_beside {
+            self.callee_lost(slot, now);
+        } else {
+            self.finish(HungUpBy::Platform, 500, "Leg failed", now);
+        }
+    }
+
+    /// Ends the call from our side (an operator, a shut-down).
+    pub fn hang_up(&mut self, status: u16, why: &str, now: Now) {
+        if !self.is_ending() {
+            self.finish(HungUpBy::Platform, status, why, now);
+        }
+    }
+
+    /// The record is durable, or could not be written: then it is tried again.
+    pub fn recorded(&mut self, durable: bool, now: Now) {
+        if let Phase::Recording { .. } = self.phase {
+            self.phase = if durable {
+                Phase::Over
+            } else {
+                Phase::Recording { retry: Some(now.mono + record::RETRY) }
+            };
+        }
+        if durable {
+            self.places.clear();
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        match self.phase {
+            Phase::Ringing { until } if until <= now.mono => self.nobody_answered(now),
+            Phase::Recording { retry: Some(at) } if at <= now.mono => {
+                self.phase = Phase::Recording { retry: None };
+                self.actions.push_back(Action::Record(Box::new(self.story.cdr(self.id))));
+            }
+            Phase::Ringing { .. }
+            | Phase::Talking(_)
+            | Phase::Closing
+            | Phase::Recording { .. }
+            | Phase::Over => {}
+        }
+    }
+
+    /// What to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to call [`Call::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Ringing { until } => Some(until),
+            Phase::Recording { retry } => retry,
+            Phase::Talking(_) | Phase::Closing | Phase::Over => None,
+        }
+    }
+
+    /// The record is durable and nothing is left to do.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// The record is on its way, or written.
+    pub fn is_recorded(&self) -> bool {
+        matches!(self.phase, Phase::Recording { .. } | Phase::Over)
+    }
+
+    /// The last will of a call whose actor died: every leg is ended and the record made, whatever state the call is in.
+    /// Does not touch what a half-done step may have left inconsistent.
+    pub fn bury(&mut self, now: Now) -> Vec<Action> {
+        if self.is_recorded() {
+            return Vec::new();
+        }
+        let mut will = Vec::new();
+        for slot in 0..self.legs.len() {
+            if let (Some(id), Some(command)) = (self.legs[slot].id, self.ending(slot, 500, "Call failed")) {
+                will.push(Action::Leg(id, command));
+            }
+        }
+        if self.has_media {
+            will.push(Action::Media(u32::MAX, MediaCommand::Close));
+        }
+        self.story.end(HungUpBy::Platform, 500, "Call failed", now);
+        will.push(Action::Record(Box::new(self.story.cdr(self.id))));
+        self.phase = Phase::Over;
+        will
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Closing | Phase::Recording { .. } | Phase::Over)
+    }
+
+    fn tell(&mut self, slot: Slot, command: LegCommand) {
+        if let Some(id) = self.legs[slot].id {
+            self.actions.push_back(Action::Leg(id, command));
+        }
+    }
+
+    fn ask_relay(&mut self, purpose: Ticket, command: MediaCommand) {
+        self.has_media = true;
+        let number = self.next_ticket;
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        self.tickets.push((number, purpose));
+        self.actions.push_back(Action::Media(number, command));
+    }
+
+    /// What ends a leg in its present state, if anything does.
+    fn ending(&self, slot: Slot, status: u16, why: &str) -> Option<LegCommand> {
+        match self.legs[slot].state {
+            LegState::Calling if slot == CALLER => {
+                Some(LegCommand::Reject { status, reason: None, headers: retry_after(status) })
+            }
+            LegState::Calling => {
+                Some(LegCommand::Cancel { reason: Some(format!("SIP;cause={status};text=\"{why}\"")) })
+            }
+            LegState::Up => {
+                Some(LegCommand::Bye { reason: Some(format!("SIP;cause={status};text=\"{why}\"")) })
+            }
+            LegState::Prepared | LegState::Gone => None,
+        }
+    }
+
+    fn end_leg(&mut self, slot: Slot, status: u16, why: &str) {
+        if let Some(command) = self.ending(slot, status, why) {
+            self.tell(slot, command);
+        }
+        self.legs[slot].state = LegState::Gone;
+    }
+
+    /// Ends whatever still lives, asks the relay for the figures and then writes the record.
+    fn finish(&mut self, by: HungUpBy, status: u16, why: &str, now: Now) {
+        for slot in 0..self.legs.len() {
+            self.end_leg(slot, status, why);
+        }
+        self.story.end(by, status, why, now);
+        self.exchange = None;
+        self.phase = Phase::Closing;
+        if self.has_media {
+            self.ask_relay(Ticket::Figures, MediaCommand::Close);
+        } else {
+            self.write_record(now);
+        }
+    }
+
+    fn write_record(&mut self, _now: Now) {
+        self.phase = Phase::Recording { retry: None };
+        self.actions.push_back(Action::Record(Box::new(self.story.cdr(self.id))));
+    }
+
+    /// A peer ended an established leg, or a leg failed.
+    fn leg_ended(&mut self, slot: Slot, by_peer: bool, cause: sip::session::EndCause, now: Now) {
+        let calling = self.legs[slot].state == LegState::Calling;
+        self.legs[slot].state = LegState::Gone;
+        if slot != CALLER && calling && matches!(self.phase, Phase::Ringing { .. }) {
+            self.callee_lost(slot, now);
+            return;
+        }
+        let by = match (by_peer, slot) {
+            (true, CALLER) => HungUpBy::Caller,
+            (true, _) => HungUpBy::Callee,
+            (false, _) => HungUpBy::Platform,
+        };
+        let (status, why) = record::end_cause(by_peer, cause);
+        self.finish(by, status, why, now);
+    }
+
+    /// An event of a leg that the call has done with: an answer that crossed our CANCEL is hung up.
+    fn late_event(&mut self, slot: Slot, event: &LegEvent) {
+        if let LegEvent::Answered { .. } = event {
+            self.tell(slot, LegCommand::Bye { reason: None });
+        }
+    }
+}
+
+/// Headers that belong to a refusal of our own (RFC 3261 section 21.5.4).
+fn retry_after(status: u16) -> HeaderText {
+    let mut headers = HeaderText::default();
+    if status == 503 {
+        headers.push("Retry-After", "5");
+    }
+    headers
+}

@@ -1,0 +1,145 @@
+//! The story of a call as its record tells it: who, when, how it ended, what the relay saw.
+//!
+//! In: facts as they happen. Out: a [`Cdr`], or an [`OpenCall`] while the call lasts. Elsewhere: keeping them (`store`).
+
+use super::{CALLER, Now, Slot};
+use cluster::ids::CallId;
+use cluster::leg::Incoming;
+use cluster::media::MediaLeg;
+use model::{Brand, Cause, Cdr, CdrLeg, Client, HungUpBy, Id, LegRole, MediaReport, OpenCall, Party};
+use sip::session::EndCause;
+use std::time::Duration;
+
+/// A record that could not be written is tried again after this time.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Story {
+    brand: Id<Brand>,
+    client: Id<Client>,
+    caller: Party,
+    callee: Party,
+    dialed: String,
+    started_us: i64,
+    answered_us: Option<i64>,
+    ended: Option<(i64, HungUpBy, Cause)>,
+    legs: Vec<CdrLeg>,
+}
+
+impl Story {
+    pub(super) fn new(incoming: &Incoming, now: Now) -> Self {
+        let caller = CdrLeg {
+            role: LegRole::Caller,
+            sip_call_id: incoming.sip_call_id.clone(),
+            endpoint: String::new(),
+            media: None,
+        };
+        Self {
+            brand: incoming.brand,
+            client: incoming.client,
+            caller: Party::default(),
+            callee: Party { number: incoming.dialed.clone(), ..Party::default() },
+            dialed: incoming.dialed.clone(),
+            started_us: now.unix_us,
+            answered_us: None,
+            ended: None,
+            legs: vec![caller],
+        }
+    }
+
+    pub(super) fn caller(&mut self, caller: Party) {
+        self.caller = caller;
+    }
+
+    pub(super) fn callee(&mut self, callee: Party) {
+        self.callee = callee;
+    }
+
+    pub(super) fn endpoint(&mut self, slot: Slot, endpoint: String) {
+        self.legs[slot].endpoint = endpoint;
+    }
+
+    pub(super) fn add_callee_leg(&mut self, endpoint: &str) {
+        self.legs.push(CdrLeg {
+            role: LegRole::Callee,
+            sip_call_id: String::new(),
+            endpoint: endpoint.to_owned(),
+            media: None,
+        });
+    }
+
+    pub(super) fn leg_named(&mut self, slot: Slot, sip_call_id: String) {
+        self.legs[slot].sip_call_id = sip_call_id;
+    }
+
+    pub(super) fn answered(&mut self, now: Now) {
+        self.answered_us = Some(now.unix_us);
+    }
+
+    /// The first ending counts. The end of an answered call is a normal one unless we ended it.
+    pub(super) fn end(&mut self, by: HungUpBy, status: u16, why: &str, now: Now) {
+        if self.ended.is_none() {
+            let ended_us = now.unix_us.max(self.answered_us.unwrap_or(self.started_us));
+            self.ended = Some((ended_us, by, Cause { status, text: why.to_owned() }));
+        }
+    }
+
+    pub(super) fn figures(&mut self, figures: Vec<(MediaLeg, MediaReport)>) {
+        for (leg, report) in figures {
+            if let Some(leg) = self.legs.get_mut(usize::from(leg.0)) {
+                leg.media = Some(report);
+            }
+        }
+    }
+
+    pub(super) fn open_call(&self, call: CallId) -> OpenCall {
+        OpenCall {
+            call: call.to_string(),
+            brand: self.brand,
+            client: self.client,
+            caller: self.caller.clone(),
+            callee: self.callee.clone(),
+            dialed: self.dialed.clone(),
+            started_us: self.started_us,
+            answered_us: self.answered_us,
+            legs: self.legs.clone(),
+        }
+    }
+
+    pub(super) fn cdr(&self, call: CallId) -> Cdr {
+        let (ended_us, hung_up_by, cause) = self.ended.clone().unwrap_or_else(|| {
+            let cause = Cause { status: 500, text: "Ended without a cause".to_owned() };
+            (self.answered_us.unwrap_or(self.started_us), HungUpBy::Platform, cause)
+        });
+        Cdr {
+            call: call.to_string(),
+            brand: self.brand,
+            client: self.client,
+            caller: self.caller.clone(),
+            callee: self.callee.clone(),
+            dialed: self.dialed.clone(),
+            started_us: self.started_us,
+            answered_us: self.answered_us,
+            ended_us,
+            hung_up_by,
+            cause,
+            legs: self.legs.clone(),
+        }
+    }
+}
+
+/// What the end of an established leg means for the record.
+pub(super) fn end_cause(by_peer: bool, cause: EndCause) -> (u16, &'static str) {
+    match cause {
+        EndCause::Bye if by_peer => (200, "Normal clearing"),
+        EndCause::Bye | EndCause::Refused | EndCause::Cancelled => (200, "Hung up by the platform"),
+        EndCause::NoAck => (408, "Answer never acknowledged"),
+        EndCause::NoPrack => (504, "Provisional response never acknowledged"),
+        EndCause::NoAnswer => (488, "No answer to an offer"),
+        EndCause::SessionExpired => (408, "Session timer expired"),
+        EndCause::Gone => (481, "Dialog unknown to the peer"),
+        EndCause::TransactionFailed => (408, "No response from the peer"),
+    }
+}
+
+const _: () = assert!(CALLER == 0, "the caller's leg is the first of the record");

@@ -1,0 +1,403 @@
+//! From the INVITE to the answer: what was dialled, who rings, who wins.
+//!
+//! In: the authenticated INVITE, progress and refusals of callees. Out: legs to every binding, the winner's answer to the
+//! caller, or one refusal chosen from all. Manual: "Making internal calls", "Users", "Extensions".
+
+use super::{Action, CALLER, Call, FORKS_MAX, Leg, LegState, Now, Phase, Slot, Ticket, World};
+use bytes::Bytes;
+use cluster::leg::{Binding, Incoming, LegCommand, Originate};
+use cluster::media::{MediaCommand, MediaError, MediaLeg, MediaReply};
+use model::{Client, ExtensionRoute, HungUpBy, Id, Party, RejectionMethod, Snapshot, Terminal, User};
+use sip::draft::HeaderText;
+use std::time::Duration;
+
+/// What a dialled number means to a caller.
+#[derive(Debug, PartialEq, Eq)]
+enum Step<'a> {
+    /// Ring this user at this terminal.
+    Ring { user: &'a User, terminal: &'a Terminal },
+    /// Refuse with this status, for this reason.
+    Refuse(u16, &'static str),
+}
+
+/// What `dialed` means within a client.
+fn decide<'a>(snapshot: &'a Snapshot, client: Id<Client>, dialed: &str) -> Step<'a> {
+    let Some(extension) = snapshot.extension(client, dialed) else {
+        return Step::Refuse(404, "No such extension");
+    };
+    let ExtensionRoute::User(user) = extension.route else {
+        return Step::Refuse(404, "Extension without a route");
+    };
+    let Some(user) = snapshot.user(user) else {
+        return Step::Refuse(404, "Extension of a user who is gone");
+    };
+    if user.do_not_disturb {
+        return Step::Refuse(486, "Do not disturb");
+    }
+    match user.terminal.and_then(|terminal| snapshot.terminal(terminal)) {
+        Some(terminal) => Step::Ring { user, terminal },
+        None => Step::Refuse(480, "User without a terminal"),
+    }
+}
+
+/// Who calls, as callees and records see him: the user's name and screen extension, never what the endpoint claims.
+fn caller_party(snapshot: &Snapshot, terminal: Id<Terminal>, user: Option<Id<User>>) -> Party {
+    match user.and_then(|user| snapshot.user(user)) {
+        Some(user) => user_party(snapshot, user),
+        None => Party {
+            number: snapshot.terminal(terminal).map_or_else(String::new, |terminal| terminal.name.clone()),
+            name: String::new(),
+            user: None,
+        },
+    }
+}
+
+fn user_party(snapshot: &Snapshot, user: &User) -> Party {
+    let number = user.extension.and_then(|extension| snapshot.extension_by_id(extension));
+    Party {
+        number: number.map_or_else(String::new, |extension| extension.number.to_string()),
+        name: user.display_name(),
+        user: Some(user.id),
+    }
+}
+
+impl Call {
+    /// Decides what was dialled and lets it ring, or refuses.
+    pub fn set_up(&mut self, incoming: Incoming, world: &dyn World, now: Now) {
+        let snapshot = world.snapshot();
+        let caller = caller_party(&snapshot, incoming.terminal, incoming.user);
+        self.story.endpoint(CALLER, endpoint_name(&snapshot, incoming.terminal));
+        self.story.caller(caller.clone());
+        let (Some(caller_user), Some(client)) = (incoming.user, snapshot.client(self.client)) else {
+            return self.finish(HungUpBy::Platform, 403, "Terminal without a user", now);
+        };
+        self.places.extend(world.take_place(caller_user, 0));
+        let (user, terminal) = match decide(&snapshot, self.client, &incoming.dialed) {
+            Step::Refuse(status, why) => return self.finish(HungUpBy::Platform, status, why, now),
+            Step::Ring { user, terminal } => (user, terminal),
+        };
+        self.story.callee(user_party(&snapshot, user));
+        let bindings = world.bindings(terminal.id);
+        if bindings.is_empty() {
+            return self.finish(HungUpBy::Platform, 480, "Not registered", now);
+        }
+        match world.take_place(user.id, user.call_waiting) {
+            Some(place) => self.places.push(place),
+            None => return self.finish(HungUpBy::Platform, 486, "Call waiting limit reached", now),
+        }
+        self.rejection = user.rejection;
+        self.phase =
+            Phase::Ringing { until: now.mono + Duration::from_secs(u64::from(user.ring_timeout_secs)) };
+        let endpoint = endpoint_name(&snapshot, terminal.id);
+        for binding in bindings.into_iter().take(FORKS_MAX) {
+            self.prepare(binding, terminal.id, &caller, client, &incoming, &endpoint);
+        }
+        self.offer_to_callees(incoming.offer);
+    }
+
+    fn prepare(
+        &mut self,
+        binding: Binding,
+        terminal: Id<Terminal>,
+        caller: &Party,
+        client: &Client,
+        incoming: &Incoming,
+        endpoint: &str,
+    ) {
+        let slot = self.legs.len();
+        let order = Originate {
+            call: self.id,
+            terminal,
+            target: binding.contact,
+            route: binding.path,
+            flow: binding.flow,
+            caller_name: caller.name.clone(),
+            caller_number: caller.number.clone(),
+            called_number: incoming.dialed.clone(),
+            domain: client.domain.clone(),
+            offer: None,
+            headers: incoming.headers.clone(),
+            max_forwards: incoming.max_forwards,
+        };
+        self.legs.push(Leg {
+            id: None,
+            media: MediaLeg(u8::try_from(slot).unwrap_or(u8::MAX)),
+            state: LegState::Prepared,
+            early_answer: false,
+            order: Some(Box::new(order)),
+        });
+        self.story.add_callee_leg(endpoint);
+    }
+
+    fn offer_to_callees(&mut self, offer: Option<Bytes>) {
+        for slot in 1..self.legs.len() {
+            match &offer {
+                Some(sdp) => {
+                    let command = MediaCommand::Offer {
+                        from: MediaLeg(0),
+                        to: self.legs[slot].media,
+                        sdp: sdp.clone(),
+                    };
+                    self.ask_relay(Ticket::FirstOffer(slot), command);
+                }
+                None => self.originate(slot, None),
+            }
+        }
+    }
+
+    fn originate(&mut self, slot: Slot, offer: Option<Bytes>) {
+        if let Some(mut order) = self.legs[slot].order.take() {
+            order.offer = offer;
+            self.legs[slot].state = LegState::Calling;
+            self.actions.push_back(Action::Originate(slot, order));
+        }
+    }
+
+    pub(super) fn offer_for_callee(&mut self, slot: Slot, reply: MediaReply, now: Now) {
+        match reply {
+            MediaReply::Sdp(sdp) => self.originate(slot, Some(sdp)),
+            MediaReply::Refused(error) => self.media_refused(&error, now),
+            MediaReply::Done | MediaReply::Report(_) => {
+                self.media_refused(&MediaError::OutOfStep("no SDP"), now)
+            }
+        }
+    }
+
+    /// The relay cannot do what the call needs: the call ends as the peers' protocol says.
+    pub(super) fn media_refused(&mut self, error: &MediaError, now: Now) {
+        let (status, why) = match error {
+            MediaError::NoPorts => (503, "No media port free"),
+            MediaError::BadSdp(_) => (488, "Unusable session description"),
+            MediaError::OutOfStep(_) => (500, "Media session out of step"),
+        };
+        self.finish(HungUpBy::Platform, status, why, now);
+    }
+
+    pub(super) fn callee_progress(&mut self, slot: Slot, status: u16, sdp: Option<Bytes>) {
+        if slot == CALLER || !matches!(self.phase, Phase::Ringing { .. }) || status <= 100 {
+            return;
+        }
+        // One early conversation at a time: the first callee that sends audio is heard until somebody answers.
+        let may_be_heard = self.caller_offers && self.early_from.is_none_or(|heard| heard == slot);
+        match sdp {
+            Some(sdp) if may_be_heard => {
+                self.early_from = Some(slot);
+                self.legs[slot].early_answer = true;
+                let command = MediaCommand::Answer { from: self.legs[slot].media, to: MediaLeg(0), sdp };
+                self.ask_relay(Ticket::EarlyAnswer(slot, status), command);
+            }
+            Some(_) | None => {
+                let news = status > self.told || status == 180 && self.told != 180;
+                if news && self.early_from.is_none_or(|heard| heard == slot) {
+                    self.tell_progress(status, None);
+                }
+            }
+        }
+    }
+
+    fn tell_progress(&mut self, status: u16, sdp: Option<Bytes>) {
+        self.told = status;
+        self.tell(CALLER, LegCommand::Progress { status, sdp, headers: HeaderText::default() });
+    }
+
+    pub(super) fn early_answer_ready(&mut self, slot: Slot, status: u16, reply: MediaReply) {
+        let usable =
+            matches!(self.phase, Phase::Ringing { .. }) && self.legs[slot].state == LegState::Calling;
+        match reply {
+            MediaReply::Sdp(sdp) if usable => self.tell_progress(status, Some(sdp)),
+            // Early media that cannot be used is left out; the answer itself decides.
+            MediaReply::Sdp(_) | MediaReply::Refused(_) | MediaReply::Done | MediaReply::Report(_) => {}
+        }
+    }
+
+    pub(super) fn callee_answered(&mut self, slot: Slot, sdp: Option<Bytes>, now: Now) {
+        if slot == CALLER {
+            return;
+        }
+        self.legs[slot].state = LegState::Up;
+        if !matches!(self.phase, Phase::Ringing { .. }) {
+            self.end_leg(slot, 200, "Call completed elsewhere"); // somebody else was faster
+            return;
+        }
+        self.phase = Phase::Talking(slot);
+        for other in 1..self.legs.len() {
+            if other != slot && self.legs[other].state != LegState::Gone {
+                self.end_leg(other, 200, "Call completed elsewhere");
+                self.release(other);
+            }
+        }
+        let callee = self.legs[slot].media;
+        match (self.caller_offers, sdp) {
+            (true, Some(sdp)) => {
+                self.ask_relay(
+                    Ticket::FinalAnswer(slot),
+                    MediaCommand::Answer { from: callee, to: MediaLeg(0), sdp },
+                );
+            }
+            (true, None) if self.legs[slot].early_answer => self.accept_caller(None, now),
+            (true, None) => self.finish(HungUpBy::Platform, 488, "Answer without a session description", now),
+            (false, Some(sdp)) => {
+                self.ask_relay(Ticket::LateOffer, MediaCommand::Offer { from: callee, to: MediaLeg(0), sdp });
+            }
+            (false, None) => self.finish(HungUpBy::Platform, 488, "Answer without an offer", now),
+        }
+    }
+
+    pub(super) fn final_answer_ready(&mut self, slot: Slot, reply: MediaReply, now: Now) {
+        if self.phase != Phase::Talking(slot) {
+            return;
+        }
+        match reply {
+            MediaReply::Sdp(sdp) => self.accept_caller(Some(sdp), now),
+            MediaReply::Refused(error) => self.media_refused(&error, now),
+            MediaReply::Done | MediaReply::Report(_) => {
+                self.media_refused(&MediaError::OutOfStep("no SDP"), now)
+            }
+        }
+    }
+
+    pub(super) fn late_offer_ready(&mut self, reply: MediaReply, now: Now) {
+        match reply {
+            MediaReply::Sdp(sdp) => self.accept_caller(Some(sdp), now),
+            MediaReply::Refused(error) => self.media_refused(&error, now),
+            MediaReply::Done | MediaReply::Report(_) => {
+                self.media_refused(&MediaError::OutOfStep("no SDP"), now)
+            }
+        }
+    }
+
+    fn accept_caller(&mut self, sdp: Option<Bytes>, now: Now) {
+        self.legs[CALLER].state = LegState::Up;
+        self.tell(CALLER, LegCommand::Accept { sdp, headers: HeaderText::default() });
+        self.story.answered(now);
+        self.actions.push_back(Action::Answered(Box::new(self.story.open_call(self.id))));
+    }
+
+    /// The caller's ACK came; with a delayed offer it holds his answer.
+    pub(super) fn caller_confirmed(&mut self, slot: Slot, sdp: Option<Bytes>) {
+        let Phase::Talking(callee) = self.phase else { return };
+        if let (CALLER, false, Some(sdp)) = (slot, self.caller_offers, sdp) {
+            let command = MediaCommand::Answer { from: MediaLeg(0), to: self.legs[callee].media, sdp };
+            self.ask_relay(Ticket::LateAnswer, command);
+        }
+    }
+
+    pub(super) fn late_answer_ready(&mut self, reply: MediaReply, now: Now) {
+        let Phase::Talking(callee) = self.phase else { return };
+        match reply {
+            MediaReply::Sdp(sdp) => self.tell(callee, LegCommand::Answer { sdp }),
+            MediaReply::Refused(error) => self.media_refused(&error, now),
+            MediaReply::Done | MediaReply::Report(_) => {
+                self.media_refused(&MediaError::OutOfStep("no SDP"), now)
+            }
+        }
+    }
+
+    /// A device refused. Whether that ends the ringing everywhere is the user's setting (manual 10.1.1, "Call Rejection
+    /// Method").
+    pub(super) fn callee_refused(&mut self, slot: Slot, status: u16, now: Now) {
+        self.legs[slot].state = LegState::Gone;
+        if slot == CALLER || !matches!(self.phase, Phase::Ringing { .. }) {
+            return;
+        }
+        self.release(slot);
+        self.refusals.push(status);
+        let person_refused = matches!(status, 480 | 486 | 600 | 603);
+        let all = match self.rejection {
+            RejectionMethod::ByResponse => status >= 600,
+            RejectionMethod::ThisDevice => false,
+            RejectionMethod::AllDevices => person_refused || status >= 600,
+        };
+        if all {
+            self.finish(HungUpBy::Callee, told_to_caller(status), sip::draft::reason_phrase(status), now);
+        } else {
+            self.refuse_when_none_is_left(now);
+        }
+    }
+
+    /// A callee's leg failed without an answer.
+    pub(super) fn callee_lost(&mut self, slot: Slot, now: Now) {
+        self.release(slot);
+        self.refusals.push(408);
+        self.refuse_when_none_is_left(now);
+    }
+
+    fn refuse_when_none_is_left(&mut self, now: Now) {
+        if self.legs[1..].iter().any(|leg| leg.state != LegState::Gone) {
+            return;
+        }
+        let status = best_refusal(&self.refusals);
+        let by = if matches!(status, 486 | 600 | 603 | 480) { HungUpBy::Callee } else { HungUpBy::Platform };
+        self.finish(by, told_to_caller(status), sip::draft::reason_phrase(status), now);
+    }
+
+    fn release(&mut self, slot: Slot) {
+        if self.early_from == Some(slot) {
+            self.early_from = None;
+        }
+        if self.caller_offers {
+            let leg = self.legs[slot].media;
+            self.ask_relay(Ticket::Figures, MediaCommand::Release { leg });
+        }
+    }
+
+    pub(super) fn nobody_answered(&mut self, now: Now) {
+        self.finish(HungUpBy::Platform, 480, "No answer", now);
+    }
+
+    pub(super) fn caller_gave_up(&mut self, slot: Slot, now: Now) {
+        if slot != CALLER {
+            return;
+        }
+        self.legs[CALLER].state = LegState::Gone; // its session answers 487 itself
+        self.finish(HungUpBy::Caller, 487, "Cancelled", now);
+    }
+}
+
+fn endpoint_name(snapshot: &Snapshot, terminal: Id<Terminal>) -> String {
+    snapshot.terminal(terminal).map_or_else(String::new, |terminal| terminal.name.clone())
+}
+
+/// One refusal for all forks: a 6xx decides, else what tells the caller most (RFC 3261 section 16.7 step 6).
+fn best_refusal(refusals: &[u16]) -> u16 {
+    let rank = |status: u16| match status {
+        600.. => 0,
+        486 => 1,
+        480 => 2,
+        488 | 415 => 3,
+        408 => 5,
+        400..=499 => 4,
+        _ => 6,
+    };
+    refusals.iter().copied().min_by_key(|status| (rank(*status), *status)).unwrap_or(480)
+}
+
+/// What a callee's refusal is for the caller: redirections and challenges are ours to handle and become "unavailable", a
+/// callee's 503 says nothing about this platform (RFC 3261 section 16.7 step 6).
+fn told_to_caller(status: u16) -> u16 {
+    match status {
+        300..=399 | 401 | 407 | 408 | 481 | 482 | 483 => 480,
+        503 => 500,
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_refusal_is_chosen_for_the_caller() {
+        for (refusals, chosen) in [
+            (&[408, 486][..], 486),
+            (&[486, 603], 603),
+            (&[480, 486], 486),
+            (&[503, 408], 408),
+            (&[500], 500),
+            (&[], 480),
+        ] {
+            assert_eq!(best_refusal(refusals), chosen, "{refusals:?}");
+        }
+        assert_eq!([302, 407, 408, 503, 486].map(told_to_caller), [480, 480, 480, 500, 486]);
+    }
+}

@@ -1,0 +1,498 @@
+//! Ladders of the call core: an event a line, and what the call does about it. The relay is one that marks what it rewrote
+//! as `r(…)`; places and bindings are given by the test.
+
+use super::*;
+use crate::places::Places;
+use bytes::Bytes;
+use cluster::ids::NodeId;
+use cluster::media::MediaError;
+use model::{Configuration, MediaReport, RejectionMethod};
+use sip::flow::{ConnId, Flow, Transport};
+use sip::session::{EndCause, OfferVia};
+use std::time::Duration;
+
+struct Test {
+    configuration: Configuration,
+    bindings: usize,
+    places: Places,
+    relay: Relay,
+    call: Option<Call>,
+    names: Vec<(LegId, String)>,
+    now: Instant,
+    records: Vec<Cdr>,
+    hold_records: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Relay {
+    Works,
+    Full,
+    Picky,
+}
+
+impl World for Test {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::new(Snapshot::build(&self.configuration).unwrap())
+    }
+
+    fn bindings(&self, _: Id<Terminal>) -> Vec<Binding> {
+        let flow = |port| Flow {
+            transport: Transport::Udp,
+            listener: 0,
+            remote: ([192, 0, 2, 1], port).into(),
+            conn: ConnId(0),
+        };
+        (1..=self.bindings)
+            .map(|n| Binding {
+                contact: format!("sip:bob@192.0.2.1:{n}"),
+                path: Vec::new(),
+                flow: flow(n as u16),
+                q: 1000,
+            })
+            .collect()
+    }
+
+    fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place> {
+        self.places.take(user, limit)
+    }
+}
+
+impl Test {
+    fn new(bindings: usize) -> Self {
+        Self {
+            configuration: Configuration::demo(),
+            bindings,
+            places: Places::default(),
+            relay: Relay::Works,
+            call: None,
+            names: Vec::new(),
+            now: Instant::now(),
+            records: Vec::new(),
+            hold_records: false,
+        }
+    }
+
+    fn time(&self) -> Now {
+        Now { mono: self.now, unix_us: 1_000_000 }
+    }
+
+    /// Alice dials; `offer` empty means a delayed offer.
+    fn dial(&mut self, dialed: &str, offer: &'static str) -> String {
+        let leg = LegId::new(NodeId(1), 0, 100);
+        self.names = vec![(leg, "alice".to_owned())];
+        let incoming = Incoming {
+            call: CallId::new(NodeId(1), 1),
+            leg,
+            brand: Id::new(1),
+            client: Id::new(1),
+            terminal: Id::new(1),
+            user: Some(Id::new(1)),
+            dialed: dialed.to_owned(),
+            offer: (!offer.is_empty()).then(|| Bytes::from(offer)),
+            headers: HeaderText::default(),
+            sip_call_id: "a@phone".to_owned(),
+            source: ([192, 0, 2, 9], 5060).into(),
+            max_forwards: 69,
+        };
+        let mut call = Call::new(&incoming, self.time());
+        call.set_up(incoming, self, self.time());
+        self.call = Some(call);
+        self.drain()
+    }
+
+    /// `who event [argument]`, as in `bob1 180 sdp`.
+    fn on(&mut self, line: &str) -> String {
+        let mut words = line.split_whitespace();
+        let (who, what, argument) = (words.next().unwrap(), words.next().unwrap(), words.next());
+        let sdp = argument.map(|text| Bytes::from(text.to_owned()));
+        let headers = HeaderText::default();
+        let event = match what {
+            "200" => LegEvent::Answered { sdp, fork: 0 },
+            "ack" => LegEvent::Confirmed { sdp },
+            "bye" => LegEvent::Ended { by_peer: true, cause: EndCause::Bye, reason: None },
+            "expired" => LegEvent::Ended { by_peer: false, cause: EndCause::SessionExpired, reason: None },
+            "cancel" => LegEvent::Cancelled { reason: None },
+            "offers" => LegEvent::Offer { sdp, via: OfferVia::Invite },
+            "counter-offers" => LegEvent::Offer { sdp, via: OfferVia::Response },
+            "answers" => LegEvent::Answer { sdp: sdp.unwrap() },
+            "refuses" => LegEvent::OfferRejected { status: argument.unwrap().parse().unwrap() },
+            "info" => {
+                LegEvent::Info { content_type: "application/dtmf-relay".to_owned(), body: Bytes::new() }
+            }
+            "info-ok" => LegEvent::Replied { method: sip::msg::Method::Info, status: 200 },
+            status => match status.parse().unwrap() {
+                status @ 101..=199 => LegEvent::Progress { status, sdp, fork: 0 },
+                status => LegEvent::Rejected { status, reason: String::new(), headers },
+            },
+        };
+        let leg = self.names.iter().find(|(_, name)| name == who).expect(who).0;
+        let time = self.time();
+        self.call.as_mut().unwrap().leg_event(leg, event, time);
+        self.drain()
+    }
+
+    fn pass(&mut self, seconds: u64) -> String {
+        self.now += Duration::from_secs(seconds);
+        let time = self.time();
+        self.call.as_mut().unwrap().handle_timeout(time);
+        self.drain()
+    }
+
+    fn drain(&mut self) -> String {
+        let mut done = Vec::new();
+        let time = self.time();
+        let mut call = self.call.take().unwrap();
+        while let Some(action) = call.poll_action() {
+            match action {
+                Action::Leg(leg, command) => {
+                    let name = &self.names.iter().find(|(id, _)| *id == leg).unwrap().1;
+                    done.push(format!("{name} {}", shown(&command)));
+                }
+                Action::Originate(slot, order) => {
+                    let leg = LegId::new(NodeId(1), 0, slot as u64);
+                    self.names.push((leg, format!("bob{slot}")));
+                    done.push(format!("bob{slot} INVITE {}", text(order.offer.as_ref())));
+                    call.originated(slot, leg, format!("b{slot}@us"));
+                }
+                Action::Media(ticket, command) => {
+                    let reply = match command {
+                        MediaCommand::Offer { sdp, .. } | MediaCommand::Answer { sdp, .. } => {
+                            match self.relay {
+                                Relay::Works => MediaReply::Sdp(format!("r({})", text(Some(&sdp))).into()),
+                                Relay::Full => MediaReply::Refused(MediaError::NoPorts),
+                                Relay::Picky => MediaReply::Refused(MediaError::BadSdp("line 1".to_owned())),
+                            }
+                        }
+                        MediaCommand::Withdraw { .. } => MediaReply::Done,
+                        MediaCommand::Release { leg } => {
+                            MediaReply::Report(vec![(leg, MediaReport::default())])
+                        }
+                        MediaCommand::Close => {
+                            let report = MediaReport { packets_received: 7, ..MediaReport::default() };
+                            MediaReply::Report(vec![(MediaLeg(0), report)])
+                        }
+                    };
+                    call.media_reply(ticket, reply, time);
+                }
+                Action::Answered(open) => done.push(format!("noted {}", open.call)),
+                Action::Record(cdr) => {
+                    let answered = if cdr.answered_us.is_some() { "answered" } else { "unanswered" };
+                    done.push(format!(
+                        "record {} {:?} {answered} ({})",
+                        cdr.cause.status, cdr.hung_up_by, cdr.cause.text
+                    ));
+                    self.records.push(*cdr);
+                    call.recorded(!self.hold_records, time);
+                }
+            }
+        }
+        self.call = Some(call);
+        done.join(", ")
+    }
+}
+
+fn text(sdp: Option<&Bytes>) -> String {
+    sdp.map_or_else(|| "-".to_owned(), |sdp| String::from_utf8_lossy(sdp).into_owned())
+}
+
+fn shown(command: &LegCommand) -> String {
+    match command {
+        LegCommand::Progress { status, sdp, .. } => format!("{status} {}", text(sdp.as_ref())),
+        LegCommand::Accept { sdp, .. } => format!("200 {}", text(sdp.as_ref())),
+        LegCommand::Reject { status, .. } => format!("{status}"),
+        LegCommand::Cancel { .. } => "CANCEL".to_owned(),
+        LegCommand::Reoffer { sdp, .. } => format!("re-INVITE {}", text(sdp.as_ref())),
+        LegCommand::Answer { sdp } => format!("answer {}", text(Some(sdp))),
+        LegCommand::RejectOffer { status } => format!("refuse {status}"),
+        LegCommand::Bye { .. } => "BYE".to_owned(),
+        LegCommand::Info { .. } => "INFO".to_owned(),
+        LegCommand::RespondInfo { status } => format!("INFO {status}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Lines `event => what the call does`, beginning with `dial NUMBER OFFER`.
+#[track_caller]
+fn ladder(test: &mut Test, lines: &str) {
+    for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (event, expected) = line.split_once("=>").expect(line);
+        let words: Vec<&str> = event.split_whitespace().collect();
+        let done = match words[..] {
+            ["dial", number] => test.dial(number, ""),
+            ["dial", number, _] => test.dial(number, "o"),
+            ["wait", seconds] => test.pass(seconds.parse().unwrap()),
+            _ => test.on(event),
+        };
+        assert_eq!(done, expected.trim(), "after {event}");
+    }
+}
+
+#[test]
+fn a_call_is_answered_and_hung_up() {
+    let mut test = Test::new(1);
+    ladder(
+        &mut test,
+        "dial 102 offer => bob1 INVITE r(o)
+         bob1 180       => alice 180 -
+         bob1 200 a     => alice 200 r(a), noted c1000000000001
+         alice ack      =>
+         alice bye      => bob1 BYE, record 200 Caller answered (Normal clearing)",
+    );
+    let cdr = &test.records[0];
+    assert_eq!((cdr.caller.number.as_str(), cdr.caller.name.as_str()), ("101", "Alice Allison"));
+    assert_eq!((cdr.callee.number.as_str(), cdr.dialed.as_str()), ("102", "102"));
+    assert_eq!((cdr.legs.len(), cdr.legs[1].sip_call_id.as_str()), (2, "b1@us"));
+    assert_eq!(cdr.legs[0].media.unwrap().packets_received, 7);
+    assert!(test.call.as_ref().unwrap().is_over());
+    assert_eq!(test.places.of(Id::new(1)) + test.places.of(Id::new(2)), 0, "both are free again");
+}
+
+#[test]
+fn the_callee_hangs_up() {
+    ladder(
+        &mut Test::new(1),
+        "dial 102 offer => bob1 INVITE r(o)
+         bob1 200 a     => alice 200 r(a), noted c1000000000001
+         bob1 bye       => alice BYE, record 200 Callee answered (Normal clearing)",
+    );
+}
+
+#[test]
+fn the_caller_gives_up_while_ringing() {
+    let mut test = Test::new(2);
+    ladder(
+        &mut test,
+        "dial 102 offer => bob1 INVITE r(o), bob2 INVITE r(o)
+         bob1 180       => alice 180 -
+         bob2 180       =>
+         alice cancel   => bob1 CANCEL, bob2 CANCEL, record 487 Caller unanswered (Cancelled)
+         bob2 200 a     => bob2 BYE",
+    );
+    assert_eq!(test.records.len(), 1);
+}
+
+#[test]
+fn the_first_answer_wins_and_a_crossing_one_is_hung_up() {
+    ladder(
+        &mut Test::new(2),
+        "dial 102 offer => bob1 INVITE r(o), bob2 INVITE r(o)
+         bob2 200 a     => bob1 CANCEL, alice 200 r(a), noted c1000000000001
+         bob1 200 b     => bob1 BYE
+         alice bye      => bob2 BYE, record 200 Caller answered (Normal clearing)",
+    );
+}
+
+#[test]
+fn early_media_of_the_first_device_is_heard() {
+    ladder(
+        &mut Test::new(2),
+        "dial 102 offer => bob1 INVITE r(o), bob2 INVITE r(o)
+         bob1 183 a     => alice 183 r(a)
+         bob2 183 b     =>
+         bob2 180       =>
+         bob2 200 b     => bob1 CANCEL, alice 200 r(b), noted c1000000000001",
+    );
+}
+
+#[test]
+fn how_devices_refuse_is_the_users_choice() {
+    use RejectionMethod::{AllDevices, ByResponse, ThisDevice};
+    for (method, refusal, expected) in [
+        (ByResponse, "486", ""),
+        (ByResponse, "603", "bob2 CANCEL, alice 603, record 603 Callee unanswered (Decline)"),
+        (ThisDevice, "603", ""),
+        (AllDevices, "486", "bob2 CANCEL, alice 486, record 486 Callee unanswered (Busy Here)"),
+        (AllDevices, "404", ""),
+    ] {
+        let mut test = Test::new(2);
+        test.configuration.users[1].rejection = method;
+        ladder(&mut test, "dial 102 offer => bob1 INVITE r(o), bob2 INVITE r(o)");
+        // The order of CANCEL and refusal follows the order of the legs: the caller's is the first.
+        let mut done: Vec<String> =
+            test.on(&format!("bob1 {refusal}")).split(", ").map(str::to_owned).collect();
+        let mut wanted: Vec<String> = expected.split(", ").map(str::to_owned).collect();
+        done.sort();
+        wanted.sort();
+        assert_eq!(done, wanted, "{method:?} {refusal}");
+    }
+}
+
+#[test]
+fn when_all_devices_refused_the_caller_hears_the_best_reason() {
+    ladder(
+        &mut Test::new(2),
+        "dial 102 offer => bob1 INVITE r(o), bob2 INVITE r(o)
+         bob1 486       =>
+         bob2 408       => alice 486, record 486 Callee unanswered (Busy Here)",
+    );
+}
+
+#[test]
+fn who_cannot_be_called_is_told_at_once() {
+    let mut test = Test::new(0);
+    ladder(&mut test, "dial 102 offer => alice 480, record 480 Platform unanswered (Not registered)");
+    ladder(&mut test, "dial 999 offer => alice 404, record 404 Platform unanswered (No such extension)");
+    test.configuration.users[1].do_not_disturb = true;
+    ladder(&mut test, "dial 102 offer => alice 486, record 486 Platform unanswered (Do not disturb)");
+    test.configuration.users[1].do_not_disturb = false;
+    test.configuration.users[1].call_waiting = 1;
+    test.bindings = 1;
+    let _busy = test.places.take(Id::new(2), 0);
+    ladder(
+        &mut test,
+        "dial 102 offer => alice 486, record 486 Platform unanswered (Call waiting limit reached)",
+    );
+    test.configuration.users[1].terminal = None;
+    ladder(
+        &mut test,
+        "dial 102 offer => alice 480, record 480 Platform unanswered (User without a terminal)",
+    );
+}
+
+#[test]
+fn nobody_answers_in_time() {
+    ladder(
+        &mut Test::new(1),
+        "dial 102 offer => bob1 INVITE r(o)
+         bob1 180       => alice 180 -
+         wait 29        =>
+         wait 1         => alice 480, bob1 CANCEL, record 480 Platform unanswered (No answer)",
+    );
+}
+
+#[test]
+fn a_delayed_offer_goes_end_to_end() {
+    ladder(
+        &mut Test::new(1),
+        "dial 102       => bob1 INVITE -
+         bob1 180       => alice 180 -
+         bob1 200 o     => alice 200 r(o), noted c1000000000001
+         alice ack a    => bob1 answer r(a)
+         bob1 bye       => alice BYE, record 200 Callee answered (Normal clearing)",
+    );
+}
+
+fn talking() -> Test {
+    let mut test = Test::new(1);
+    ladder(
+        &mut test,
+        "dial 102 offer => bob1 INVITE r(o)
+         bob1 200 a     => alice 200 r(a), noted c1000000000001
+         alice ack      =>",
+    );
+    test
+}
+
+#[test]
+fn hold_resume_and_refusal_go_end_to_end() {
+    ladder(
+        &mut talking(),
+        "alice offers hold  => bob1 re-INVITE r(hold)
+         bob1 answers held  => alice answer r(held)
+         bob1 offers g722   => alice re-INVITE r(g722)
+         alice refuses 488  => bob1 refuse 488
+         alice offers back  => bob1 re-INVITE r(back)
+         bob1 answers ok    => alice answer r(ok)",
+    );
+}
+
+#[test]
+fn a_delayed_re_offer_goes_end_to_end() {
+    ladder(
+        &mut talking(),
+        "alice offers           => bob1 re-INVITE -
+         bob1 counter-offers o2 => alice answer r(o2)
+         alice answers a2       => bob1 answer r(a2)
+         bob1 offers o3         => alice re-INVITE r(o3)",
+    );
+}
+
+#[test]
+fn a_second_offer_waits_for_the_first() {
+    ladder(
+        &mut talking(),
+        "alice offers one  => bob1 re-INVITE r(one)
+         bob1 offers two   => bob1 refuse 491
+         bob1 answers a    => alice answer r(a)",
+    );
+}
+
+#[test]
+fn info_and_its_answer_pass_through() {
+    ladder(
+        &mut talking(),
+        "alice info    => bob1 INFO
+         bob1 info-ok  => alice INFO 200",
+    );
+}
+
+#[test]
+fn the_relay_refuses() {
+    let mut full = Test::new(1);
+    full.relay = Relay::Full;
+    ladder(&mut full, "dial 102 offer => alice 503, record 503 Platform unanswered (No media port free)");
+    let mut picky = Test::new(1);
+    picky.relay = Relay::Picky;
+    ladder(
+        &mut picky,
+        "dial 102 offer => alice 488, record 488 Platform unanswered (Unusable session description)",
+    );
+    let mut later = talking();
+    later.relay = Relay::Picky;
+    ladder(&mut later, "alice offers x => alice refuse 488");
+}
+
+#[test]
+fn silence_and_an_expired_session_end_the_call() {
+    let mut silent = talking();
+    let time = silent.time();
+    silent.call.as_mut().unwrap().media_event(MediaEvent::Silent { leg: MediaLeg(1) }, time);
+    assert_eq!(silent.drain(), "alice BYE, bob1 BYE, record 408 Platform answered (No media)");
+    ladder(&mut talking(), "bob1 expired => alice BYE, record 408 Platform answered (Session timer expired)");
+}
+
+#[test]
+fn a_lost_leg_ends_the_call_or_only_its_ringing() {
+    let mut ringing = Test::new(2);
+    ladder(&mut ringing, "dial 102 offer => bob1 INVITE r(o), bob2 INVITE r(o)");
+    let leg = |test: &Test, name: &str| test.names.iter().find(|(_, n)| n == name).unwrap().0;
+    let (bob1, time) = (leg(&ringing, "bob1"), ringing.time());
+    ringing.call.as_mut().unwrap().leg_lost(bob1, time);
+    assert_eq!(ringing.drain(), "");
+    ladder(&mut ringing, "bob2 200 a => alice 200 r(a), noted c1000000000001");
+    let alice = leg(&ringing, "alice");
+    ringing.call.as_mut().unwrap().leg_lost(alice, time);
+    assert_eq!(ringing.drain(), "bob2 BYE, record 500 Platform answered (Leg failed)");
+}
+
+#[test]
+fn a_record_that_cannot_be_written_is_tried_again() {
+    let mut test = talking();
+    test.hold_records = true;
+    ladder(&mut test, "alice bye => bob1 BYE, record 200 Caller answered (Normal clearing)");
+    assert!(!test.call.as_ref().unwrap().is_over());
+    assert_eq!(test.places.of(Id::new(2)), 1, "nothing is given back before the record is durable");
+    test.hold_records = false;
+    ladder(&mut test, "wait 1 => record 200 Caller answered (Normal clearing)");
+    assert!(test.call.as_ref().unwrap().is_over());
+    assert_eq!(test.records[0], test.records[1]);
+}
+
+#[test]
+fn the_last_will_ends_both_legs_and_writes_one_record() {
+    let mut test = talking();
+    let time = test.time();
+    let call = test.call.as_mut().unwrap();
+    let will: Vec<String> = call
+        .bury(time)
+        .into_iter()
+        .map(|action| match action {
+            Action::Leg(_, command) => shown(&command),
+            Action::Media(_, command) => format!("{command:?}"),
+            Action::Record(cdr) => format!("record {}", cdr.cause.status),
+            Action::Originate(..) | Action::Answered(_) => "?".to_owned(),
+        })
+        .collect();
+    assert_eq!(will, ["BYE", "BYE", "Close", "record 500"]);
+    assert!(call.bury(time).is_empty(), "only once");
+}

@@ -1,0 +1,12 @@
+//! The application server: what happens to a call.
+//!
+//! Rooms: [`call`] (the decision core of one call, sans-IO), `actor` (the ractor shell around it and the server's face),
+//! `alarm` (deadlines of calls), `places` (how many calls a user handles). Elsewhere: SIP (crate `proxy`), audio (`relay`).
+
+mod actor;
+mod alarm;
+pub mod call;
+mod places;
+
+pub use actor::{AppServer, CallLog, Deps, Limits, Stats};
+pub use places::{Place, Places};
