@@ -1,0 +1,186 @@
+//! Who sends a request: domain, client and endpoint from the snapshot, the password by digest.
+//!
+//! In: a request, the snapshot, the time. Out: an [`Identity`] or the challenge to answer with. Unknown domain, unknown
+//! user and wrong password cost the same work and get the same answer. Elsewhere: the sums (`sip::digest`), bans.
+
+use crate::config::Place;
+use model::{Brand, Client, Id, Snapshot, Terminal, User};
+use sip::digest::{Config, Credentials, Ha1, Verdict, Verifier};
+use sip::draft::ResponseDraft;
+use sip::msg::{HeaderId, Message};
+use sip::uri::{Host, Uri};
+use std::borrow::Cow;
+
+/// An authenticated endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) brand: Id<Brand>,
+    pub(crate) client: Id<Client>,
+    pub(crate) terminal: Id<Terminal>,
+    pub(crate) user: Option<Id<User>>,
+    /// Of the user: whether several contacts may ring. An endpoint without a user may have several.
+    pub(crate) multi_contact: bool,
+}
+
+/// Why a request goes no further.
+#[derive(Debug)]
+pub(crate) enum Denied {
+    /// No, stale or spent credentials: 401 or 407.
+    Challenge(ResponseDraft),
+    /// Wrong password, unknown user, unknown domain: the same answer.
+    Wrong(ResponseDraft),
+    /// Credentials that answer no challenge of ours, or that belong to somebody else's address-of-record.
+    Refused(ResponseDraft),
+}
+
+/// The authenticator of one worker.
+pub(crate) struct Authenticator {
+    verifier: Verifier,
+    /// Keeps the work for unknown users equal.
+    nobody: String,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Challenged by 401; the address-of-record in To must be the endpoint's own.
+    Register,
+    /// Challenged by 407; From is not believed.
+    Call,
+}
+
+impl Authenticator {
+    /// `key` must differ between workers: each counts the uses of its own nonces, so a nonce of another one has to be
+    /// stale here, or an eavesdropper could use it once more.
+    pub(crate) fn new(algorithms: Vec<sip::digest::Algorithm>, key: [u8; 32], seed: u64) -> Self {
+        let config = Config { algorithms, ..Config::default() };
+        let nobody = key[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { verifier: Verifier::new(config, key, seed), nobody }
+    }
+
+    /// Authenticates a request by its credentials.
+    pub(crate) fn check(
+        &mut self,
+        msg: &Message,
+        purpose: Purpose,
+        snapshot: &Snapshot,
+        places: &[Place],
+        now_unix: u64,
+    ) -> Result<Identity, Denied> {
+        let (client, realm) = domain(msg, purpose, snapshot, places);
+        let header = match purpose {
+            Purpose::Register => HeaderId::Authorization,
+            Purpose::Call => HeaderId::ProxyAuthorization,
+        };
+        let credentials = match Credentials::for_realm(msg.lines(header), &realm) {
+            Ok(Some(credentials)) => credentials,
+            Ok(None) => return Err(Denied::Challenge(self.challenge(purpose, &realm, now_unix, false))),
+            Err(error) => return Err(Denied::Refused(bad(&error.to_string()))),
+        };
+        if !covers(credentials.uri(), msg) {
+            return Err(Denied::Refused(bad("Digest URI is not the Request-URI"))); // RFC 7616 section 3.4.6
+        }
+        let endpoint = client.and_then(|client| snapshot.endpoint(client.id, credentials.username()));
+        let secret =
+            endpoint.as_ref().map_or(self.nobody.as_str(), |endpoint| endpoint.terminal.secret.reveal());
+        // Computed afresh each time, for users that exist and for others: a cache would tell them apart by time.
+        let ha1 = Ha1::new(credentials.username(), &realm, secret);
+        let known = endpoint.is_some().then_some(&ha1);
+        let verdict = self.verifier.verify(&credentials, msg.method_bytes(), &msg.body(), known, now_unix);
+        match (verdict, client, endpoint) {
+            (Verdict::Ok, Some(client), Some(endpoint)) => {
+                if purpose == Purpose::Register && !is_own_record(msg, &endpoint.terminal.name) {
+                    return Err(Denied::Refused(ResponseDraft::new(403))); // section 10.3 step 4
+                }
+                Ok(identity(client, endpoint.terminal, endpoint.user))
+            }
+            (Verdict::Stale | Verdict::Replay, ..) => {
+                Err(Denied::Challenge(self.challenge(purpose, &realm, now_unix, true)))
+            }
+            (Verdict::Malformed(what), ..) => Err(Denied::Refused(bad(what))),
+            (Verdict::Wrong | Verdict::Ok, ..) => {
+                Err(Denied::Wrong(self.challenge(purpose, &realm, now_unix, false)))
+            }
+        }
+    }
+
+    /// Believes From: for benchmarks and tests on loopback.
+    pub(crate) fn believe(msg: &Message, snapshot: &Snapshot, places: &[Place]) -> Option<Identity> {
+        let (client, _) = domain(msg, Purpose::Call, snapshot, places);
+        let from = msg.from().ok()?;
+        let user = from.uri.user_decoded()?;
+        let endpoint = snapshot.endpoint(client?.id, std::str::from_utf8(&user).ok()?)?;
+        Some(identity(client?, endpoint.terminal, endpoint.user))
+    }
+
+    fn challenge(&mut self, purpose: Purpose, realm: &str, now_unix: u64, stale: bool) -> ResponseDraft {
+        let (status, header) = match purpose {
+            Purpose::Register => (401, "WWW-Authenticate"),
+            Purpose::Call => (407, "Proxy-Authenticate"),
+        };
+        let mut draft = ResponseDraft::new(status);
+        for value in self.verifier.challenge(realm, now_unix, stale) {
+            draft.headers.push(header, value);
+        }
+        draft
+    }
+}
+
+fn identity(client: &Client, terminal: &Terminal, user: Option<&User>) -> Identity {
+    Identity {
+        brand: client.brand,
+        client: client.id,
+        terminal: terminal.id,
+        user: user.map(|user| user.id),
+        multi_contact: user.is_none_or(|user| user.multi_contact),
+    }
+}
+
+/// The client whose domain a request names, and the realm to challenge with. An address, or what we call ourselves, stands
+/// for the first client of the platform. An unknown domain has itself as realm, as a known one has.
+fn domain<'a>(
+    msg: &Message,
+    purpose: Purpose,
+    snapshot: &'a Snapshot,
+    places: &[Place],
+) -> (Option<&'a Client>, Cow<'a, str>) {
+    let address = match purpose {
+        Purpose::Register => msg.to(),
+        Purpose::Call => msg.from(),
+    };
+    let Ok(address) = address else { return (None, Cow::Borrowed("")) };
+    let client = match &address.uri.host {
+        Host::Name(name) => snapshot.client_by_domain(name),
+        Host::V4(_) | Host::V6(_) => None,
+    };
+    let stands_for_first =
+        || address.uri.host.ip().is_some() || places.iter().any(|place| place.is_host(&address.uri.host));
+    let client = client.or_else(|| snapshot.first_client().filter(|_| stands_for_first()));
+    let realm = match client {
+        Some(client) => Cow::Borrowed(client.domain.as_str()),
+        None => Cow::Owned(address.uri.host.to_string().to_ascii_lowercase()),
+    };
+    (client, realm)
+}
+
+/// Whether the digest covers the request that came. User and host must agree; clients differ in what else they write.
+fn covers(digest_uri: &[u8], msg: &Message) -> bool {
+    if digest_uri == msg.request_uri() {
+        return true;
+    }
+    match (Uri::parse(digest_uri), msg.uri()) {
+        (Ok(digest), Ok(request)) => {
+            digest.user_decoded() == request.user_decoded() && digest.host == request.host
+        }
+        _ => false,
+    }
+}
+
+fn is_own_record(msg: &Message, name: &str) -> bool {
+    let Ok(to) = msg.to() else { return false };
+    to.uri.user_decoded().is_some_and(|user| *user == *name.as_bytes())
+}
+
+fn bad(reason: &str) -> ResponseDraft {
+    ResponseDraft { reason: Some(format!("Bad credentials: {reason}")), ..ResponseDraft::new(400) }
+}

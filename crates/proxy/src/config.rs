@@ -1,0 +1,404 @@
+//! What a proxy is told before it starts, with its defaults and their reasons, and why a start can fail.
+//!
+//! In: nothing. Out: plain values, checked by [`ProxyConfig::check`]. Elsewhere: reading them from a file (crate `carillon`).
+
+use cluster::ids::NodeId;
+use sip::digest::Algorithm;
+use sip::flow::Transport;
+use sip::session::{Rel100, TimerPolicy};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Settings of one proxy.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// The node whose proxy this is; part of every leg's name.
+    pub node: NodeId,
+    /// Where to listen; the position is [`sip::flow::Flow::listener`].
+    pub listeners: Vec<Listener>,
+    /// SIP workers; 0 takes half the cores, at least one. At most [`WORKERS_MAX`].
+    pub workers: usize,
+    /// Bounds.
+    pub limits: Limits,
+    /// Expiry rules of registrations.
+    pub registrar: RegistrarConfig,
+    /// Pause between OPTIONS pings to a UDP binding behind NAT; zero sends none. Home routers forget a UDP mapping after
+    /// 30 seconds at the earliest (RFC 4787 section 4.3 asks for two minutes, many do not).
+    pub nat_ping: Duration,
+    /// Who must say who they are, and how.
+    pub auth: AuthConfig,
+    /// When new calls are refused so that the running ones stay well.
+    pub overload: Overload,
+    /// User-Agent of requests and Server of responses; empty writes neither.
+    pub user_agent: String,
+    /// Session timers of calls (RFC 4028).
+    pub session_timer: TimerPolicy,
+    /// Reliable provisional responses of calls (RFC 3262).
+    pub rel100: Rel100,
+}
+
+/// A worker's number fits one byte of a leg's name.
+pub const WORKERS_MAX: usize = 64;
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            node: NodeId(1),
+            listeners: Vec::new(),
+            workers: 0,
+            limits: Limits::default(),
+            registrar: RegistrarConfig::default(),
+            nat_ping: Duration::from_secs(30),
+            auth: AuthConfig::default(),
+            overload: Overload::default(),
+            user_agent: format!("Carillon/{}", env!("CARGO_PKG_VERSION")),
+            session_timer: TimerPolicy::default(),
+            rel100: Rel100::Supported,
+        }
+    }
+}
+
+/// One address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// UDP or TCP.
+    pub transport: Transport,
+    /// The local address; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// `host` or `host:port` as peers reach it, for Via and Contact; `None` is the local address itself.
+    pub advertised: Option<String>,
+}
+
+impl Listener {
+    /// A listener that advertises its own address.
+    pub fn new(transport: Transport, bind: SocketAddr) -> Self {
+        Self { transport, bind, advertised: None }
+    }
+}
+
+/// Bounds of what others can make a proxy hold.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Legs at the same time; the next INVITE gets 503.
+    pub legs: usize,
+    /// Requests inside one dialog per second; more get 503.
+    pub leg_requests_per_second: u32,
+    /// Transactions of one worker.
+    pub transactions: usize,
+    /// Stream connections.
+    pub tcp_connections: usize,
+    /// Stream connections from one address.
+    pub tcp_per_source: usize,
+    /// A connection that brings no whole message and no keep-alive for this long is closed. Somewhat longer than the
+    /// longest registration, so that a telephone that sends nothing but its refreshes stays reachable.
+    pub tcp_idle: Duration,
+    /// A new connection has this long for its first whole message.
+    pub tcp_first_message: Duration,
+    /// How long opening a connection may take.
+    pub tcp_connect: Duration,
+    /// How long a peer may take to read what is written to it.
+    pub tcp_write: Duration,
+    /// Messages waiting for one connection; one more closes it.
+    pub tcp_write_queue: usize,
+    /// Contacts of one address-of-record.
+    pub bindings_per_aor: usize,
+    /// Contacts of all.
+    pub bindings: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            legs: 50_000,
+            leg_requests_per_second: 100,
+            transactions: 1 << 18,
+            tcp_connections: 10_000,
+            tcp_per_source: 200,
+            tcp_idle: Duration::from_secs(3900),
+            tcp_first_message: Duration::from_secs(20),
+            tcp_connect: Duration::from_secs(4),
+            tcp_write: Duration::from_secs(10),
+            tcp_write_queue: 128,
+            bindings_per_aor: 10,
+            bindings: 1_000_000,
+        }
+    }
+}
+
+/// Expiry of registrations in seconds (RFC 3261 section 10.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegistrarConfig {
+    /// Shorter wishes get 423.
+    pub min_expires: u32,
+    /// Longer wishes are cut to this.
+    pub max_expires: u32,
+    /// For requests that name no expiry.
+    pub default_expires: u32,
+}
+
+impl Default for RegistrarConfig {
+    fn default() -> Self {
+        Self { min_expires: 60, max_expires: 3600, default_expires: 3600 }
+    }
+}
+
+/// Authentication of endpoints.
+#[derive(Clone, Debug)]
+pub struct AuthConfig {
+    /// Challenge INVITE and other requests outside of dialogs. `false` believes their From; it is refused unless every
+    /// listener is on loopback.
+    pub invite: bool,
+    /// Digest algorithms in order of preference.
+    pub algorithms: Vec<Algorithm>,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self { invite: true, algorithms: sip::digest::Config::default().algorithms }
+    }
+}
+
+/// When a worker counts as overloaded: new INVITEs then get 503 without further ado, all else goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Overload {
+    /// A datagram waited this long in the kernel's queue. Well below T1 (500 ms), so that what is admitted is answered
+    /// before its sender repeats it.
+    pub lag: Duration,
+    /// Commands and messages waiting for the worker.
+    pub queue: usize,
+    /// The Retry-After that the refused are told, in seconds.
+    pub retry_after_secs: u32,
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self { lag: Duration::from_millis(150), queue: 20_000, retry_after_secs: 5 }
+    }
+}
+
+/// Why a proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// There is nothing to listen on.
+    #[error("no SIP listener is configured; add one, for instance udp on 127.0.0.1:5060")]
+    NoListener,
+    /// Another program has the port.
+    #[error(
+        "SIP listener {transport} {bind}: the port is in use; stop the program that has it or give this listener another port"
+    )]
+    PortInUse {
+        /// Transport of the listener.
+        transport: &'static str,
+        /// Its address.
+        bind: SocketAddr,
+    },
+    /// The address cannot be listened on.
+    #[error(
+        "SIP listener {transport} {bind}: cannot listen there; check that this host has the address and may use the port"
+    )]
+    Bind {
+        /// Transport of the listener.
+        transport: &'static str,
+        /// Its address.
+        bind: SocketAddr,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// Peers could not be told where we are.
+    #[error(
+        "SIP listener {transport} {bind}: listens on every address, so `advertised` must say which one peers shall use"
+    )]
+    NotAdvertised {
+        /// Transport of the listener.
+        transport: &'static str,
+        /// Its address.
+        bind: SocketAddr,
+    },
+    /// An advertised address makes no sense.
+    #[error("SIP listener {transport} {bind}: advertised address {advertised:?} is not HOST or HOST:PORT")]
+    BadAdvertised {
+        /// Transport of the listener.
+        transport: &'static str,
+        /// Its address.
+        bind: SocketAddr,
+        /// What was written.
+        advertised: String,
+    },
+    /// A transport that is not built in.
+    #[error("SIP listener {transport} {bind}: this transport cannot be listened on; use udp or tcp")]
+    Transport {
+        /// Transport of the listener.
+        transport: &'static str,
+        /// Its address.
+        bind: SocketAddr,
+    },
+    /// Anyone could call at the provider's cost.
+    #[error(
+        "calls without authentication are allowed on loopback only, and {bind} is not; set `auth.invite` to true"
+    )]
+    OpenRelay {
+        /// The listener that faces a network.
+        bind: SocketAddr,
+    },
+    /// The supervisor of the legs did not start.
+    #[error("the supervisor of the legs did not start: {0}")]
+    Supervisor(String),
+}
+
+impl ProxyConfig {
+    /// Looks for mistakes that need no socket to be seen.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn check(&self) -> Result<(), ProxyError> {
+        if self.listeners.is_empty() {
+            return Err(ProxyError::NoListener);
+        }
+        for listener in &self.listeners {
+            let transport = listener.transport.via_token();
+            let bind = listener.bind;
+            if !matches!(listener.transport, Transport::Udp | Transport::Tcp) {
+                return Err(ProxyError::Transport { transport, bind });
+            }
+            if bind.ip().is_unspecified() && listener.advertised.is_none() {
+                return Err(ProxyError::NotAdvertised { transport, bind });
+            }
+            if let Some(advertised) = &listener.advertised
+                && split_advertised(advertised).is_none()
+            {
+                return Err(ProxyError::BadAdvertised { transport, bind, advertised: advertised.clone() });
+            }
+            if !self.auth.invite && !bind.ip().is_loopback() {
+                return Err(ProxyError::OpenRelay { bind });
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of workers to start.
+    pub fn worker_count(&self) -> usize {
+        let wanted = match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2),
+            count => count,
+        };
+        wanted.clamp(1, WORKERS_MAX)
+    }
+}
+
+/// A listener that is open: what goes into Via and Contact.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) transport: Transport,
+    /// The local address with its real port.
+    pub(crate) local: SocketAddr,
+    /// Host as advertised; an IPv6 address in brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// `host:port`.
+    pub(crate) sent_by: String,
+}
+
+impl Place {
+    /// The open form of a checked listener.
+    pub(crate) fn new(listener: &Listener, local: SocketAddr) -> Self {
+        let advertised = listener.advertised.as_deref().and_then(split_advertised);
+        let (host, port) = advertised.unwrap_or_else(|| (bracketed(local.ip()), None));
+        let port = port.unwrap_or_else(|| local.port());
+        let sent_by = format!("{host}:{port}");
+        Self { transport: listener.transport, local, host, port, sent_by }
+    }
+
+    /// The Contact value of a leg on this listener.
+    pub(crate) fn contact(&self, user: impl std::fmt::Display) -> String {
+        match self.transport {
+            Transport::Udp => format!("<sip:{user}@{}>", self.sent_by),
+            stream => format!("<sip:{user}@{};transport={}>", self.sent_by, stream.param_token()),
+        }
+    }
+
+    /// Whether this host is how we call ourselves.
+    pub(crate) fn is_host(&self, host: &sip::uri::Host<'_>) -> bool {
+        match host {
+            sip::uri::Host::Name(name) => name.eq_ignore_ascii_case(&self.host),
+            sip::uri::Host::V4(_) | sip::uri::Host::V6(_) => {
+                host.ip() == self.host.trim_matches(['[', ']']).parse().ok() && host.ip().is_some()
+            }
+        }
+    }
+}
+
+fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+/// `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
+fn split_advertised(text: &str) -> Option<(String, Option<u16>)> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Some((bracketed(ip), None));
+    }
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return (addr.port() != 0).then(|| (bracketed(addr.ip()), Some(addr.port())));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port.parse::<u16>().ok().filter(|port| *port != 0)?)),
+        None => (text, None),
+    };
+    let host = host.to_ascii_lowercase();
+    match sip::uri::Host::parse(host.as_bytes()) {
+        Ok(parsed) if !parsed.is_empty() => Some((host, port)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(transport: Transport, bind: &str, advertised: Option<&str>) -> ProxyConfig {
+        let advertised = advertised.map(str::to_owned);
+        ProxyConfig {
+            listeners: vec![Listener { transport, bind: bind.parse().unwrap(), advertised }],
+            ..ProxyConfig::default()
+        }
+    }
+
+    #[test]
+    fn mistakes_are_found_before_a_socket_is_opened() {
+        let none = ProxyConfig::default();
+        assert!(matches!(none.check(), Err(ProxyError::NoListener)));
+        let everywhere = with(Transport::Udp, "0.0.0.0:5060", None);
+        assert!(matches!(everywhere.check(), Err(ProxyError::NotAdvertised { .. })));
+        assert!(with(Transport::Udp, "0.0.0.0:5060", Some("sip.example.com")).check().is_ok());
+        let bad = with(Transport::Udp, "0.0.0.0:5060", Some("a b"));
+        assert!(matches!(bad.check(), Err(ProxyError::BadAdvertised { .. })));
+        let tls = with(Transport::Tls, "127.0.0.1:5061", None);
+        assert!(matches!(tls.check(), Err(ProxyError::Transport { .. })));
+    }
+
+    #[test]
+    fn calls_without_authentication_stay_on_loopback() {
+        let mut open = with(Transport::Udp, "192.0.2.1:5060", None);
+        open.auth.invite = false;
+        assert!(matches!(open.check(), Err(ProxyError::OpenRelay { .. })));
+        open.listeners[0].bind = "127.0.0.1:5060".parse().unwrap();
+        assert!(open.check().is_ok());
+    }
+
+    #[test]
+    fn an_advertised_address_may_leave_the_port_to_the_listener() {
+        let place = |bind: &str, advertised| {
+            let config = with(Transport::Tcp, bind, advertised);
+            Place::new(&config.listeners[0], config.listeners[0].bind)
+        };
+        assert_eq!(place("10.0.0.1:5060", Some("SIP.example.com")).sent_by, "sip.example.com:5060");
+        assert_eq!(place("10.0.0.1:5060", Some("192.0.2.9:5080")).sent_by, "192.0.2.9:5080");
+        assert_eq!(place("[::1]:5060", None).sent_by, "[::1]:5060");
+        assert_eq!(place("[::1]:5060", Some("2001:db8::7")).sent_by, "[2001:db8::7]:5060");
+        assert_eq!(place("10.0.0.1:5060", None).contact("l7"), "<sip:l7@10.0.0.1:5060;transport=tcp>");
+    }
+}

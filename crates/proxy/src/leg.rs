@@ -1,0 +1,248 @@
+//! A leg: the actor around one INVITE session (`sip::session`). It decides nothing: events go up to the call, commands
+//! come down from it, and what the session wants sent goes to the leg's worker.
+//!
+//! In: [`LegMsg`]. Out: actions for the worker, [`cluster::leg::Calls`] events, wishes to be woken. When the actor dies
+//! before its session does, the drop of its state ends the dialog and tells the call.
+
+use crate::Shared;
+use crate::legs::LegTag;
+use crate::stats::add;
+use crate::worker::Cmd;
+use cluster::ids::CallId;
+use cluster::leg::{Incoming, LegCommand, LegEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use sip::draft::{HeaderText, ResponseDraft};
+use sip::flow::Flow;
+use sip::msg::Message;
+use sip::session::{Action, Failure, Outgoing, Session, SessionConfig};
+use sip::transaction::ServerId;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A leg asks to be woken this often at least while it waits for something: what a leg that is gone leaves in the
+/// worker's heap lasts no longer.
+const NAP_MAX: Duration = Duration::from_secs(60);
+
+/// What a leg is told.
+pub(crate) enum LegMsg {
+    /// Begin as the callee of this INVITE.
+    Invite(Box<Arrived>),
+    /// Begin as the caller.
+    Originate(Box<Outgoing>),
+    /// A request inside the dialog.
+    Request { txn: ServerId, msg: Message, flow: Flow },
+    /// An ACK of a 2xx.
+    Ack { msg: Message, flow: Flow },
+    /// The INVITE of this transaction was cancelled.
+    Cancelled { txn: ServerId, reason: Option<String> },
+    /// A response to the request `seq`.
+    Response { seq: u32, msg: Message, flow: Flow },
+    /// The request `seq` came to nothing.
+    Failure { seq: u32, failure: Failure },
+    /// What the call wants.
+    Command(LegCommand),
+    /// The time that was asked for has come.
+    Wake,
+    /// Dies of it.
+    #[cfg(test)]
+    Panic,
+}
+
+/// An INVITE that passed policy.
+pub(crate) struct Arrived {
+    pub(crate) txn: ServerId,
+    pub(crate) msg: Message,
+    pub(crate) flow: Flow,
+    pub(crate) incoming: Incoming,
+}
+
+/// The actor.
+pub(crate) struct Leg;
+
+/// Its state, made by the worker so that a leg that does not even start keeps its promises.
+pub(crate) struct LegState {
+    shared: Arc<Shared>,
+    call: CallId,
+    tag: LegTag,
+    config: Arc<SessionConfig>,
+    stage: Stage,
+    /// When the worker will wake us.
+    alarm: Option<Instant>,
+}
+
+enum Stage {
+    /// The first message is still to come. An INVITE of a peer must be answered whatever happens.
+    New {
+        txn: Option<ServerId>,
+    },
+    Live(Box<Session>),
+    /// The session ended in order.
+    Over,
+}
+
+impl LegState {
+    /// A leg that is about to begin; `txn` is the INVITE that it answers for.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        call: CallId,
+        tag: LegTag,
+        config: SessionConfig,
+        txn: Option<ServerId>,
+    ) -> Self {
+        Self { shared, call, tag, config: Arc::new(config), stage: Stage::New { txn }, alarm: None }
+    }
+
+    fn act(&self, action: Action) {
+        let leg = self.tag.leg;
+        self.shared.link(leg).send(Cmd::Action { leg, action: Box::new(action) });
+    }
+
+    fn tell(&self, event: LegEvent) {
+        if let Some(calls) = self.shared.calls.get() {
+            calls.event(self.call, self.tag.leg, event);
+        }
+    }
+
+    fn begin_incoming(&mut self, arrived: Arrived, now: Instant) {
+        let Arrived { txn, msg, flow, incoming } = arrived;
+        let session = Session::incoming(Arc::clone(&self.config), txn, &msg, flow, self.tag.text(), now);
+        match session {
+            Ok(session) => {
+                self.stage = Stage::Live(Box::new(session));
+                if !self.shared.calls.get().is_some_and(|calls| calls.incoming(incoming)) {
+                    let mut headers = HeaderText::new();
+                    let retry_after = self.shared.config.overload.retry_after_secs;
+                    headers.push_fmt("Retry-After", format_args!("{retry_after}"));
+                    self.command(LegCommand::Reject { status: 503, reason: None, headers }, now);
+                }
+            }
+            Err(draft) => {
+                self.act(Action::Respond { txn, draft });
+                self.stage = Stage::Over;
+            }
+        }
+    }
+
+    fn begin_outgoing(&mut self, outgoing: Outgoing, now: Instant) {
+        let session = Session::outgoing(Arc::clone(&self.config), outgoing, now);
+        self.stage = Stage::Live(Box::new(session));
+    }
+
+    fn command(&mut self, command: LegCommand, now: Instant) {
+        let Stage::Live(session) = &mut self.stage else { return };
+        if let Err(error) = session.command(command, now) {
+            // Crossing messages make this normal; the event that crossed is on its way to the call.
+            tracing::debug!(leg = %self.tag.leg, %error, "a command came too late");
+        }
+    }
+
+    fn handle(&mut self, message: LegMsg, now: Instant) {
+        match message {
+            LegMsg::Invite(arrived) => self.begin_incoming(*arrived, now),
+            LegMsg::Originate(outgoing) => self.begin_outgoing(*outgoing, now),
+            LegMsg::Command(command) => self.command(command, now),
+            LegMsg::Request { txn, msg, flow } => match &mut self.stage {
+                Stage::Live(session) => session.handle_request(txn, &msg, flow, now),
+                Stage::New { .. } | Stage::Over => {
+                    self.act(Action::Respond { txn, draft: ResponseDraft::new(481) });
+                }
+            },
+            LegMsg::Ack { msg, flow } => self.live(|session| session.handle_ack(&msg, flow, now)),
+            LegMsg::Cancelled { txn, reason } => self.live(|session| session.handle_cancel(txn, reason, now)),
+            LegMsg::Response { seq, msg, flow } => {
+                self.live(|session| session.handle_response(seq, &msg, flow, now))
+            }
+            LegMsg::Failure { seq, failure } => {
+                self.live(|session| session.handle_failure(seq, failure, now))
+            }
+            LegMsg::Wake => {
+                self.alarm = None;
+                self.live(|session| session.handle_timeout(now));
+            }
+            #[cfg(test)]
+            LegMsg::Panic => panic!("asked to"),
+        }
+    }
+
+    fn live(&mut self, step: impl FnOnce(&mut Session)) {
+        if let Stage::Live(session) = &mut self.stage {
+            step(session);
+        }
+    }
+
+    /// Carries out what the session wants, tells what happened, asks to be woken. `false`: nothing is left to do.
+    fn drain(&mut self, now: Instant) -> bool {
+        loop {
+            let Stage::Live(session) = &mut self.stage else { break };
+            if let Some(action) = session.poll_action() {
+                self.act(action);
+            } else if let Some(event) = session.poll_event() {
+                self.tell(event);
+            } else {
+                break;
+            }
+        }
+        let Stage::Live(session) = &self.stage else { return false };
+        if session.is_over() {
+            self.stage = Stage::Over;
+            return false;
+        }
+        if let Some(due) = session.poll_timeout() {
+            let at = due.min(now + NAP_MAX);
+            if self.alarm.is_none_or(|alarm| at < alarm) {
+                self.alarm = Some(at);
+                self.shared.link(self.tag.leg).send(Cmd::Wake { leg: self.tag.leg, at });
+            }
+        }
+        true
+    }
+}
+
+impl Actor for Leg {
+    type Msg = LegMsg;
+    type State = LegState;
+    type Arguments = LegState;
+
+    async fn pre_start(&self, _: ActorRef<LegMsg>, state: LegState) -> Result<LegState, ActorProcessingErr> {
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<LegMsg>,
+        message: LegMsg,
+        state: &mut LegState,
+    ) -> Result<(), ActorProcessingErr> {
+        let now = state.shared.clock.now();
+        state.handle(message, now);
+        if !state.drain(now) {
+            state.shared.legs.remove(state.tag.leg);
+            me.stop(None);
+        }
+        Ok(())
+    }
+}
+
+/// The last will: whatever killed the actor, the peer and the call learn of it.
+impl Drop for LegState {
+    fn drop(&mut self) {
+        let leg = self.tag.leg;
+        self.shared.legs.remove(leg);
+        let will = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Over => return,
+            Stage::New { txn } => {
+                txn.map(|txn| Action::Respond { txn, draft: ResponseDraft::new(500) }).into_iter().collect()
+            }
+            // The session may be what panicked.
+            Stage::Live(session) => {
+                catch_unwind(AssertUnwindSafe(|| session.last_will())).unwrap_or_default()
+            }
+        };
+        will.into_iter().for_each(|action| self.act(action));
+        add(&self.shared.counters.legs_lost);
+        if let Some(calls) = self.shared.calls.get() {
+            calls.leg_lost(self.call, leg);
+        }
+    }
+}

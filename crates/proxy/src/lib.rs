@@ -1,0 +1,444 @@
+//! SIP transports bound to policy: authentication, registrar, legs.
+//!
+//! In: SIP by UDP and TCP; orders of an application server ([`cluster::leg::Legs`]). Out: SIP; legs and their events for an
+//! application server ([`cluster::leg::Calls`]); bindings ([`cluster::leg::Directory`]) and their changes for a log.
+//! Rooms, from the wire inward: `net` (sockets), `worker` (one task per share of the load: transactions, the way of a
+//! request), `policy` (what may pass), `auth` (who it is), `registrar` and `ping` (bindings), `leg` and `legs` (calls'
+//! dialogs as actors), `stats`. Elsewhere: SIP itself (crate `sip`), what a call means (crate `appserver`).
+
+mod auth;
+mod config;
+mod leg;
+mod legs;
+pub mod net;
+mod ping;
+mod policy;
+mod registrar;
+mod stats;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{
+    AuthConfig, Limits, Listener, Overload, ProxyConfig, ProxyError, RegistrarConfig, WORKERS_MAX,
+};
+pub use net::Network;
+pub use registrar::{BindingChange, BindingLog, Durable};
+pub use stats::{CAUSES, Cause, ProxyStats};
+
+use arc_swap::ArcSwap;
+use auth::Authenticator;
+use bytes::Bytes;
+use cluster::ids::{CallId, LegId, first_counter};
+use cluster::leg::{Binding, Calls, Directory, LegCommand, Legs, Originate};
+use config::Place;
+use leg::{Leg, LegMsg, LegState};
+use legs::{LegTable, LegTag, Supervisor};
+use model::{BindingRecord, Id, Snapshot, Terminal};
+use net::tcp::{Connections, INPUT_MAX};
+use net::{Port, tcp, udp};
+use parking_lot::Mutex;
+use ractor::{Actor, ActorRef, ActorRuntime};
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+use registrar::Registrar;
+use sip::flow::{Flow, Transport};
+use sip::session::SessionConfig;
+use sip::transaction::{Config, ListenerVia, Transactions};
+use stats::{Counters, add};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use worker::{Cmd, Link, Parts, Worker};
+
+/// What a proxy works with.
+pub struct Deps {
+    /// The configuration that it decides by; may be exchanged at any time.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where changes of bindings go.
+    pub log: Arc<dyn BindingLog>,
+    /// The bindings that the log holds from earlier runs.
+    pub bindings: Vec<BindingRecord>,
+    /// Where datagrams travel.
+    pub network: Network,
+    /// Unix time at the start; `None` asks the system. From then on tokio's clock counts.
+    pub unix_time: Option<Duration>,
+    /// Makes tags, branches and nonces; `None` draws it from the system.
+    pub seed: Option<[u8; 32]>,
+    /// Sees every message that comes and goes.
+    pub tap: Option<Arc<dyn Tap>>,
+}
+
+/// Watches messages, for ladders and captures. It is called on the workers and must be quick.
+pub trait Tap: Send + Sync + 'static {
+    /// One whole message.
+    fn seen(&self, direction: Direction, flow: Flow, bytes: &Bytes);
+}
+
+/// Which way a message went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To us.
+    In,
+    /// From us.
+    Out,
+}
+
+/// A running proxy.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    supervisor: ActorRef<()>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    next_worker: AtomicUsize,
+}
+
+/// What all parts of a proxy see.
+pub(crate) struct Shared {
+    config: ProxyConfig,
+    places: Arc<[Place]>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    log: Arc<dyn BindingLog>,
+    clock: Clock,
+    links: Vec<Link>,
+    connections: Arc<Connections>,
+    legs: LegTable,
+    /// A session's configuration but for its Contact.
+    session: SessionConfig,
+    supervisor: ActorRef<()>,
+    registrar: Registrar,
+    calls: OnceLock<Arc<dyn Calls>>,
+    counters: Arc<Counters>,
+    gauges: Vec<Gauge>,
+    draining: AtomicBool,
+    /// Counters of names: calls, then the legs of each worker.
+    next_call: AtomicU64,
+    next_leg: Vec<AtomicU64>,
+    rng: Mutex<StdRng>,
+    tap: Option<Arc<dyn Tap>>,
+}
+
+#[derive(Default)]
+struct Gauge {
+    transactions: AtomicUsize,
+    queued: AtomicUsize,
+}
+
+/// Tokio's clock as `Instant` and as Unix time.
+pub(crate) struct Clock {
+    base: tokio::time::Instant,
+    unix: Duration,
+}
+
+impl Clock {
+    fn new(unix: Option<Duration>) -> Self {
+        let unix = unix.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        Self { base: tokio::time::Instant::now(), unix }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    pub(crate) fn unix_secs(&self) -> i64 {
+        i64::try_from((self.unix + self.base.elapsed()).as_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// The system's own clock, which the kernel stamps datagrams by.
+    pub(crate) fn wall(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+impl Proxy {
+    /// Opens the listeners and starts serving. Calls are refused until [`Proxy::set_calls`].
+    ///
+    /// # Errors
+    /// [`ProxyError`] names what is wrong and what to do about it.
+    pub async fn start(config: ProxyConfig, deps: Deps) -> Result<Arc<Proxy>, ProxyError> {
+        config.check()?;
+        let workers = config.worker_count();
+        let mut rng = StdRng::from_seed(deps.seed.unwrap_or_else(|| rand::rng().random()));
+        let Opened { places, mut ports, sockets } = open(&config, &deps.network, workers)?;
+        let places: Arc<[Place]> = places.into();
+        let (links, commands): (Vec<Link>, Vec<_>) = (0..workers).map(|_| Link::new()).unzip();
+        let (inputs, streams): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(INPUT_MAX)).unzip();
+        let counters = Arc::new(Counters::default());
+        let clock = Clock::new(deps.unix_time);
+        let (keeper, watches) = mpsc::unbounded_channel();
+        let (supervisor, _) = Actor::spawn(None, Supervisor, ())
+            .await
+            .map_err(|error| ProxyError::Supervisor(error.to_string()))?;
+        let first = first_counter(clock.unix_secs().unsigned_abs());
+        let shared = Arc::new(Shared {
+            connections: Connections::new(
+                &config.limits,
+                Arc::clone(&places),
+                inputs,
+                links.clone(),
+                Arc::clone(&counters),
+                matches!(deps.network, Network::Os),
+            ),
+            legs: LegTable::new(config.node, workers),
+            session: SessionConfig {
+                user_agent: config.user_agent.clone(),
+                session_timer: config.session_timer,
+                rel100: config.rel100,
+                ..SessionConfig::new("")
+            },
+            supervisor: supervisor.clone(),
+            registrar: Registrar::new(config.registrar, &config.limits, keeper),
+            calls: OnceLock::new(),
+            gauges: (0..workers).map(|_| Gauge::default()).collect(),
+            draining: AtomicBool::new(false),
+            next_call: AtomicU64::new(first),
+            next_leg: (0..workers).map(|_| AtomicU64::new(first)).collect(),
+            rng: Mutex::new(StdRng::from_rng(&mut rng)),
+            snapshot: deps.snapshot,
+            log: deps.log,
+            tap: deps.tap,
+            config,
+            places,
+            clock,
+            links,
+            counters,
+        });
+        shared.restore(deps.bindings);
+
+        let mut tasks =
+            vec![tokio::spawn(ping::keep(Arc::clone(&shared), watches, StdRng::from_rng(&mut rng)))];
+        for (listener, socket) in sockets {
+            tasks.push(tokio::spawn(Arc::clone(&shared.connections).accept(listener, socket)));
+        }
+        let mut running = Vec::with_capacity(workers);
+        for ((index, commands), streams) in (0u8..).zip(commands).zip(streams) {
+            let parts = Parts {
+                index,
+                transactions: Transactions::new(transaction_config(&shared, index), rng.random()),
+                ports: ports.iter_mut().map(|of_listener| of_listener.pop()).collect(),
+                commands,
+                streams,
+                auth: Authenticator::new(shared.config.auth.algorithms.clone(), rng.random(), rng.next_u64()),
+                rng: StdRng::from_rng(&mut rng),
+            };
+            running.push(tokio::spawn(Worker::new(Arc::clone(&shared), parts).run()));
+        }
+        let proxy = Proxy {
+            shared,
+            supervisor,
+            tasks: Mutex::new(tasks),
+            workers: Mutex::new(running),
+            next_worker: AtomicUsize::new(0),
+        };
+        Ok(Arc::new(proxy))
+    }
+
+    /// Names who decides about calls; only the first one counts.
+    pub fn set_calls(&self, calls: Arc<dyn Calls>) {
+        let _ = self.shared.calls.set(calls);
+    }
+
+    /// The open listeners with their real ports, in the order of the configuration.
+    pub fn listeners(&self) -> Vec<(Transport, SocketAddr)> {
+        self.shared.places.iter().map(|place| (place.transport, place.local)).collect()
+    }
+
+    /// A node that drains takes no new calls; those that exist and registrations go on.
+    pub fn drain(&self, draining: bool) {
+        self.shared.draining.store(draining, Ordering::Relaxed);
+    }
+
+    /// Serves a byte stream that a peer opened as if it were a connection of this listener: what transports beside TCP
+    /// bring after their own handshake. `false`: refused by a limit.
+    pub fn adopt_stream<S>(&self, listener: u16, transport: Transport, remote: SocketAddr, stream: S) -> bool
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        self.shared.connections.adopt(listener, transport, remote, stream)
+    }
+
+    /// Ends a leg at once, whatever its state: the peer gets BYE, CANCEL or 500, the call is told that it is lost.
+    /// `false`: there is no such leg.
+    pub fn kill_leg(&self, leg: LegId) -> bool {
+        self.shared.legs.kill(leg)
+    }
+
+    /// All registered contacts.
+    pub fn registrations(&self) -> Vec<BindingRecord> {
+        self.shared.registrar.records()
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> ProxyStats {
+        let shared = &self.shared;
+        let counters = &shared.counters;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let each = |gauge: fn(&Gauge) -> &AtomicUsize| {
+            shared.gauges.iter().map(|each| gauge(each).load(Ordering::Relaxed)).collect()
+        };
+        ProxyStats {
+            bindings: shared.registrar.count(),
+            unreachable: shared.registrar.unreachable(),
+            legs: shared.legs.count(),
+            connections: shared.connections.open(),
+            transactions: each(|gauge| &gauge.transactions),
+            queued: each(|gauge| &gauge.queued),
+            received: load(&counters.received),
+            legs_begun: load(&counters.legs_begun),
+            legs_lost: load(&counters.legs_lost),
+            registered: load(&counters.registered),
+            pings: load(&counters.pings),
+            pings_missed: load(&counters.pings_missed),
+            refused: CAUSES.iter().map(|cause| (*cause, counters.cause(*cause))).collect(),
+        }
+    }
+
+    /// Closes the listeners and ends all workers; whoever wants calls to end in order drains and waits first.
+    pub async fn stop(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in &tasks {
+            task.abort();
+        }
+        for link in &self.shared.links {
+            link.send(Cmd::Stop);
+        }
+        let workers = std::mem::take(&mut *self.workers.lock());
+        for task in tasks.into_iter().chain(workers) {
+            let _ = task.await;
+        }
+        self.supervisor.stop(None);
+    }
+}
+
+impl Legs for Proxy {
+    fn originate(&self, order: Originate) -> (LegId, String) {
+        let shared = &self.shared;
+        let index = self.next_worker.fetch_add(1, Ordering::Relaxed) % shared.links.len();
+        let leg = shared.new_leg(u8::try_from(index).unwrap_or(0));
+        let (secret, call_id) = {
+            let mut rng = shared.rng.lock();
+            (rng.next_u64(), format!("{:032x}", rng.random::<u128>()))
+        };
+        let tag = LegTag { leg, secret };
+        // A flow of a listener that is gone fails as a transport does; any Contact will do until then.
+        let config =
+            legs::session_config(shared, leg, order.flow.listener).unwrap_or_else(|| shared.session.clone());
+        let state = LegState::new(Arc::clone(shared), order.call, tag, config, None);
+        let outgoing = legs::outgoing(shared, order, tag, &call_id);
+        if shared.spawn_leg(tag, state) {
+            shared.legs.cast(leg, LegMsg::Originate(Box::new(outgoing)));
+        }
+        (leg, call_id)
+    }
+
+    fn command(&self, leg: LegId, command: LegCommand) {
+        self.shared.legs.cast(leg, LegMsg::Command(command));
+    }
+}
+
+impl Directory for Proxy {
+    fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding> {
+        let shared = &self.shared;
+        shared.registrar.bindings(terminal, shared.clock.unix_secs(), |conn| shared.connections.is_open(conn))
+    }
+}
+
+impl Shared {
+    /// The mailbox of the worker that carries a leg's transactions.
+    fn link(&self, leg: LegId) -> &Link {
+        &self.links[usize::from(leg.worker()) % self.links.len()]
+    }
+
+    fn new_leg(&self, worker: u8) -> LegId {
+        let counter = &self.next_leg[usize::from(worker) % self.next_leg.len()];
+        LegId::new(self.config.node, worker, counter.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn new_call(&self) -> CallId {
+        CallId::new(self.config.node, self.next_call.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Starts a leg's actor. `false`: it did not start; its state has told everyone.
+    fn spawn_leg(&self, tag: LegTag, state: LegState) -> bool {
+        match ActorRuntime::spawn_linked_instant(None, Leg, state, self.supervisor.get_cell()) {
+            Ok((actor, _)) => {
+                add(&self.counters.legs_begun);
+                self.legs.insert(tag, actor);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "a leg's actor did not start");
+                false
+            }
+        }
+    }
+
+    fn restore(&self, bindings: Vec<BindingRecord>) {
+        let transports: Vec<Transport> = self.places.iter().map(|place| place.transport).collect();
+        let now = self.clock.unix_secs();
+        for record in bindings {
+            let (terminal, contact) = (record.terminal, record.contact.clone());
+            if !self.registrar.restore(record, &transports, now) {
+                // If this is lost it is found again at the next start.
+                self.log.append(BindingChange::Unbind { terminal, contact }, Box::new(|_| {}));
+            }
+        }
+    }
+}
+
+/// The open listeners of a proxy.
+struct Opened {
+    places: Vec<Place>,
+    /// By listener, one per worker; none for streams.
+    ports: Vec<Vec<Port>>,
+    sockets: Vec<(u16, tokio::net::TcpListener)>,
+}
+
+fn open(config: &ProxyConfig, network: &Network, workers: usize) -> Result<Opened, ProxyError> {
+    let mut opened = Opened { places: Vec::new(), ports: Vec::new(), sockets: Vec::new() };
+    for (index, listener) in (0u16..).zip(&config.listeners) {
+        let bind = listener.bind;
+        let failed = |cause: io::Error| {
+            let transport = listener.transport.via_token();
+            match cause.kind() {
+                io::ErrorKind::AddrInUse => ProxyError::PortInUse { transport, bind },
+                _ => ProxyError::Bind { transport, bind, cause },
+            }
+        };
+        let (ports, local) = match (network, listener.transport) {
+            (Network::Sim(net), Transport::Udp) => {
+                ((0..workers).map(|_| Port::Sim(net.bind(bind))).collect(), bind)
+            }
+            (Network::Sim(_), _) => (Vec::new(), bind),
+            (Network::Os, Transport::Udp) => {
+                let (ports, local) = udp::open(bind, workers).map_err(failed)?;
+                (ports.into_iter().map(Port::Udp).collect(), local)
+            }
+            (Network::Os, _) => {
+                let socket = tcp::listen(bind).map_err(failed)?;
+                let local = socket.local_addr().map_err(failed)?;
+                opened.sockets.push((index, socket));
+                (Vec::new(), local)
+            }
+        };
+        opened.places.push(Place::new(listener, local));
+        opened.ports.push(ports);
+    }
+    Ok(opened)
+}
+
+fn transaction_config(shared: &Shared, index: u8) -> Config {
+    let via = |place: &Place| ListenerVia { transport: place.transport, sent_by: place.sent_by.clone() };
+    Config {
+        via_hosts: shared.places.iter().map(via).collect(),
+        shard: index,
+        max_transactions: shared.config.limits.transactions,
+        ..Config::default()
+    }
+}

@@ -1,0 +1,337 @@
+//! Stream connections: accepted or opened, framed, bounded, found again by name or by peer.
+//!
+//! In: anything that reads and writes bytes (TCP here; TLS and WebSockets bring a stream of the same shape), messages to
+//! send. Out: whole messages for a worker, word of connections that are gone. Elsewhere: framing (`sip::framing`).
+
+use crate::config::{Limits, Place};
+use crate::stats::{Cause, Counters};
+use crate::worker::{Cmd, Link};
+use bytes::Bytes;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use sip::flow::{ConnId, Flow, Transport};
+use sip::framing::{Frame, Framer};
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Messages of all connections that may wait for one worker; then readers wait, and with them the peers.
+pub(crate) const INPUT_MAX: usize = 1024;
+const READ_CHUNK: usize = 16 * 1024;
+const BACKLOG: u32 = 1024;
+/// Pause after a failed accept, for instance when the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A whole message that came by a stream.
+pub(crate) struct StreamMessage {
+    pub(crate) bytes: Bytes,
+    pub(crate) flow: Flow,
+}
+
+/// All connections of a proxy.
+pub(crate) struct Connections {
+    table: DashMap<ConnId, Conn>,
+    by_peer: DashMap<(Transport, SocketAddr), ConnId>,
+    per_source: DashMap<IpAddr, usize>,
+    open: AtomicUsize,
+    next: AtomicU64,
+    limits: Limits,
+    places: Arc<[Place]>,
+    /// One per worker; a connection belongs to one worker for life.
+    inputs: Vec<mpsc::Sender<StreamMessage>>,
+    links: Vec<Link>,
+    counters: Arc<Counters>,
+    /// Without a kernel there is nobody to call.
+    may_dial: bool,
+}
+
+struct Conn {
+    queue: mpsc::Sender<Bytes>,
+    cut: Arc<Notify>,
+}
+
+/// Opens the port of a stream listener.
+pub(crate) fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if bind.is_ipv6() {
+        SockRef::from(&socket).set_only_v6(true)?;
+    }
+    // Connections of the last run that linger must not keep a restart from its port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(bind)?;
+    socket.listen(BACKLOG)
+}
+
+impl Connections {
+    pub(crate) fn new(
+        limits: &Limits,
+        places: Arc<[Place]>,
+        inputs: Vec<mpsc::Sender<StreamMessage>>,
+        links: Vec<Link>,
+        counters: Arc<Counters>,
+        may_dial: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            table: DashMap::new(),
+            by_peer: DashMap::new(),
+            per_source: DashMap::new(),
+            open: AtomicUsize::new(0),
+            next: AtomicU64::new(1),
+            limits: limits.clone(),
+            places,
+            inputs,
+            links,
+            counters,
+            may_dial,
+        })
+    }
+
+    /// Open connections.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection is still there.
+    pub(crate) fn is_open(&self, conn: ConnId) -> bool {
+        self.table.contains_key(&conn)
+    }
+
+    /// Takes connections until the task is aborted.
+    pub(crate) async fn accept(self: Arc<Self>, listener: u16, socket: TcpListener) {
+        loop {
+            match socket.accept().await {
+                Ok((stream, remote)) => {
+                    tune(&stream);
+                    self.adopt(listener, Transport::Tcp, remote, stream);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a SIP connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Serves a stream that a peer opened. `false`: refused by a limit.
+    pub(crate) fn adopt<S>(
+        self: &Arc<Self>,
+        listener: u16,
+        transport: Transport,
+        remote: SocketAddr,
+        stream: S,
+    ) -> bool
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let Some((guard, queue, cut)) = self.enter(listener, transport, remote) else {
+            self.counters.count(Cause::Connection);
+            return false;
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = cut.notified() => guard.conns.counters.count(Cause::Connection),
+                () = serve(stream, &guard, queue) => {}
+            }
+        });
+        true
+    }
+
+    /// Sends a message by the flow's connection, else by another one to the same peer; a request without a connection
+    /// (`conn` 0) opens one. `false`: it cannot be sent.
+    pub(crate) fn send(self: &Arc<Self>, flow: Flow, bytes: Bytes) -> bool {
+        if let Some(conn) = self.table.get(&flow.conn).or_else(|| {
+            let id = *self.by_peer.get(&(flow.transport, flow.remote))?;
+            self.table.get(&id)
+        }) {
+            if conn.queue.try_send(bytes).is_err() {
+                conn.cut.notify_one();
+                return false;
+            }
+            return true;
+        }
+        flow.conn == ConnId(0) && flow.transport == Transport::Tcp && self.may_dial && self.dial(flow, bytes)
+    }
+
+    /// Ends a connection whose peer does not speak SIP.
+    pub(crate) fn cut(&self, conn: ConnId) {
+        if let Some(conn) = self.table.get(&conn) {
+            conn.cut.notify_one();
+        }
+    }
+
+    fn dial(self: &Arc<Self>, wanted: Flow, first: Bytes) -> bool {
+        let Some((guard, queue, cut)) = self.enter(wanted.listener, wanted.transport, wanted.remote) else {
+            self.counters.count(Cause::Connection);
+            return false;
+        };
+        if let Some(conn) = self.table.get(&guard.flow.conn) {
+            // The queue is new and holds at least one.
+            let _ = conn.queue.try_send(first);
+        }
+        let local = self.places.get(usize::from(wanted.listener)).map(|place| place.local.ip());
+        tokio::spawn(async move {
+            let limit = guard.conns.limits.tcp_connect;
+            match timeout(limit, connect(local, wanted.remote)).await {
+                Ok(Ok(stream)) => tokio::select! {
+                    () = cut.notified() => guard.conns.counters.count(Cause::Connection),
+                    () = serve(stream, &guard, queue) => {}
+                },
+                Ok(Err(_)) | Err(_) => guard.conns.tell_gone(wanted),
+            }
+        });
+        true
+    }
+
+    /// Books a connection, within the limits.
+    fn enter(
+        self: &Arc<Self>,
+        listener: u16,
+        transport: Transport,
+        remote: SocketAddr,
+    ) -> Option<(Booked, mpsc::Receiver<Bytes>, Arc<Notify>)> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.tcp_connections {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        {
+            let mut source = self.per_source.entry(remote.ip()).or_insert(0);
+            if *source >= self.limits.tcp_per_source {
+                self.open.fetch_sub(1, Ordering::Relaxed);
+                return None;
+            }
+            *source += 1;
+        }
+        let conn = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
+        let flow = Flow { transport, listener, remote, conn };
+        let (queue, waiting) = mpsc::channel(self.limits.tcp_write_queue.max(1));
+        let cut = Arc::new(Notify::new());
+        self.table.insert(conn, Conn { queue, cut: Arc::clone(&cut) });
+        self.by_peer.insert((transport, remote), conn);
+        Some((Booked { conns: Arc::clone(self), flow }, waiting, cut))
+    }
+
+    fn tell_gone(&self, flow: Flow) {
+        for link in &self.links {
+            link.send(Cmd::FlowGone(flow));
+        }
+    }
+}
+
+/// A booked connection; the booking ends with it, however its task ends.
+struct Booked {
+    conns: Arc<Connections>,
+    flow: Flow,
+}
+
+impl Drop for Booked {
+    fn drop(&mut self) {
+        let Flow { transport, remote, conn, .. } = self.flow;
+        self.conns.table.remove(&conn);
+        self.conns.by_peer.remove_if(&(transport, remote), |_, current| *current == conn);
+        if let Entry::Occupied(mut source) = self.conns.per_source.entry(remote.ip()) {
+            *source.get_mut() -= 1;
+            if *source.get() == 0 {
+                source.remove();
+            }
+        }
+        self.conns.open.fetch_sub(1, Ordering::Relaxed);
+        self.conns.tell_gone(self.flow);
+    }
+}
+
+/// Reads and writes until either side is done.
+async fn serve<S: AsyncRead + AsyncWrite>(stream: S, booked: &Booked, queue: mpsc::Receiver<Bytes>) {
+    let (reader, writer) = tokio::io::split(stream);
+    tokio::select! {
+        () = read(reader, booked) => {}
+        () = write(writer, queue, booked.conns.limits.tcp_write) => {}
+    }
+}
+
+async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) {
+    let Booked { conns, flow } = booked;
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder of a small number")]
+    let worker = (flow.conn.0 % conns.inputs.len() as u64) as usize;
+    let mut framer = Framer::new();
+    let mut chunk = vec![0; READ_CHUNK];
+    let mut deadline = Instant::now() + conns.limits.tcp_first_message;
+    // Half a message may not stay half for as long as silence may last.
+    let mut whole_by: Option<Instant> = None;
+    loop {
+        match framer.next() {
+            Ok(Some(Frame::Message(bytes))) => {
+                deadline = Instant::now() + conns.limits.tcp_idle;
+                whole_by = None;
+                if conns.inputs[worker].send(StreamMessage { bytes, flow: *flow }).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Some(Frame::Ping)) => {
+                deadline = Instant::now() + conns.limits.tcp_idle;
+                // RFC 5626 section 4.4.1. Whoever pings but does not read is cut like any slow reader.
+                if !conns.send(*flow, Bytes::from_static(b"\r\n")) {
+                    return;
+                }
+            }
+            Ok(Some(Frame::Pong)) => deadline = Instant::now() + conns.limits.tcp_idle,
+            Ok(None) => {
+                if framer.pending() > 0 {
+                    whole_by.get_or_insert_with(|| Instant::now() + conns.limits.tcp_first_message);
+                }
+                let patience = whole_by.map_or(deadline, |by| by.min(deadline));
+                match timeout_at(patience, reader.read(&mut chunk)).await {
+                    Ok(Ok(0) | Err(_)) => return,
+                    Ok(Ok(count)) => framer.push(&chunk[..count]),
+                    Err(_) => {
+                        conns.counters.count(Cause::Connection);
+                        return;
+                    }
+                }
+            }
+            Err(_) => {
+                conns.counters.count(Cause::Junk);
+                return;
+            }
+        }
+    }
+}
+
+async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Bytes>, limit: Duration) {
+    while let Some(bytes) = queue.recv().await {
+        let written = timeout(limit, async {
+            writer.write_all(&bytes).await?;
+            while let Ok(more) = queue.try_recv() {
+                writer.write_all(&more).await?;
+            }
+            writer.flush().await
+        });
+        if !matches!(written.await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+async fn connect(local: Option<IpAddr>, remote: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(ip) = local.filter(|ip| !ip.is_unspecified() && ip.is_ipv4() == remote.is_ipv4()) {
+        socket.bind(SocketAddr::new(ip, 0))?;
+    }
+    let stream = socket.connect(remote).await?;
+    tune(&stream);
+    Ok(stream)
+}
+
+/// Small messages leave at once; a peer that vanished without a word is noticed.
+fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let alive =
+        TcpKeepalive::new().with_time(Duration::from_secs(120)).with_interval(Duration::from_secs(30));
+    let _ = SockRef::from(stream).set_tcp_keepalive(&alive);
+}

@@ -1,0 +1,524 @@
+//! Bindings of addresses-of-record (RFC 3261 section 10, RFC 3327 Path, RFC 5626 flows): the rules and the table.
+//!
+//! In: authenticated REGISTERs, bindings of an earlier run, time. Out: answers, changes for the durable log, bindings for
+//! calls. Elsewhere: who may register (`auth`), when the answer leaves (`worker`), pings and expiry (`ping`).
+
+mod wish;
+
+use crate::config::{Limits, RegistrarConfig};
+use crate::ping::Watch;
+use cluster::leg::Binding;
+use dashmap::DashMap;
+use dashmap::mapref::one::RefMut;
+use model::{BindingRecord, FlowRecord, Id, Terminal};
+use sip::draft::ResponseDraft;
+use sip::flow::{ConnId, Flow, Transport};
+use sip::uri::{Uri, UriBuf};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::mpsc;
+
+use wish::ContactWish;
+pub(crate) use wish::Wish;
+
+/// Pings in a row that may stay unanswered before a binding counts as unreachable. It is kept all the same: the next call
+/// may wake the device.
+const MISSES_MAX: u8 = 3;
+
+/// A change of the bindings, as it must survive a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindingChange {
+    /// A new or refreshed binding; it replaces the one with the same endpoint and contact.
+    Bind(BindingRecord),
+    /// A binding is gone.
+    Unbind {
+        /// The endpoint.
+        terminal: Id<Terminal>,
+        /// The contact's URI.
+        contact: String,
+    },
+}
+
+/// Told once whether a change is durable.
+pub type Durable = Box<dyn FnOnce(bool) + Send>;
+
+/// Where changes of bindings are kept.
+pub trait BindingLog: Send + Sync + 'static {
+    /// Appends a change, in order. `done` may run on any thread, before or after this returns, and is quick.
+    fn append(&self, change: BindingChange, done: Durable);
+}
+
+impl BindingLog for store::Store {
+    fn append(&self, change: BindingChange, done: Durable) {
+        let record = match change {
+            BindingChange::Bind(binding) => store::Record::Bind(binding),
+            BindingChange::Unbind { terminal, contact } => store::Record::Unbind { terminal, contact },
+        };
+        store::Store::append(self, record, move |result| {
+            if let Err(error) = &result {
+                tracing::warn!(%error, "a binding was not stored");
+            }
+            done(result.is_ok());
+        });
+    }
+}
+
+/// All bindings of a proxy.
+pub(crate) struct Registrar {
+    aors: DashMap<Id<Terminal>, Aor>,
+    config: RegistrarConfig,
+    limits: Limits,
+    count: AtomicUsize,
+    unreachable: AtomicUsize,
+    next: AtomicU64,
+    keeper: mpsc::UnboundedSender<Watch>,
+}
+
+/// The bindings of one endpoint.
+#[derive(Default)]
+struct Aor {
+    entries: Vec<Entry>,
+    /// Counts changes, so that an undo knows whether it still fits.
+    version: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    /// The same through all refreshes.
+    id: u64,
+    /// Grows with each registration: newest first among equals.
+    newness: u64,
+    record: BindingRecord,
+    flow: Flow,
+    /// A stream's contact that is reachable without its connection.
+    direct: Option<SocketAddr>,
+    misses: u8,
+}
+
+/// What a REGISTER came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Taken by whoever sends it later.
+    pub(crate) answer: Option<ResponseDraft>,
+    /// To be durable before the answer leaves; empty for a query.
+    pub(crate) changes: Vec<BindingChange>,
+    pub(crate) undo: Option<Undo>,
+}
+
+/// How it was before: put back when the change cannot be made durable.
+#[derive(Debug)]
+pub(crate) struct Undo {
+    terminal: Id<Terminal>,
+    version: u64,
+    added: Vec<u64>,
+    removed: Vec<Entry>,
+}
+
+/// Whose REGISTER it is and by which way it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registrant {
+    pub(crate) terminal: Id<Terminal>,
+    pub(crate) multi_contact: bool,
+    pub(crate) flow: Flow,
+}
+
+impl Registrar {
+    pub(crate) fn new(
+        config: RegistrarConfig,
+        limits: &Limits,
+        keeper: mpsc::UnboundedSender<Watch>,
+    ) -> Self {
+        Self {
+            aors: DashMap::new(),
+            config,
+            limits: limits.clone(),
+            count: AtomicUsize::new(0),
+            unreachable: AtomicUsize::new(0),
+            next: AtomicU64::new(1),
+            keeper,
+        }
+    }
+
+    pub(crate) fn config(&self) -> RegistrarConfig {
+        self.config
+    }
+
+    /// Takes a binding of an earlier run. `listeners` are the transports of our listeners. `false`: it can no longer be
+    /// used and should be forgotten.
+    pub(crate) fn restore(&self, record: BindingRecord, listeners: &[Transport], now: i64) -> bool {
+        let transport = Transport::from_token(&record.flow.transport);
+        let listener = usize::from(record.flow.listener);
+        let Some(transport) = transport.filter(|_| record.expires_at > now) else { return false };
+        let fits = listeners.get(listener) == Some(&transport);
+        let listener =
+            if fits { Some(listener) } else { listeners.iter().position(|each| *each == transport) };
+        let Some(listener) = listener.and_then(|index| u16::try_from(index).ok()) else { return false };
+        let flow = Flow { transport, listener, remote: record.flow.remote, conn: ConnId(0) };
+        let direct = direct_address(&record, flow);
+        if transport.is_reliable() && direct.is_none() {
+            return false; // its connection did not survive
+        }
+        let entry = Entry { id: self.number(), newness: self.number(), record, flow, direct, misses: 0 };
+        let _ = self.keeper.send(Watch { terminal: entry.record.terminal, id: entry.id });
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.aors.entry(entry.record.terminal).or_default().entries.push(entry);
+        true
+    }
+
+    /// Carries out a REGISTER. `log` gets the changes while the address-of-record is locked, so that their order is that
+    /// of the table.
+    pub(crate) fn register(
+        &self,
+        who: Registrant,
+        wish: &Wish,
+        now: i64,
+        log: impl FnOnce(&mut Outcome),
+    ) -> Result<Outcome, ResponseDraft> {
+        if self.aors.get(&who.terminal).is_none()
+            && self.count.load(Ordering::Relaxed) >= self.limits.bindings
+        {
+            return Err(crate::policy::busy(60));
+        }
+        let mut aor = self.aors.entry(who.terminal).or_default();
+        let mut outcome = self.change(&mut aor, who, wish, now);
+        if let Ok(outcome) = &mut outcome {
+            log(outcome);
+        }
+        self.leave(who.terminal, aor);
+        outcome
+    }
+
+    /// Puts back what a change replaced, unless something else changed since.
+    pub(crate) fn undo(&self, undo: Undo) {
+        let Some(mut aor) = self.aors.get_mut(&undo.terminal) else { return };
+        if aor.version != undo.version {
+            return;
+        }
+        let (added, kept) = aor.entries.drain(..).partition(|entry| undo.added.contains(&entry.newness));
+        aor.entries = kept;
+        let added: Vec<Entry> = added;
+        added.iter().for_each(|entry| self.forget(entry));
+        for entry in undo.removed {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            aor.entries.push(Entry { misses: 0, ..entry });
+        }
+        aor.version += 1;
+    }
+
+    /// The live bindings of an endpoint, best first.
+    pub(crate) fn bindings(
+        &self,
+        terminal: Id<Terminal>,
+        now: i64,
+        is_open: impl Fn(ConnId) -> bool,
+    ) -> Vec<Binding> {
+        let Some(aor) = self.aors.get(&terminal) else { return Vec::new() };
+        let mut live: Vec<(&Entry, Flow)> = aor
+            .entries
+            .iter()
+            .filter(|entry| entry.record.expires_at > now)
+            .filter_map(|entry| Some((entry, entry.way(&is_open)?)))
+            .collect();
+        live.sort_by_key(|(entry, _)| std::cmp::Reverse((entry.record.q, entry.newness)));
+        let binding = |(entry, flow): (&Entry, Flow)| Binding {
+            contact: entry.record.contact.clone(),
+            path: entry.record.path.clone(),
+            flow,
+            q: entry.record.q,
+        };
+        live.into_iter().map(binding).collect()
+    }
+
+    /// Whether requests to this contact may go by TCP instead of UDP when they are large: it is where it says it is.
+    pub(crate) fn may_use_stream(&self, terminal: Id<Terminal>, contact: &str) -> bool {
+        self.aors.get(&terminal).is_some_and(|aor| {
+            aor.entries.iter().any(|entry| {
+                entry.record.contact == contact
+                    && !entry.record.nat
+                    && entry.record.path.is_empty()
+                    && entry.flow.transport == Transport::Udp
+            })
+        })
+    }
+
+    /// All bindings, for whoever lists them.
+    pub(crate) fn records(&self) -> Vec<BindingRecord> {
+        let records = |aor: &Aor| aor.entries.iter().map(|entry| entry.record.clone()).collect::<Vec<_>>();
+        self.aors.iter().flat_map(|aor| records(&aor)).collect()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn unreachable(&self) -> usize {
+        self.unreachable.load(Ordering::Relaxed)
+    }
+
+    /// What the keeper has to do about a binding.
+    pub(crate) fn inspect(&self, watch: Watch, now: i64) -> Inspection {
+        let Some(mut aor) = self.aors.get_mut(&watch.terminal) else { return Inspection::Gone };
+        let Some(entry) = aor.entries.iter().find(|entry| entry.id == watch.id) else {
+            return Inspection::Gone;
+        };
+        let expires_in = entry.record.expires_at - now;
+        if expires_in > 0 {
+            let ping = entry.record.nat && entry.flow.transport == Transport::Udp;
+            return Inspection::Live {
+                expires_in: expires_in.unsigned_abs(),
+                ping: ping.then(|| (entry.record.contact.clone(), entry.record.path.clone(), entry.flow)),
+            };
+        }
+        let (expired, kept) = aor.entries.drain(..).partition(|entry| entry.record.expires_at <= now);
+        aor.entries = kept;
+        let expired: Vec<Entry> = expired;
+        expired.iter().for_each(|entry| self.forget(entry));
+        self.leave(watch.terminal, aor);
+        Inspection::Expired(expired.iter().map(Entry::unbind).collect())
+    }
+
+    /// A ping was answered, or not.
+    pub(crate) fn pinged(&self, watch: Watch, answered: bool) {
+        let Some(mut aor) = self.aors.get_mut(&watch.terminal) else { return };
+        let Some(entry) = aor.entries.iter_mut().find(|entry| entry.id == watch.id) else { return };
+        let was_lost = entry.misses >= MISSES_MAX;
+        entry.misses = if answered { 0 } else { entry.misses.saturating_add(1) };
+        let is_lost = entry.misses >= MISSES_MAX;
+        if is_lost && !was_lost {
+            self.unreachable.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(terminal = %watch.terminal, misses = entry.misses, "a binding does not answer pings");
+        } else if was_lost && !is_lost {
+            self.unreachable.fetch_sub(1, Ordering::Relaxed);
+            tracing::info!(terminal = %watch.terminal, "a binding answers pings again");
+        }
+    }
+
+    /// Lets go of an address-of-record; an empty one takes no room.
+    fn leave(&self, terminal: Id<Terminal>, aor: RefMut<'_, Id<Terminal>, Aor>) {
+        let empty = aor.entries.is_empty();
+        drop(aor);
+        if empty {
+            self.aors.remove_if(&terminal, |_, aor| aor.entries.is_empty());
+        }
+    }
+
+    fn forget(&self, entry: &Entry) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        if entry.misses >= MISSES_MAX {
+            self.unreachable.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// RFC 3261 section 10.3 steps 6 to 8. All or nothing.
+    fn change(
+        &self,
+        aor: &mut Aor,
+        who: Registrant,
+        wish: &Wish,
+        now: i64,
+    ) -> Result<Outcome, ResponseDraft> {
+        let is_over = |entry: &Entry| entry.record.expires_at <= now;
+        let concerned = |entry: &Entry| wish.star || wish.contacts.iter().any(|contact| contact.names(entry));
+        let out_of_order =
+            |entry: &Entry| entry.record.call_id == wish.call_id && wish.cseq <= entry.record.cseq;
+        if aor.entries.iter().any(|entry| !is_over(entry) && out_of_order(entry) && concerned(entry)) {
+            return Err(reasoned(500, "CSeq Out Of Order"));
+        }
+        let mut wanted: Vec<&ContactWish> =
+            wish.contacts.iter().filter(|contact| contact.expires > 0).collect();
+        if !who.multi_contact && wanted.len() > 1 {
+            wanted.drain(..wanted.len() - 1); // only the latest stays
+        }
+        let alone = !who.multi_contact && !wanted.is_empty();
+        let stays = |entry: &Entry| !alone && !is_over(entry) && !concerned(entry);
+        let staying = aor.entries.iter().filter(|entry| stays(entry)).count();
+        if staying + wanted.len() > self.limits.bindings_per_aor && !wanted.is_empty() {
+            return Err(reasoned(403, "Too Many Contacts"));
+        }
+        if wish.is_query() {
+            return Ok(Outcome {
+                answer: Some(self.answer(aor, wish, now)),
+                changes: Vec::new(),
+                undo: None,
+            });
+        }
+
+        let (kept, removed): (Vec<Entry>, Vec<Entry>) = aor.entries.drain(..).partition(|entry| stays(entry));
+        aor.entries = kept;
+        let mut added = Vec::with_capacity(wanted.len());
+        let mut changes: Vec<BindingChange> = Vec::new();
+        for contact in wanted {
+            let old = removed.iter().find(|entry| contact.names(entry));
+            let entry = self.entry(who, wish, contact, old, now);
+            // A refresh overwrites its record; only another spelling of the contact is another record.
+            changes.push(BindingChange::Bind(entry.record.clone()));
+            added.push(entry.newness);
+            aor.entries.push(entry);
+        }
+        for entry in &removed {
+            self.forget(entry);
+            if !aor.entries.iter().any(|each| each.record.contact == entry.record.contact) {
+                changes.push(entry.unbind());
+            }
+        }
+        self.count.fetch_add(added.len(), Ordering::Relaxed);
+        aor.version += 1;
+        let undo = Undo { terminal: who.terminal, version: aor.version, added, removed };
+        Ok(Outcome { answer: Some(self.answer(aor, wish, now)), changes, undo: Some(undo) })
+    }
+
+    fn entry(
+        &self,
+        who: Registrant,
+        wish: &Wish,
+        contact: &ContactWish,
+        old: Option<&Entry>,
+        now: i64,
+    ) -> Entry {
+        let nat =
+            wish.path.is_empty() && (contact.outbound || is_behind_nat(contact, wish.symmetric, who.flow));
+        let mut record = BindingRecord {
+            terminal: who.terminal,
+            contact: contact.uri.clone(),
+            instance: contact.instance.clone(),
+            reg_id: contact.reg_id,
+            call_id: wish.call_id.clone(),
+            cseq: wish.cseq,
+            q: contact.q,
+            expires_at: now + i64::from(contact.expires),
+            path: wish.path.clone(),
+            user_agent: wish.user_agent.clone(),
+            flow: FlowRecord {
+                transport: who.flow.transport.via_token().to_owned(),
+                listener: who.flow.listener,
+                remote: who.flow.remote,
+            },
+            nat,
+        };
+        let direct = direct_address(&record, who.flow);
+        let mut flow = who.flow;
+        if let (Some(address), Transport::Udp) = (direct, flow.transport) {
+            flow.remote = address;
+            record.flow.remote = address;
+        }
+        let id = old.map_or_else(
+            || {
+                let id = self.number();
+                let _ = self.keeper.send(Watch { terminal: who.terminal, id });
+                id
+            },
+            |old| old.id,
+        );
+        Entry { id, newness: self.number(), record, flow, direct, misses: 0 }
+    }
+
+    /// Section 10.3 step 8: all current bindings, each with what is left of its time.
+    fn answer(&self, aor: &Aor, wish: &Wish, now: i64) -> ResponseDraft {
+        let mut draft = ResponseDraft::new(200);
+        for record in aor.entries.iter().map(|entry| &entry.record).filter(|record| record.expires_at > now) {
+            let mut value = format!("<{}>;expires={}", record.contact, record.expires_at - now);
+            if record.q != 1000 {
+                value.push_str(&format!(";q=0.{:03}", record.q));
+            }
+            if let Some(instance) = &record.instance {
+                value.push_str(&format!(";+sip.instance=\"{instance}\""));
+            }
+            if let Some(reg_id) = record.reg_id {
+                value.push_str(&format!(";reg-id={reg_id}"));
+            }
+            draft.headers.push("Contact", value);
+        }
+        for path in &wish.path {
+            draft.headers.push("Path", path);
+        }
+        if wish.contacts.iter().any(|contact| contact.outbound && contact.expires > 0) {
+            draft.headers.push("Require", "outbound"); // RFC 5626 section 6
+        }
+        draft
+    }
+}
+
+/// What the keeper finds when it looks at a binding.
+pub(crate) enum Inspection {
+    /// It was removed or replaced.
+    Gone,
+    /// It has just been removed; these changes are to be logged.
+    Expired(Vec<BindingChange>),
+    /// It lives.
+    Live {
+        /// Seconds.
+        expires_in: u64,
+        /// Contact, Path and flow to ping.
+        ping: Option<(String, Vec<String>, Flow)>,
+    },
+}
+
+impl Entry {
+    fn unbind(&self) -> BindingChange {
+        BindingChange::Unbind { terminal: self.record.terminal, contact: self.record.contact.clone() }
+    }
+
+    /// The way to the device now; `None` when its connection is gone and nothing else leads there.
+    fn way(&self, is_open: impl Fn(ConnId) -> bool) -> Option<Flow> {
+        if !self.flow.transport.is_reliable() || is_open(self.flow.conn) {
+            return Some(self.flow);
+        }
+        self.direct.map(|remote| Flow { remote, conn: ConnId(0), ..self.flow })
+    }
+}
+
+impl ContactWish {
+    /// Whether this contact takes the place of a binding: the same URI (RFC 3261 section 19.1.4), or the same device by
+    /// the same of its flows (RFC 5626 section 6).
+    fn names(&self, entry: &Entry) -> bool {
+        if self.instance.is_some()
+            && self.instance == entry.record.instance
+            && self.reg_id == entry.record.reg_id
+        {
+            return true;
+        }
+        if self.uri == entry.record.contact {
+            return true;
+        }
+        let (Ok(own), Ok(other)) =
+            (Uri::parse(self.uri.as_bytes()), Uri::parse(entry.record.contact.as_bytes()))
+        else {
+            return false;
+        };
+        own.equivalent(&other)
+    }
+}
+
+/// Behind NAT the contact's address is not where the REGISTER came from. A port that differs tells the same for UDP,
+/// unless the client does not answer where it sends from (no `rport` in its Via, RFC 3581 section 3).
+fn is_behind_nat(contact: &ContactWish, symmetric: bool, flow: Flow) -> bool {
+    if contact.host != Some(flow.remote.ip()) {
+        return true;
+    }
+    flow.transport == Transport::Udp && symmetric && contact.port != flow.remote.port()
+}
+
+/// Where a contact says it is, if that can be believed and used without DNS.
+fn direct_address(record: &BindingRecord, flow: Flow) -> Option<SocketAddr> {
+    if record.nat || !record.path.is_empty() {
+        return None;
+    }
+    let uri = UriBuf::parse(&record.contact).ok()?;
+    let uri = uri.as_uri();
+    let transport = uri.transport_param().unwrap_or(Transport::Udp);
+    // A contact without transport parameter, registered by TCP, listens on UDP: not where this flow could be rebuilt.
+    let fits = transport == flow.transport;
+    let address = SocketAddr::new(uri.host.ip()?, uri.port.unwrap_or(5060));
+    (fits && address.is_ipv4() == flow.remote.is_ipv4() && uri.param("maddr").is_none()).then_some(address)
+}
+
+fn reasoned(status: u16, reason: &str) -> ResponseDraft {
+    ResponseDraft { reason: Some(reason.to_owned()), ..ResponseDraft::new(status) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,384 @@
+//! The registrar's rules, one REGISTER after the other, without a network.
+
+use super::*;
+use bytes::Bytes;
+use sip::msg::{HeaderId, Message};
+
+const NOW: i64 = 1_800_000_000;
+const ALICE: Id<Terminal> = Id::new(1);
+
+struct Desk {
+    registrar: Registrar,
+    _watches: mpsc::UnboundedReceiver<Watch>,
+    limits: Limits,
+    now: i64,
+    flow: Flow,
+    multi: bool,
+    changes: Vec<BindingChange>,
+    undo: Option<Undo>,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        Desk::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Desk {
+        let (keeper, watches) = mpsc::unbounded_channel();
+        let flow = Flow {
+            transport: Transport::Udp,
+            listener: 0,
+            remote: "192.0.2.7:5060".parse().unwrap(),
+            conn: ConnId(0),
+        };
+        Desk {
+            registrar: Registrar::new(RegistrarConfig::default(), &limits, keeper),
+            _watches: watches,
+            limits,
+            now: NOW,
+            flow,
+            multi: true,
+            changes: Vec::new(),
+            undo: None,
+        }
+    }
+
+    /// Sends a REGISTER with these header lines; the answer as `status contact contact …`.
+    fn register(&mut self, call_id: &str, cseq: u32, lines: &str) -> String {
+        let text = format!(
+            "REGISTER sip:users.example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7:5060;rport;branch=z9hG4bKx\r\n\
+             From: <sip:alice@users.example.com>;tag=a\r\nTo: <sip:alice@users.example.com>\r\nCall-ID: {call_id}\r\n\
+             CSeq: {cseq} REGISTER\r\n{lines}\r\n"
+        );
+        let msg = Message::parse(Bytes::from(text)).unwrap();
+        msg.validate().unwrap();
+        let who = Registrant { terminal: ALICE, multi_contact: self.multi, flow: self.flow };
+        let outcome = Wish::read(&msg, self.flow, self.registrar.config(), &self.limits)
+            .and_then(|wish| self.registrar.register(who, &wish, self.now, |_| {}));
+        match outcome {
+            Ok(outcome) => {
+                self.changes = outcome.changes;
+                self.undo = outcome.undo;
+                let answer = outcome.answer.unwrap();
+                let lines = answer.headers.lines().map(|(name, value)| {
+                    let value = String::from_utf8_lossy(value).into_owned();
+                    if name == b"Contact" {
+                        value
+                    } else {
+                        format!("{}={value}", String::from_utf8_lossy(name))
+                    }
+                });
+                std::iter::once(answer.status.to_string()).chain(lines).collect::<Vec<_>>().join(" ")
+            }
+            Err(draft) => {
+                self.changes = Vec::new();
+                let more =
+                    draft.headers.get("Min-Expires").map(|value| String::from_utf8_lossy(value).into_owned());
+                [Some(draft.status.to_string()), draft.reason, more]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            }
+        }
+    }
+
+    fn contacts(&self) -> Vec<String> {
+        self.registrar
+            .bindings(ALICE, self.now, |_| false)
+            .into_iter()
+            .map(|binding| binding.contact)
+            .collect()
+    }
+}
+
+#[test]
+fn a_contact_is_bound_for_the_time_that_is_left() {
+    let mut desk = Desk::new();
+    assert_eq!(
+        desk.register("1", 1, "Contact: <sip:a@192.0.2.7>;expires=100\r\n"),
+        "200 <sip:a@192.0.2.7>;expires=100"
+    );
+    desk.now += 40;
+    assert_eq!(desk.register("2", 1, ""), "200 <sip:a@192.0.2.7>;expires=60");
+    desk.now += 60;
+    assert_eq!(desk.contacts(), Vec::<String>::new());
+    assert_eq!(desk.register("2", 2, ""), "200");
+}
+
+#[test]
+fn expiry_is_granted_within_bounds() {
+    let mut desk = Desk::new();
+    let table = [
+        ("Contact: <sip:a@192.0.2.7>\r\n", "200 <sip:a@192.0.2.7>;expires=3600"),
+        ("Contact: <sip:a@192.0.2.7>\r\nExpires: 120\r\n", "200 <sip:a@192.0.2.7>;expires=120"),
+        ("Contact: <sip:a@192.0.2.7>;expires=90\r\nExpires: 120\r\n", "200 <sip:a@192.0.2.7>;expires=90"),
+        ("Contact: <sip:a@192.0.2.7>;expires=99999999999\r\n", "200 <sip:a@192.0.2.7>;expires=3600"),
+        ("Contact: <sip:a@192.0.2.7>;expires=59\r\n", "423 60"),
+        ("Contact: <sip:a@192.0.2.7>\r\nExpires: 1\r\n", "423 60"),
+        ("Contact: <sip:a@192.0.2.7>;expires=0\r\n", "200"),
+    ];
+    for (cseq, (lines, expected)) in (1..).zip(table) {
+        assert_eq!(desk.register("1", cseq, lines), expected, "{lines}");
+    }
+}
+
+#[test]
+fn a_refused_request_changes_nothing() {
+    let mut desk = Desk::new();
+    desk.register("1", 1, "Contact: <sip:a@192.0.2.7>\r\n");
+    assert_eq!(
+        desk.register("1", 2, "Contact: <sip:b@192.0.2.7>, <sip:c@192.0.2.7>;expires=5\r\n"),
+        "423 60"
+    );
+    assert_eq!(desk.contacts(), ["sip:a@192.0.2.7"]);
+}
+
+#[test]
+fn a_star_removes_all_and_only_with_expires_0() {
+    let mut desk = Desk::new();
+    desk.register("1", 1, "Contact: <sip:a@192.0.2.7>, <sip:b@192.0.2.7>\r\n");
+    assert_eq!(desk.register("1", 2, "Contact: *\r\n"), "400 Bad Contact: * without Expires: 0");
+    assert_eq!(
+        desk.register("1", 2, "Contact: *\r\nExpires: 60\r\n"),
+        "400 Bad Contact: * without Expires: 0"
+    );
+    assert_eq!(desk.contacts().len(), 2);
+    assert_eq!(desk.register("1", 1, "Contact: *\r\nExpires: 0\r\n"), "500 CSeq Out Of Order");
+    assert_eq!(desk.register("1", 3, "Contact: *\r\nExpires: 0\r\n"), "200");
+    assert_eq!(desk.changes.len(), 2);
+    assert_eq!((desk.registrar.count(), desk.contacts().len()), (0, 0));
+}
+
+#[test]
+fn an_older_request_of_the_same_call_is_refused_another_call_is_not() {
+    let mut desk = Desk::new();
+    desk.register("1", 5, "Contact: <sip:a@192.0.2.7>\r\n");
+    assert_eq!(desk.register("1", 5, "Contact: <sip:a@192.0.2.7>;expires=0\r\n"), "500 CSeq Out Of Order");
+    assert_eq!(desk.register("1", 4, "Contact: <sip:a@192.0.2.7>\r\n"), "500 CSeq Out Of Order");
+    assert_eq!(
+        desk.register("1", 4, "Contact: <sip:b@192.0.2.7>;expires=70\r\n"),
+        "200 <sip:a@192.0.2.7>;expires=3600 <sip:b@192.0.2.7>;expires=70"
+    );
+    assert_eq!(
+        desk.register("2", 1, "Contact: <sip:a@192.0.2.7>;expires=0\r\n"),
+        "200 <sip:b@192.0.2.7>;expires=70"
+    );
+}
+
+#[test]
+fn contacts_compare_as_uris_do() {
+    let mut desk = Desk::new();
+    desk.register("1", 1, "Contact: <sip:a@Phone.example.com;Transport=udp>\r\n");
+    let answer = desk.register("1", 2, "Contact: <sip:%61@phone.EXAMPLE.com;transport=UDP>\r\n");
+    assert_eq!(answer, "200 <sip:%61@phone.EXAMPLE.com;transport=UDP>;expires=3600");
+    assert_eq!(desk.registrar.count(), 1);
+    // The record under the old spelling goes, or it would be there again after a restart.
+    assert!(matches!(&desk.changes[..], [BindingChange::Bind(_), BindingChange::Unbind { contact, .. }]
+        if contact == "sip:a@Phone.example.com;Transport=udp"));
+}
+
+#[test]
+fn without_multi_contact_the_latest_stays_alone() {
+    let mut desk = Desk::new();
+    desk.register("1", 1, "Contact: <sip:a@192.0.2.7>, <sip:b@192.0.2.7>\r\n");
+    desk.multi = false;
+    assert_eq!(desk.register("2", 1, "Contact: <sip:c@192.0.2.7>\r\n"), "200 <sip:c@192.0.2.7>;expires=3600");
+    assert_eq!(desk.contacts(), ["sip:c@192.0.2.7"]);
+    assert_eq!(desk.changes.len(), 3, "one bound, two unbound");
+    assert_eq!(
+        desk.register("2", 2, "Contact: <sip:d@192.0.2.7>, <sip:e@192.0.2.7>\r\n"),
+        "200 <sip:e@192.0.2.7>;expires=3600"
+    );
+    assert_eq!(
+        desk.register("2", 3, "Contact: <sip:x@192.0.2.7>;expires=0\r\n"),
+        "200 <sip:e@192.0.2.7>;expires=3600"
+    );
+}
+
+#[test]
+fn the_best_q_rings_first_and_the_newest_among_equals() {
+    let mut desk = Desk::new();
+    desk.register("1", 1, "Contact: <sip:a@192.0.2.7>;q=0.5, <sip:b@192.0.2.7>;q=0.5, <sip:c@192.0.2.7>\r\n");
+    assert_eq!(desk.contacts(), ["sip:c@192.0.2.7", "sip:b@192.0.2.7", "sip:a@192.0.2.7"]);
+    desk.register("1", 2, "Contact: <sip:a@192.0.2.7>;q=0.5\r\n");
+    assert_eq!(desk.contacts(), ["sip:c@192.0.2.7", "sip:a@192.0.2.7", "sip:b@192.0.2.7"]);
+}
+
+#[test]
+fn an_instance_replaces_its_older_contact() {
+    let mut desk = Desk::new();
+    let line = |host: &str, reg: u32| {
+        format!(
+            "Supported: outbound, path\r\nContact: <sip:a@{host}>;reg-id={reg};+sip.instance=\"<urn:uuid:7>\"\r\n"
+        )
+    };
+    desk.register("1", 1, &line("10.0.0.1", 1));
+    let answer = desk.register("2", 1, &line("10.0.0.2", 1));
+    assert_eq!(
+        answer,
+        "200 <sip:a@10.0.0.2>;expires=3600;+sip.instance=\"<urn:uuid:7>\";reg-id=1 Require=outbound"
+    );
+    desk.register("3", 1, &line("10.0.0.3", 2));
+    assert_eq!(desk.contacts(), ["sip:a@10.0.0.3", "sip:a@10.0.0.2"], "another flow of the same device");
+    let two = "Contact: <sip:a@10.0.0.1>;reg-id=1;+sip.instance=\"<urn:uuid:7>\", \
+               <sip:a@10.0.0.1>;reg-id=2;+sip.instance=\"<urn:uuid:7>\"\r\n";
+    assert_eq!(desk.register("4", 1, two), "400 Bad Contact: several with reg-id");
+}
+
+#[test]
+fn a_device_behind_nat_is_reached_by_its_flow() {
+    let mut desk = Desk::new();
+    let mut way = |contact: &str, transport: Transport| {
+        desk.flow.transport = transport;
+        desk.register(contact, 1, &format!("Contact: <{contact}>\r\n"));
+        let bindings = desk.registrar.bindings(ALICE, desk.now, |_| true);
+        let record = desk.registrar.records().into_iter().find(|record| record.contact == contact).unwrap();
+        let remote = bindings.iter().find(|binding| binding.contact == contact).unwrap().flow.remote;
+        (record.nat, remote.to_string())
+    };
+    let source = "192.0.2.7:5060".to_owned();
+    assert_eq!(way("sip:a@192.0.2.7", Transport::Udp), (false, source.clone()));
+    assert_eq!(way("sip:a@192.0.2.7:5070", Transport::Udp), (true, source.clone()));
+    assert_eq!(way("sip:a@10.0.0.7", Transport::Udp), (true, source.clone()));
+    assert_eq!(way("sip:a@phone.example.com", Transport::Udp), (true, source.clone()));
+    assert_eq!(way("sip:a@192.0.2.7:5080;transport=tcp", Transport::Tcp), (false, source.clone()));
+    assert_eq!(way("sip:a@10.0.0.8;transport=tcp", Transport::Tcp), (true, source));
+}
+
+#[test]
+fn a_stream_contact_outlives_its_connection_only_where_it_can_be_called_back() {
+    let mut desk = Desk::new();
+    desk.flow.transport = Transport::Tcp;
+    desk.flow.remote = "192.0.2.7:40000".parse().unwrap();
+    desk.flow.conn = ConnId(9);
+    desk.register(
+        "1",
+        1,
+        "Contact: <sip:a@192.0.2.7:5060;transport=tcp>, <sip:b@10.0.0.1;transport=tcp>\r\n",
+    );
+    let ways = |desk: &Desk, open: bool| -> Vec<(String, u64)> {
+        let bindings = desk.registrar.bindings(ALICE, desk.now, |_| open);
+        bindings.into_iter().map(|binding| (binding.flow.remote.to_string(), binding.flow.conn.0)).collect()
+    };
+    assert_eq!(ways(&desk, true), [("192.0.2.7:40000".to_owned(), 9), ("192.0.2.7:40000".to_owned(), 9)]);
+    assert_eq!(ways(&desk, false), [("192.0.2.7:5060".to_owned(), 0)]);
+}
+
+#[test]
+fn a_path_is_kept_and_sent_back() {
+    let mut desk = Desk::new();
+    let answer = desk.register(
+        "1",
+        1,
+        "Supported: path\r\nPath: <sip:edge2.example.com;lr>, <sip:edge1.example.com;lr>\r\nContact: <sip:a@10.0.0.1>\r\n",
+    );
+    assert_eq!(
+        answer,
+        "200 <sip:a@10.0.0.1>;expires=3600 Path=<sip:edge2.example.com;lr> Path=<sip:edge1.example.com;lr>"
+    );
+    let binding = desk.registrar.bindings(ALICE, NOW, |_| false).remove(0);
+    assert_eq!(binding.path, ["<sip:edge2.example.com;lr>", "<sip:edge1.example.com;lr>"]);
+    assert_eq!(binding.flow.remote, desk.flow.remote);
+    assert!(!desk.registrar.records()[0].nat, "the edge is not behind NAT");
+}
+
+#[test]
+fn contacts_that_cannot_be_called_are_refused_politely() {
+    let mut desk = Desk::new();
+    for (contact, expected) in [
+        ("<sips:a@192.0.2.7>", "400 Bad Contact: SIPS needs a TLS transport"),
+        ("<mailto:a@example.com>", "400 Bad Contact: only SIP URIs can be registered"),
+        ("<tel:+4930123>", "400 Bad Contact: only SIP URIs can be registered"),
+        ("<sip:a@192.0.2.7?Subject=x>", "400 Bad Contact: unusable URI"),
+    ] {
+        assert_eq!(desk.register("1", 1, &format!("Contact: {contact}\r\n")), expected);
+    }
+    let long = format!("Contact: <sip:{}@192.0.2.7>\r\n", "a".repeat(600));
+    assert_eq!(desk.register("1", 1, &long), "400 Bad Contact: unusable URI");
+}
+
+#[test]
+fn contacts_are_limited_per_record_and_in_all() {
+    let mut desk = Desk::with(Limits { bindings_per_aor: 2, bindings: 2, ..Limits::default() });
+    desk.register("1", 1, "Contact: <sip:a@192.0.2.7>, <sip:b@192.0.2.7>\r\n");
+    assert_eq!(desk.register("2", 1, "Contact: <sip:c@192.0.2.7>\r\n"), "403 Too Many Contacts");
+    assert!(
+        desk.register("2", 1, "Contact: <sip:b@192.0.2.7>\r\n").starts_with("200"),
+        "a refresh still fits"
+    );
+    let flow = desk.flow;
+    let text = "REGISTER sip:x.example SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKx\r\nFrom: <sip:b@x.example>;tag=a\r\n\
+                To: <sip:b@x.example>\r\nCall-ID: 9\r\nCSeq: 1 REGISTER\r\nContact: <sip:b@192.0.2.9>\r\n\r\n";
+    let msg = Message::parse(Bytes::from(text)).unwrap();
+    let wish = Wish::read(&msg, flow, desk.registrar.config(), &desk.limits).unwrap();
+    let bob = Registrant { terminal: Id::new(2), multi_contact: true, flow };
+    assert_eq!(desk.registrar.register(bob, &wish, NOW, |_| {}).unwrap_err().status, 503);
+}
+
+#[test]
+fn what_could_not_be_stored_is_undone() {
+    let mut desk = Desk::new();
+    desk.register("1", 1, "Contact: <sip:a@192.0.2.7>;q=0.1\r\n");
+    desk.register("1", 2, "Contact: <sip:a@192.0.2.7>, <sip:b@192.0.2.7>\r\n");
+    let undo = desk.undo.take().unwrap();
+    desk.registrar.undo(undo);
+    assert_eq!(desk.contacts(), ["sip:a@192.0.2.7"]);
+    assert_eq!((desk.registrar.count(), desk.registrar.records()[0].q), (1, 100));
+    // What came later is not touched.
+    desk.register("1", 3, "Contact: <sip:c@192.0.2.7>\r\n");
+    let undo = desk.undo.take().unwrap();
+    desk.register("1", 4, "Contact: <sip:d@192.0.2.7>\r\n");
+    desk.registrar.undo(undo);
+    assert_eq!(desk.contacts().len(), 3);
+}
+
+#[test]
+fn bindings_survive_a_restart_where_they_still_make_sense() {
+    let mut desk = Desk::new();
+    desk.register("1", 1, "Contact: <sip:a@192.0.2.7>;expires=100, <sip:b@192.0.2.7>;expires=900\r\n");
+    desk.flow.transport = Transport::Tcp;
+    desk.register("1", 2, "Contact: <sip:c@192.0.2.7;transport=tcp>, <sip:d@10.0.0.1;transport=tcp>\r\n");
+    let next = Desk::new();
+    let listeners = [Transport::Tcp, Transport::Udp];
+    let kept: Vec<bool> = desk
+        .registrar
+        .records()
+        .into_iter()
+        .map(|record| next.registrar.restore(record, &listeners, NOW + 200))
+        .collect();
+    assert_eq!(kept, [false, true, true, false], "expired, alive, can be called back, connection lost");
+    let bindings = next.registrar.bindings(ALICE, NOW + 200, |_| false);
+    assert_eq!(bindings.iter().find(|b| b.contact == "sip:b@192.0.2.7").unwrap().flow.listener, 1);
+}
+
+#[test]
+fn pings_that_stay_unanswered_are_a_gauge_and_nothing_else() {
+    let mut desk = Desk::new();
+    desk.register("1", 1, "Contact: <sip:a@10.0.0.1>\r\n");
+    let watch = desk._watches.try_recv().unwrap();
+    assert!(matches!(
+        desk.registrar.inspect(watch, NOW),
+        Inspection::Live { expires_in: 3600, ping: Some(_) }
+    ));
+    for _ in 0..MISSES_MAX {
+        assert_eq!(desk.registrar.unreachable(), 0);
+        desk.registrar.pinged(watch, false);
+    }
+    assert_eq!((desk.registrar.unreachable(), desk.contacts().len()), (1, 1));
+    desk.registrar.pinged(watch, true);
+    assert_eq!(desk.registrar.unreachable(), 0);
+    assert!(
+        matches!(desk.registrar.inspect(watch, NOW + 3600), Inspection::Expired(gone) if gone.len() == 1)
+    );
+    assert!(matches!(desk.registrar.inspect(watch, NOW + 3600), Inspection::Gone));
+    assert_eq!(desk.registrar.count(), 0);
+}
+
+#[test]
+fn header_names_used_here_are_the_ones_that_parse() {
+    // `Path` has no compact form and must be found as a list.
+    let text = "REGISTER sip:x.example SIP/2.0\r\nPath: <sip:a>, <sip:b>\r\n\r\n";
+    let msg = Message::parse(Bytes::from(text)).unwrap();
+    assert_eq!(msg.values(HeaderId::Path).count(), 2);
+}

@@ -1,0 +1,228 @@
+//! Streams: framing under any cut, limits, reuse, real TCP on loopback.
+
+use super::world::{DOMAIN, FakeLog, World};
+use crate::{BindingLog, Deps, Listener, Network, Proxy, ProxyConfig, ProxyError};
+use arc_swap::ArcSwap;
+use model::{Configuration, Snapshot};
+use sip::flow::Transport;
+use sip::framing::{Frame, Framer};
+use sip::msg::Message;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
+
+fn options(number: u32) -> String {
+    format!(
+        "OPTIONS sip:{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/TCP 198.51.100.7:5060;branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
+         From: <sip:a@{DOMAIN}>;tag=1\r\nTo: <sip:{DOMAIN}>\r\nCall-ID: {number}\r\nCSeq: {number} OPTIONS\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+/// Reads frames until `count` messages have come; the CSeq numbers and the keep-alives between them.
+async fn read(stream: &mut (impl AsyncReadExt + Unpin), count: usize) -> (Vec<u32>, usize) {
+    let (mut framer, mut numbers, mut pongs) = (Framer::new(), Vec::new(), 0);
+    let mut chunk = [0; 4096];
+    while numbers.len() < count {
+        match framer.next().unwrap() {
+            Some(Frame::Message(bytes)) => {
+                let msg = Message::parse(bytes).unwrap();
+                assert_eq!(msg.status(), 200);
+                numbers.push(msg.cseq().unwrap().number);
+            }
+            Some(Frame::Pong | Frame::Ping) => pongs += 1,
+            None => {
+                let length = stream.read(&mut chunk).await.unwrap();
+                assert!(length > 0, "closed");
+                framer.push(&chunk[..length]);
+            }
+        }
+    }
+    (numbers, pongs)
+}
+
+async fn is_closed(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
+    let mut chunk = [0; 4096];
+    loop {
+        match stream.read(&mut chunk).await {
+            Ok(0) | Err(_) => return true,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// A stream that a peer opened to a proxy without a kernel.
+fn open(world: &World, from: &str) -> Option<DuplexStream> {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    world.proxy.adopt_stream(1, Transport::Tcp, from.parse().unwrap(), near).then_some(far)
+}
+
+async fn world(change: impl FnOnce(&mut ProxyConfig)) -> World {
+    World::with(|config| {
+        config.listeners.push(Listener::new(Transport::Tcp, "192.0.2.1:5060".parse().unwrap()));
+        change(config);
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_may_be_cut_at_every_byte() {
+    let world = world(|_| {}).await;
+    let mut stream = open(&world, "198.51.100.7:40000").unwrap();
+    let text = options(1) + "\r\n\r\n" + &options(2);
+    for byte in text.into_bytes() {
+        stream.write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(read(&mut stream, 2).await, (vec![1, 2], 1), "and the ping between them is answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_may_be_pipelined() {
+    let world = world(|_| {}).await;
+    let mut stream = open(&world, "198.51.100.7:40000").unwrap();
+    let all: String = (1..=50).map(options).collect();
+    stream.write_all(all.as_bytes()).await.unwrap();
+    assert_eq!(read(&mut stream, 50).await.0, (1..=50).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_sip_ends_the_connection() {
+    let world = world(|_| {}).await;
+    for junk in [
+        "\x16\x03\x01\x02\x00",
+        "OPTIONS sip:x SIP/2.0\r\nNo: Length\r\n\r\n",
+        "x y z\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        let mut stream = open(&world, "198.51.100.7:40000").unwrap();
+        stream.write_all(junk.as_bytes()).await.unwrap();
+        assert!(is_closed(&mut stream).await, "{junk}");
+    }
+    let mut stream = open(&world, "198.51.100.7:40000").unwrap();
+    let endless = format!("OPTIONS sip:x SIP/2.0\r\nX: {}", "x".repeat(70_000));
+    let _ = stream.write_all(endless.as_bytes()).await;
+    assert!(is_closed(&mut stream).await);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(world.proxy.stats().connections, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_limited_and_idle_ones_end() {
+    let world = world(|config| {
+        config.limits.tcp_connections = 3;
+        config.limits.tcp_per_source = 2;
+        config.limits.tcp_idle = Duration::from_secs(100);
+    })
+    .await;
+    let mut first = open(&world, "198.51.100.7:40000").unwrap();
+    let _second = open(&world, "198.51.100.7:40001").unwrap();
+    assert!(open(&world, "198.51.100.7:40002").is_none(), "two from one address");
+    let _other = open(&world, "198.51.100.8:40000").unwrap();
+    assert!(open(&world, "198.51.100.9:40000").is_none(), "three in all");
+    assert_eq!(world.proxy.stats().connections, 3);
+    first.write_all(options(1).as_bytes()).await.unwrap();
+    read(&mut first, 1).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.proxy.stats().connections, 1, "the two that never said a word are gone");
+    first.write_all(b"\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(99)).await;
+    assert_eq!(world.proxy.stats().connections, 1, "a keep-alive kept it");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.proxy.stats().connections, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_may_not_dribble_in_for_ever() {
+    let world = world(|_| {}).await;
+    let mut stream = open(&world, "198.51.100.7:40000").unwrap();
+    stream.write_all(options(1).as_bytes()).await.unwrap();
+    read(&mut stream, 1).await;
+    for byte in options(2).bytes().take(100) {
+        if stream.write_all(&[byte]).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    assert!(is_closed(&mut stream).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_is_cut() {
+    let world = world(|config| config.limits.tcp_write_queue = 4).await;
+    let (near, far) = tokio::io::duplex(256);
+    assert!(world.proxy.adopt_stream(1, Transport::Tcp, "198.51.100.7:40000".parse().unwrap(), near));
+    let (_reader, mut writer) = tokio::io::split(far);
+    for number in 1..1000 {
+        if writer.write_all(options(number).as_bytes()).await.is_err() {
+            break;
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.proxy.stats().connections, 0);
+}
+
+/// A proxy on real sockets of loopback.
+async fn real(transports: &[Transport]) -> Arc<Proxy> {
+    let listeners = transports
+        .iter()
+        .map(|transport| Listener::new(*transport, "127.0.0.1:0".parse().unwrap()))
+        .collect();
+    start(ProxyConfig { listeners, workers: 2, ..ProxyConfig::default() }).await.unwrap()
+}
+
+async fn start(config: ProxyConfig) -> Result<Arc<Proxy>, ProxyError> {
+    let deps = Deps {
+        snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::build(&Configuration::demo()).unwrap())),
+        log: Arc::new(FakeLog::default()) as Arc<dyn BindingLog>,
+        bindings: Vec::new(),
+        network: Network::Os,
+        unix_time: None,
+        seed: None,
+        tap: None,
+    };
+    Proxy::start(config, deps).await
+}
+
+fn address(proxy: &Proxy, index: usize) -> SocketAddr {
+    proxy.listeners()[index].1
+}
+
+#[tokio::test]
+async fn real_sockets_serve_udp_and_tcp() {
+    let proxy = real(&[Transport::Udp, Transport::Tcp]).await;
+    let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let text = options(1).replace(
+        "SIP/2.0/TCP 198.51.100.7:5060",
+        &format!("SIP/2.0/UDP {};rport", udp.local_addr().unwrap()),
+    );
+    udp.send_to(text.as_bytes(), address(&proxy, 0)).await.unwrap();
+    let mut chunk = [0; 2000];
+    let (length, from) = udp.recv_from(&mut chunk).await.unwrap();
+    assert!(chunk[..length].starts_with(b"SIP/2.0 200 ") && from == address(&proxy, 0));
+
+    let mut tcp = TcpStream::connect(address(&proxy, 1)).await.unwrap();
+    for piece in (options(1) + &options(2)).as_bytes().chunks(7) {
+        tcp.write_all(piece).await.unwrap();
+    }
+    assert_eq!(read(&mut tcp, 2).await.0, [1, 2]);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_its_listener() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let first = real(&[transport]).await;
+        let bind = address(&first, 0);
+        let config = ProxyConfig {
+            listeners: vec![Listener::new(transport, bind)],
+            workers: 2,
+            ..ProxyConfig::default()
+        };
+        let error = start(config).await.err().unwrap();
+        assert!(matches!(error, ProxyError::PortInUse { .. }));
+        let text = error.to_string();
+        assert!(text.contains(&bind.to_string()) && text.contains(transport.via_token()), "{text}");
+        first.stop().await;
+    }
+}

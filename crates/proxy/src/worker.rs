@@ -1,0 +1,458 @@
+//! A SIP worker: one task that owns a transaction table and a socket per UDP listener, so that nothing of theirs is shared.
+//!
+//! In: datagrams, messages of streams, commands of legs, time. Out: bytes, events for legs, answers. A turn does a bounded
+//! amount of each and then lets other tasks run. Elsewhere: what a new request may do (`worker::requests`).
+
+mod requests;
+
+use crate::auth::{Authenticator, Identity};
+use crate::leg::LegMsg;
+use crate::legs::LegTag;
+use crate::net::tcp::StreamMessage;
+use crate::net::{Datagram, Port};
+use crate::ping::{Ping, Watch};
+use crate::registrar::Undo;
+use crate::stats::{Cause, add};
+use crate::{Direction, Shared};
+use bytes::Bytes;
+use cluster::ids::LegId;
+use rand::rngs::StdRng;
+use sip::draft::ResponseDraft;
+use sip::flow::{ConnId, Flow, Transport};
+use sip::msg::{Message, Method};
+use sip::session::{Action, Failure};
+use sip::stun;
+use sip::transaction::{ClientKey, Destination, Event, ServerId, Transactions};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+
+/// Commands and messages of streams per turn.
+const COMMANDS_MAX: usize = 256;
+/// Datagrams worked on per turn.
+const DATAGRAMS_MAX: usize = 64;
+/// Batches taken from a socket per turn: reading runs ahead of the work, so that the queue and its age are ours to see
+/// and not the kernel's to cut.
+const BATCHES_MAX: usize = 8;
+/// Datagrams that wait here; beyond, the kernel's queue fills.
+const BACKLOG_MAX: usize = 16_384;
+/// Owner of the client transactions that ping bindings: no leg has this name, its node would be 65535 and its counter full.
+const PING_OWNER: u64 = u64::MAX;
+
+/// What a worker is told by other tasks.
+pub(crate) enum Cmd {
+    /// A leg's session wants this done.
+    Action { leg: LegId, action: Box<Action> },
+    /// A leg wants to be woken.
+    Wake { leg: LegId, at: Instant },
+    /// A message that another worker received and this one must handle.
+    Foreign { msg: Box<Message>, flow: Flow },
+    /// A connection is gone, or could not be opened (`conn` 0).
+    FlowGone(Flow),
+    /// The changes of a REGISTER are durable, or are not.
+    Stored { txn: ServerId, answer: Box<ResponseDraft>, undo: Option<Box<Undo>>, durable: bool },
+    /// Send this OPTIONS.
+    Ping(Box<Ping>),
+    /// End.
+    Stop,
+}
+
+/// A worker's mailbox. Unbounded: what fills it is bounded by the limits of legs, connections and registrations.
+#[derive(Clone)]
+pub(crate) struct Link(mpsc::UnboundedSender<Cmd>);
+
+impl Link {
+    pub(crate) fn new() -> (Link, mpsc::UnboundedReceiver<Cmd>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Link(sender), receiver)
+    }
+
+    /// A worker that has ended takes nothing; there is nobody left to tell.
+    pub(crate) fn send(&self, cmd: Cmd) {
+        let _ = self.0.send(cmd);
+    }
+}
+
+/// A request that passed policy, while the transaction layer makes its transaction.
+enum Admitted {
+    Leg(LegTag),
+    Register(Identity),
+    Invite(Identity),
+}
+
+/// What a worker is made of.
+pub(crate) struct Parts {
+    pub(crate) index: u8,
+    pub(crate) transactions: Transactions,
+    /// By listener.
+    pub(crate) ports: Vec<Option<Port>>,
+    pub(crate) commands: mpsc::UnboundedReceiver<Cmd>,
+    pub(crate) streams: mpsc::Receiver<StreamMessage>,
+    pub(crate) auth: Authenticator,
+    pub(crate) rng: StdRng,
+}
+
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    index: u8,
+    transactions: Transactions,
+    ports: Vec<Option<Port>>,
+    commands: mpsc::UnboundedReceiver<Cmd>,
+    streams: mpsc::Receiver<StreamMessage>,
+    auth: Authenticator,
+    rng: StdRng,
+    /// When which leg is to be woken; entries of legs that are gone are found out when they are due.
+    alarms: BinaryHeap<Reverse<(Instant, LegId)>>,
+    /// Whose INVITEs wait for their final answer: a CANCEL names only the transaction.
+    invites: HashMap<ServerId, LegId>,
+    pings: HashMap<u32, Watch>,
+    next_ping: u32,
+    admitted: Option<Admitted>,
+    // What was taken from the queues for this turn.
+    taken: Vec<Cmd>,
+    messages: Vec<StreamMessage>,
+    batch: Vec<Datagram>,
+    backlog: VecDeque<(u16, Datagram)>,
+    failed: Vec<SocketAddr>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, parts: Parts) -> Self {
+        let Parts { index, transactions, ports, commands, streams, auth, rng } = parts;
+        Self {
+            shared,
+            index,
+            transactions,
+            ports,
+            commands,
+            streams,
+            auth,
+            rng,
+            alarms: BinaryHeap::new(),
+            invites: HashMap::new(),
+            pings: HashMap::new(),
+            next_ping: 0,
+            admitted: None,
+            taken: Vec::new(),
+            messages: Vec::new(),
+            batch: Vec::new(),
+            backlog: VecDeque::new(),
+            failed: Vec::new(),
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
+    }
+
+    /// Works until it is told to stop.
+    pub(crate) async fn run(mut self) {
+        loop {
+            poll_fn(|cx| self.poll_input(cx)).await;
+            if !self.turn() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes what there is; pending only when there is nothing to do at all.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut ready = !self.backlog.is_empty();
+        ready |= self.commands.poll_recv_many(cx, &mut self.taken, COMMANDS_MAX).is_ready();
+        // The senders live as long as the proxy, so the channels do not close.
+        ready |= self.streams.poll_recv_many(cx, &mut self.messages, COMMANDS_MAX).is_ready();
+        for (listener, port) in (0u16..).zip(&mut self.ports) {
+            let Some(port) = port else { continue };
+            for _ in 0..BATCHES_MAX {
+                if self.backlog.len() >= BACKLOG_MAX || port.poll_recv(cx, &mut self.batch).is_pending() {
+                    break;
+                }
+                self.backlog.extend(self.batch.drain(..).map(|datagram| (listener, datagram)));
+                ready = true;
+            }
+        }
+        ready |= self.poll_deadline(cx).is_ready();
+        if ready { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The timer is only ever moved forward when it has rung: a ring too early costs less than moving it each turn.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
+        let Some(due) = [alarm, self.transactions.poll_timeout()].into_iter().flatten().min() else {
+            return Poll::Pending;
+        };
+        let due = tokio::time::Instant::from_std(due);
+        if due < self.sleep.deadline() || self.sleep.is_elapsed() {
+            self.sleep.as_mut().reset(due);
+        }
+        self.sleep.as_mut().poll(cx)
+    }
+
+    /// One bounded piece of work. `false`: stop.
+    fn turn(&mut self) -> bool {
+        let now = self.shared.clock.now();
+        let mut taken = std::mem::take(&mut self.taken);
+        for cmd in taken.drain(..) {
+            if matches!(cmd, Cmd::Stop) {
+                self.flush(now);
+                return false;
+            }
+            self.guarded(now, |worker| worker.command(cmd, now));
+        }
+        self.taken = taken;
+        let mut messages = std::mem::take(&mut self.messages);
+        for StreamMessage { bytes, flow } in messages.drain(..) {
+            self.guarded(now, |worker| worker.message(bytes, flow, Duration::ZERO, now));
+        }
+        self.messages = messages;
+        let wall = (!self.backlog.is_empty()).then(|| self.shared.clock.wall());
+        for _ in 0..DATAGRAMS_MAX {
+            let Some((listener, datagram)) = self.backlog.pop_front() else { break };
+            let lag = match (wall, datagram.received) {
+                (Some(wall), Some(received)) => wall.saturating_sub(received),
+                _ => Duration::ZERO,
+            };
+            self.guarded(now, |worker| worker.datagram(listener, datagram, lag, now));
+        }
+        self.guarded(now, |worker| worker.timeouts(now));
+        self.flush(now);
+        let gauge = &self.shared.gauges[usize::from(self.index)];
+        gauge.transactions.store(self.transactions.open(), Ordering::Relaxed);
+        gauge.queued.store(self.queued(), Ordering::Relaxed);
+        true
+    }
+
+    fn queued(&self) -> usize {
+        self.backlog.len() + self.commands.len() + self.streams.len()
+    }
+
+    /// Does one thing and what follows from it. A panic is a mistake of ours, but must not be everybody's.
+    fn guarded(&mut self, now: Instant, work: impl FnOnce(&mut Worker)) {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            work(self);
+            self.settle(now);
+        }));
+        self.admitted = None;
+        if done.is_err() {
+            self.shared.counters.count(Cause::Panic);
+            tracing::error!(
+                worker = self.index,
+                "a message or command made a SIP worker panic; it was dropped"
+            );
+        }
+    }
+
+    fn timeouts(&mut self, now: Instant) {
+        if self.transactions.poll_timeout().is_some_and(|due| due <= now) {
+            self.transactions.handle_timeout(now);
+        }
+        for _ in 0..COMMANDS_MAX {
+            match self.alarms.peek() {
+                Some(Reverse((at, leg))) if *at <= now => {
+                    self.shared.legs.cast(*leg, LegMsg::Wake);
+                    self.alarms.pop();
+                }
+                _ => break,
+            }
+        }
+    }
+
+    // --- from other tasks ---
+
+    fn command(&mut self, cmd: Cmd, now: Instant) {
+        match cmd {
+            Cmd::Action { leg, action } => self.action(leg, *action, now),
+            Cmd::Wake { leg, at } => self.alarms.push(Reverse((at, leg))),
+            Cmd::Foreign { msg, flow } if msg.is_request() => self.request(*msg, flow, Duration::ZERO, now),
+            Cmd::Foreign { msg, flow } => self.response(*msg, flow, now),
+            Cmd::FlowGone(flow) => self.transactions.handle_transport_error(flow, now),
+            Cmd::Stored { txn, answer, undo, durable } => self.stored(txn, &answer, undo, durable, now),
+            Cmd::Ping(ping) => self.ping(*ping, now),
+            Cmd::Stop => {}
+        }
+    }
+
+    fn action(&mut self, leg: LegId, action: Action, now: Instant) {
+        let key = |seq| ClientKey { owner: leg.as_u64(), seq };
+        match action {
+            Action::Request { seq, draft, to } => {
+                if self.transactions.request(key(seq), draft, to, now).is_err() {
+                    self.shared.counters.count(Cause::Capacity);
+                    self.shared.legs.cast(leg, LegMsg::Failure { seq, failure: Failure::Transport });
+                }
+            }
+            Action::Respond { txn, draft } => {
+                if draft.status >= 200 {
+                    self.invites.remove(&txn);
+                }
+                self.transactions.respond(txn, &draft, now);
+            }
+            Action::Cancel { seq, reason } => self.transactions.cancel(key(seq), reason, now),
+            Action::Ack { draft, to } => self.transactions.send_ack(draft, to),
+        }
+    }
+
+    fn ping(&mut self, ping: Ping, now: Instant) {
+        let Ping { watch, draft, flow } = ping;
+        self.next_ping = self.next_ping.wrapping_add(1);
+        let key = ClientKey { owner: PING_OWNER, seq: self.next_ping };
+        if self.transactions.request(key, draft, Destination { flow, stream_first: false }, now).is_ok() {
+            add(&self.shared.counters.pings);
+            self.pings.insert(key.seq, watch);
+        }
+    }
+
+    fn pinged(&mut self, seq: u32, answered: bool) {
+        if let Some(watch) = self.pings.remove(&seq) {
+            if !answered {
+                add(&self.shared.counters.pings_missed);
+            }
+            self.shared.registrar.pinged(watch, answered);
+        }
+    }
+
+    // --- from the wire ---
+
+    fn datagram(&mut self, listener: u16, datagram: Datagram, lag: Duration, now: Instant) {
+        let Datagram { bytes, from, .. } = datagram;
+        let flow = Flow { transport: Transport::Udp, listener, remote: from, conn: ConnId(0) };
+        match bytes.first() {
+            _ if from.port() == 0 => self.shared.counters.count(Cause::Junk),
+            Some(first) if first.is_ascii_alphanumeric() => self.message(bytes, flow, lag, now),
+            Some(_) if stun::is_stun(&bytes) => match stun::binding_response(&bytes, from) {
+                Some(answer) => self.transmit(flow, Bytes::from(answer), now),
+                None => self.shared.counters.count(Cause::Junk),
+            },
+            // Keep-alives of CRLF, NUL and the like have done their work on the way here; the rest is not SIP.
+            Some(_) if bytes.len() <= 4 => {}
+            Some(_) => self.shared.counters.count(Cause::Junk),
+            None => {}
+        }
+    }
+
+    fn message(&mut self, bytes: Bytes, flow: Flow, lag: Duration, now: Instant) {
+        add(&self.shared.counters.received);
+        if let Some(tap) = &self.shared.tap {
+            tap.seen(Direction::In, flow, &bytes);
+        }
+        match Message::parse(bytes) {
+            Ok(msg) if msg.is_request() => self.request(msg, flow, lag, now),
+            Ok(msg) => self.response(msg, flow, now),
+            Err(_) => {
+                self.shared.counters.count(Cause::Junk);
+                self.shared.connections.cut(flow.conn);
+            }
+        }
+    }
+
+    fn response(&mut self, msg: Message, flow: Flow, now: Instant) {
+        match self.transactions.foreign_shard(&msg) {
+            Some(shard) if usize::from(shard) < self.shared.links.len() => {
+                self.shared.links[usize::from(shard)].send(Cmd::Foreign { msg: Box::new(msg), flow });
+            }
+            _ if msg.validate().is_err() => self.shared.counters.count(Cause::Malformed),
+            _ => self.transactions.handle_message(msg, flow, now),
+        }
+    }
+
+    // --- out of the transaction layer ---
+
+    /// Hands on events and bytes until there are none.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            if let Some(event) = self.transactions.poll_event() {
+                self.event(event, now);
+            } else if let Some(transmit) = self.transactions.poll_transmit() {
+                self.transmit(transmit.flow, transmit.bytes, now);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Request { id, msg, flow } => self.new_request(id, msg, flow, now),
+            Event::Ack { msg, flow } => {
+                if let Some(tag) =
+                    msg.to_tag().and_then(LegTag::parse).filter(|tag| self.shared.legs.knows(*tag))
+                {
+                    self.shared.legs.cast(tag.leg, LegMsg::Ack { msg, flow });
+                }
+            }
+            Event::Cancelled { id, reason, .. } => {
+                let leg = self.invites.get(&id).copied();
+                if !leg.is_some_and(|leg| self.shared.legs.cast(leg, LegMsg::Cancelled { txn: id, reason })) {
+                    self.invites.remove(&id);
+                    self.transactions.respond(id, &ResponseDraft::new(487), now);
+                }
+            }
+            Event::Response { key, .. } if key.owner == PING_OWNER => self.pinged(key.seq, true),
+            Event::Response { key, msg, flow } => {
+                self.shared
+                    .legs
+                    .cast(LegId::from_u64(key.owner), LegMsg::Response { seq: key.seq, msg, flow });
+            }
+            Event::Timeout { key } => self.failure(key, Failure::Timeout),
+            Event::TransportError { key } => self.failure(key, Failure::Transport),
+            Event::Unanswered { id } => drop(self.invites.remove(&id)),
+            Event::NoAck { .. } => {}
+        }
+    }
+
+    fn failure(&mut self, key: ClientKey, failure: Failure) {
+        if key.owner == PING_OWNER {
+            self.pinged(key.seq, false);
+        } else {
+            self.shared.legs.cast(LegId::from_u64(key.owner), LegMsg::Failure { seq: key.seq, failure });
+        }
+    }
+
+    fn transmit(&mut self, flow: Flow, bytes: Bytes, now: Instant) {
+        if let Some(tap) = &self.shared.tap {
+            tap.seen(Direction::Out, flow, &bytes);
+        }
+        if flow.transport == Transport::Udp {
+            match self.ports.get_mut(usize::from(flow.listener)) {
+                Some(Some(port)) => port.send(bytes, flow.remote),
+                _ => self.shared.counters.count(Cause::Unsent),
+            }
+        } else if !self.shared.connections.send(flow, bytes) {
+            self.shared.counters.count(Cause::Unsent);
+            self.transactions.handle_transport_error(flow, now);
+        }
+    }
+
+    /// Writes the datagrams of this turn.
+    fn flush(&mut self, now: Instant) {
+        for listener in 0..self.ports.len() {
+            if let Some(port) = &mut self.ports[listener] {
+                port.flush(&mut self.failed);
+            }
+            let Ok(index) = u16::try_from(listener) else { return };
+            for remote in std::mem::take(&mut self.failed) {
+                self.shared.counters.count(Cause::Unsent);
+                let flow = Flow { transport: Transport::Udp, listener: index, remote, conn: ConnId(0) };
+                self.guarded(now, |worker| worker.transactions.handle_transport_error(flow, now));
+            }
+        }
+    }
+
+    /// The way of the message that this transaction belongs to is the leg's own worker.
+    fn is_own(&self, tag: LegTag) -> bool {
+        tag.leg.worker() == self.index
+    }
+}
+
+/// ACK and CANCEL belong to a transaction or dialog and never make one.
+fn is_follower(method: &Method) -> bool {
+    matches!(method, Method::Ack | Method::Cancel)
+}

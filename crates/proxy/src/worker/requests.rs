@@ -1,0 +1,303 @@
+//! The way of a request from the wire to whoever serves it: grammar, dialog, policy, identity, admission.
+//!
+//! In: parsed requests. Out: stateless refusals, or a transaction and then a leg, the registrar, nothing. Elsewhere: each
+//! decision (`policy`, `auth`, `registrar`).
+
+use super::{Admitted, Cmd, Link, Worker, is_follower};
+use crate::auth::{Authenticator, Denied, Identity, Purpose};
+use crate::leg::{Arrived, LegMsg, LegState};
+use crate::legs::{Admission, LegTag, passed_headers, session_config};
+use crate::policy::{self, Facts, Verdict};
+use crate::registrar::{Registrant, Undo, Wish};
+use crate::stats::{Cause, add};
+use cluster::ids::LegId;
+use cluster::leg::Incoming;
+use parking_lot::Mutex;
+use rand::Rng;
+use sip::draft::ResponseDraft;
+use sip::flow::Flow;
+use sip::msg::{Message, Method};
+use sip::transaction::ServerId;
+use sip::uri::Scheme;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// What was dialled is cut to this many characters; no number is as long.
+const DIALED_MAX: usize = 128;
+
+impl Worker {
+    /// A request from the wire, before its grammar is checked.
+    pub(super) fn request(&mut self, msg: Message, flow: Flow, lag: Duration, now: Instant) {
+        let tag = msg.to_tag().and_then(LegTag::parse).filter(|tag| self.shared.legs.is_ours(tag.leg));
+        if let Some(tag) = tag.filter(|tag| !self.is_own(*tag)) {
+            // All transactions of a dialog live with its leg's worker.
+            self.shared.link(tag.leg).send(Cmd::Foreign { msg: Box::new(msg), flow });
+            return;
+        }
+        let is_invite = msg.method_is(&Method::Invite);
+        if is_invite && msg.to_tag().is_none() && self.is_overloaded(lag) && !self.transactions.knows(&msg) {
+            self.refuse_busy(&msg, flow, Cause::Overload);
+            return;
+        }
+        if let Err(defect) = msg.validate() {
+            self.shared.counters.count(Cause::Malformed);
+            if !defect.silent {
+                self.transactions.reply_stateless(&msg, flow, &ResponseDraft::from(&defect));
+            }
+            return;
+        }
+        if is_follower(&msg.method()) || self.transactions.knows(&msg) {
+            self.transactions.handle_message(msg, flow, now);
+            return;
+        }
+        match tag {
+            Some(tag) => self.in_dialog(tag, msg, flow, now),
+            None => self.out_of_dialog(msg, flow, now),
+        }
+    }
+
+    fn in_dialog(&mut self, tag: LegTag, msg: Message, flow: Flow, now: Instant) {
+        let second = self.shared.clock.unix_secs().unsigned_abs();
+        let limit = match msg.method_is(&Method::Bye) {
+            true => u32::MAX, // ending a call is never too much
+            false => self.shared.config.limits.leg_requests_per_second,
+        };
+        match self.shared.legs.admit(tag, second, limit) {
+            Admission::Yes => {
+                self.admitted = Some(Admitted::Leg(tag));
+                self.transactions.handle_message(msg, flow, now);
+            }
+            Admission::TooMany => self.refuse_busy(&msg, flow, Cause::Flood),
+            Admission::Unknown => self.refuse(&msg, flow, &ResponseDraft::new(481), Cause::NoDialog),
+        }
+    }
+
+    fn out_of_dialog(&mut self, msg: Message, flow: Flow, now: Instant) {
+        let shared = Arc::clone(&self.shared);
+        let facts = Facts {
+            places: &shared.places,
+            draining: shared.draining.load(Ordering::Relaxed),
+            user_agent: &shared.config.user_agent,
+            retry_after_secs: shared.config.overload.retry_after_secs,
+        };
+        match policy::judge(&msg, &facts) {
+            Verdict::Answer(draft, cause) => {
+                if let Some(cause) = cause {
+                    self.shared.counters.count(cause);
+                }
+                self.transactions.reply_stateless(&msg, flow, &draft);
+            }
+            Verdict::Register => {
+                if let Some(identity) = self.authenticate(&msg, flow, Purpose::Register) {
+                    self.admitted = Some(Admitted::Register(identity));
+                    self.transactions.handle_message(msg, flow, now);
+                }
+            }
+            Verdict::Invite => {
+                let Some(identity) = self.authenticate(&msg, flow, Purpose::Call) else { return };
+                let is_full = self.shared.legs.count() >= self.shared.config.limits.legs;
+                if is_full || self.shared.calls.get().is_none() {
+                    self.refuse_busy(&msg, flow, Cause::Capacity);
+                    return;
+                }
+                self.admitted = Some(Admitted::Invite(identity));
+                self.transactions.handle_message(msg, flow, now);
+            }
+            Verdict::Unserved => {
+                if self.authenticate(&msg, flow, Purpose::Call).is_some() {
+                    self.refuse(&msg, flow, &policy::not_allowed(), Cause::Unsupported);
+                }
+            }
+        }
+    }
+
+    /// The sender's identity; without one the request has been answered.
+    fn authenticate(&mut self, msg: &Message, flow: Flow, purpose: Purpose) -> Option<Identity> {
+        let snapshot = self.shared.snapshot.load();
+        if purpose == Purpose::Call && !self.shared.config.auth.invite {
+            let identity = Authenticator::believe(msg, &snapshot, &self.shared.places);
+            if identity.is_none() {
+                self.refuse(msg, flow, &ResponseDraft::new(403), Cause::Forbidden);
+            }
+            return identity;
+        }
+        let now = self.shared.clock.unix_secs().unsigned_abs();
+        match self.auth.check(msg, purpose, &snapshot, &self.shared.places, now) {
+            Ok(identity) => Some(identity),
+            Err(Denied::Challenge(draft)) => {
+                self.refuse(msg, flow, &draft, Cause::Challenged);
+                None
+            }
+            Err(Denied::Wrong(draft)) => {
+                self.shared.counters.count(Cause::WrongPassword);
+                self.refuse(msg, flow, &draft, Cause::Challenged);
+                None
+            }
+            Err(Denied::Refused(draft)) => {
+                self.refuse(msg, flow, &draft, Cause::Forbidden);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, msg: &Message, flow: Flow, draft: &ResponseDraft, cause: Cause) {
+        self.shared.counters.count(cause);
+        self.transactions.reply_stateless(msg, flow, draft);
+    }
+
+    fn refuse_busy(&mut self, msg: &Message, flow: Flow, cause: Cause) {
+        let draft = policy::busy(self.shared.config.overload.retry_after_secs);
+        self.refuse(msg, flow, &draft, cause);
+    }
+
+    fn is_overloaded(&self, lag: Duration) -> bool {
+        let overload = &self.shared.config.overload;
+        lag > overload.lag || self.queued() >= overload.queue
+    }
+
+    /// A request has a transaction now: on to whoever serves it.
+    pub(super) fn new_request(&mut self, txn: ServerId, msg: Message, flow: Flow, now: Instant) {
+        match self.admitted.take() {
+            Some(Admitted::Leg(tag)) => {
+                if msg.method_is(&Method::Invite) {
+                    self.invites.insert(txn, tag.leg);
+                }
+                if !self.shared.legs.cast(tag.leg, LegMsg::Request { txn, msg, flow }) {
+                    self.invites.remove(&txn);
+                    self.transactions.respond(txn, &ResponseDraft::new(481), now);
+                }
+            }
+            Some(Admitted::Register(identity)) => self.register(txn, &msg, flow, identity, now),
+            Some(Admitted::Invite(identity)) => self.begin_leg(txn, msg, flow, identity, now),
+            None => self.transactions.respond(txn, &ResponseDraft::new(500), now),
+        }
+    }
+
+    // --- calls ---
+
+    fn begin_leg(&mut self, txn: ServerId, msg: Message, flow: Flow, identity: Identity, now: Instant) {
+        let leg = self.shared.new_leg(self.index);
+        let tag = LegTag { leg, secret: self.rng.next_u64() };
+        let Some(config) = session_config(&self.shared, leg, flow.listener) else {
+            self.transactions.respond(txn, &ResponseDraft::new(500), now);
+            return;
+        };
+        let incoming = incoming(&self.shared, leg, &msg, flow, identity);
+        let state = LegState::new(Arc::clone(&self.shared), incoming.call, tag, config, Some(txn));
+        self.invites.insert(txn, leg);
+        if self.shared.spawn_leg(tag, state) {
+            let arrived = Arrived { txn, msg, flow, incoming };
+            self.shared.legs.cast(leg, LegMsg::Invite(Box::new(arrived)));
+        }
+    }
+
+    // --- registrations ---
+
+    fn register(&mut self, txn: ServerId, msg: &Message, flow: Flow, identity: Identity, now: Instant) {
+        let shared = Arc::clone(&self.shared);
+        let who = Registrant { terminal: identity.terminal, multi_contact: identity.multi_contact, flow };
+        let wish = Wish::read(msg, flow, shared.registrar.config(), &shared.config.limits);
+        let outcome = wish.and_then(|wish| {
+            shared.registrar.register(who, &wish, shared.clock.unix_secs(), |outcome| {
+                let changes = std::mem::take(&mut outcome.changes);
+                if changes.is_empty() {
+                    return;
+                }
+                let waiting = Arc::new(Waiting {
+                    link: shared.links[usize::from(self.index)].clone(),
+                    left: AtomicUsize::new(changes.len()),
+                    failed: AtomicBool::new(false),
+                    reply: Mutex::new(outcome.answer.take().map(|answer| (txn, answer, outcome.undo.take()))),
+                });
+                for change in changes {
+                    let waiting = Arc::clone(&waiting);
+                    shared.log.append(change, Box::new(move |durable| waiting.done(durable)));
+                }
+            })
+        });
+        match outcome.map(|outcome| outcome.answer) {
+            Ok(Some(answer)) => self.transactions.respond(txn, &answer, now),
+            Ok(None) => {} // leaves when the changes are durable
+            Err(draft) => {
+                self.shared.counters.count(Cause::Registration);
+                self.transactions.respond(txn, &draft, now);
+            }
+        }
+    }
+
+    /// The log has spoken: RFC 3261 section 10.3 wants a REGISTER to be carried out whole or not at all.
+    pub(super) fn stored(
+        &mut self,
+        txn: ServerId,
+        answer: &ResponseDraft,
+        undo: Option<Box<Undo>>,
+        durable: bool,
+        now: Instant,
+    ) {
+        if durable {
+            add(&self.shared.counters.registered);
+            self.transactions.respond(txn, answer, now);
+            return;
+        }
+        if let Some(undo) = undo {
+            self.shared.registrar.undo(*undo);
+        }
+        self.shared.counters.count(Cause::Registration);
+        let draft = policy::busy(self.shared.config.overload.retry_after_secs);
+        self.transactions.respond(txn, &draft, now);
+    }
+}
+
+/// The answer to a REGISTER whose changes are on their way to the disk.
+struct Waiting {
+    link: Link,
+    left: AtomicUsize,
+    failed: AtomicBool,
+    reply: Mutex<Option<(ServerId, ResponseDraft, Option<Undo>)>>,
+}
+
+impl Waiting {
+    fn done(&self, durable: bool) {
+        if !durable {
+            self.failed.store(true, Ordering::Release);
+        }
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some((txn, answer, undo)) = self.reply.lock().take()
+        {
+            let durable = !self.failed.load(Ordering::Acquire);
+            let undo = undo.filter(|_| !durable).map(Box::new);
+            self.link.send(Cmd::Stored { txn, answer: Box::new(answer), undo, durable });
+        }
+    }
+}
+
+fn incoming(shared: &crate::Shared, leg: LegId, msg: &Message, flow: Flow, identity: Identity) -> Incoming {
+    Incoming {
+        call: shared.new_call(),
+        leg,
+        brand: identity.brand,
+        client: identity.client,
+        terminal: identity.terminal,
+        user: identity.user,
+        dialed: dialed(msg),
+        offer: msg.sdp(),
+        headers: passed_headers(msg),
+        sip_call_id: String::from_utf8_lossy(msg.call_id()).into_owned(),
+        source: flow.remote,
+        // Section 8.1.1.6: who sends none means 70.
+        max_forwards: msg.max_forwards().ok().flatten().unwrap_or(70).saturating_sub(1),
+    }
+}
+
+/// The user part of the Request-URI, decoded; of a tel URI the number.
+fn dialed(msg: &Message) -> String {
+    let Ok(uri) = msg.uri() else { return String::new() };
+    let text = match uri.scheme {
+        Scheme::Tel => uri.digits().unwrap_or_default(),
+        Scheme::Sip | Scheme::Sips | Scheme::Other(_) => {
+            uri.user_decoded().map(|user| String::from_utf8_lossy(&user).into_owned()).unwrap_or_default()
+        }
+    };
+    text.chars().filter(|c| !c.is_control()).take(DIALED_MAX).collect()
+}
