@@ -1,0 +1,538 @@
+//! The configuration file of a node: read, checked as a whole, every mistake listed with key, value and remedy.
+//!
+//! In: TOML text. Out: a [`NodeConfig`], or all mistakes. Elsewhere: what tenants configure (crate `model`).
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+use toml::{Table, Value};
+
+/// A node's configuration with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeConfig {
+    /// Number of this node, from 1.
+    pub(crate) node: u16,
+    /// Where everything durable lives.
+    pub(crate) data: PathBuf,
+    /// Worker threads for signalling; 0: one for each core.
+    pub(crate) threads: usize,
+    /// Where SIP is heard.
+    pub(crate) listeners: Vec<ListenerConfig>,
+    /// SIP worker tasks; 0: chosen by the number of cores.
+    pub(crate) sip_workers: usize,
+    pub(crate) user_agent: String,
+    pub(crate) media: MediaConfig,
+    pub(crate) registrar: RegistrarConfig,
+    /// Challenge INVITEs; switching it off is a benchmark's affair and needs loopback listeners.
+    pub(crate) challenge_invite: bool,
+    pub(crate) limits: LimitsConfig,
+    /// Brands, clients, terminals, users and extensions to load at start; `None` keeps what the store holds.
+    pub(crate) users: Option<PathBuf>,
+    pub(crate) log: LogConfig,
+}
+
+/// One listening address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerConfig {
+    pub(crate) transport: sip::flow::Transport,
+    pub(crate) bind: SocketAddr,
+    /// `host[:port]` that Via and Contact show instead of the bound address.
+    pub(crate) advertise: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MediaConfig {
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) advertise: Option<IpAddr>,
+    pub(crate) ports: (u16, u16),
+    pub(crate) workers: usize,
+    pub(crate) silence: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RegistrarConfig {
+    pub(crate) min_expires: u32,
+    pub(crate) max_expires: u32,
+    pub(crate) default_expires: u32,
+    pub(crate) ping: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LimitsConfig {
+    pub(crate) calls: usize,
+    pub(crate) tcp_connections: usize,
+    pub(crate) tcp_connections_per_ip: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogConfig {
+    pub(crate) filter: String,
+    pub(crate) json: bool,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            node: 1,
+            data: PathBuf::from("carillon-data"),
+            threads: 0,
+            listeners: Vec::new(),
+            sip_workers: 0,
+            user_agent: concat!("Carillon/", env!("CARGO_PKG_VERSION")).to_owned(),
+            media: MediaConfig {
+                addresses: Vec::new(),
+                advertise: None,
+                ports: (13_000, 19_000), // the range that operators' firewalls know from such platforms
+                workers: 0,
+                silence: Duration::from_secs(60),
+            },
+            registrar: RegistrarConfig {
+                min_expires: 60,
+                max_expires: 3600,
+                default_expires: 3600,
+                ping: Duration::from_secs(30), // below the 60 s after which many NATs forget a UDP mapping
+            },
+            challenge_invite: true,
+            limits: LimitsConfig { calls: 50_000, tcp_connections: 20_000, tcp_connections_per_ip: 200 },
+            users: None,
+            log: LogConfig { filter: "info".to_owned(), json: false },
+        }
+    }
+}
+
+impl NodeConfig {
+    /// Every listener is on the loopback interface, so that no default password can face a network.
+    pub(crate) fn is_local(&self) -> bool {
+        self.listeners.iter().all(|listener| listener.bind.ip().is_loopback())
+    }
+}
+
+/// One thing wrong in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    key: String,
+    value: String,
+    remedy: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.value.is_empty() {
+            write!(f, "{}: {}", self.key, self.remedy)
+        } else {
+            write!(f, "{} = {}: {}", self.key, self.value, self.remedy)
+        }
+    }
+}
+
+/// Reads and checks a configuration file's text.
+pub(crate) fn parse(text: &str) -> Result<NodeConfig, Vec<Mistake>> {
+    let table = text.parse::<Table>().map_err(|error| {
+        vec![Mistake {
+            key: "the file".to_owned(),
+            value: String::new(),
+            remedy: format!("not readable as TOML: {}", error.to_string().trim()),
+        }]
+    })?;
+    let mut reader = Reader { mistakes: Vec::new() };
+    let config = reader.node_config(&table);
+    if reader.mistakes.is_empty() { Ok(config) } else { Err(reader.mistakes) }
+}
+
+struct Reader {
+    mistakes: Vec<Mistake>,
+}
+
+/// One table of the file, which remembers the keys that were asked for: the rest is unknown.
+struct Section<'a> {
+    name: &'static str,
+    table: Option<&'a Table>,
+    known: BTreeSet<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    fn get(&mut self, key: &'static str) -> Option<&'a Value> {
+        self.known.insert(key);
+        self.table?.get(key)
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.name)
+    }
+}
+
+impl Reader {
+    fn node_config(&mut self, table: &Table) -> NodeConfig {
+        const SECTIONS: [&str; 8] = ["node", "sip", "media", "registrar", "auth", "limits", "users", "log"];
+        let mut config = NodeConfig::default();
+        for (key, value) in table {
+            if !SECTIONS.contains(&key.as_str()) {
+                self.mistake(key, value, &format!("unknown section; there are {}", SECTIONS.join(", ")));
+            }
+        }
+        let mut node = self.section(table, "node");
+        self.number(&mut node, "id", 1..=65_535, |n| config.node = n as u16);
+        self.text(&mut node, "data", |text| config.data = PathBuf::from(text));
+        self.number(&mut node, "threads", 0..=1024, |n| config.threads = n as usize);
+        self.finish(node);
+
+        let mut sip = self.section(table, "sip");
+        self.listeners(&mut sip, &mut config);
+        self.number(&mut sip, "workers", 0..=64, |n| config.sip_workers = n as usize);
+        self.text(&mut sip, "user_agent", |text| config.user_agent = text.to_owned());
+        self.finish(sip);
+
+        let mut media = self.section(table, "media");
+        self.media(&mut media, &mut config.media);
+        self.finish(media);
+
+        let mut registrar = self.section(table, "registrar");
+        let expires = 1..=86_400 * 365;
+        self.number(&mut registrar, "min_expires", expires.clone(), |n| {
+            config.registrar.min_expires = n as u32
+        });
+        self.number(&mut registrar, "max_expires", expires.clone(), |n| {
+            config.registrar.max_expires = n as u32
+        });
+        self.number(&mut registrar, "default_expires", expires, |n| {
+            config.registrar.default_expires = n as u32
+        });
+        self.number(&mut registrar, "ping_seconds", 0..=3600, |n| {
+            config.registrar.ping = Duration::from_secs(n)
+        });
+        self.finish(registrar);
+        let times = &config.registrar;
+        if !(times.min_expires <= times.default_expires && times.default_expires <= times.max_expires) {
+            let all = format!("{} / {} / {}", times.min_expires, times.default_expires, times.max_expires);
+            self.wrong(
+                "registrar.min_expires / default_expires / max_expires",
+                &all,
+                "the default must lie between the smallest and the largest time",
+            );
+        }
+
+        let mut auth = self.section(table, "auth");
+        self.flag(&mut auth, "invite", |flag| config.challenge_invite = flag);
+        self.finish(auth);
+        if !config.challenge_invite && !config.is_local() {
+            self.wrong(
+                "auth.invite",
+                "false",
+                "calls without a password are possible on loopback listeners only; remove it",
+            );
+        }
+
+        let mut limits = self.section(table, "limits");
+        self.number(&mut limits, "max_calls", 1..=1_000_000, |n| config.limits.calls = n as usize);
+        let connections = 1..=1_000_000;
+        self.number(&mut limits, "tcp_connections", connections.clone(), |n| {
+            config.limits.tcp_connections = n as usize
+        });
+        self.number(&mut limits, "tcp_connections_per_ip", connections, |n| {
+            config.limits.tcp_connections_per_ip = n as usize;
+        });
+        self.finish(limits);
+
+        let mut users = self.section(table, "users");
+        self.text(&mut users, "file", |text| config.users = Some(PathBuf::from(text)));
+        self.finish(users);
+
+        let mut log = self.section(table, "log");
+        self.text(&mut log, "filter", |text| config.log.filter = text.to_owned());
+        let mut format = "text".to_owned();
+        self.text(&mut log, "format", |text| format = text.to_owned());
+        match format.as_str() {
+            "text" => {}
+            "json" => config.log.json = true,
+            other => self.wrong("log.format", other, "write \"text\" or \"json\""),
+        }
+        self.finish(log);
+        if config.media.addresses.is_empty() {
+            config.media.addresses = default_media_addresses(&config.listeners);
+        }
+        config
+    }
+
+    fn listeners(&mut self, sip: &mut Section<'_>, config: &mut NodeConfig) {
+        let entries = match sip.get("listen") {
+            Some(Value::Array(entries)) if !entries.is_empty() => entries.as_slice(),
+            Some(other) => {
+                return self.mistake("sip.listen", other, "write a list such as [\"udp:192.0.2.1:5060\"]");
+            }
+            None => {
+                return self.wrong(
+                    "sip.listen",
+                    "",
+                    "missing; write a list such as [\"udp:192.0.2.1:5060\"]",
+                );
+            }
+        };
+        for (number, entry) in entries.iter().enumerate() {
+            let key = format!("sip.listen[{number}]");
+            if let Some(listener) = self.listener(&key, entry) {
+                if config
+                    .listeners
+                    .iter()
+                    .any(|l| l.transport == listener.transport && l.bind == listener.bind)
+                {
+                    self.mistake(&key, entry, "named twice; remove one");
+                }
+                config.listeners.push(listener);
+            }
+        }
+    }
+
+    /// `"udp:ADDRESS:PORT"`, or `{ bind = "udp:ADDRESS:PORT", advertise = "HOST[:PORT]" }`.
+    fn listener(&mut self, key: &str, entry: &Value) -> Option<ListenerConfig> {
+        let (bind, advertise) = match entry {
+            Value::String(bind) => (bind.as_str(), None),
+            Value::Table(table) => {
+                for (name, value) in table {
+                    if name != "bind" && name != "advertise" {
+                        self.mistake(
+                            &format!("{key}.{name}"),
+                            value,
+                            "unknown; there are bind and advertise",
+                        );
+                    }
+                }
+                let text = |name: &str| table.get(name).and_then(Value::as_str);
+                let Some(bind) = text("bind") else {
+                    self.mistake(key, entry, "needs bind = \"udp:ADDRESS:PORT\"");
+                    return None;
+                };
+                (bind, text("advertise").map(str::to_owned))
+            }
+            other => {
+                self.mistake(key, other, "write \"udp:ADDRESS:PORT\"");
+                return None;
+            }
+        };
+        let parsed = bind.split_once(':').and_then(|(transport, address)| {
+            let transport = sip::flow::Transport::from_token(transport)?;
+            Some((transport, SocketAddr::from_str(address).ok()?))
+        });
+        let Some((transport, bind)) = parsed else {
+            self.mistake(
+                key,
+                entry,
+                "write TRANSPORT:ADDRESS:PORT, such as \"udp:192.0.2.1:5060\" or \"tcp:[2001:db8::1]:5060\"",
+            );
+            return None;
+        };
+        if !matches!(transport, sip::flow::Transport::Udp | sip::flow::Transport::Tcp) {
+            self.mistake(key, entry, "this transport is not served yet; use udp or tcp");
+            return None;
+        }
+        if bind.ip().is_unspecified() && advertise.is_none() {
+            self.mistake(
+                key,
+                entry,
+                "an unspecified address needs `advertise`: write { bind = \"…\", advertise = \"HOST\" } with the address that phones reach",
+            );
+        }
+        Some(ListenerConfig { transport, bind, advertise })
+    }
+
+    fn media(&mut self, media: &mut Section<'_>, config: &mut MediaConfig) {
+        let mut addresses = Vec::new();
+        match media.get("address") {
+            Some(Value::String(one)) => addresses.push(one.clone()),
+            Some(Value::Array(several)) => addresses.extend(several.iter().map(|value| match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            })),
+            Some(other) => self.mistake(
+                "media.address",
+                other,
+                "write an address, or a list of one IPv4 and one IPv6 address",
+            ),
+            None => {}
+        }
+        for address in addresses {
+            match address.parse::<IpAddr>() {
+                Ok(address) if config.addresses.iter().any(|a| a.is_ipv4() == address.is_ipv4()) => {
+                    self.wrong(
+                        "media.address",
+                        &address.to_string(),
+                        "one address for each IP version; remove this one",
+                    );
+                }
+                Ok(address) => config.addresses.push(address),
+                Err(_) => self.wrong("media.address", &address, "not an IP address"),
+            }
+        }
+        self.text(media, "advertise", |text| match text.parse() {
+            Ok(address) => config.advertise = Some(address),
+            Err(_) => config.advertise = None,
+        });
+        if let (Some(Value::String(text)), None) = (media.get("advertise"), config.advertise) {
+            self.wrong("media.advertise", text, "not an IP address");
+        }
+        let mut ports = None;
+        self.text(media, "ports", |text| ports = Some(text.to_owned()));
+        if let Some(text) = ports {
+            match parse_ports(&text) {
+                Some(range) => config.ports = range,
+                None => self.wrong(
+                    "media.ports",
+                    &text,
+                    "write FROM-TO with at least four ports, such as \"13000-19000\"",
+                ),
+            }
+        }
+        self.number(media, "workers", 0..=64, |n| config.workers = n as usize);
+        self.number(media, "silence_seconds", 0..=86_400, |n| config.silence = Duration::from_secs(n));
+    }
+
+    fn section<'a>(&mut self, table: &'a Table, name: &'static str) -> Section<'a> {
+        let table = match table.get(name) {
+            Some(Value::Table(table)) => Some(table),
+            Some(other) => {
+                self.mistake(name, other, &format!("write a section [{name}]"));
+                None
+            }
+            None => None,
+        };
+        Section { name, table, known: BTreeSet::new() }
+    }
+
+    fn finish(&mut self, section: Section<'_>) {
+        let known: Vec<_> = section.known.iter().copied().collect();
+        for (key, value) in section.table.into_iter().flatten() {
+            if !section.known.contains(key.as_str()) {
+                self.mistake(
+                    &section.key(key),
+                    value,
+                    &format!("unknown key; there are {}", known.join(", ")),
+                );
+            }
+        }
+    }
+
+    fn number(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &'static str,
+        range: std::ops::RangeInclusive<u64>,
+        set: impl FnOnce(u64),
+    ) {
+        match section.get(key) {
+            Some(Value::Integer(n)) if u64::try_from(*n).is_ok_and(|n| range.contains(&n)) => {
+                set(n.unsigned_abs())
+            }
+            Some(other) => {
+                let remedy = format!("write a whole number from {} to {}", range.start(), range.end());
+                self.mistake(&section.key(key), other, &remedy);
+            }
+            None => {}
+        }
+    }
+
+    fn text(&mut self, section: &mut Section<'_>, key: &'static str, set: impl FnOnce(&str)) {
+        match section.get(key) {
+            Some(Value::String(text)) if !text.is_empty() && !text.contains(['\r', '\n']) => set(text),
+            Some(other) => self.mistake(&section.key(key), other, "write a text of one line in quotes"),
+            None => {}
+        }
+    }
+
+    fn flag(&mut self, section: &mut Section<'_>, key: &'static str, set: impl FnOnce(bool)) {
+        match section.get(key) {
+            Some(Value::Boolean(flag)) => set(*flag),
+            Some(other) => self.mistake(&section.key(key), other, "write true or false"),
+            None => {}
+        }
+    }
+
+    fn mistake(&mut self, key: &str, value: &Value, remedy: &str) {
+        self.wrong(key, &value.to_string(), remedy);
+    }
+
+    fn wrong(&mut self, key: &str, value: &str, remedy: &str) {
+        self.mistakes.push(Mistake {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            remedy: remedy.to_owned(),
+        });
+    }
+}
+
+/// `FROM-TO`, at least two pairs of RTP and RTCP.
+pub(crate) fn parse_ports(text: &str) -> Option<(u16, u16)> {
+    let (from, to) = text.split_once('-')?;
+    let (from, to) = (from.trim().parse::<u16>().ok()?, to.trim().parse::<u16>().ok()?);
+    (from >= 1024 && to >= from && to - from >= 3).then_some((from, to))
+}
+
+/// Media goes where signalling goes unless told otherwise: the first listener address of each IP version.
+fn default_media_addresses(listeners: &[ListenerConfig]) -> Vec<IpAddr> {
+    let first = |v4: bool| listeners.iter().map(|listener| listener.bind.ip()).find(|ip| ip.is_ipv4() == v4);
+    [first(true), first(false)].into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_file_gets_every_default() {
+        let config = parse("[sip]\nlisten = [\"udp:127.0.0.1:5060\", \"tcp:[::1]:5060\"]").unwrap();
+        assert_eq!(config.media.ports, (13_000, 19_000));
+        assert_eq!(config.media.addresses, ["127.0.0.1", "::1"].map(|a| a.parse::<IpAddr>().unwrap()));
+        assert_eq!(config.listeners[1].transport, sip::flow::Transport::Tcp);
+        assert!(config.is_local());
+    }
+
+    #[test]
+    fn every_mistake_is_listed_with_key_value_and_remedy() {
+        let text = r#"
+            [node]
+            id = 0
+            color = "red"
+            [sip]
+            listen = ["udp:5060", "carrier-pigeon:127.0.0.1:1", "udp:0.0.0.0:5060", { bind = "udp:192.0.2.1:5060", adverts = 1 }]
+            [media]
+            address = "here"
+            ports = "19000-13000"
+            [registrar]
+            min_expires = 7200
+            [auth]
+            invite = false
+            [log]
+            format = "xml"
+            [tls]
+        "#;
+        let mistakes = parse(text).unwrap_err();
+        let listed: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        for (key, value) in [
+            ("tls", ""),
+            ("node.id", "0"),
+            ("node.color", "red"),
+            ("sip.listen[0]", "udp:5060"),
+            ("sip.listen[1]", "carrier-pigeon"),
+            ("sip.listen[2]", "0.0.0.0"),
+            ("sip.listen[3].adverts", "1"),
+            ("media.address", "here"),
+            ("media.ports", "19000-13000"),
+            ("registrar.min_expires", "7200"),
+            ("auth.invite", "false"),
+            ("log.format", "xml"),
+        ] {
+            assert!(
+                listed.iter().any(|line| line.starts_with(key) && line.contains(value)),
+                "{key} in {listed:#?}"
+            );
+        }
+        assert_eq!(listed.len(), 12, "{listed:#?}");
+    }
+
+    #[test]
+    fn what_is_not_toml_says_where() {
+        let listed = parse("[sip\n").unwrap_err()[0].to_string();
+        assert!(listed.contains("not readable as TOML") && listed.contains("line 1"), "{listed}");
+    }
+}

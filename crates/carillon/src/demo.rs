@@ -1,0 +1,261 @@
+//! `carillon demo`: a node with demo data, and a checked call between two built-in softphones.
+//!
+//! In: the options of the README's first screen. Out: the call as a ladder, its record, instructions; exit code 0 only when
+//! everything was as it should be. Elsewhere: the node (`node`), the softphones (crate `phone`).
+
+use crate::cdrs::shown;
+use crate::config::{ListenerConfig, NodeConfig, parse_ports};
+use crate::node::{Node, StartError};
+use crate::{start_logging, tell, wait_for_the_end};
+use model::{Cdr, Configuration, HungUpBy};
+use phone::{CallEvent, Phone, PhoneCall, PhoneConfig, Source, Traced, ladder};
+use sip::flow::Transport;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use store::CdrQuery;
+use tokio::time::{sleep, timeout};
+
+/// What `carillon demo` takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// End after the checked call; the exit code says whether everything was as it should be.
+    #[arg(long, conflicts_with = "no_call")]
+    once: bool,
+    /// Only start the node.
+    #[arg(long)]
+    no_call: bool,
+    /// Where SIP is heard, UDP and TCP.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:5060")]
+    sip: SocketAddr,
+    /// UDP ports of the relay.
+    #[arg(long, value_name = "FROM-TO", default_value = "13000-19000", value_parser = ports)]
+    media_ports: (u16, u16),
+    /// Keep data there instead of in a temporary directory.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+fn ports(text: &str) -> Result<(u16, u16), String> {
+    parse_ports(text)
+        .ok_or_else(|| "write FROM-TO with at least four ports from 1024 up, such as 13000-19000".to_owned())
+}
+
+const DOMAIN: &str = "users.democlient.com";
+const ALICE_HZ: f32 = 440.0;
+const BOB_HZ: f32 = 620.0;
+/// How long the two listen to each other.
+const TALK: Duration = Duration::from_secs(4);
+/// The tone must be nearly all of what is heard: loss or another call's audio would spoil it.
+const PURE: f64 = 0.95;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the demonstration.
+pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
+    start_logging("warn", false);
+    let temporary = match &arguments.data {
+        None => Some(tempfile::Builder::new().prefix("carillon-demo-").tempdir()?),
+        Some(_) => None,
+    };
+    let data = arguments.data.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_path_buf()));
+    let config = node_config(&arguments, data.unwrap_or_default());
+    if config.is_local() {
+        tell(
+            "The demo's passwords are known to everybody, so it listens on loopback only; --sip names another address.",
+        );
+    } else {
+        tell(
+            "WARNING: this address may face a network, and the demo's passwords (alice/alice, bob/bob) are known to everybody.",
+        );
+    }
+    let node = Node::start(&config, Some(Configuration::demo())).await?;
+    let server = sip_address(&node, arguments.sip);
+    tell(&format!(
+        "Carillon is up: SIP {server} (UDP and TCP), media ports {}-{}.",
+        config.media.ports.0, config.media.ports.1
+    ));
+    let outcome = if arguments.no_call { Ok(()) } else { checked_call(&node, server).await };
+    if arguments.once || outcome.is_err() {
+        node.stop().await;
+        return outcome;
+    }
+    tell(&how_to_connect(server));
+    wait_for_the_end().await?;
+    tell("Stopping.");
+    node.stop().await;
+    Ok(())
+}
+
+fn node_config(arguments: &Arguments, data: PathBuf) -> NodeConfig {
+    let mut config = NodeConfig { data, ..NodeConfig::default() };
+    let address = arguments.sip;
+    // An unspecified address cannot be told to phones; the first softphone to be pointed here is on this machine.
+    let advertise = address.ip().is_unspecified().then(|| own_address().to_string());
+    for transport in [Transport::Udp, Transport::Tcp] {
+        config.listeners.push(ListenerConfig { transport, bind: address, advertise: advertise.clone() });
+    }
+    config.media.ports = arguments.media_ports;
+    config.media.addresses = vec![address.ip()];
+    config.media.advertise = advertise.and_then(|text| text.parse().ok());
+    config
+}
+
+/// The address that this machine would use towards a network; loopback when there is none. Sends nothing.
+fn own_address() -> IpAddr {
+    let probe = || {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?; // a documentation address (RFC 5737)
+        Some(socket.local_addr().ok()?.ip())
+    };
+    probe().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// Where the demo's own phones reach the node.
+fn sip_address(node: &Node, wanted: SocketAddr) -> SocketAddr {
+    let udp = node.sip_addresses().into_iter().find(|(transport, _)| *transport == Transport::Udp);
+    let mut address = udp.map_or(wanted, |(_, address)| address);
+    if address.ip().is_unspecified() {
+        address.set_ip(own_address());
+    }
+    address
+}
+
+async fn checked_call(node: &Node, server: SocketAddr) -> Result<(), StartError> {
+    let calls_before = node.store.cdr_count()?;
+    let alice = start_phone("alice", server).await?;
+    let mut bob = start_phone("bob", server).await?;
+    tell("alice and bob are registered. alice calls 102; each plays a tone and listens for the other's.");
+
+    let mut hers =
+        alice.call("102", Source::Tone(ALICE_HZ)).await.map_err(|error| StartError(error.to_string()))?;
+    let mut his = within("bob's phone rings", bob.incoming()).await?;
+    expect_event(&mut hers, "alice hears that it rings", |event| matches!(event, CallEvent::Ringing { .. }))
+        .await?;
+    his.answer(Source::Tone(BOB_HZ));
+    expect_event(&mut hers, "alice hears the answer", |event| *event == CallEvent::Answered).await?;
+    expect_event(&mut his, "bob's answer is acknowledged", |event| *event == CallEvent::Answered).await?;
+    sleep(TALK).await;
+    let at_bob = his.heard().purity(ALICE_HZ, 2.0);
+    let at_alice = hers.heard().purity(BOB_HZ, 2.0);
+    let packets = (hers.heard().packets(), his.heard().packets());
+    hers.hang_up();
+    expect_event(&mut his, "bob hears the end", |event| {
+        matches!(event, CallEvent::Ended { by_peer: true, .. })
+    })
+    .await?;
+
+    let caller_id = his.caller.clone();
+    let cdr = newest_record(node, calls_before).await?;
+    let mut messages: Vec<Traced> = alice.trace();
+    messages.extend(bob.trace());
+    let of_the_call = |message: &Traced| cdr.legs.iter().any(|leg| leg.sip_call_id == message.call_id);
+    messages.retain(of_the_call);
+    tell("");
+    tell(&ladder("alice", "carillon", "bob", &messages));
+    tell(&shown(&cdr));
+    let checks = [
+        (
+            "bob hears alice's tone",
+            at_bob >= PURE,
+            format!("{ALICE_HZ} Hz, {:.1} % of what he heard", at_bob * 100.0),
+        ),
+        (
+            "alice hears bob's tone",
+            at_alice >= PURE,
+            format!("{BOB_HZ} Hz, {:.1} % of what she heard", at_alice * 100.0),
+        ),
+        (
+            "audio went both ways",
+            packets.0 > 100 && packets.1 > 100,
+            format!("{} and {} packets", packets.0, packets.1),
+        ),
+        ("bob sees alice's extension", caller_id == "101", format!("caller {caller_id}")),
+        (
+            "the call record is right",
+            record_is_right(&cdr),
+            format!("{} {}", cdr.cause.status, cdr.cause.text),
+        ),
+        (
+            "every message of the call is on the ladder",
+            messages.len() >= 14,
+            format!("{} messages", messages.len()),
+        ),
+    ];
+    tell("");
+    for (what, good, measured) in &checks {
+        tell(&format!("{}  {what}: {measured}", if *good { "ok    " } else { "FAILED" }));
+    }
+    within("alice's phone is unregistered", async { alice.register(0).await.ok() }).await?;
+    within("bob's phone is unregistered", async { bob.register(0).await.ok() }).await?;
+    match checks.iter().find(|(_, good, _)| !good) {
+        None => Ok(()),
+        Some((what, ..)) => Err(StartError(format!("not as it should be: {what}"))),
+    }
+}
+
+fn record_is_right(cdr: &Cdr) -> bool {
+    let talked = cdr.conversation_us().unwrap_or(0);
+    let expected = i64::try_from(TALK.as_micros()).unwrap_or(0);
+    cdr.caller.number == "101"
+        && cdr.callee.number == "102"
+        && cdr.hung_up_by == HungUpBy::Caller
+        && cdr.cause.status == 200
+        && talked >= expected
+        && cdr.legs.iter().all(|leg| leg.media.is_some_and(|media| media.packets_received > 100))
+}
+
+async fn start_phone(name: &str, server: SocketAddr) -> Result<Phone, StartError> {
+    let bind = if server.ip().is_loopback() || server.is_ipv6() { server.ip() } else { own_address() };
+    let config = PhoneConfig {
+        username: name.to_owned(),
+        password: name.to_owned(),
+        domain: DOMAIN.to_owned(),
+        server,
+        bind,
+    };
+    let failed = |error: phone::PhoneError| StartError(format!("{name}'s phone: {error}"));
+    let phone = Phone::start(config).await.map_err(failed)?;
+    phone.register(300).await.map_err(failed)?;
+    Ok(phone)
+}
+
+async fn within<T>(what: &str, event: impl Future<Output = Option<T>>) -> Result<T, StartError> {
+    match timeout(PATIENCE, event).await {
+        Ok(Some(value)) => Ok(value),
+        Ok(None) | Err(_) => Err(StartError(format!("waited in vain for: {what}"))),
+    }
+}
+
+async fn expect_event(
+    call: &mut PhoneCall,
+    what: &str,
+    wanted: impl Fn(&CallEvent) -> bool,
+) -> Result<(), StartError> {
+    within(what, call.wait_for(wanted)).await.map(|_| ())
+}
+
+/// The record of the call just made: exactly one more than before.
+async fn newest_record(node: &Node, before: u64) -> Result<Cdr, StartError> {
+    timeout(PATIENCE, node.calls.idle()).await.map_err(|_| StartError("the call does not end".to_owned()))?;
+    let count = node.store.cdr_count()? - before;
+    let query = CdrQuery { limit: 1, ..CdrQuery::default() };
+    match (count, node.store.cdrs(&query)?.cdrs.pop()) {
+        (1, Some(cdr)) => Ok(cdr),
+        (count, _) => Err(StartError(format!("{count} call records instead of one"))),
+    }
+}
+
+fn how_to_connect(server: SocketAddr) -> String {
+    format!(
+        "\nThe node keeps running. Point a softphone at it:\n\
+         \n    user      alice, or bob on another phone\
+         \n    password  the same as the user\
+         \n    domain    {DOMAIN}\
+         \n    proxy     {server}   (outbound proxy; UDP or TCP)\
+         \n\
+         \nWithout a field for the proxy, use {server} as the domain. alice is 101, bob is 102.\
+         \nWith baresip: `echo '<sip:alice@{DOMAIN};transport=udp>;auth_pass=alice;outbound=\"sip:{server}\"' >> ~/.baresip/accounts`\
+         \nA second phone without any installation: `cargo run --release -- phone --user bob --password bob --server {server} --answer`\
+         \nCtrl-C stops the node."
+    )
+}

@@ -1,0 +1,145 @@
+//! `carillon`: the program. Arguments, logging, runtime; each command in a room of its own.
+//!
+//! Elsewhere: the configuration file (`config`), starting and stopping a node (`node`), the demonstration (`demo`), the
+//! softphone on the command line (`phone_command`), call records on the command line (`cdrs`).
+
+mod cdrs;
+mod config;
+mod demo;
+mod node;
+mod phone_command;
+
+use clap::{Parser, Subcommand};
+use config::NodeConfig;
+use node::{Node, StartError, read_users};
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+/// Small messages by the million: mimalloc is faster here than the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A telephony platform for providers in one program.
+#[derive(Parser)]
+#[command(name = "carillon", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a node with demo data and place a checked call between two built-in softphones.
+    Demo(demo::Arguments),
+    /// Run a node.
+    Serve {
+        /// Configuration file; deploy/carillon.toml shows every key.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only check the configuration.
+        #[arg(long)]
+        check: bool,
+    },
+    /// A softphone: register, call, answer, play and record audio.
+    Phone(phone_command::Arguments),
+    /// List call records of a data directory that no node is using.
+    Cdrs(cdrs::Arguments),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Demo(arguments) => run(0, demo::run(arguments)),
+        Command::Serve { config, check } => serve(&config, check),
+        Command::Phone(arguments) => run(1, phone_command::run(arguments)),
+        Command::Cdrs(arguments) => finish(cdrs::run(&arguments)),
+    }
+}
+
+fn serve(file: &std::path::Path, check: bool) -> ExitCode {
+    let config = match read_config(file) {
+        Ok(config) => config,
+        Err(error) => return finish(Err(error)),
+    };
+    if check {
+        tell(&format!("{}: nothing wrong", file.display()));
+        return ExitCode::SUCCESS;
+    }
+    start_logging(&config.log.filter, config.log.json);
+    run(config.threads, async move {
+        let users = config.users.as_deref().map(read_users).transpose()?;
+        let node = Node::start(&config, users).await?;
+        for (transport, address) in node.sip_addresses() {
+            info!(%address, transport = transport.param_token(), "SIP");
+        }
+        tell("carillon is ready");
+        wait_for_the_end().await?;
+        info!("stopping");
+        node.stop().await;
+        Ok(())
+    })
+}
+
+fn read_config(file: &std::path::Path) -> Result<NodeConfig, StartError> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        StartError(format!("--config {}: {error}; name a file that exists", file.display()))
+    })?;
+    config::parse(&text).map_err(|mistakes| {
+        let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
+        StartError(format!("{} mistakes in {}:\n{}", lines.len(), file.display(), lines.join("\n")))
+    })
+}
+
+/// Runs a command on a runtime with so many worker threads; 0: one for each core.
+fn run(threads: usize, command: impl Future<Output = Result<(), StartError>>) -> ExitCode {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    match builder.enable_all().build() {
+        Ok(runtime) => finish(runtime.block_on(command)),
+        Err(error) => finish(Err(StartError(format!("cannot start threads: {error}")))),
+    }
+}
+
+fn finish(result: Result<(), StartError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(StartError(text)) => {
+            complain(&format!("carillon: {text}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Log lines on standard error. `RUST_LOG` goes before the configuration.
+pub(crate) fn start_logging(filter: &str, json: bool) {
+    let filter = EnvFilter::try_from_default_env()
+        .or_else(|_| EnvFilter::try_new(filter))
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only when logging was started before.
+    let _ = if json { builder.json().try_init() } else { builder.try_init() };
+}
+
+/// Returns at SIGTERM or Ctrl-C.
+pub(crate) async fn wait_for_the_end() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        pressed = tokio::signal::ctrl_c() => pressed,
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what a command is asked for goes to standard output")]
+pub(crate) fn tell(line: &str) {
+    println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "why a command failed goes to standard error")]
+fn complain(line: &str) {
+    eprintln!("{line}");
+}

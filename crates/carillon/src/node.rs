@@ -1,0 +1,182 @@
+//! One node: the store, the application server, the relay and the proxy, started in order and stopped in the reverse one.
+//!
+//! In: a checked [`NodeConfig`]. Out: a running node, or an error that names what to do. Elsewhere: each role's crate.
+
+use crate::config::NodeConfig;
+use appserver::{AppServer, CallLog};
+use arc_swap::ArcSwap;
+use cluster::ids::NodeId;
+use model::{Cdr, Configuration, OpenCall, Snapshot};
+use proxy::{Proxy, ProxyConfig};
+use relay::{MediaAddress, Relay, RelayConfig};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use store::{Record, Store, StoreError};
+use tracing::{info, warn};
+
+/// Why a node did not start, for the operator.
+#[derive(Debug)]
+pub(crate) struct StartError(pub(crate) String);
+
+impl StartError {
+    fn new(error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            text = format!("{text}: {inner}");
+            cause = inner.source();
+        }
+        Self(text)
+    }
+}
+
+impl<E: std::error::Error> From<E> for StartError {
+    fn from(error: E) -> Self {
+        Self::new(&error)
+    }
+}
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) calls: Arc<AppServer>,
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) store: Store,
+}
+
+impl Node {
+    /// Starts every role. `configuration` replaces what the store holds; without it a new store begins empty.
+    pub(crate) async fn start(
+        config: &NodeConfig,
+        configuration: Option<Configuration>,
+    ) -> Result<Self, StartError> {
+        let store = Store::open(&config.data)?;
+        let configuration = match configuration {
+            Some(configuration) => configuration,
+            None => store.configuration()?.unwrap_or_default(),
+        };
+        let snapshot = Snapshot::build(&configuration).map_err(|mistakes| {
+            let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
+            StartError(format!("{} mistakes in the users' configuration:\n{}", lines.len(), lines.join("\n")))
+        })?;
+        store.put_configuration(&configuration)?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let log = Arc::new(Log(store.clone()));
+        let deps = appserver::Deps { snapshot: Arc::clone(&snapshot), log, clock: Arc::new(unix_us) };
+        let calls = AppServer::start(deps, appserver::Limits { calls: config.limits.calls }).await?;
+        let relay = Relay::start(relay_config(config), Arc::clone(&calls) as _)?;
+        let deps = proxy::Deps {
+            snapshot,
+            log: Arc::new(store.clone()),
+            bindings: store.bindings()?,
+            network: proxy::net::Network::Os,
+            unix_time: None,
+            seed: None,
+            tap: None,
+        };
+        let proxy = Proxy::start(proxy_config(config), deps).await?;
+        calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, Arc::clone(&relay) as _);
+        proxy.set_calls(Arc::clone(&calls) as _);
+        Ok(Self { proxy, calls, relay, store })
+    }
+
+    /// The addresses where SIP is heard.
+    pub(crate) fn sip_addresses(&self) -> Vec<(sip::flow::Transport, SocketAddr)> {
+        self.proxy.listeners()
+    }
+
+    /// Hangs up what is left, waits for the records, and closes the store.
+    pub(crate) async fn stop(self) {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        self.proxy.drain(true);
+        if tokio::time::timeout(PATIENCE, self.calls.hang_up_all()).await.is_err() {
+            warn!(calls = self.calls.stats().calls, "calls without a durable record are left behind");
+        }
+        self.proxy.stop().await;
+        let store = self.store.clone();
+        drop(self);
+        if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+            warn!("the store was not closed in order; the next start takes in its journal");
+        }
+        info!("stopped");
+    }
+}
+
+/// The application server's way to the journal.
+struct Log(Store);
+
+impl CallLog for Log {
+    fn answered(&self, call: OpenCall) {
+        self.0.append(Record::CallAnswered(call), |kept| report("an answered call", &kept));
+    }
+
+    fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>) {
+        self.0.append(Record::CallEnded(Box::new(cdr)), move |kept| {
+            report("a call record", &kept);
+            done(kept.is_ok());
+        });
+    }
+}
+
+fn report(what: &str, kept: &Result<(), StoreError>) {
+    if let Err(error) = kept {
+        warn!(%error, "{what} is not written");
+    }
+}
+
+/// Unix time in microseconds.
+pub(crate) fn unix_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Reads a users' file: TOML with brands, clients, terminals, users and extensions.
+pub(crate) fn read_users(path: &Path) -> Result<Configuration, StartError> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| StartError(format!("users.file = {shown}: {error}; name a file that exists")))?;
+    toml::from_str(&text).map_err(|error| StartError(format!("users.file = {shown}: {error}")))
+}
+
+fn proxy_config(config: &NodeConfig) -> ProxyConfig {
+    let mut proxy = ProxyConfig {
+        node: NodeId(config.node),
+        listeners: config
+            .listeners
+            .iter()
+            .map(|listener| proxy::Listener {
+                transport: listener.transport,
+                bind: listener.bind,
+                advertised: listener.advertise.clone(),
+            })
+            .collect(),
+        workers: config.sip_workers,
+        nat_ping: config.registrar.ping,
+        user_agent: config.user_agent.clone(),
+        ..ProxyConfig::default()
+    };
+    proxy.auth.invite = config.challenge_invite;
+    proxy.registrar.min_expires = config.registrar.min_expires;
+    proxy.registrar.max_expires = config.registrar.max_expires;
+    proxy.registrar.default_expires = config.registrar.default_expires;
+    proxy.limits.tcp_connections = config.limits.tcp_connections;
+    proxy.limits.tcp_per_source = config.limits.tcp_connections_per_ip;
+    proxy.limits.legs = config.limits.calls.saturating_mul(4); // a caller and the devices that ring
+    proxy
+}
+
+fn relay_config(config: &NodeConfig) -> RelayConfig {
+    let addresses = config.media.addresses.iter().map(|bind| MediaAddress {
+        bind: *bind,
+        advertised: config.media.advertise.filter(|ip| ip.is_ipv4() == bind.is_ipv4()).unwrap_or(*bind),
+    });
+    RelayConfig {
+        addresses: addresses.collect(),
+        ports: config.media.ports.0..=config.media.ports.1,
+        workers: config.media.workers,
+        silence: config.media.silence,
+        ..RelayConfig::default()
+    }
+}
