@@ -1,0 +1,325 @@
+//! Calls of two phones through a whole node, message by message.
+
+use model::{Configuration, RejectionMethod};
+use world::{Options, ladder, ladder_in};
+
+#[test]
+fn a_call_is_answered_and_the_caller_hangs_up() {
+    ladder(
+        "
+        alice INVITE > us INVITE:sdp > bob
+        alice < 180 us < 180 bob
+        alice < 200:sdp us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn the_callee_hangs_up() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        bob BYE > us BYE > alice
+        us 200/BYE > bob
+        alice 200/BYE > us
+        cdr answered=yes status=200 by=Callee
+        ",
+    );
+}
+
+#[test]
+fn the_caller_gives_up_while_ringing() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 180 us < 180 bob
+        alice CANCEL > us
+        alice < 200/CANCEL, 487/INVITE us
+        alice ACK > us
+        us CANCEL > bob
+        bob 200/CANCEL > us
+        bob 487/INVITE > us ACK > bob
+        cdr answered=no status=487 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn a_cancel_that_crosses_the_answer_ends_with_bye() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        bob 180 > us 180 > alice
+        alice CANCEL > us
+        alice < 200/CANCEL, 487/INVITE us
+        alice ACK > us
+        us CANCEL > bob
+        bob 200/INVITE > us ACK, BYE > bob
+        bob 200/CANCEL > us
+        bob 200/BYE > us
+        cdr answered=no status=487 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn two_byes_cross() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob BYE > us 200/BYE > bob
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn early_media_goes_through_the_relay() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 183:sdp us < 183:sdp bob
+        alice < 200:sdp us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn a_reliable_response_is_acknowledged_on_each_leg() {
+    ladder(
+        "
+        alice INVITE:rel > us INVITE:rel100 > bob
+        bob 183:sdp,rel > us PRACK > bob
+        alice < 183:sdp,rel us
+        bob 200/PRACK > us
+        alice PRACK > us
+        alice < 200/PRACK us
+        alice < 200/INVITE us < 200/INVITE:nosdp bob
+        us ACK > bob
+        alice ACK > us
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        "
+        .replace(":rel100", ":has=Supported")
+        .as_str(),
+    );
+}
+
+#[test]
+fn hold_and_resume_go_end_to_end() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice re-INVITE:hold > us re-INVITE:hold > bob
+        alice < 200:sdp us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        bob re-INVITE > us re-INVITE:sdp > alice
+        alice 200 > us 200:sdp > bob
+        us ACK > alice
+        bob ACK > us
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn a_refused_change_leaves_the_call_as_it_was() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice re-INVITE > us re-INVITE > bob
+        bob 488 > us ACK > bob
+        alice < 488 us
+        alice ACK > us
+        bob BYE > us BYE > alice
+        us 200/BYE > bob
+        alice 200/BYE > us
+        cdr answered=yes status=200 by=Callee
+        ",
+    );
+}
+
+#[test]
+fn a_delayed_offer_goes_end_to_end() {
+    ladder(
+        "
+        alice INVITE:nosdp > us INVITE:nosdp > bob
+        alice < 180 us < 180 bob
+        alice < 200:sdp us < 200:sdp bob
+        alice ACK:sdp > us ACK:sdp > bob
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn info_goes_end_to_end() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice INFO > us INFO > bob
+        alice < 200/INFO us < 200/INFO bob
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn a_refusal_reaches_the_caller() {
+    for (refusal, told) in [("486", "486"), ("603", "603"), ("480", "480"), ("503", "500")] {
+        ladder(&format!(
+            "
+            alice INVITE > us INVITE > bob
+            bob {refusal} > us ACK > bob
+            alice < {told} us
+            alice ACK > us
+            cdr answered=no status={told} by={}
+            ",
+            if refusal == "503" { "Platform" } else { "Callee" },
+        ));
+    }
+}
+
+#[test]
+fn nobody_answers() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 180 us < 180 bob
+        wait 30
+        alice < 480 us
+        alice ACK > us
+        us CANCEL > bob
+        bob 200/CANCEL > us
+        bob 487/INVITE > us ACK > bob
+        cdr answered=no status=480 by=Platform
+        ",
+    );
+}
+
+#[test]
+fn a_number_that_nobody_has_is_refused() {
+    ladder(
+        "
+        alice INVITE/999 > us
+        alice < 404 us
+        alice ACK > us
+        cdr answered=no status=404 by=Platform
+        ",
+    );
+}
+
+#[test]
+fn two_phones_ring_and_one_wins() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        us INVITE > bob2
+        alice < 180 us < 180 bob
+        bob2 180 > us
+        alice < 200 us < 200 bob2
+        us ACK > bob2
+        us CANCEL:has=completed_elsewhere > bob
+        alice ACK > us
+        bob 200/CANCEL > us
+        bob 487/INVITE > us ACK > bob
+        alice BYE > us BYE > bob2
+        alice < 200/BYE us
+        bob2 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn one_phone_may_refuse_for_all() {
+    let mut options = Options::default();
+    options.configuration.users[1].rejection = RejectionMethod::AllDevices;
+    ladder_in(
+        options,
+        "
+        alice INVITE > us INVITE > bob
+        us INVITE > bob2
+        bob 180 > us
+        bob2 180 > us
+        alice < 180 us
+        bob 486 > us ACK > bob
+        us CANCEL > bob2
+        alice < 486 us
+        alice ACK > us
+        bob2 200/CANCEL > us
+        bob2 487/INVITE > us ACK > bob2
+        cdr answered=no status=486 by=Callee
+        ",
+    );
+}
+
+#[test]
+fn do_not_disturb_refuses_without_ringing() {
+    let mut configuration = Configuration::demo();
+    configuration.users[1].do_not_disturb = true;
+    ladder_in(
+        Options { configuration, ..Options::default() },
+        "
+        alice INVITE > us
+        alice < 486 us
+        alice ACK > us
+        cdr answered=no status=486 by=Platform
+        ",
+    );
+}
+
+#[test]
+fn the_callee_sees_who_calls_and_not_what_the_phone_claims() {
+    ladder(
+        "
+        alice INVITE > us INVITE:has=Allison,has=<sip:101@users.democlient.com>,has=P-Asserted-Identity > bob
+        bob 486 > us ACK > bob
+        alice < 486 us
+        alice ACK > us
+        cdr answered=no status=486 by=Callee
+        ",
+    );
+}
