@@ -42,7 +42,6 @@ impl<E: std::error::Error> From<E> for StartError {
 pub(crate) struct Node {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) calls: Arc<AppServer>,
-    pub(crate) relay: Arc<Relay>,
     pub(crate) store: Store,
 }
 
@@ -77,9 +76,9 @@ impl Node {
             tap: None,
         };
         let proxy = Proxy::start(proxy_config(config), deps).await?;
-        calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, Arc::clone(&relay) as _);
+        calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, relay as _);
         proxy.set_calls(Arc::clone(&calls) as _);
-        Ok(Self { proxy, calls, relay, store })
+        Ok(Self { proxy, calls, store })
     }
 
     /// The addresses where SIP is heard.

@@ -144,7 +144,7 @@ impl Ua {
             let wake = self.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
             tokio::select! {
                 order = inbox.recv() => match order {
-                    Some(order) => self.obey(order).await,
+                    Some(order) => self.obey(order),
                     None => return,
                 },
                 received = self.socket.recv_from(&mut buffer) => {
@@ -371,7 +371,7 @@ impl Ua {
         PhoneCall { id, orders: self.orders.clone(), events: receiver, heard, caller }
     }
 
-    async fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: Order) {
         let now = Instant::now().into_std();
         match order {
             Order::Register { expires, reply } => {

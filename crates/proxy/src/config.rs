@@ -314,7 +314,9 @@ impl Place {
     pub(crate) fn contact(&self, user: impl std::fmt::Display) -> String {
         match self.transport {
             Transport::Udp => format!("<sip:{user}@{}>", self.sent_by),
-            stream => format!("<sip:{user}@{};transport={}>", self.sent_by, stream.param_token()),
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
+                format!("<sip:{user}@{};transport={}>", self.sent_by, self.transport.param_token())
+            }
         }
     }
 

@@ -173,8 +173,7 @@ impl LegState {
 
     /// Carries out what the session wants, tells what happened, asks to be woken. `false`: nothing is left to do.
     fn drain(&mut self, now: Instant) -> bool {
-        loop {
-            let Stage::Live(session) = &mut self.stage else { break };
+        while let Stage::Live(session) = &mut self.stage {
             if let Some(action) = session.poll_action() {
                 self.act(action);
             } else if let Some(event) = session.poll_event() {

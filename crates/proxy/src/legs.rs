@@ -169,14 +169,12 @@ pub(crate) fn passed_headers(msg: &Message) -> HeaderText {
     let mut passed = HeaderText::new();
     let mut lines = 0;
     for (id, name, value) in msg.all_headers() {
-        let wanted = match id {
-            HeaderId::Subject | HeaderId::Priority | HeaderId::AlertInfo | HeaderId::CallInfo => true,
-            HeaderId::Other => {
-                name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"X-"))
-                    || name.eq_ignore_ascii_case(b"User-to-User")
-            }
-            _ => false,
-        };
+        let is_named =
+            matches!(id, HeaderId::Subject | HeaderId::Priority | HeaderId::AlertInfo | HeaderId::CallInfo);
+        let is_extension = id == HeaderId::Other
+            && (name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"X-"))
+                || name.eq_ignore_ascii_case(b"User-to-User"));
+        let wanted = is_named || is_extension;
         if !wanted || value.len() > PASSED_VALUE_MAX {
             continue;
         }

@@ -39,7 +39,7 @@ use model::{BindingRecord, Id, Snapshot, Terminal};
 use net::tcp::{Connections, INPUT_MAX};
 use net::{Port, tcp, udp};
 use parking_lot::Mutex;
-use ractor::{Actor, ActorRef, ActorRuntime};
+use ractor::{Actor, ActorRef, ActorRuntime, ActorStatus};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use registrar::Registrar;
@@ -56,6 +56,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use worker::{Cmd, Link, Parts, Worker};
+
+/// How long a stop waits for legs to say goodbye.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a proxy works with.
 pub struct Deps {
@@ -93,7 +96,6 @@ pub enum Direction {
 /// A running proxy.
 pub struct Proxy {
     shared: Arc<Shared>,
-    supervisor: ActorRef<()>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     next_worker: AtomicUsize,
@@ -192,7 +194,7 @@ impl Proxy {
                 rel100: config.rel100,
                 ..SessionConfig::new("")
             },
-            supervisor: supervisor.clone(),
+            supervisor,
             registrar: Registrar::new(config.registrar, &config.limits, keeper),
             calls: OnceLock::new(),
             gauges: (0..workers).map(|_| Gauge::default()).collect(),
@@ -231,7 +233,6 @@ impl Proxy {
         }
         let proxy = Proxy {
             shared,
-            supervisor,
             tasks: Mutex::new(tasks),
             workers: Mutex::new(running),
             next_worker: AtomicUsize::new(0),
@@ -299,11 +300,18 @@ impl Proxy {
         }
     }
 
-    /// Closes the listeners and ends all workers; whoever wants calls to end in order drains and waits first.
+    /// Takes no more connections, ends all legs by their last will (the peers get BYE, CANCEL or 500), then all workers.
+    /// Whoever wants calls to end by themselves drains and waits first.
     pub async fn stop(&self) {
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in &tasks {
             task.abort();
+        }
+        self.drain(true);
+        self.shared.supervisor.stop_children(None);
+        let patience = tokio::time::Instant::now() + STOP_PATIENCE;
+        while self.shared.legs.count() > 0 && tokio::time::Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         for link in &self.shared.links {
             link.send(Cmd::Stop);
@@ -312,7 +320,7 @@ impl Proxy {
         for task in tasks.into_iter().chain(workers) {
             let _ = task.await;
         }
-        self.supervisor.stop(None);
+        self.shared.supervisor.stop(None);
     }
 }
 
@@ -369,7 +377,11 @@ impl Shared {
         match ActorRuntime::spawn_linked_instant(None, Leg, state, self.supervisor.get_cell()) {
             Ok((actor, _)) => {
                 add(&self.counters.legs_begun);
-                self.legs.insert(tag, actor);
+                self.legs.insert(tag, actor.clone());
+                // A supervisor that is being stopped takes no children: the actor may have ended before it was entered.
+                if matches!(actor.get_status(), ActorStatus::Stopping | ActorStatus::Stopped) {
+                    self.legs.remove(tag.leg);
+                }
                 true
             }
             Err(error) => {
@@ -406,9 +418,10 @@ fn open(config: &ProxyConfig, network: &Network, workers: usize) -> Result<Opene
         let bind = listener.bind;
         let failed = |cause: io::Error| {
             let transport = listener.transport.via_token();
-            match cause.kind() {
-                io::ErrorKind::AddrInUse => ProxyError::PortInUse { transport, bind },
-                _ => ProxyError::Bind { transport, bind, cause },
+            if cause.kind() == io::ErrorKind::AddrInUse {
+                ProxyError::PortInUse { transport, bind }
+            } else {
+                ProxyError::Bind { transport, bind, cause }
             }
         };
         let (ports, local) = match (network, listener.transport) {

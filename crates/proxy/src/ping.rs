@@ -76,7 +76,8 @@ async fn wait(due: Option<Instant>) {
 
 /// Does what is due for one binding; when to look again.
 fn look(shared: &Shared, watch: Watch, rng: &mut StdRng) -> Option<Duration> {
-    match shared.registrar.inspect(watch, shared.clock.unix_secs()) {
+    let is_open = |conn| shared.connections.is_open(conn);
+    match shared.registrar.inspect(watch, shared.clock.unix_secs(), is_open) {
         Inspection::Gone => None,
         Inspection::Expired(changes) => {
             for change in changes {

@@ -256,20 +256,21 @@ impl Registrar {
     }
 
     /// What the keeper has to do about a binding.
-    pub(crate) fn inspect(&self, watch: Watch, now: i64) -> Inspection {
+    pub(crate) fn inspect(&self, watch: Watch, now: i64, is_open: impl Fn(ConnId) -> bool) -> Inspection {
         let Some(mut aor) = self.aors.get_mut(&watch.terminal) else { return Inspection::Gone };
         let Some(entry) = aor.entries.iter().find(|entry| entry.id == watch.id) else {
             return Inspection::Gone;
         };
         let expires_in = entry.record.expires_at - now;
-        if expires_in > 0 {
+        if expires_in > 0 && entry.way(&is_open).is_some() {
             let ping = entry.record.nat && entry.flow.transport == Transport::Udp;
             return Inspection::Live {
                 expires_in: expires_in.unsigned_abs(),
                 ping: ping.then(|| (entry.record.contact.clone(), entry.record.path.clone(), entry.flow)),
             };
         }
-        let (expired, kept) = aor.entries.drain(..).partition(|entry| entry.record.expires_at <= now);
+        let over = |entry: &Entry| entry.record.expires_at <= now || entry.way(&is_open).is_none();
+        let (expired, kept) = aor.entries.drain(..).partition(over);
         aor.entries = kept;
         let expired: Vec<Entry> = expired;
         expired.iter().for_each(|entry| self.forget(entry));
@@ -446,7 +447,7 @@ impl Registrar {
 pub(crate) enum Inspection {
     /// It was removed or replaced.
     Gone,
-    /// It has just been removed; these changes are to be logged.
+    /// It has just been removed, its time or its connection being over; these changes are to be logged.
     Expired(Vec<BindingChange>),
     /// It lives.
     Live {

@@ -13,7 +13,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A freed pair rests so long before another is bound in its stead: packets of the old call have come in by then, and a
@@ -79,6 +79,9 @@ pub(crate) struct PortCounts {
 pub(crate) struct Ports {
     spaces: Vec<Space>,
     options: SocketOptions,
+    /// Pairs bound so far, and how many may be: the rest of the process needs descriptors, too.
+    bound: AtomicUsize,
+    bound_max: usize,
 }
 
 struct Space {
@@ -105,8 +108,8 @@ struct SocketOptions {
 }
 
 impl Ports {
-    /// Checks the addresses and lays out the range; binds nothing yet.
-    pub(crate) fn new(config: &RelayConfig, workers: usize) -> Result<Self, RelayError> {
+    /// Checks the addresses and lays out the range; binds nothing yet. `files` is the limit of open files.
+    pub(crate) fn new(config: &RelayConfig, workers: usize, files: u64) -> Result<Self, RelayError> {
         let (from, to) = (*config.ports.start(), *config.ports.end());
         let first_port = u32::from(from.max(2)).next_multiple_of(2); // port 0 is no port
         let pairs = (u32::from(to) + 1).saturating_sub(first_port) / 2;
@@ -152,7 +155,16 @@ impl Ports {
                 }),
             });
         }
-        Ok(Self { spaces, options })
+        let bound_max = usize::try_from(files / 4 * 3 / 2).unwrap_or(usize::MAX);
+        let range = pairs as usize * spaces.len();
+        if bound_max < range {
+            tracing::warn!(
+                range,
+                bound_max,
+                "fewer port pairs than the range has: raise the limit of open files"
+            );
+        }
+        Ok(Self { spaces, options, bound: AtomicUsize::new(0), bound_max })
     }
 
     /// The family for a peer of which nothing is known.
@@ -208,10 +220,14 @@ impl Ports {
     /// Binds the next pair that the system allows. The lock is not held meanwhile.
     fn bind_one(&self, space: &Space, now: Instant) -> Option<Arc<Pair>> {
         for _ in 0..TRIES_MAX {
+            if self.bound.load(Ordering::Relaxed) >= self.bound_max {
+                return None;
+            }
             let number = space.next_unbound(now)?;
             let port = space.first_port + 2 * number;
             match self.options.bind_pair(space.address.bind, port) {
                 Ok((rtp, rtcp)) => {
+                    self.bound.fetch_add(1, Ordering::Relaxed);
                     return Some(Arc::new(Pair {
                         slot: space.first_slot + u32::from(number),
                         port,
@@ -316,7 +332,7 @@ mod tests {
     #[test]
     fn a_range_gives_even_ports_with_the_odd_one_above_until_it_is_empty() {
         let range = quiet_range();
-        let ports = Ports::new(&config(range.clone()), 1).unwrap();
+        let ports = Ports::new(&config(range.clone()), 1, 1024).unwrap();
         let now = Instant::now();
         let mut seen = HashSet::new();
         let mut leases = Vec::new();
@@ -335,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_freed_pair_is_the_last_to_be_used_again_and_has_a_new_generation() {
-        let ports = Ports::new(&config(quiet_range()), 1).unwrap();
+        let ports = Ports::new(&config(quiet_range()), 1, 1024).unwrap();
         let now = Instant::now();
         let (first, _) = ports.take(Family::V4, 0, now).unwrap();
         let (port, generation) = (first.pair.port, first.generation);
@@ -349,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_rested_pair_goes_before_binding_a_new_one() {
-        let ports = Ports::new(&config(quiet_range()), 1).unwrap();
+        let ports = Ports::new(&config(quiet_range()), 1, 1024).unwrap();
         let now = Instant::now();
         let (first, _) = ports.take(Family::V4, 0, now).unwrap();
         let port = first.pair.port;
@@ -361,7 +377,7 @@ mod tests {
     fn a_port_that_somebody_else_has_is_skipped_and_tried_again_later() {
         let range = quiet_range();
         let taken = UdpSocket::bind(("127.0.0.1", range.start() + 1)).unwrap();
-        let ports = Ports::new(&config(range.clone()), 1).unwrap();
+        let ports = Ports::new(&config(range.clone()), 1, 1024).unwrap();
         let now = Instant::now();
         let leases: Vec<_> = std::iter::from_fn(|| ports.take(Family::V4, 0, now)).collect();
         assert_eq!(leases.len(), 3);
@@ -372,8 +388,16 @@ mod tests {
     }
 
     #[test]
+    fn descriptors_are_left_for_others() {
+        let ports = Ports::new(&config(quiet_range()), 1, 8).unwrap();
+        let now = Instant::now();
+        let leases: Vec<_> = std::iter::from_fn(|| ports.take(Family::V4, 0, now)).collect();
+        assert_eq!(leases.len(), 3);
+    }
+
+    #[test]
     fn a_worker_without_ports_gets_those_of_another() {
-        let ports = Ports::new(&config(quiet_range()), 2).unwrap();
+        let ports = Ports::new(&config(quiet_range()), 2, 1024).unwrap();
         let now = Instant::now();
         let leases: Vec<_> = (0..4).map(|_| ports.take(Family::V4, 0, now).unwrap().0).collect();
         leases.into_iter().for_each(|lease| ports.give_back(lease, 0, now));
@@ -383,7 +407,7 @@ mod tests {
 
     #[test]
     fn mistakes_of_the_configuration_are_told() {
-        let fails = |config: RelayConfig| Ports::new(&config, 1).err().unwrap().to_string();
+        let fails = |config: RelayConfig| Ports::new(&config, 1, 1024).err().unwrap().to_string();
         assert!(fails(config(13_001..=13_001)).contains("13001-13001"));
         assert!(fails(config(13_001..=13_002)).contains("even port"));
         assert!(fails(config(65_535..=65_535)).contains("even port"));

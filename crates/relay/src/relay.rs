@@ -50,8 +50,9 @@ impl Relay {
     pub fn start(config: RelayConfig, sink: Arc<dyn MediaSink>) -> Result<Arc<Relay>, RelayError> {
         let cores = netio::thread::cores();
         let count = if config.workers == 0 { cores.len() } else { config.workers };
-        let ports = Ports::new(&config, count)?;
-        raise_open_files(&ports);
+        // A call has four sockets or more; the usual soft limit of 1024 is soon reached.
+        let files = netio::thread::raise_open_files().unwrap_or(1024);
+        let ports = Ports::new(&config, count, files)?;
         let mut relay = Relay {
             ports,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -198,21 +199,5 @@ impl Drop for Relay {
                 tracing::error!("a media worker ended by a panic");
             }
         }
-    }
-}
-
-/// A call has four sockets or more; the usual soft limit of 1024 is soon reached.
-fn raise_open_files(ports: &Ports) {
-    let wanted = 2 * ports.counts().free as u64;
-    match netio::thread::raise_open_files() {
-        Ok(limit) if limit < wanted => {
-            tracing::warn!(
-                limit,
-                wanted,
-                "the limit of open files is lower than the media port range; raise it (LimitNOFILE)"
-            );
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "cannot read the limit of open files"),
     }
 }

@@ -529,7 +529,7 @@ mod tests {
     /// What the worker is told of A and of B when `offer` is answered by `answer`.
     fn agree(offer: Bytes, answer: Bytes) -> Vec<Setup> {
         let config = RelayConfig { ports: crate::tests::quiet_range(12), ..RelayConfig::default() };
-        let ports = Ports::new(&config, 1).unwrap();
+        let ports = Ports::new(&config, 1, 1024).unwrap();
         let (secret, now) = (RandomState::new(), Instant::now());
         let mut desk = Desk {
             ports: &ports,

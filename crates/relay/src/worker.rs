@@ -33,8 +33,8 @@ const TURN_MAX: Duration = Duration::from_secs(1);
 /// Shortest time between two looks at silence.
 const TURN_MIN: Duration = Duration::from_millis(10);
 
-/// Calls that empty a socket before its new holder gets it.
-const DRAIN_MAX: usize = 256;
+/// Datagrams that are taken off a socket before its new holder gets it.
+const DRAIN_MAX: usize = 4096;
 
 /// The epoll key of the worker's own eventfd.
 const WAKE: u64 = u64::MAX;
@@ -371,7 +371,8 @@ impl Worker {
             stream => {
                 // What is still there was meant for an earlier holder.
                 for socket in [&slot.pair.rtp, &slot.pair.rtcp] {
-                    let empties = |batch: &mut RecvBatch| batch.recv(socket).is_ok_and(|count| count > 0);
+                    let empties =
+                        |batch: &mut RecvBatch| batch.recv_at_most(socket, 1).is_ok_and(|count| count > 0);
                     (0..DRAIN_MAX).take_while(|_| empties(&mut self.receive)).count();
                 }
                 slot.pair.figures.reset(setup.generation);
@@ -488,7 +489,7 @@ mod tests {
 
     fn leases<const N: usize>() -> [Lease; N] {
         let ports = crate::tests::quiet_range(2 * N as u16);
-        let ports = Ports::new(&RelayConfig { ports, ..RelayConfig::default() }, 1).unwrap();
+        let ports = Ports::new(&RelayConfig { ports, ..RelayConfig::default() }, 1, 1024).unwrap();
         std::array::from_fn(|_| ports.take(Family::V4, 0, Instant::now()).unwrap().0)
     }
 

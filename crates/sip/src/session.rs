@@ -606,6 +606,11 @@ fn address_of(uri: &str, transport: Transport) -> Option<SocketAddr> {
 
 #[cfg(test)]
 impl Session {
+    fn assert_bounds(&self) {
+        let lists = [self.clients.len(), self.asked.len(), self.acks.len(), self.parked().len()];
+        assert!(lists.iter().all(|len| *len <= 32), "{lists:?}");
+    }
+
     fn local_sdp(&self) -> Option<Bytes> {
         self.usage.local_sdp.clone()
     }

@@ -107,12 +107,8 @@ impl Scripted {
 
     /// What came that nobody expected.
     pub(crate) async fn unexpected(&mut self) -> Option<String> {
-        loop {
-            match timeout(Duration::from_millis(1), self.next()).await {
-                Ok(message) => return Some(format!("{} got {}", self.name, first_line(&message))),
-                Err(_) => return None,
-            }
-        }
+        let message = timeout(Duration::from_millis(1), self.next()).await.ok()?;
+        Some(format!("{} got {}", self.name, first_line(&message)))
     }
 
     async fn next(&mut self) -> Message {

@@ -16,7 +16,7 @@ fn address(last: u8) -> SocketAddr {
 
 fn run(seed: u64) -> Tally {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.unwrap().block_on(story(seed))
+    runtime.expect("a runtime").block_on(story(seed))
 }
 
 /// What kinds of story the seeds told, so that the test would notice if they all became dull.
@@ -34,14 +34,14 @@ async fn story(seed: u64) -> Tally {
     };
     let caller = Behaviour {
         give_up_after: (seed % 5 == 1).then(|| seconds(0..8)),
-        hold_after: (seed % 3 == 0).then(|| seconds(1..9)),
+        hold_after: (seed.is_multiple_of(3)).then(|| seconds(1..9)),
         hang_up_after: (seed % 4 != 2).then(|| seconds(2..20)),
         ..Behaviour::default()
     };
     let callee = Behaviour {
         answer_after: (seed % 7 != 3).then(|| seconds(0..8)),
         refuse: (seed % 11 == 5).then_some(486),
-        hold_after: (seed % 4 == 0).then(|| seconds(1..9)),
+        hold_after: (seed.is_multiple_of(4)).then(|| seconds(1..9)),
         hang_up_after: (seed % 4 == 2 || seed % 8 == 1).then(|| seconds(2..20)),
         ..Behaviour::default()
     };

@@ -1,4 +1,4 @@
-//! Ways in and out: datagram ports of a worker ([`Port`]: the kernel's or a simulated network's) and stream connections.
+//! Ways in and out: datagram ports of a worker (`Port`: the kernel's or a simulated network's) and stream connections.
 //!
 //! In: bytes for addresses. Out: bytes from addresses. Elsewhere: what they mean (`worker`).
 

@@ -9,7 +9,7 @@ const ALICE: Id<Terminal> = Id::new(1);
 
 struct Desk {
     registrar: Registrar,
-    _watches: mpsc::UnboundedReceiver<Watch>,
+    watches: mpsc::UnboundedReceiver<Watch>,
     limits: Limits,
     now: i64,
     flow: Flow,
@@ -33,7 +33,7 @@ impl Desk {
         };
         Desk {
             registrar: Registrar::new(RegistrarConfig::default(), &limits, keeper),
-            _watches: watches,
+            watches: watches,
             limits,
             now: NOW,
             flow,
@@ -263,6 +263,13 @@ fn a_stream_contact_outlives_its_connection_only_where_it_can_be_called_back() {
     };
     assert_eq!(ways(&desk, true), [("192.0.2.7:40000".to_owned(), 9), ("192.0.2.7:40000".to_owned(), 9)]);
     assert_eq!(ways(&desk, false), [("192.0.2.7:5060".to_owned(), 0)]);
+    let (reachable, lost) = (desk.watches.try_recv().unwrap(), desk.watches.try_recv().unwrap());
+    assert!(matches!(desk.registrar.inspect(reachable, NOW, |_| false), Inspection::Live { ping: None, .. }));
+    assert!(matches!(desk.registrar.inspect(lost, NOW, |_| true), Inspection::Live { .. }));
+    assert!(
+        matches!(desk.registrar.inspect(lost, NOW, |_| false), Inspection::Expired(gone) if gone.len() == 1)
+    );
+    assert_eq!(desk.registrar.count(), 1);
 }
 
 #[test]
@@ -356,9 +363,9 @@ fn bindings_survive_a_restart_where_they_still_make_sense() {
 fn pings_that_stay_unanswered_are_a_gauge_and_nothing_else() {
     let mut desk = Desk::new();
     desk.register("1", 1, "Contact: <sip:a@10.0.0.1>\r\n");
-    let watch = desk._watches.try_recv().unwrap();
+    let watch = desk.watches.try_recv().unwrap();
     assert!(matches!(
-        desk.registrar.inspect(watch, NOW),
+        desk.registrar.inspect(watch, NOW, |_| true),
         Inspection::Live { expires_in: 3600, ping: Some(_) }
     ));
     for _ in 0..MISSES_MAX {
@@ -369,9 +376,9 @@ fn pings_that_stay_unanswered_are_a_gauge_and_nothing_else() {
     desk.registrar.pinged(watch, true);
     assert_eq!(desk.registrar.unreachable(), 0);
     assert!(
-        matches!(desk.registrar.inspect(watch, NOW + 3600), Inspection::Expired(gone) if gone.len() == 1)
+        matches!(desk.registrar.inspect(watch, NOW + 3600, |_| true), Inspection::Expired(gone) if gone.len() == 1)
     );
-    assert!(matches!(desk.registrar.inspect(watch, NOW + 3600), Inspection::Gone));
+    assert!(matches!(desk.registrar.inspect(watch, NOW + 3600, |_| true), Inspection::Gone));
     assert_eq!(desk.registrar.count(), 0);
 }
 

@@ -193,6 +193,15 @@ async fn a_flood_inside_a_dialog_is_damped_and_bye_still_works() {
     assert!(world.proxy.stats().refused(Cause::Flood) >= 30);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stop_says_goodbye_to_everyone() {
+    let mut world = World::new().await;
+    let (mut alice, _, leg) = talking(&mut world).await;
+    world.proxy.stop().await;
+    assert_eq!(alice.recv().await.method_bytes(), b"BYE");
+    assert!(matches!(world.hear().await, Heard::Lost(lost) if lost == leg));
+}
+
 fn order(world: &World, callee: Id<model::Terminal>) -> Originate {
     let binding = world.proxy.bindings(callee).remove(0);
     let mut headers = HeaderText::new();

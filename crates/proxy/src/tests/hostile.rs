@@ -55,7 +55,7 @@ async fn a_malformed_request_is_told_what_is_wrong_with_it() {
         ("CSeq: 1 REGISTER", "CSeq: one REGISTER", "CSeq"),
         ("Max-Forwards: 70", "Max-Forwards: 700", "Max-Forwards"),
         ("Call-ID: ", "X-Call-ID: ", "Call-ID"),
-        ("tag=from", "tag==", "From"),
+        ("From: <sip:alice@users.democlient.com>", "From: <sip:alice@users.democlient.com", "From"),
     ] {
         alice.send(text.replace(good, bad));
         let (answer, _) = alice.port.recv().await;

@@ -345,3 +345,31 @@ async fn credentials_for_another_uri_are_refused() {
     assert_eq!(answer.status(), 400);
     assert!(parse(&String::from_utf8_lossy(answer.raw())).reason().starts_with(b"Bad credentials"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn ipv6_is_served_and_advertised_in_brackets() {
+    let world = World::with(|config| {
+        config
+            .listeners
+            .push(crate::Listener::new(sip::flow::Transport::Udp, "[2001:db8::1]:5060".parse().unwrap()));
+        config.nat_ping = Duration::from_secs(30);
+    })
+    .await;
+    let mut alice = world.phone("alice", "[2001:db8::7]:5060");
+    let proxy = "[2001:db8::1]:5060".parse().unwrap();
+    let first = alice.register_text("");
+    alice.port.send_to(first, proxy);
+    let (challenge, from) = alice.port.recv().await;
+    assert_eq!(from, proxy);
+    let challenge = Message::parse(challenge).unwrap();
+    let credentials = alice.credentials(&challenge, "REGISTER", "sip:users.democlient.com");
+    let second = alice.register_text(&format!("Contact: <sip:alice@phone.test>\r\n{credentials}"));
+    alice.port.send_to(second, proxy);
+    let (answer, _) = alice.port.recv().await;
+    assert!(answer.starts_with(b"SIP/2.0 200 "));
+    let (ping, from) = alice.port.recv().await;
+    let ping = Message::parse(ping).unwrap();
+    ping.validate().unwrap();
+    assert_eq!(from, proxy);
+    assert!(ping.lines(HeaderId::Via).next().unwrap().starts_with(b"SIP/2.0/UDP [2001:db8::1]:5060;"));
+}

@@ -3,10 +3,15 @@
 use super::world::{DOMAIN, FakeLog, World};
 use crate::{BindingLog, Deps, Listener, Network, Proxy, ProxyConfig, ProxyError};
 use arc_swap::ArcSwap;
-use model::{Configuration, Snapshot};
-use sip::flow::Transport;
+use bytes::Bytes;
+use cluster::ids::{CallId, NodeId};
+use cluster::leg::{Directory, Legs, Originate};
+use model::{BindingRecord, Configuration, FlowRecord, Id, Snapshot};
+use sip::digest::{Challenge, Login, answer};
+use sip::draft::HeaderText;
+use sip::flow::{ConnId, Flow, Transport};
 use sip::framing::{Frame, Framer};
-use sip::msg::Message;
+use sip::msg::{HeaderId, Message};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,6 +211,148 @@ async fn real_sockets_serve_udp_and_tcp() {
         tcp.write_all(piece).await.unwrap();
     }
     assert_eq!(read(&mut tcp, 2).await.0, [1, 2]);
+    proxy.stop().await;
+}
+
+/// A message of a real peer, however many reads it takes.
+async fn message(stream: &mut TcpStream, framer: &mut Framer) -> Message {
+    let mut chunk = [0; 4096];
+    loop {
+        match framer.next().unwrap() {
+            Some(Frame::Message(bytes)) => return Message::parse(bytes).unwrap(),
+            Some(Frame::Ping | Frame::Pong) => {}
+            None => {
+                let length = stream.read(&mut chunk).await.unwrap();
+                assert!(length > 0, "closed");
+                framer.push(&chunk[..length]);
+            }
+        }
+    }
+}
+
+/// Registers alice by TCP with this contact; the connection stays open.
+async fn register(proxy: &Proxy, contact: &str) -> (TcpStream, Framer) {
+    let mut stream = TcpStream::connect(address(proxy, 1)).await.unwrap();
+    let (local, mut framer) = (stream.local_addr().unwrap(), Framer::new());
+    let text = |number: u32, lines: &str| {
+        format!(
+            "REGISTER sip:{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/TCP {local};branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
+             From: <sip:alice@{DOMAIN}>;tag=1\r\nTo: <sip:alice@{DOMAIN}>\r\nCall-ID: {local}\r\nCSeq: {number} REGISTER\r\n\
+             Contact: {contact}\r\n{lines}Content-Length: 0\r\n\r\n"
+        )
+    };
+    stream.write_all(text(1, "").as_bytes()).await.unwrap();
+    let challenge = message(&mut stream, &mut framer).await;
+    let challenge = Challenge::parse(challenge.header(HeaderId::WwwAuthenticate).unwrap()).unwrap();
+    let value =
+        answer(&challenge, &Login::new("alice", "alice"), "REGISTER", &format!("sip:{DOMAIN}"), b"", 1, "c");
+    stream.write_all(text(2, &format!("Authorization: {value}\r\n")).as_bytes()).await.unwrap();
+    assert_eq!(message(&mut stream, &mut framer).await.status(), 200);
+    (stream, framer)
+}
+
+/// Calls the best binding of alice.
+fn call(proxy: &Proxy, target: Option<&str>, flow: Option<Flow>, offer: &str) {
+    let binding = proxy.bindings(Id::new(1)).into_iter().next();
+    let target = target.map_or_else(|| binding.as_ref().unwrap().contact.clone(), str::to_owned);
+    proxy.originate(Originate {
+        call: CallId::new(NodeId(1), 1),
+        terminal: Id::new(1),
+        target,
+        route: Vec::new(),
+        flow: flow.unwrap_or_else(|| binding.unwrap().flow),
+        caller_name: String::new(),
+        caller_number: "102".to_owned(),
+        called_number: "101".to_owned(),
+        domain: DOMAIN.to_owned(),
+        offer: Some(Bytes::copy_from_slice(offer.as_bytes())),
+        headers: HeaderText::new(),
+        max_forwards: 70,
+    });
+}
+
+#[tokio::test]
+async fn a_call_takes_the_connection_of_the_registration() {
+    let proxy = real(&[Transport::Udp, Transport::Tcp]).await;
+    let (mut stream, mut framer) = register(&proxy, "<sip:alice@10.0.0.7;transport=tcp>").await;
+    call(&proxy, None, None, "v=0\r\n");
+    let invite = message(&mut stream, &mut framer).await;
+    assert_eq!(invite.method_bytes(), b"INVITE");
+    let contact = invite.contact().unwrap().unwrap();
+    assert_eq!(contact.uri.transport_param(), Some(Transport::Tcp));
+    drop(stream);
+    // Behind NAT nothing leads there any more.
+    while !proxy.bindings(Id::new(1)).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_can_be_called_back_is() {
+    let proxy = real(&[Transport::Udp, Transport::Tcp]).await;
+    let device = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let contact = format!("<sip:alice@{};transport=tcp>", device.local_addr().unwrap());
+    let (stream, _) = register(&proxy, &contact).await;
+    drop(stream);
+    while proxy.stats().connections > 0 {
+        tokio::task::yield_now().await;
+    }
+    call(&proxy, None, None, "v=0\r\n");
+    let (mut stream, _) = device.accept().await.unwrap();
+    let mut framer = Framer::new();
+    assert_eq!(message(&mut stream, &mut framer).await.method_bytes(), b"INVITE");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_request_goes_by_tcp_where_the_peer_can_and_by_udp_where_not() {
+    let proxy = real(&[Transport::Udp, Transport::Tcp]).await;
+    let large = format!("v=0\r\n{}", "a=x\r\n".repeat(400));
+    for can in [true, false] {
+        // A TCP and a UDP port of the same number.
+        let (tcp, udp) = loop {
+            let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(udp) = tokio::net::UdpSocket::bind(tcp.local_addr().unwrap()).await {
+                break (tcp, udp);
+            }
+        };
+        let device = udp.local_addr().unwrap();
+        let tcp = can.then_some(tcp);
+        let contact = format!("sip:alice@{device}");
+        let now = proxy.shared.clock.unix_secs();
+        let record = BindingRecord {
+            terminal: Id::new(1),
+            contact: contact.clone(),
+            instance: None,
+            reg_id: None,
+            call_id: "1".to_owned(),
+            cseq: 1,
+            q: 1000,
+            expires_at: now + 600,
+            path: Vec::new(),
+            user_agent: String::new(),
+            flow: FlowRecord { transport: "UDP".to_owned(), listener: 0, remote: device },
+            nat: false,
+        };
+        assert!(proxy.shared.registrar.restore(record, &[Transport::Udp, Transport::Tcp], now));
+        let flow = Flow { transport: Transport::Udp, listener: 0, remote: device, conn: ConnId(0) };
+        call(&proxy, Some(&contact), Some(flow), &large);
+        match tcp {
+            Some(tcp) => {
+                let (mut stream, _) = tcp.accept().await.unwrap();
+                let invite = message(&mut stream, &mut Framer::new()).await;
+                assert!(
+                    invite.raw().len() > 1300 && invite.via().unwrap().transport() == Some(Transport::Tcp)
+                );
+            }
+            None => {
+                let mut chunk = vec![0; 65_536];
+                let (length, _) = udp.recv_from(&mut chunk).await.unwrap();
+                assert!(length > 1300 && chunk.starts_with(b"INVITE "));
+            }
+        }
+    }
     proxy.stop().await;
 }
 

@@ -537,7 +537,7 @@ impl Session {
         }
         let tag: Box<[u8]> = msg.to_tag().unwrap_or_default().into();
         let mut dialog = self.usage.dialog.clone();
-        dialog.remote_tag = Some(tag.clone());
+        dialog.remote_tag = msg.to_tag().map(Into::into);
         dialog.recompute_route(msg);
         dialog.target_refresh(msg);
         dialog.local_cseq = acked.cseq;

@@ -103,7 +103,7 @@ impl Serving {
 
 impl Session {
     /// An INVITE without To tag has come. `local_tag` is drawn by the shell, unguessable; the user then says
-    /// [`Command::Progress`], [`Command::Accept`] or [`Command::Reject`], in its own time.
+    /// [`super::Command::Progress`], [`super::Command::Accept`] or [`super::Command::Reject`], in its own time.
     ///
     /// # Errors
     /// The refusal that the INVITE deserves: unknown extensions required (420), a body that is no SDP (415), a session

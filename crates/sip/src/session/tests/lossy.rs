@@ -160,3 +160,84 @@ fn a_call_over_a_bad_wire_agrees_on_the_same_descriptions() {
         }
     }
 }
+
+/// A peer that answers anything with anything, and a user that says anything at any time.
+fn chaos(seed: u64) {
+    let mut alice = config("alice@192.0.2.1");
+    alice.session_timer.offer = seed.is_multiple_of(2);
+    let mut world = World::alone(alice).seeded(seed);
+    world.act("alice", if seed.is_multiple_of(3) { "call -" } else { "call o1" });
+    let mut cseq = 0;
+    for _ in 0..60 {
+        match world.draw(5) {
+            0 | 1 => {
+                let requests: Vec<_> =
+                    world.sides[BOB].inbox.iter().filter(|m| m.is_request()).cloned().collect();
+                let request = &requests[world.pick(requests.len())];
+                let status = [100, 180, 183, 200, 200, 200, 302, 401, 408, 422, 481, 486, 491, 500, 503]
+                    [world.pick(15)];
+                let rseq = world.draw(4);
+                let reliable = if status < 200 && rseq > 0 {
+                    format!("Require: 100rel\r\nRSeq: {rseq}\r\n")
+                } else {
+                    String::new()
+                };
+                let lines = format!(
+                    "Contact: <sip:b@192.0.2.2>\r\nAllow: UPDATE, PRACK\r\nMin-SE: 2000\r\nRetry-After: 1\r\n{reliable}"
+                );
+                let tag = ["", "x", "y", "z"][world.pick(4)];
+                let body = (world.draw(2) == 0).then(|| sdp("s"));
+                world.reply(&request.clone(), status, tag, &lines, body);
+            }
+            2 => {
+                let method =
+                    ["INVITE", "UPDATE", "PRACK", "BYE", "INFO", "REFER", "NOTIFY", "OPTIONS", "ACK"]
+                        [world.pick(9)];
+                cseq += u32::try_from(world.draw(3)).unwrap();
+                let lines = "RAck: 1 1 INVITE\r\nRefer-To: <sip:c@d>\r\nSupported: timer, 100rel\r\nSession-Expires: 120\r\n";
+                let body = (world.draw(2) == 0).then(|| sdp(["s", "t"][world.pick(2)]));
+                if method != "BYE" || world.draw(8) == 0 {
+                    world.request(method, cseq, lines, body);
+                }
+            }
+            3 => {
+                let what = [
+                    "reoffer o2",
+                    "reoffer -",
+                    "update o3",
+                    "answer a1",
+                    "refuse 488",
+                    "info x",
+                    "refer sip:c@d",
+                    "respond-info 200",
+                    "respond-refer 202",
+                    "cancel",
+                    "bye",
+                ];
+                let what = what[world.pick(what.len())];
+                let _ = world.tries("alice", what);
+            }
+            _ => {
+                let millis = world.draw(5000);
+                world.wait(Duration::from_millis(millis));
+            }
+        }
+        world.session(ALICE).assert_bounds();
+    }
+    let _ = world.tries("alice", "bye");
+    world.wait(Duration::from_secs(200));
+    let session = world.session(ALICE);
+    assert!(session.is_over(), "seed {seed}: {session:#?}");
+    let ends = ["Ended", "Cancelled", "Rejected"];
+    let heard = &world.sides[ALICE].heard;
+    let count = heard.iter().filter(|event| ends.iter().any(|end| event.starts_with(end))).count();
+    assert_eq!(count, 1, "seed {seed}: {heard:?}");
+    assert!(ends.iter().any(|end| heard.back().unwrap().starts_with(end)), "seed {seed}: {heard:?}");
+}
+
+#[test]
+fn a_peer_without_reason_cannot_break_a_session() {
+    for seed in 0..400 {
+        chaos(seed);
+    }
+}

@@ -156,7 +156,12 @@ impl World {
         self.sides[side].session.as_mut().expect("a session")
     }
 
-    fn draw(&mut self, bound: u64) -> u64 {
+    /// An index below `len`, drawn.
+    pub(super) fn pick(&mut self, len: usize) -> usize {
+        usize::try_from(self.draw(u64::try_from(len).unwrap())).unwrap()
+    }
+
+    pub(super) fn draw(&mut self, bound: u64) -> u64 {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
@@ -213,6 +218,12 @@ impl World {
         let words: Vec<&str> = what.split_whitespace().collect();
         self.does(side_of(who), &words).unwrap_or_else(|error| panic!("{who} {what}: {error}"));
         self.skip();
+    }
+
+    /// Somebody tries something that may not fit.
+    pub(super) fn tries(&mut self, who: &str, what: &str) -> Result<(), CommandError> {
+        let words: Vec<&str> = what.split_whitespace().collect();
+        self.does(side_of(who), &words)
     }
 
     /// Plays a ladder; afterwards both sessions and both layers must come to rest.
@@ -551,7 +562,7 @@ impl World {
     pub(super) fn request(&mut self, method: &str, cseq: u32, lines: &str, body: Option<Bytes>) {
         let dialog = self.sides[ALICE].session.as_ref().expect("a session").dialog().clone();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let remote_tag = text(dialog.remote_tag.as_deref().unwrap_or_default());
+        let remote_tag = text(dialog.remote_tag.as_deref().unwrap_or(b"x"));
         let content = if body.is_some() { "Content-Type: application/sdp\r\n" } else { "" };
         let body = body.unwrap_or_default();
         let message = format!(
