@@ -2,6 +2,7 @@
 //!
 //! In: TOML text. Out: a [`NodeConfig`], or all mistakes. Elsewhere: what tenants configure (crate `model`).
 
+use sip::digest::Algorithm;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +29,8 @@ pub(crate) struct NodeConfig {
     pub(crate) registrar: RegistrarConfig,
     /// Challenge INVITEs; switching it off is a benchmark's affair and needs loopback listeners.
     pub(crate) challenge_invite: bool,
+    /// What challenges offer, the preferred one first.
+    pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) limits: LimitsConfig,
     /// Brands, clients, terminals, users and extensions to load at start; `None` keeps what the store holds.
     pub(crate) users: Option<PathBuf>,
@@ -96,6 +99,7 @@ impl Default for NodeConfig {
                 ping: Duration::from_secs(30), // below the 60 s after which many NATs forget a UDP mapping
             },
             challenge_invite: true,
+            algorithms: vec![Algorithm::SHA_256, Algorithm::MD5], // RFC 8760 section 2.3
             limits: LimitsConfig { calls: 50_000, tcp_connections: 20_000, tcp_connections_per_ip: 200 },
             users: None,
             log: LogConfig { filter: "info".to_owned(), json: false },
@@ -216,6 +220,7 @@ impl Reader {
 
         let mut auth = self.section(table, "auth");
         self.flag(&mut auth, "invite", |flag| config.challenge_invite = flag);
+        self.algorithms(&mut auth, &mut config.algorithms);
         self.finish(auth);
         if !config.challenge_invite && !config.is_local() {
             self.wrong(
@@ -335,6 +340,24 @@ impl Reader {
             );
         }
         Some(ListenerConfig { transport, bind, advertise })
+    }
+
+    fn algorithms(&mut self, auth: &mut Section<'_>, algorithms: &mut Vec<Algorithm>) {
+        const REMEDY: &str = "write a list of \"SHA-256\", \"SHA-512-256\" and \"MD5\", the preferred one first";
+        let entries = match auth.get("algorithms") {
+            Some(Value::Array(entries)) if !entries.is_empty() => entries,
+            Some(other) => return self.mistake("auth.algorithms", other, REMEDY),
+            None => return,
+        };
+        algorithms.clear();
+        for (number, entry) in entries.iter().enumerate() {
+            let known = entry.as_str().and_then(|token| Algorithm::from_token(token.as_bytes()));
+            match known.filter(|algorithm| !algorithm.session) {
+                Some(algorithm) if !algorithms.contains(&algorithm) => algorithms.push(algorithm),
+                Some(_) => self.mistake(&format!("auth.algorithms[{number}]"), entry, "named twice; remove one"),
+                None => self.mistake(&format!("auth.algorithms[{number}]"), entry, REMEDY),
+            }
+        }
     }
 
     fn media(&mut self, media: &mut Section<'_>, config: &mut MediaConfig) {
@@ -484,7 +507,14 @@ mod tests {
         assert_eq!(config.media.ports, (13_000, 19_000));
         assert_eq!(config.media.addresses, ["127.0.0.1", "::1"].map(|a| a.parse::<IpAddr>().unwrap()));
         assert_eq!(config.listeners[1].transport, sip::flow::Transport::Tcp);
+        assert_eq!(config.algorithms, [Algorithm::SHA_256, Algorithm::MD5]);
         assert!(config.is_local());
+    }
+
+    #[test]
+    fn digest_algorithms_are_offered_in_the_order_of_the_file() {
+        let text = "[sip]\nlisten = [\"udp:127.0.0.1:5060\"]\n[auth]\nalgorithms = [\"md5\", \"SHA-512-256\"]";
+        assert_eq!(parse(text).unwrap().algorithms, [Algorithm::MD5, Algorithm::SHA_512_256]);
     }
 
     #[test]
@@ -502,6 +532,7 @@ mod tests {
             min_expires = 7200
             [auth]
             invite = false
+            algorithms = ["MD5", "ROT13", "md5"]
             [log]
             format = "xml"
             [tls]
@@ -520,6 +551,8 @@ mod tests {
             ("media.ports", "19000-13000"),
             ("registrar.min_expires", "7200"),
             ("auth.invite", "false"),
+            ("auth.algorithms[1]", "ROT13"),
+            ("auth.algorithms[2]", "md5"),
             ("log.format", "xml"),
         ] {
             assert!(
@@ -527,7 +560,7 @@ mod tests {
                 "{key} in {listed:#?}"
             );
         }
-        assert_eq!(listed.len(), 12, "{listed:#?}");
+        assert_eq!(listed.len(), 14, "{listed:#?}");
     }
 
     #[test]

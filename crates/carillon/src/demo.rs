@@ -10,7 +10,9 @@ use crate::{start_logging, tell, wait_for_the_end};
 use model::{Cdr, Configuration, HungUpBy};
 use phone::{CallEvent, Phone, PhoneCall, PhoneConfig, Source, Traced, ladder};
 use sip::flow::Transport;
+use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use store::CdrQuery;
@@ -54,7 +56,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
     start_logging("warn", false);
     let temporary = match &arguments.data {
-        None => Some(tempfile::Builder::new().prefix("carillon-demo-").tempdir()?),
+        None => Some(
+            tempfile::Builder::new().prefix("carillon-demo-").permissions(Permissions::from_mode(0o700)).tempdir()?,
+        ),
         Some(_) => None,
     };
     let data = arguments.data.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_path_buf()));
@@ -94,6 +98,8 @@ fn node_config(arguments: &Arguments, data: PathBuf) -> NodeConfig {
     for transport in [Transport::Udp, Transport::Tcp] {
         config.listeners.push(ListenerConfig { transport, bind: address, advertise: advertise.clone() });
     }
+    // Softphones of some years ago fail at a challenge with an algorithm that they do not know instead of skipping it.
+    config.algorithms = vec![sip::digest::Algorithm::MD5];
     config.media.ports = arguments.media_ports;
     config.media.addresses = vec![address.ip()];
     config.media.advertise = advertise.and_then(|text| text.parse().ok());

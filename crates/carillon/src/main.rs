@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 use config::NodeConfig;
 use node::{Node, StartError, read_users};
 use std::future::Future;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -120,7 +121,9 @@ pub(crate) fn start_logging(filter: &str, json: bool) {
     let filter = EnvFilter::try_from_default_env()
         .or_else(|_| EnvFilter::try_new(filter))
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal(); // a log file is no place for escape sequences
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // Fails only when logging was started before.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
 }

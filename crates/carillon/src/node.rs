@@ -157,6 +157,7 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
         ..ProxyConfig::default()
     };
     proxy.auth.invite = config.challenge_invite;
+    proxy.auth.algorithms.clone_from(&config.algorithms);
     proxy.registrar.min_expires = config.registrar.min_expires;
     proxy.registrar.max_expires = config.registrar.max_expires;
     proxy.registrar.default_expires = config.registrar.default_expires;

@@ -1,4 +1,4 @@
-//! Readiness of many sockets for a thread of its own: epoll, level-triggered, and an eventfd to wake it.
+//! Readiness of many sockets for a thread of its own: epoll, level-triggered, an eventfd to wake it, a timerfd to tick.
 //!
 //! In: borrowed descriptors with a key each. Out: the keys that are ready. The caller keeps a descriptor open while it is
 //! registered; the kernel forgets closed ones.
@@ -148,6 +148,50 @@ impl AsFd for EventFd {
     }
 }
 
+/// A clock in the kernel that is readable once per period: a waiting thread needs no time-out, which would cost every wait
+/// a timer.
+#[derive(Debug)]
+pub struct Ticker {
+    fd: OwnedFd,
+}
+
+impl Ticker {
+    /// Readable `period` (at least a microsecond) from now and then each time that it has passed.
+    ///
+    /// # Errors
+    /// The process or the system is out of descriptors.
+    pub fn every(period: Duration) -> io::Result<Self> {
+        let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+        // SAFETY: takes numbers and touches no memory.
+        let fd = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })?;
+        // SAFETY: the kernel just gave this descriptor to us alone.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let period = period.max(Duration::from_micros(1));
+        let time = libc::timespec {
+            tv_sec: libc::time_t::try_from(period.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: period.subsec_nanos().into(),
+        };
+        let timer = libc::itimerspec { it_interval: time, it_value: time };
+        // SAFETY: the kernel reads one structure; a null pointer says that the old value is not wanted.
+        check(unsafe { libc::timerfd_settime(fd.as_raw_fd(), 0, &raw const timer, ptr::null_mut()) })?;
+        Ok(Self { fd })
+    }
+
+    /// Makes it unreadable until the next period; how many have passed since the last time.
+    pub fn drain(&self) -> u64 {
+        let mut count: u64 = 0;
+        // SAFETY: eight bytes of a local are written. The only error is that no period has passed.
+        let length = unsafe { libc::read(self.fd.as_raw_fd(), ptr::from_mut(&mut count).cast(), 8) };
+        if length == 8 { count } else { 0 }
+    }
+}
+
+impl AsFd for Ticker {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -175,6 +219,20 @@ mod tests {
         epoll.remove(&far).unwrap();
         assert_eq!(epoll.wait(&mut events, Some(Duration::ZERO)).unwrap(), 0);
         assert!(epoll.remove(&far).is_err());
+    }
+
+    #[test]
+    fn a_ticker_is_readable_once_per_period() {
+        let epoll = Epoll::new().unwrap();
+        let ticker = Ticker::every(Duration::from_millis(1)).unwrap();
+        epoll.add(&ticker, 1).unwrap();
+        let mut events = Events::new(1);
+        for _ in 0..3 {
+            assert_eq!(epoll.wait(&mut events, None).unwrap(), 1);
+            assert!(ticker.drain() >= 1);
+        }
+        let slow = Ticker::every(Duration::from_secs(3600)).unwrap();
+        assert_eq!(slow.drain(), 0);
     }
 
     #[test]

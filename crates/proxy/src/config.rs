@@ -295,6 +295,8 @@ pub(crate) struct Place {
     pub(crate) local: SocketAddr,
     /// Host as advertised; an IPv6 address in brackets.
     pub(crate) host: String,
+    /// The same, where it is an address.
+    ip: Option<IpAddr>,
     pub(crate) port: u16,
     /// `host:port`.
     pub(crate) sent_by: String,
@@ -307,7 +309,8 @@ impl Place {
         let (host, port) = advertised.unwrap_or_else(|| (bracketed(local.ip()), None));
         let port = port.unwrap_or_else(|| local.port());
         let sent_by = format!("{host}:{port}");
-        Self { transport: listener.transport, local, host, port, sent_by }
+        let ip = host.trim_matches(['[', ']']).parse().ok();
+        Self { transport: listener.transport, local, host, ip, port, sent_by }
     }
 
     /// The Contact value of a leg on this listener.
@@ -324,9 +327,7 @@ impl Place {
     pub(crate) fn is_host(&self, host: &sip::uri::Host<'_>) -> bool {
         match host {
             sip::uri::Host::Name(name) => name.eq_ignore_ascii_case(&self.host),
-            sip::uri::Host::V4(_) | sip::uri::Host::V6(_) => {
-                host.ip() == self.host.trim_matches(['[', ']']).parse().ok() && host.ip().is_some()
-            }
+            sip::uri::Host::V4(_) | sip::uri::Host::V6(_) => self.ip.is_some() && host.ip() == self.ip,
         }
     }
 }

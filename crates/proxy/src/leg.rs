@@ -13,7 +13,7 @@ use cluster::leg::{Incoming, LegCommand, LegEvent};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use sip::draft::{HeaderText, ResponseDraft};
 use sip::flow::Flow;
-use sip::msg::Message;
+use sip::msg::{Message, Method};
 use sip::session::{Action, Failure, Outgoing, Session, SessionConfig};
 use sip::transaction::ServerId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -131,9 +131,14 @@ impl LegState {
 
     fn command(&mut self, command: LegCommand, now: Instant) {
         let Stage::Live(session) = &mut self.stage else { return };
+        let unanswered = refusal_of(&command);
         if let Err(error) = session.command(command, now) {
             // Crossing messages make this normal; the event that crossed is on its way to the call.
             tracing::debug!(leg = %self.tag.leg, %error, "a command came too late");
+            // What the call waits for must not stay without an answer.
+            if let Some(event) = unanswered {
+                self.tell(event);
+            }
         }
     }
 
@@ -195,6 +200,16 @@ impl LegState {
             }
         }
         true
+    }
+}
+
+/// What a call is told when one of its commands that has an outcome cannot be carried out.
+fn refusal_of(command: &LegCommand) -> Option<LegEvent> {
+    match command {
+        LegCommand::Reoffer { .. } => Some(LegEvent::OfferRejected { status: 491 }),
+        LegCommand::Info { .. } => Some(LegEvent::Replied { method: Method::Info, status: 481 }),
+        LegCommand::Message { .. } => Some(LegEvent::Replied { method: Method::Message, status: 481 }),
+        _ => None,
     }
 }
 

@@ -44,7 +44,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use registrar::Registrar;
 use sip::flow::{Flow, Transport};
-use sip::session::SessionConfig;
+use sip::session::{Rel100, SessionConfig};
 use sip::transaction::{Config, ListenerVia, Transactions};
 use stats::{Counters, add};
 use std::io;
@@ -335,8 +335,12 @@ impl Legs for Proxy {
         };
         let tag = LegTag { leg, secret };
         // A flow of a listener that is gone fails as a transport does; any Contact will do until then.
-        let config =
+        let mut config =
             legs::session_config(shared, leg, order.flow.listener).unwrap_or_else(|| shared.session.clone());
+        if order.offer.is_none() {
+            // A reliable response would bring an offer that had to be answered before the caller has seen it.
+            config.rel100 = Rel100::Off;
+        }
         let state = LegState::new(Arc::clone(shared), order.call, tag, config, None);
         let outgoing = legs::outgoing(shared, order, tag, &call_id);
         if shared.spawn_leg(tag, state) {

@@ -190,6 +190,9 @@ impl Worker {
             return Poll::Pending;
         };
         let due = tokio::time::Instant::from_std(due);
+        if due <= tokio::time::Instant::now() {
+            return Poll::Ready(());
+        }
         if due < self.sleep.deadline() || self.sleep.is_elapsed() {
             self.sleep.as_mut().reset(due);
         }
@@ -328,7 +331,7 @@ impl Worker {
             _ if from.port() == 0 => self.shared.counters.count(Cause::Junk),
             Some(first) if first.is_ascii_alphanumeric() => self.message(bytes, flow, lag, now),
             Some(_) if stun::is_stun(&bytes) => match stun::binding_response(&bytes, from) {
-                Some(answer) => self.transmit(flow, Bytes::from(answer), now),
+                Some(answer) => self.send_datagram(flow, Bytes::from(answer)),
                 None => self.shared.counters.count(Cause::Junk),
             },
             // Keep-alives of CRLF, NUL and the like have done their work on the way here; the rest is not SIP.
@@ -421,13 +424,17 @@ impl Worker {
             tap.seen(Direction::Out, flow, &bytes);
         }
         if flow.transport == Transport::Udp {
-            match self.ports.get_mut(usize::from(flow.listener)) {
-                Some(Some(port)) => port.send(bytes, flow.remote),
-                _ => self.shared.counters.count(Cause::Unsent),
-            }
+            self.send_datagram(flow, bytes);
         } else if !self.shared.connections.send(flow, bytes) {
             self.shared.counters.count(Cause::Unsent);
             self.transactions.handle_transport_error(flow, now);
+        }
+    }
+
+    fn send_datagram(&mut self, flow: Flow, bytes: Bytes) {
+        match self.ports.get_mut(usize::from(flow.listener)) {
+            Some(Some(port)) => port.send(bytes, flow.remote),
+            _ => self.shared.counters.count(Cause::Unsent),
         }
     }
 

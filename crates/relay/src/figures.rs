@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Counters with one writer: plain loads and stores, no locked instruction.
 #[derive(Default)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(crate) struct Figures {
     /// The holder that the numbers belong to; written last when they are reset.
     generation: AtomicU32,
@@ -16,8 +16,8 @@ pub(crate) struct Figures {
     bytes_received: AtomicU64,
     packets_sent: AtomicU64,
     bytes_sent: AtomicU64,
-    dropped: AtomicU64,
     lost: AtomicU64,
+    dropped: AtomicU64, // here ends the cache line that every packet touches
     /// One more than the number, 0 for "never reported"; so are the next two.
     reported_lost: AtomicU64,
     reported_jitter_us: AtomicU64,

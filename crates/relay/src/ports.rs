@@ -206,11 +206,15 @@ impl Ports {
 
     /// Pairs in use and free, over both families. Ports that the system refused count as neither.
     pub(crate) fn counts(&self) -> PortCounts {
-        self.spaces.iter().fold(PortCounts::default(), |counts, space| {
+        let (mut used, mut unbound, mut rested) = (0, 0, 0);
+        for space in &self.spaces {
             let inner = space.inner.lock();
-            let rested: usize = inner.rested.iter().map(VecDeque::len).sum();
-            PortCounts { used: counts.used + inner.used, free: counts.free + inner.unbound.len() + rested }
-        })
+            used += inner.used;
+            unbound += inner.unbound.len();
+            rested += inner.rested.iter().map(VecDeque::len).sum::<usize>();
+        }
+        let may_be_bound = self.bound_max.saturating_sub(self.bound.load(Ordering::Relaxed));
+        PortCounts { used, free: unbound.min(may_be_bound) + rested }
     }
 
     fn space(&self, family: Family) -> Option<&Space> {
@@ -391,8 +395,9 @@ mod tests {
     fn descriptors_are_left_for_others() {
         let ports = Ports::new(&config(quiet_range()), 1, 8).unwrap();
         let now = Instant::now();
+        assert_eq!(ports.counts().free, 3);
         let leases: Vec<_> = std::iter::from_fn(|| ports.take(Family::V4, 0, now)).collect();
-        assert_eq!(leases.len(), 3);
+        assert_eq!((leases.len(), ports.counts().used, ports.counts().free), (3, 3, 0));
     }
 
     #[test]

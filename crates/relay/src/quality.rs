@@ -14,12 +14,15 @@ use std::time::Duration;
 /// Sender reports remembered per peer: a report every second and round trips of some seconds fit.
 const REPORTS_MAX: usize = 4;
 
-/// Everything that is measured of one peer's stream.
+/// Everything that is measured of one peer's stream; what every packet touches first.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Quality {
-    reception: Option<Reception>,
     /// Clock rate that `reception` reckons with; 0 when it has none.
     clock: u32,
+    /// The last packet's payload type and its clock rate, if it has a regular one.
+    last: Option<(u8, Option<u32>)>,
+    reception: Option<Reception>,
     /// Lost packets of receptions with another clock rate.
     lost_before: u64,
     /// Sender reports that went to this peer.
@@ -44,13 +47,23 @@ struct Reported {
 }
 
 impl Quality {
+    /// The meaning of payload types has changed.
+    pub(crate) fn forget_types(&mut self) {
+        self.last = None;
+    }
+
     /// Measures an RTP packet whose fixed header is whole.
     pub(crate) fn rtp(&mut self, bytes: &[u8], clocks: &Clocks, now_us: u64) {
         let &[_, marker_and_type, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3, ..] = bytes else { return };
         let sequence = u16::from_be_bytes([s0, s1]);
         let timestamp = u32::from_be_bytes([t0, t1, t2, t3]);
         let ssrc = u32::from_be_bytes([c0, c1, c2, c3]);
-        let clock = clocks.rate(marker_and_type & 0x7f);
+        let payload_type = marker_and_type & 0x7f;
+        let clock = match self.last {
+            Some((last, clock)) if last == payload_type => clock,
+            Some(_) | None => clocks.rate(payload_type),
+        };
+        self.last = Some((payload_type, clock));
         if let Some(clock) = clock.filter(|clock| *clock != self.clock) {
             // Another codec with another clock; what came before stays counted.
             self.lost_before += self.reception.take().map_or(0, |old| old.totals().lost());

@@ -115,20 +115,25 @@ pub(crate) enum Verdict {
     Drop,
 }
 
-/// The state of one stream, owned by one worker.
+/// The state of one stream, owned by one worker. What every packet touches stands together at the beginning: with a
+/// thousand streams none of it is in the cache.
+#[repr(C)]
 pub(crate) struct Stream {
-    pub(crate) setup: Setup,
-    /// Setup's peer, unless the other leg left.
+    /// The slot that packets go to; `None` when the other leg left.
     pub(crate) peer: Option<u32>,
-    pub(crate) quality: Quality,
-    pub(crate) watch: Watch,
-    rtp: Latch,
-    rtcp: Latch,
+    pub(crate) kind: Kind,
+    mux: bool,
+    pub(crate) call: CallId,
     rate_bound: u32,
-    window_from_us: u64,
     window_packets: u32,
+    window_from_us: u64,
     /// Packets taken so far.
     taken: u64,
+    rtp: Latch,
+    pub(crate) quality: Quality,
+    pub(crate) watch: Watch,
+    rtcp: Latch,
+    pub(crate) setup: Box<Setup>,
 }
 
 /// Silence of a leg, kept in one of its streams.
@@ -152,9 +157,12 @@ struct Latch {
 
 impl Stream {
     /// A stream at its first exchange. `rate_bound` is in packets per second, 0 for none.
-    pub(crate) fn new(setup: Setup, rate_bound: u32, now_us: u64) -> Self {
+    pub(crate) fn new(setup: Box<Setup>, rate_bound: u32, now_us: u64) -> Self {
         Self {
             peer: Some(setup.peer),
+            kind: setup.kind,
+            mux: setup.mux,
+            call: setup.call,
             quality: Quality::default(),
             watch: Watch { looked: 0, heard: false, quiet_since_us: now_us, reported: false },
             rtp: Latch { to: setup.rtp, ..Latch::default() },
@@ -169,7 +177,7 @@ impl Stream {
 
     /// The outcome of a later exchange. A new offer opens the lock: the next packet that the rules admit decides anew. A
     /// repeated answer that changes nothing leaves it closed.
-    pub(crate) fn renew(&mut self, setup: Setup, now_us: u64) {
+    pub(crate) fn renew(&mut self, setup: Box<Setup>, now_us: u64) {
         let moved = |old: Option<SocketAddr>, new: Option<SocketAddr>| old != new;
         if moved(self.setup.rtp, setup.rtp) || self.setup.mux != setup.mux {
             self.rtp = Latch { to: setup.rtp, ..Latch::default() };
@@ -184,6 +192,9 @@ impl Stream {
             }
         }
         self.peer = Some(setup.peer);
+        self.kind = setup.kind;
+        self.mux = setup.mux;
+        self.quality.forget_types();
         self.watch.quiet_since_us = now_us;
         self.watch.reported = false;
         self.setup = setup;
@@ -192,7 +203,7 @@ impl Stream {
     /// Where a packet for this peer goes, and by which socket.
     pub(crate) fn destination(&self, channel: Channel) -> Option<(Channel, SocketAddr)> {
         match channel {
-            Channel::Rtcp if !self.setup.mux => Some((Channel::Rtcp, self.rtcp.to?)),
+            Channel::Rtcp if !self.mux => Some((Channel::Rtcp, self.rtcp.to?)),
             Channel::Rtp | Channel::Rtcp => Some((Channel::Rtp, self.rtp.to?)),
         }
     }
@@ -210,7 +221,7 @@ impl Stream {
             return Verdict::Drop;
         }
         self.taken += 1;
-        if verdict == Verdict::Rtp && self.setup.kind != Kind::Opaque {
+        if verdict == Verdict::Rtp && self.kind != Kind::Opaque {
             self.quality.rtp(bytes, &self.setup.clocks, now_us);
         }
         verdict
@@ -230,7 +241,7 @@ impl Stream {
 
     /// What a datagram is by its first bytes (RFC 3550 A.1 and A.2, RFC 5761 section 4, RFC 7983 section 7).
     fn sort(&self, channel: Channel, bytes: &[u8]) -> Verdict {
-        if self.setup.kind == Kind::Opaque {
+        if self.kind == Kind::Opaque {
             return match channel {
                 Channel::Rtp if !bytes.is_empty() => Verdict::Rtp,
                 Channel::Rtp | Channel::Rtcp => Verdict::Drop,
@@ -242,7 +253,7 @@ impl Stream {
         }
         let is_rtcp = (192..=223).contains(&second);
         match channel {
-            Channel::Rtp if !(self.setup.mux && is_rtcp) => {
+            Channel::Rtp if !(self.mux && is_rtcp) => {
                 let header = 12 + 4 * usize::from(first & 15);
                 if bytes.len() >= header { Verdict::Rtp } else { Verdict::Drop }
             }
@@ -358,7 +369,7 @@ mod tests {
     }
 
     fn stream(setup: Setup) -> Stream {
-        Stream::new(setup, 2000, 0)
+        Stream::new(Box::new(setup), 2000, 0)
     }
 
     #[test]
@@ -412,16 +423,16 @@ mod tests {
     fn a_new_exchange_opens_the_lock_and_a_repeated_answer_does_not() {
         let mut stream = stream(host());
         stream.judge(Channel::Rtp, &RTP, at("192.0.2.1:6000"), 0);
-        stream.renew(host(), 1);
+        stream.renew(Box::new(host()), 1);
         assert_eq!(stream.judge(Channel::Rtp, &RTP, at("192.0.2.1:6002"), 1), Verdict::Drop);
-        stream.renew(Setup { exchange: 2, ..host() }, 2);
+        stream.renew(Box::new(Setup { exchange: 2, ..host() }), 2);
         assert_eq!(
             stream.destination(Channel::Rtp),
             Some((Channel::Rtp, at("192.0.2.1:6000"))),
             "kept so long"
         );
         assert_eq!(stream.judge(Channel::Rtp, &RTP, at("192.0.2.1:6002"), 2), Verdict::Rtp);
-        stream.renew(Setup { exchange: 3, rtp: Some(at("192.0.2.1:7000")), ..host() }, 3);
+        stream.renew(Box::new(Setup { exchange: 3, rtp: Some(at("192.0.2.1:7000")), ..host() }), 3);
         assert_eq!(
             stream.destination(Channel::Rtp),
             Some((Channel::Rtp, at("192.0.2.1:7000"))),
@@ -450,7 +461,7 @@ mod tests {
         assert_eq!(stream.judge(Channel::Rtp, &RTP, at("192.0.2.1:4000"), 0), Verdict::Rtp);
         assert_eq!(stream.judge(Channel::Rtp, &RTCP, at("192.0.2.1:4002"), 0), Verdict::Drop);
         assert_eq!(stream.destination(Channel::Rtcp), Some((Channel::Rtp, at("192.0.2.1:4000"))));
-        let mut plain = Stream::new(host(), 0, 0);
+        let mut plain = Stream::new(Box::new(host()), 0, 0);
         let marked = [0x80, 200, 0, 1, 0, 0, 0, 160, 0, 0, 0, 7];
         assert_eq!(
             plain.judge(Channel::Rtp, &marked, at("192.0.2.1:4000"), 0),
@@ -469,7 +480,7 @@ mod tests {
 
     #[test]
     fn more_than_the_bound_in_a_second_is_dropped_and_strangers_do_not_use_it_up() {
-        let mut stream = Stream::new(host(), 3, 0);
+        let mut stream = Stream::new(Box::new(host()), 3, 0);
         let (peer, stranger) = (at("192.0.2.1:4000"), at("192.0.2.2:4000"));
         let verdicts: Vec<_> = (0..6)
             .map(|n| {

@@ -189,6 +189,26 @@ fn a_delayed_offer_goes_end_to_end() {
 }
 
 #[test]
+fn an_update_before_the_first_answer_is_told_to_come_later() {
+    // RFC 3311 section 5.2: the answer in an unreliable 183 does not count.
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 183:sdp us < 183:sdp bob
+        alice UPDATE:sdp > us
+        alice < 500/UPDATE:has=Retry-After us
+        alice < 200/INVITE us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
 fn info_goes_end_to_end() {
     ladder(
         "

@@ -33,7 +33,7 @@ impl Desk {
         };
         Desk {
             registrar: Registrar::new(RegistrarConfig::default(), &limits, keeper),
-            watches: watches,
+            watches,
             limits,
             now: NOW,
             flow,

@@ -4,6 +4,7 @@ use super::world::{FakeLog, PROXY, Phone, World, parse, shape};
 use crate::Cause;
 use cluster::leg::Directory;
 use model::{Configuration, Id};
+use sip::digest::{Challenge, Login, answer};
 use sip::msg::{HeaderId, Message};
 use std::time::Duration;
 
@@ -28,23 +29,20 @@ async fn a_telephone_registers_and_is_found() {
 #[tokio::test(start_paused = true)]
 async fn both_algorithms_are_offered_and_taken() {
     let world = World::new().await;
-    let mut alice = world.phone("alice", "198.51.100.7:5060");
-    let first = alice.register_text("");
-    alice.send(first);
-    let challenge = alice.recv().await;
-    let offered: Vec<_> = challenge.lines(HeaderId::WwwAuthenticate).collect();
-    assert_eq!(offered.len(), 2);
-    for line in offered {
-        let challenge = sip::digest::Challenge::parse(line).unwrap();
-        let login = sip::digest::Login::new("alice", "alice");
-        let value =
-            sip::digest::answer(&challenge, &login, "REGISTER", "sip:users.democlient.com", b"", 1, "c");
-        // Both challenges of one answer share a nonce, so the second use must count further.
-        let value = if alice.cseq > 1 { value.replace("nc=00000001", "nc=00000002") } else { value };
-        let expected = if alice.cseq > 1 { 401 } else { 200 };
-        let text = alice.register_text(&format!("Authorization: {value}\r\n"));
-        alice.send(text);
-        assert_eq!(alice.recv().await.status(), expected, "a count that was not hashed is no right answer");
+    for (index, token) in ["SHA-256", "MD5"].into_iter().enumerate() {
+        let mut alice = world.phone("alice", &format!("198.51.100.7:{}", 5060 + index));
+        let first = alice.register_text("");
+        alice.send(first);
+        let challenge = alice.recv().await;
+        let offered: Vec<_> = challenge.lines(HeaderId::WwwAuthenticate).collect();
+        assert_eq!(offered.len(), 2);
+        let challenge = Challenge::parse(offered[index]).unwrap();
+        assert_eq!(challenge.algorithm.token(), token);
+        let login = Login::new("alice", "alice");
+        let value = answer(&challenge, &login, "REGISTER", "sip:users.democlient.com", b"", 1, "c");
+        let second = alice.register_text(&format!("Authorization: {value}\r\n"));
+        alice.send(second);
+        assert_eq!(alice.recv().await.status(), 200, "{token}");
     }
 }
 
@@ -220,15 +218,11 @@ async fn multi_contact_is_the_users_choice() {
         for addr in ["198.51.100.7:5060", "198.51.100.8:5060"] {
             let mut alice = world.phone("alice", addr);
             let contact = alice.contact();
-            assert_eq!(alice.register(&contact).await.contacts().count(), expected.min(alice_count(&world)));
+            assert_eq!(alice.register(&contact).await.status(), 200);
         }
         assert_eq!(world.proxy.bindings(Id::new(1)).len(), expected);
         assert_eq!(world.log.bindings().len(), expected);
     }
-}
-
-fn alice_count(world: &World) -> usize {
-    world.proxy.bindings(Id::new(1)).len()
 }
 
 #[tokio::test(start_paused = true)]

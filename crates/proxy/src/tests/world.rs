@@ -156,14 +156,14 @@ impl World {
     pub(super) async fn hear_incoming(&mut self) -> Incoming {
         match self.hear().await {
             Heard::Incoming(incoming) => *incoming,
-            other => panic!("expected an INVITE, heard {other:?}"),
+            other @ (Heard::Event(..) | Heard::Lost(_)) => panic!("expected an INVITE, heard {other:?}"),
         }
     }
 
     pub(super) async fn hear_event(&mut self) -> (LegId, LegEvent) {
         match self.hear().await {
             Heard::Event(leg, event) => (leg, event),
-            other => panic!("expected an event, heard {other:?}"),
+            other @ (Heard::Incoming(_) | Heard::Lost(_)) => panic!("expected an event, heard {other:?}"),
         }
     }
 
