@@ -116,10 +116,11 @@ fn finish(result: Result<(), StartError>) -> ExitCode {
     }
 }
 
-/// Log lines on standard error. `RUST_LOG` goes before the configuration.
+/// Log lines on standard error. `RUST_LOG` goes before the configuration. The actor library's own spans, one for each actor,
+/// cost more than they tell.
 pub(crate) fn start_logging(filter: &str, json: bool) {
     let filter = EnvFilter::try_from_default_env()
-        .or_else(|_| EnvFilter::try_new(filter))
+        .or_else(|_| EnvFilter::try_new(format!("ractor=warn,{filter}")))
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal(); // a log file is no place for escape sequences
     let builder =
