@@ -356,8 +356,8 @@ impl CallState {
                     let (leg, sip_call_id) = peers.legs.originate(*order);
                     self.call.originated(slot, leg, sip_call_id);
                 }
-                Action::Media(ticket, command) => {
-                    if let Some(reply) = peers.media.submit(self.id, ticket, command) {
+                Action::Media(ticket, command, signalling) => {
+                    if let Some(reply) = peers.media.submit(self.id, ticket, command, signalling) {
                         self.call.media_reply(ticket, reply, self.shared.now());
                     }
                 }
@@ -401,7 +401,9 @@ fn bury(call: &mut Call, id: CallId, shared: &Arc<Shared>) {
         for action in call.bury(shared.now()) {
             match action {
                 Action::Leg(leg, command) => peers.legs.command(leg, command),
-                Action::Media(ticket, command) => drop(peers.media.submit(id, ticket, command)),
+                Action::Media(ticket, command, signalling) => {
+                    drop(peers.media.submit(id, ticket, command, signalling));
+                }
                 Action::Record(cdr) => record_for_the_dead(shared, *cdr),
                 Action::Originate(..) | Action::Answered(_) => {}
             }

@@ -343,7 +343,8 @@ impl Reader {
     }
 
     fn algorithms(&mut self, auth: &mut Section<'_>, algorithms: &mut Vec<Algorithm>) {
-        const REMEDY: &str = "write a list of \"SHA-256\", \"SHA-512-256\" and \"MD5\", the preferred one first";
+        const REMEDY: &str =
+            "write a list of \"SHA-256\", \"SHA-512-256\" and \"MD5\", the preferred one first";
         let entries = match auth.get("algorithms") {
             Some(Value::Array(entries)) if !entries.is_empty() => entries,
             Some(other) => return self.mistake("auth.algorithms", other, REMEDY),
@@ -354,7 +355,9 @@ impl Reader {
             let known = entry.as_str().and_then(|token| Algorithm::from_token(token.as_bytes()));
             match known.filter(|algorithm| !algorithm.session) {
                 Some(algorithm) if !algorithms.contains(&algorithm) => algorithms.push(algorithm),
-                Some(_) => self.mistake(&format!("auth.algorithms[{number}]"), entry, "named twice; remove one"),
+                Some(_) => {
+                    self.mistake(&format!("auth.algorithms[{number}]"), entry, "named twice; remove one")
+                }
                 None => self.mistake(&format!("auth.algorithms[{number}]"), entry, REMEDY),
             }
         }
@@ -513,7 +516,8 @@ mod tests {
 
     #[test]
     fn digest_algorithms_are_offered_in_the_order_of_the_file() {
-        let text = "[sip]\nlisten = [\"udp:127.0.0.1:5060\"]\n[auth]\nalgorithms = [\"md5\", \"SHA-512-256\"]";
+        let text =
+            "[sip]\nlisten = [\"udp:127.0.0.1:5060\"]\n[auth]\nalgorithms = [\"md5\", \"SHA-512-256\"]";
         assert_eq!(parse(text).unwrap().algorithms, [Algorithm::MD5, Algorithm::SHA_512_256]);
     }
 

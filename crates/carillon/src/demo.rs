@@ -57,7 +57,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
     start_logging("warn", false);
     let temporary = match &arguments.data {
         None => Some(
-            tempfile::Builder::new().prefix("carillon-demo-").permissions(Permissions::from_mode(0o700)).tempdir()?,
+            tempfile::Builder::new()
+                .prefix("carillon-demo-")
+                .permissions(Permissions::from_mode(0o700))
+                .tempdir()?,
         ),
         Some(_) => None,
     };

@@ -6,6 +6,7 @@
 use crate::ids::CallId;
 use bytes::Bytes;
 use model::MediaReport;
+use std::net::IpAddr;
 
 /// A peer within a media session, numbered by the call: 0 is the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +52,16 @@ pub enum MediaCommand {
     Close,
 }
 
+/// Where the SIP messages of the two parties of a command come from, as far as known. A description that names another
+/// address than its sender's is that of a peer behind a NAT; a peer that was not heard yet is offered its own IP version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signalling {
+    /// The leg that made the description.
+    pub from: Option<IpAddr>,
+    /// The leg that gets it.
+    pub to: Option<IpAddr>,
+}
+
 /// The answer to a [`MediaCommand`].
 #[derive(Clone, Debug)]
 pub enum MediaReply {
@@ -92,7 +103,13 @@ pub enum MediaEvent {
 pub trait Media: Send + Sync + 'static {
     /// Carries out a command. A relay in this process answers at once; another one answers later with
     /// [`MediaSink::reply`] under the same ticket.
-    fn submit(&self, call: CallId, ticket: u32, command: MediaCommand) -> Option<MediaReply>;
+    fn submit(
+        &self,
+        call: CallId,
+        ticket: u32,
+        command: MediaCommand,
+        signalling: Signalling,
+    ) -> Option<MediaReply>;
 }
 
 /// Where a relay's words for a call go (the call's actor).

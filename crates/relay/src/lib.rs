@@ -22,4 +22,3 @@ mod tests;
 
 pub use config::{MediaAddress, RelayConfig, RelayError};
 pub use relay::{Relay, RelayStats};
-pub use session::Signalling;

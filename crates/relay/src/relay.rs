@@ -5,10 +5,10 @@
 
 use crate::config::{RelayConfig, RelayError};
 use crate::ports::Ports;
-use crate::session::{Desk, Session, Signalling};
+use crate::session::{Desk, Session};
 use crate::worker::{self, WorkerLink, WorkerOptions};
 use cluster::ids::CallId;
-use cluster::media::{Media, MediaCommand, MediaError, MediaReply, MediaSink};
+use cluster::media::{Media, MediaCommand, MediaError, MediaReply, MediaSink, Signalling};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -74,8 +74,7 @@ impl Relay {
         Ok(Arc::new(relay))
     }
 
-    /// Carries out a command, with what is known of where the two parties' signalling comes from.
-    pub fn carry_out(&self, call: CallId, command: MediaCommand, signalling: Signalling) -> MediaReply {
+    fn carry_out(&self, call: CallId, command: MediaCommand, signalling: Signalling) -> MediaReply {
         let now = Instant::now();
         let mut desk = Desk {
             ports: &self.ports,
@@ -185,8 +184,14 @@ fn no_session() -> MediaReply {
 }
 
 impl Media for Relay {
-    fn submit(&self, call: CallId, _ticket: u32, command: MediaCommand) -> Option<MediaReply> {
-        Some(self.carry_out(call, command, Signalling::default()))
+    fn submit(
+        &self,
+        call: CallId,
+        _ticket: u32,
+        command: MediaCommand,
+        signalling: Signalling,
+    ) -> Option<MediaReply> {
+        Some(self.carry_out(call, command, signalling))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::stream::{Kind, Setup};
 use crate::worker::Order;
 use bytes::Bytes;
 use cluster::ids::CallId;
-use cluster::media::{MediaError, MediaLeg};
+use cluster::media::{MediaError, MediaLeg, Signalling};
 use model::MediaReport;
 use sip::sdp::{Direction, Sdp};
 use std::hash::{BuildHasher, RandomState};
@@ -21,16 +21,6 @@ use std::time::Instant;
 
 /// Legs that one session can have at a time.
 const LEGS_MAX: usize = 64;
-
-/// Where the SIP messages of the two parties of a command come from, as far as known. A description that names another
-/// address than its sender's is that of a peer behind a NAT; a peer that was not heard yet is offered its own IP version.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Signalling {
-    /// The leg that made the description.
-    pub from: Option<IpAddr>,
-    /// The leg that gets it.
-    pub to: Option<IpAddr>,
-}
 
 /// What a session works with, and what it leaves to be done after a command.
 pub(crate) struct Desk<'a> {

@@ -2,10 +2,12 @@
 //!
 //! Nothing here waits for time to pass: a packet that must not arrive is followed by one that must.
 
-use crate::{MediaAddress, Relay, RelayConfig, Signalling};
+use crate::{MediaAddress, Relay, RelayConfig};
 use bytes::Bytes;
 use cluster::ids::{CallId, NodeId};
-use cluster::media::{Media, MediaCommand, MediaError, MediaEvent, MediaLeg, MediaReply, MediaSink};
+use cluster::media::{
+    Media, MediaCommand, MediaError, MediaEvent, MediaLeg, MediaReply, MediaSink, Signalling,
+};
 use model::MediaReport;
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -88,7 +90,7 @@ impl World {
     }
 
     fn submit(&self, command: MediaCommand) -> MediaReply {
-        let reply = self.relay.submit(self.call.get(), 7, command).unwrap();
+        let reply = self.relay.submit(self.call.get(), 7, command, Signalling::default()).unwrap();
         self.relay.settle();
         reply
     }
@@ -321,7 +323,8 @@ fn the_signalling_address_tells_a_nat_from_a_lan() {
     let (from, to, sdp) = command(A, B, a.sdp_as(ip("198.51.100.1"), ""));
     let near = Signalling { from: Some(ip("127.0.0.1")), to: None };
     b.learn(
-        &text(world.relay.carry_out(world.call.get(), MediaCommand::Offer { from, to, sdp }, near)).unwrap(),
+        &text(world.relay.submit(world.call.get(), 0, MediaCommand::Offer { from, to, sdp }, near).unwrap())
+            .unwrap(),
     );
     a.learn(&world.answer(B, A, &b.sdp("")).unwrap());
     a.say("through the NAT");
@@ -521,7 +524,7 @@ fn ipv6_meets_ipv4() {
     let (mut a, mut b) = (Phone::new("::1"), Phone::new("127.0.0.1"));
     let near = Signalling { from: Some(ip("::1")), to: Some(ip("127.0.0.1")) };
     let offer = MediaCommand::Offer { from: A, to: B, sdp: a.sdp("").into() };
-    let offered = text(world.relay.carry_out(world.call.get(), offer, near)).unwrap();
+    let offered = text(world.relay.submit(world.call.get(), 0, offer, near).unwrap()).unwrap();
     assert!(offered.contains("c=IN IP4 127.0.0.1\r\n") && !offered.contains("IP6"));
     b.learn(&offered);
     let answered = world.answer(B, A, &b.sdp("")).unwrap();
@@ -633,7 +636,9 @@ fn any_commands_leave_the_relay_whole() {
                 3 => MediaCommand::Withdraw { from, to },
                 _ => MediaCommand::Release { leg: from },
             };
-            if let Some(MediaReply::Sdp(sdp)) = world.relay.submit(world.call.get(), 0, command) {
+            if let Some(MediaReply::Sdp(sdp)) =
+                world.relay.submit(world.call.get(), 0, command, Signalling::default())
+            {
                 prop_assert!(Sdp::parse(sdp).is_ok());
             }
         }

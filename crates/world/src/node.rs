@@ -7,7 +7,7 @@ use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cluster::ids::CallId;
-use cluster::media::{Media, MediaCommand, MediaReply};
+use cluster::media::{Media, MediaCommand, MediaReply, Signalling};
 use model::{BindingRecord, Cdr, Configuration, OpenCall, Snapshot};
 use parking_lot::Mutex;
 use proxy::net::Network;
@@ -162,7 +162,7 @@ impl BindingLog for Log {
 struct Relay(Mutex<BTreeSet<CallId>>);
 
 impl Media for Relay {
-    fn submit(&self, call: CallId, _: u32, command: MediaCommand) -> Option<MediaReply> {
+    fn submit(&self, call: CallId, _: u32, command: MediaCommand, _: Signalling) -> Option<MediaReply> {
         let mut sessions = self.0.lock();
         Some(match command {
             MediaCommand::Offer { sdp, .. } => {

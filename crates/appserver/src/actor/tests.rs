@@ -4,7 +4,7 @@ use super::*;
 use bytes::Bytes;
 use cluster::ids::NodeId;
 use cluster::leg::Originate;
-use cluster::media::MediaCommand;
+use cluster::media::{MediaCommand, Signalling};
 use model::Configuration;
 use sip::draft::HeaderText;
 use sip::flow::{ConnId, Flow, Transport};
@@ -46,7 +46,7 @@ impl Directory for World {
 }
 
 impl Media for World {
-    fn submit(&self, _: CallId, _: u32, command: MediaCommand) -> Option<MediaReply> {
+    fn submit(&self, _: CallId, _: u32, command: MediaCommand, _: Signalling) -> Option<MediaReply> {
         Some(match command {
             MediaCommand::Offer { sdp, .. } | MediaCommand::Answer { sdp, .. } => MediaReply::Sdp(sdp),
             MediaCommand::Withdraw { .. } => MediaReply::Done,

@@ -13,12 +13,13 @@ mod tests;
 use crate::places::Place;
 use cluster::ids::{CallId, LegId};
 use cluster::leg::{Binding, Incoming, LegCommand, LegEvent, Originate};
-use cluster::media::{MediaCommand, MediaEvent, MediaLeg, MediaReply};
+use cluster::media::{MediaCommand, MediaEvent, MediaLeg, MediaReply, Signalling};
 use exchange::Exchange;
 use model::{Cdr, Client, HungUpBy, Id, OpenCall, RejectionMethod, Snapshot, Terminal, User};
 use record::Story;
 use sip::draft::HeaderText;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -49,7 +50,7 @@ pub enum Action {
     /// Make a leg and report its name by [`Call::originated`].
     Originate(usize, Box<Originate>),
     /// Ask the relay; the reply comes by [`Call::media_reply`] under the ticket.
-    Media(u32, MediaCommand),
+    Media(u32, MediaCommand, Signalling),
     /// The call is answered: note it, so that even the loss of this node leaves a call record.
     Answered(Box<OpenCall>),
     /// Write the call record; [`Call::recorded`] says when it is durable.
@@ -68,6 +69,8 @@ const CALLER: Slot = 0;
 struct Leg {
     id: Option<LegId>,
     media: MediaLeg,
+    /// Where its signalling comes from.
+    address: IpAddr,
     state: LegState,
     /// An answer to our offer came with a provisional response.
     early_answer: bool,
@@ -79,6 +82,7 @@ impl Leg {
         Self {
             id: Some(incoming.leg),
             media: MediaLeg(0),
+            address: incoming.source.ip(),
             state: LegState::Calling,
             early_answer: false,
             order: None,
@@ -340,7 +344,7 @@ impl Call {
             }
         }
         if self.has_media {
-            will.push(Action::Media(u32::MAX, MediaCommand::Close));
+            will.push(Action::Media(u32::MAX, MediaCommand::Close, Signalling::default()));
         }
         self.story.end(HungUpBy::Platform, 500, "Call failed", now);
         will.push(Action::Record(Box::new(self.story.cdr(self.id))));
@@ -363,7 +367,20 @@ impl Call {
         let number = self.next_ticket;
         self.next_ticket = self.next_ticket.wrapping_add(1);
         self.tickets.push((number, purpose));
-        self.actions.push_back(Action::Media(number, command));
+        let signalling = self.signalling(&command);
+        self.actions.push_back(Action::Media(number, command, signalling));
+    }
+
+    fn signalling(&self, command: &MediaCommand) -> Signalling {
+        let address = |media: MediaLeg| self.legs.get(usize::from(media.0)).map(|leg| leg.address);
+        match command {
+            MediaCommand::Offer { from, to, .. } | MediaCommand::Answer { from, to, .. } => {
+                Signalling { from: address(*from), to: address(*to) }
+            }
+            MediaCommand::Withdraw { .. } | MediaCommand::Release { .. } | MediaCommand::Close => {
+                Signalling::default()
+            }
+        }
     }
 
     /// What ends a leg in its present state, if anything does.

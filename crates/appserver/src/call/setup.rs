@@ -105,6 +105,7 @@ impl Call {
         endpoint: &str,
     ) {
         let slot = self.legs.len();
+        let address = binding.flow.remote.ip();
         let order = Originate {
             call: self.id,
             terminal,
@@ -122,6 +123,7 @@ impl Call {
         self.legs.push(Leg {
             id: None,
             media: MediaLeg(u8::try_from(slot).unwrap_or(u8::MAX)),
+            address,
             state: LegState::Prepared,
             early_answer: false,
             order: Some(Box::new(order)),

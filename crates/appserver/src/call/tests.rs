@@ -154,7 +154,7 @@ impl Test {
                     done.push(format!("bob{slot} INVITE {}", text(order.offer.as_ref())));
                     call.originated(slot, leg, format!("b{slot}@us"));
                 }
-                Action::Media(ticket, command) => {
+                Action::Media(ticket, command, _) => {
                     let reply = match command {
                         MediaCommand::Offer { sdp, .. } | MediaCommand::Answer { sdp, .. } => {
                             match self.relay {
@@ -488,7 +488,7 @@ fn the_last_will_ends_both_legs_and_writes_one_record() {
         .into_iter()
         .map(|action| match action {
             Action::Leg(_, command) => shown(&command),
-            Action::Media(_, command) => format!("{command:?}"),
+            Action::Media(_, command, _) => format!("{command:?}"),
             Action::Record(cdr) => format!("record {}", cdr.cause.status),
             Action::Originate(..) | Action::Answered(_) => "?".to_owned(),
         })
