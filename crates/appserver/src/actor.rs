@@ -21,8 +21,8 @@ use tracing::{debug, error, warn};
 
 /// Where calls are written down.
 pub trait CallLog: Send + Sync + 'static {
-    /// A call was answered. Not waited for.
-    fn answered(&self, call: OpenCall);
+    /// A call rings, or was answered; a later note of the same call replaces the earlier one. Not waited for.
+    fn began(&self, call: OpenCall);
     /// A call ended; `done` says whether its record is durable and may be called on any thread.
     fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>);
 }
@@ -361,7 +361,7 @@ impl CallState {
                         self.call.media_reply(ticket, reply, self.shared.now());
                     }
                 }
-                Action::Answered(open) => self.shared.log.answered(*open),
+                Action::Note(open) => self.shared.log.began(*open),
                 Action::Record(cdr) => {
                     debug!(call = %self.id, status = cdr.cause.status, "call ended");
                     let me = me.clone();
@@ -405,7 +405,7 @@ fn bury(call: &mut Call, id: CallId, shared: &Arc<Shared>) {
                     drop(peers.media.submit(id, ticket, command, signalling));
                 }
                 Action::Record(cdr) => record_for_the_dead(shared, *cdr),
-                Action::Originate(..) | Action::Answered(_) => {}
+                Action::Originate(..) | Action::Note(_) => {}
             }
         }
     });

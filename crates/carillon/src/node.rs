@@ -107,8 +107,8 @@ impl Node {
 struct Log(Store);
 
 impl CallLog for Log {
-    fn answered(&self, call: OpenCall) {
-        self.0.append(Record::CallAnswered(call), |kept| report("an answered call", &kept));
+    fn began(&self, call: OpenCall) {
+        self.0.append(Record::CallBegan(call), |kept| report("a call that began", &kept));
     }
 
     fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>) {

@@ -164,13 +164,13 @@ impl Actor for Supervisor {
     }
 }
 
-/// Headers of an INVITE that the call passes on: what the caller says about the call, never who it says it is.
+/// Headers of an INVITE that the call passes on: what the caller says about the call, never who it says it is, nor what makes
+/// telephones answer by themselves or fetch something (Alert-Info, Call-Info).
 pub(crate) fn passed_headers(msg: &Message) -> HeaderText {
     let mut passed = HeaderText::new();
     let mut lines = 0;
     for (id, name, value) in msg.all_headers() {
-        let is_named =
-            matches!(id, HeaderId::Subject | HeaderId::Priority | HeaderId::AlertInfo | HeaderId::CallInfo);
+        let is_named = matches!(id, HeaderId::Subject | HeaderId::Priority);
         let is_extension = id == HeaderId::Other
             && (name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"X-"))
                 || name.eq_ignore_ascii_case(b"User-to-User"));

@@ -190,6 +190,7 @@ impl Proxy {
             legs: LegTable::new(config.node, workers),
             session: SessionConfig {
                 user_agent: config.user_agent.clone(),
+                allow: policy::CALL_ALLOW,
                 session_timer: config.session_timer,
                 rel100: config.rel100,
                 ..SessionConfig::new("")

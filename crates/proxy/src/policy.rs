@@ -7,10 +7,12 @@ use crate::config::Place;
 use crate::stats::Cause;
 use sip::draft::ResponseDraft;
 use sip::msg::{HeaderId, Message, Method};
+use std::net::SocketAddr;
 
 /// The methods that are served here; the value of Allow.
-pub(crate) const ALLOW: &str =
-    "INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO, REFER, NOTIFY, MESSAGE, OPTIONS, REGISTER";
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO, MESSAGE, OPTIONS, REGISTER";
+/// The methods within a call. Not REFER: telephones would show a transfer key for a service that is not there.
+pub(crate) const CALL_ALLOW: &str = "INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO, MESSAGE, OPTIONS";
 /// The extensions of calls and registrations together; the value of Supported.
 pub(crate) const SUPPORTED: &str = "100rel, timer, path, outbound";
 /// Extensions that a caller may require.
@@ -23,6 +25,8 @@ const UNSUPPORTED_MAX: usize = 8;
 /// What this proxy is at the moment.
 pub(crate) struct Facts<'a> {
     pub(crate) places: &'a [Place],
+    /// Where the request came from.
+    pub(crate) source: SocketAddr,
     pub(crate) draining: bool,
     pub(crate) user_agent: &'a str,
     pub(crate) retry_after_secs: u32,
@@ -48,11 +52,12 @@ pub(crate) fn judge(msg: &Message, facts: &Facts<'_>) -> Verdict {
         // Section 12.2.2. Some telephones repeat the To of the last answer when they refresh their registration.
         return refuse(481, Cause::NoDialog);
     }
+    // OPTIONS and REGISTER have arrived; only a call goes on.
     let hops = msg.max_forwards().ok().flatten();
-    if hops == Some(0) && method != Method::Options {
+    if hops == Some(0) && !matches!(method, Method::Options | Method::Register) {
         return refuse(483, Cause::Loop); // section 16.3 step 3
     }
-    if has_been_here(msg, facts.places) {
+    if has_been_here(msg, facts) {
         return refuse(482, Cause::Loop); // section 16.3 step 4; a call that comes back would go round for ever
     }
     if let Some(draft) = unsupported(msg, &method) {
@@ -111,10 +116,12 @@ fn options(facts: &Facts<'_>) -> ResponseDraft {
 }
 
 /// Whether a Via line is one of ours: the request has been through here. A client on this very host has another port.
-fn has_been_here(msg: &Message, places: &[Place]) -> bool {
-    msg.vias().filter_map(Result::ok).any(|via| {
+fn has_been_here(msg: &Message, facts: &Facts<'_>) -> bool {
+    // The top Via is the sender's own: in a private network it may have the same address as we have in ours.
+    let from_us = facts.places.iter().any(|place| place.local == facts.source);
+    msg.vias().skip(usize::from(!from_us)).filter_map(Result::ok).any(|via| {
         let port = via.port.unwrap_or(5060);
-        places.iter().any(|place| place.port == port && place.is_host(&via.host))
+        facts.places.iter().any(|place| place.port == port && place.is_host(&via.host))
     })
 }
 
@@ -173,7 +180,13 @@ mod tests {
         text.push_str("\r\n");
         let msg = Message::parse(Bytes::from(text)).unwrap();
         let places = places();
-        let facts = Facts { places: &places, draining, user_agent: "", retry_after_secs: 5 };
+        let facts = Facts {
+            places: &places,
+            source: ([192, 0, 2, 77], 5060).into(),
+            draining,
+            user_agent: "",
+            retry_after_secs: 5,
+        };
         match judge(&msg, &facts) {
             Verdict::Answer(draft, _) => {
                 let unsupported = draft.headers.get("Unsupported").unwrap_or_default();

@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
         let now_us = 1_800_000_000_000_000 + number as i64;
         let open = open_call(number, now_us);
         if self.with_answers {
-            self.store.append(Record::CallAnswered(open.clone()), |_| {});
+            self.store.append(Record::CallBegan(open.clone()), |_| {});
         }
         let seen = Arc::clone(&self.seen);
         let sent = Instant::now();

@@ -122,7 +122,7 @@ fn play(disk: &SimDisk) -> Promises {
     let Ok(mut store) = open(disk) else { return promises };
     for &step in STORY {
         let outcome = match step {
-            Step::Answer(number) => put(&store, Record::CallAnswered(call(number))),
+            Step::Answer(number) => put(&store, Record::CallBegan(call(number))),
             Step::End(number) => put(&store, ended(number)),
             Step::Bind(terminal, cseq) => put(&store, Record::Bind(binding(terminal, cseq))),
             Step::Unbind(terminal) => {
@@ -234,7 +234,7 @@ fn a_power_cut_while_recovering_changes_nothing() {
     let mut promises = Promises::default();
     let store = open(&disk).unwrap();
     for number in 1..=9 {
-        put(&store, Record::CallAnswered(call(number))).unwrap();
+        put(&store, Record::CallBegan(call(number))).unwrap();
         promises.answered.insert(number);
         if number % 3 != 0 {
             put(&store, ended(number)).unwrap();
@@ -346,10 +346,10 @@ fn a_missing_segment_is_told_to_the_operator() {
 fn open_calls_become_lost_ones_that_ended_when_the_store_was_last_alive() {
     let disk = SimDisk::new();
     let store = open(&disk).unwrap();
-    put(&store, Record::CallAnswered(call(1))).unwrap();
-    put(&store, Record::CallAnswered(call(2))).unwrap();
+    put(&store, Record::CallBegan(call(1))).unwrap();
+    put(&store, Record::CallBegan(call(2))).unwrap();
     store.cdr_count().unwrap(); // these two are in the tables, the next one in the journal only
-    put(&store, Record::CallAnswered(call(3))).unwrap();
+    put(&store, Record::CallBegan(call(3))).unwrap();
     put(&store, ended(2)).unwrap();
     let crashed = disk.after_kill();
     crashed.set_alive(77_000_000);
@@ -371,7 +371,7 @@ fn the_first_record_of_a_call_counts() {
     put(&store, other(5)).unwrap(); // in the same group
     assert_eq!(store.cdr_count().unwrap(), 1);
     put(&store, other(6)).unwrap(); // in a later one
-    put(&store, Record::CallAnswered(call(1))).unwrap(); // told late
+    put(&store, Record::CallBegan(call(1))).unwrap(); // told late
     assert_eq!(store.cdr("c1").unwrap(), Some(cdr(1)));
     let crashed = disk.after_kill();
     let store = open(&crashed).unwrap();

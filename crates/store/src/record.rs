@@ -14,9 +14,9 @@ const VERSION: u8 = 1;
 /// Something to be kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
-    /// A call was answered: if its end is never told, the next opening of the store writes its CDR. A later one of the
-    /// same call replaces it.
-    CallAnswered(OpenCall),
+    /// A call rings or was answered: if its end is never told, the next opening of the store writes its CDR. A later one of
+    /// the same call replaces it.
+    CallBegan(OpenCall),
     /// A call is over. The first one of a call id counts, any other is dropped with an error in the log.
     CallEnded(Box<Cdr>),
     /// A contact was registered or refreshed; replaces the binding of the same terminal and contact.
@@ -63,7 +63,7 @@ impl Entry {
 impl Effect {
     pub(crate) fn of(record: Record) -> Self {
         match record {
-            Record::CallAnswered(call) => Effect::Answered { call: call.call },
+            Record::CallBegan(call) => Effect::Answered { call: call.call },
             Record::CallEnded(cdr) => {
                 Effect::Ended { call: cdr.call, client: cdr.client.get(), started_us: cdr.started_us }
             }
@@ -197,7 +197,7 @@ mod tests {
 
     fn record() -> impl Strategy<Value = Record> {
         prop_oneof![
-            open_call().prop_map(Record::CallAnswered),
+            open_call().prop_map(Record::CallBegan),
             cdr().prop_map(|cdr| Record::CallEnded(Box::new(cdr))),
             binding().prop_map(Record::Bind),
             any::<(u32, String)>()

@@ -107,7 +107,7 @@ impl Tables {
             let mut open = write.open_table(OPEN_CALLS)?;
             while let Some((_, payload)) = open.pop_first()? {
                 match record::decode(payload.value()) {
-                    Ok(Record::CallAnswered(call)) => {
+                    Ok(Record::CallBegan(call)) => {
                         let record = Record::CallEnded(Box::new(call.into_lost_cdr(lost_us)));
                         let payload = record::encode(&record);
                         ended.push(Entry { payload, effect: Effect::of(record) });

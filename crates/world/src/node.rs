@@ -141,8 +141,10 @@ struct Log {
 }
 
 impl CallLog for Log {
-    fn answered(&self, call: OpenCall) {
-        self.answered.lock().push(call);
+    fn began(&self, call: OpenCall) {
+        if call.answered_us.is_some() {
+            self.answered.lock().push(call);
+        }
     }
 
     fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>) {

@@ -60,7 +60,7 @@ impl Media for World {
 }
 
 impl CallLog for World {
-    fn answered(&self, _: OpenCall) {
+    fn began(&self, _: OpenCall) {
         self.say("noted".to_owned());
     }
 
@@ -115,7 +115,7 @@ async fn expect(lines: &mut UnboundedReceiver<String>, wanted: &[&str]) {
 
 async fn established(server: &AppServer, lines: &mut UnboundedReceiver<String>) {
     assert!(server.incoming(incoming(CALL)));
-    expect(lines, &["INVITE sip:bob@192.0.2.1"]).await;
+    expect(lines, &["noted", "INVITE sip:bob@192.0.2.1"]).await;
     let answer = LegEvent::Answered { sdp: Some(Bytes::from_static(b"a")), fork: 0 };
     Calls::event(server, CallId::new(NodeId(1), CALL), LegId::new(NodeId(1), 0, 2), answer);
     expect(lines, &["l1000000000001 Accept", "noted"]).await;
@@ -148,7 +148,7 @@ async fn a_killed_call_is_buried_and_the_next_one_lives() {
     .await;
     server.idle().await;
     assert!(server.incoming(incoming(2)));
-    expect(&mut lines, &["INVITE sip:bob@192.0.2.1"]).await;
+    expect(&mut lines, &["noted", "INVITE sip:bob@192.0.2.1"]).await;
 }
 
 #[tokio::test(start_paused = true)]

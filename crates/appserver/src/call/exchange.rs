@@ -37,13 +37,22 @@ impl Call {
         };
         self.exchange = Some(Exchange { from, to, delayed: sdp.is_none() });
         match sdp {
-            Some(sdp) => {
-                let command =
-                    MediaCommand::Offer { from: self.legs[from].media, to: self.legs[to].media, sdp };
-                self.ask_relay(Ticket::Reoffer(to), command);
-            }
+            Some(sdp) => self.ask_for_reoffer(from, to, sdp),
             None => self.reoffer(to, None),
         }
+    }
+
+    /// Offers to `to` what `from` has agreed to already; what `from` is told of the outcome, its session ignores.
+    pub(super) fn offer_again(&mut self, from: Slot, to: Slot, sdp: Bytes) {
+        if self.exchange.is_none() {
+            self.exchange = Some(Exchange { from, to, delayed: false });
+            self.ask_for_reoffer(from, to, sdp);
+        }
+    }
+
+    fn ask_for_reoffer(&mut self, from: Slot, to: Slot, sdp: Bytes) {
+        let command = MediaCommand::Offer { from: self.legs[from].media, to: self.legs[to].media, sdp };
+        self.ask_relay(Ticket::Reoffer(to), command);
     }
 
     fn reoffer(&mut self, to: Slot, sdp: Option<Bytes>) {

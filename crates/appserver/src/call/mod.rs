@@ -11,6 +11,7 @@ mod setup;
 mod tests;
 
 use crate::places::Place;
+use bytes::Bytes;
 use cluster::ids::{CallId, LegId};
 use cluster::leg::{Binding, Incoming, LegCommand, LegEvent, Originate};
 use cluster::media::{MediaCommand, MediaEvent, MediaLeg, MediaReply, Signalling};
@@ -51,8 +52,9 @@ pub enum Action {
     Originate(usize, Box<Originate>),
     /// Ask the relay; the reply comes by [`Call::media_reply`] under the ticket.
     Media(u32, MediaCommand, Signalling),
-    /// The call is answered: note it, so that even the loss of this node leaves a call record.
-    Answered(Box<OpenCall>),
+    /// The call rings, or is answered: note it, so that even the loss of this node leaves a call record. A later note
+    /// replaces the earlier one.
+    Note(Box<OpenCall>),
     /// Write the call record; [`Call::recorded`] says when it is durable.
     Record(Box<Cdr>),
 }
@@ -154,6 +156,9 @@ pub struct Call {
     told: u16,
     /// The callee whose early media the caller hears.
     early_from: Option<Slot>,
+    /// The winner's answer, when the caller heard early media of another device and may hold its answer for the final one:
+    /// offered to him once the call stands.
+    repair: Option<Bytes>,
     /// The final refusals of callees so far.
     refusals: Vec<u16>,
     rejection: RejectionMethod,
@@ -178,6 +183,7 @@ impl Call {
             caller_offers: incoming.offer.is_some(),
             told: 100,
             early_from: None,
+            repair: None,
             refusals: Vec::new(),
             rejection: RejectionMethod::default(),
             exchange: None,

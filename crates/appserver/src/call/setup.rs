@@ -92,7 +92,12 @@ impl Call {
         for binding in bindings.into_iter().take(FORKS_MAX) {
             self.prepare(binding, terminal.id, &caller, client, &incoming, &endpoint);
         }
+        self.note();
         self.offer_to_callees(incoming.offer);
+    }
+
+    fn note(&mut self) {
+        self.actions.push_back(Action::Note(Box::new(self.story.open_call(self.id))));
     }
 
     fn prepare(
@@ -222,6 +227,9 @@ impl Call {
             return;
         }
         self.phase = Phase::Talking(slot);
+        if self.early_from.is_some_and(|heard| heard != slot) {
+            self.repair = sdp.clone();
+        }
         for other in 1..self.legs.len() {
             if other != slot && self.legs[other].state != LegState::Gone {
                 self.end_leg(other, 200, "Call completed elsewhere");
@@ -272,7 +280,7 @@ impl Call {
         self.legs[CALLER].state = LegState::Up;
         self.tell(CALLER, LegCommand::Accept { sdp, headers: HeaderText::default() });
         self.story.answered(now);
-        self.actions.push_back(Action::Answered(Box::new(self.story.open_call(self.id))));
+        self.note();
     }
 
     /// The caller's ACK came; with a delayed offer it holds his answer.
@@ -281,6 +289,8 @@ impl Call {
         if let (CALLER, false, Some(sdp)) = (slot, self.caller_offers, sdp) {
             let command = MediaCommand::Answer { from: MediaLeg(0), to: self.legs[callee].media, sdp };
             self.ask_relay(Ticket::LateAnswer, command);
+        } else if let (CALLER, Some(sdp)) = (slot, self.repair.take()) {
+            self.offer_again(callee, CALLER, sdp);
         }
     }
 

@@ -174,7 +174,8 @@ impl Test {
                     };
                     call.media_reply(ticket, reply, time);
                 }
-                Action::Answered(open) => done.push(format!("noted {}", open.call)),
+                Action::Note(open) if open.answered_us.is_some() => done.push(format!("noted {}", open.call)),
+                Action::Note(_) => {}
                 Action::Record(cdr) => {
                     let answered = if cdr.answered_us.is_some() { "answered" } else { "unanswered" };
                     done.push(format!(
@@ -290,7 +291,10 @@ fn early_media_of_the_first_device_is_heard() {
          bob1 183 a     => alice 183 r(a)
          bob2 183 b     =>
          bob2 180       =>
-         bob2 200 b     => bob1 CANCEL, alice 200 r(b), noted c1000000000001",
+         bob2 200 b     => bob1 CANCEL, alice 200 r(b), noted c1000000000001
+         alice ack      => alice re-INVITE r(b)
+         alice answers c => bob2 answer r(c)
+         alice offers d  => bob2 re-INVITE r(d)",
     );
 }
 
@@ -490,7 +494,7 @@ fn the_last_will_ends_both_legs_and_writes_one_record() {
             Action::Leg(_, command) => shown(&command),
             Action::Media(_, command, _) => format!("{command:?}"),
             Action::Record(cdr) => format!("record {}", cdr.cause.status),
-            Action::Originate(..) | Action::Answered(_) => "?".to_owned(),
+            Action::Originate(..) | Action::Note(_) => "?".to_owned(),
         })
         .collect();
     assert_eq!(will, ["BYE", "BYE", "Close", "record 500"]);

@@ -128,6 +128,11 @@ fn read_contact(
         draft.headers.push_fmt("Min-Expires", format_args!("{}", config.min_expires));
         return Err(draft);
     }
+    let q = match (contact.param("q"), contact.q()) {
+        (None, _) => 1000,
+        (Some(_), Some(q)) => q,
+        (Some(_), None) => return Err(reasoned(400, "Bad Contact: q is from 0 to 1")),
+    };
     let instance = contact.params.decoded("+sip.instance");
     let instance =
         instance.and_then(|value| text(&value, INSTANCE_MAX)).filter(|value| !value.contains(['"', '\\']));
@@ -138,7 +143,7 @@ fn read_contact(
         host: contact.uri.host.ip(),
         port: contact.uri.port.unwrap_or(5060),
         expires: asked.min(config.max_expires),
-        q: contact.q().unwrap_or(1000),
+        q,
         outbound: outbound && reg_id.is_some() && flow.remote.port() != 0,
         instance,
         reg_id,

@@ -77,6 +77,7 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let facts = Facts {
             places: &shared.places,
+            source: flow.remote,
             draining: shared.draining.load(Ordering::Relaxed),
             user_agent: &shared.config.user_agent,
             retry_after_secs: shared.config.overload.retry_after_secs,

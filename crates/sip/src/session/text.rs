@@ -13,8 +13,8 @@ const VALUE_MAX: usize = 2048;
 /// The value of Supported.
 pub(super) fn supported(cfg: &SessionConfig) -> &'static str {
     match cfg.rel100 {
-        Rel100::Off => "timer, replaces",
-        Rel100::Supported | Rel100::Required => "100rel, timer, replaces",
+        Rel100::Off => "timer",
+        Rel100::Supported | Rel100::Required => "100rel, timer",
     }
 }
 

@@ -56,7 +56,7 @@ fn a_restart_finds_records_bindings_and_configuration() {
 fn a_call_that_was_open_at_a_stop_gets_its_record() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    put(&store, Record::CallAnswered(open_call(1))).unwrap();
+    put(&store, Record::CallBegan(open_call(1))).unwrap();
     assert_eq!(store.cdr_count().unwrap(), 0);
     drop(store);
     for _ in 0..2 {

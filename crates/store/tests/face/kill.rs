@@ -68,7 +68,7 @@ fn victim(dir: &Path, first: u64) {
             told.recv().unwrap();
         }
         let record = match number % 2 {
-            0 => Record::CallAnswered(open_call(number)),
+            0 => Record::CallBegan(open_call(number)),
             _ => Record::CallEnded(Box::new(cdr(number))),
         };
         let done = done.clone();

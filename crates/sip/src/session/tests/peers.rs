@@ -60,7 +60,7 @@ fn the_invite_carries_what_it_must() {
     assert_eq!(text(&invite, HeaderId::Contact), "<sip:alice@192.0.2.1>");
     assert_eq!(text(&invite, HeaderId::MaxForwards), "66");
     assert_eq!(text(&invite, HeaderId::PAssertedIdentity), "<sip:alice@example.com>");
-    assert_eq!(text(&invite, HeaderId::Supported), "100rel, timer, replaces");
+    assert_eq!(text(&invite, HeaderId::Supported), "100rel, timer");
     assert!(invite.allows(&Method::Update));
 }
 
