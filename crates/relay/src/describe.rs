@@ -130,12 +130,12 @@ fn read_line(media: &Media<'_>, signalling: Option<IpAddr>, ours: IpAddr) -> Med
         rtcp: rtcp_host.and_then(|host| target(host.to_canonical(), rtcp_port, ours)),
         mux: media.rtcp_mux(),
         direction: media.direction(),
-        sources: match rtp.map(|to| to.ip()) {
-            Some(host) if !is_private(host) && signalling.is_none_or(|from| from.to_canonical() == host) => {
-                Sources::Host(host)
-            }
-            Some(host) if signalling.is_some_and(|from| from.to_canonical() == host) => Sources::Host(host),
-            Some(_) | None => Sources::First,
+        sources: match (rtp.map(|to| to.ip()), signalling.map(|from| from.to_canonical())) {
+            (Some(host), Some(from)) if host != from => Sources::Either(host, from),
+            (Some(host), Some(_)) => Sources::Host(host),
+            (Some(host), None) if !is_private(host) => Sources::Host(host),
+            (None, Some(from)) => Sources::Host(from),
+            (Some(_) | None, None) => Sources::First,
         },
         clocks: if kind == Some(Kind::Opaque) { Clocks::default() } else { clocks(media) },
     }
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn private_addresses_and_those_away_from_the_signalling_are_learnt_from_packets() {
+    fn who_may_send_follows_from_description_and_signalling() {
         let sources = |address: &str, signalling: Option<&str>| {
             let sdp = parse(&format!(
                 "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 {address}\r\nm=audio 4 RTP/AVP 0\r\n"
@@ -259,10 +259,16 @@ mod tests {
         for private in ["10.1.2.3", "192.168.0.4", "172.16.0.1", "100.64.0.1", "169.254.0.9"] {
             assert_eq!(sources(private, None), Sources::First);
             assert_eq!(sources(private, Some(private)), Sources::Host(private.parse().unwrap()));
-            assert_eq!(sources(private, Some("198.51.100.1")), Sources::First);
+            let (described, signalling) = (private.parse().unwrap(), "198.51.100.1".parse().unwrap());
+            assert_eq!(sources(private, Some("198.51.100.1")), Sources::Either(described, signalling));
         }
         assert_eq!(sources("198.51.100.1", None), Sources::Host("198.51.100.1".parse().unwrap()));
-        assert_eq!(sources("198.51.100.1", Some("198.51.100.2")), Sources::First);
+        let either = Sources::Either("198.51.100.1".parse().unwrap(), "198.51.100.2".parse().unwrap());
+        assert_eq!(sources("198.51.100.1", Some("198.51.100.2")), either);
+        assert_eq!(
+            sources("media.example.com", Some("198.51.100.2")),
+            Sources::Host("198.51.100.2".parse().unwrap())
+        );
     }
 
     #[test]

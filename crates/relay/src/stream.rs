@@ -45,8 +45,22 @@ pub(crate) enum Channel {
 pub(crate) enum Sources {
     /// The host of the session description alone.
     Host(IpAddr),
-    /// Whoever is first: the session description names an address that means nothing here.
+    /// The host of the session description, or the one that the peer's signalling comes from: the description was
+    /// written behind a NAT, or the signalling takes another way.
+    Either(IpAddr, IpAddr),
+    /// Whoever is first: the session description names an address that means nothing here, and nothing else is known.
     First,
+}
+
+impl Sources {
+    /// Whether this host is named: it needs no luck to be the first.
+    fn names(self, host: IpAddr) -> bool {
+        match self {
+            Sources::Host(named) => host == named,
+            Sources::Either(described, signalling) => host == described || host == signalling,
+            Sources::First => false,
+        }
+    }
 }
 
 /// Clock rates by payload type; a format without a useful clock (telephone events) is absent.
@@ -267,13 +281,10 @@ impl Stream {
             Some(locked) if locked == from => true,
             Some(_) => {
                 let is_young = now_us.saturating_sub(self.rtp.since_us) < LOCK_YOUNG_US;
-                let gives_way = is_young && self.setup.sources == Sources::Host(from.ip());
+                let gives_way = is_young && self.setup.sources.names(from.ip());
                 self.setup.rtp == Some(from) && (gives_way || self.rtp.is_lost(now_us))
             }
-            None => match self.setup.sources {
-                Sources::Host(host) => from.ip() == host,
-                Sources::First => true,
-            },
+            None => self.setup.sources == Sources::First || self.setup.sources.names(from.ip()),
         };
         if admitted {
             if self.rtp.locked != Some(from) {
@@ -288,7 +299,7 @@ impl Stream {
     fn admit_muxed(&self, from: SocketAddr) -> bool {
         match self.rtp.locked {
             Some(locked) => locked == from,
-            None => self.setup.sources == Sources::Host(from.ip()),
+            None => self.setup.sources.names(from.ip()),
         }
     }
 
@@ -299,7 +310,7 @@ impl Stream {
             Some(_) => self.rtcp.is_lost(now_us) && self.setup.rtcp == Some(from),
             None => {
                 self.rtp.locked.is_some_and(|rtp| rtp.ip() == from.ip())
-                    || self.setup.sources == Sources::Host(from.ip())
+                    || self.setup.sources.names(from.ip())
                     || self.setup.rtcp == Some(from)
             }
         };

@@ -318,7 +318,7 @@ fn only_the_negotiated_host_is_heard_when_its_address_is_public_or_ours() {
 fn the_signalling_address_tells_a_nat_from_a_lan() {
     let world = world();
     let (mut a, mut b) = (Phone::new("127.0.0.1"), Phone::new("127.0.0.1"));
-    // A names a public address that is not the one it signals from: whoever comes first is believed.
+    // A names an address that is not the one it signals from: packets from there count, a stranger's never do.
     let command = |from, to, sdp: String| (from, to, Bytes::from(sdp));
     let (from, to, sdp) = command(A, B, a.sdp_as(ip("198.51.100.1"), ""));
     let near = Signalling { from: Some(ip("127.0.0.1")), to: None };
@@ -327,8 +327,13 @@ fn the_signalling_address_tells_a_nat_from_a_lan() {
             .unwrap(),
     );
     a.learn(&world.answer(B, A, &b.sdp("")).unwrap());
+    let stranger = UdpSocket::bind("127.0.0.2:0").unwrap();
+    let mut stolen = Vec::new();
+    Header { sequence: 1, ..Header::default() }.write(b"stolen", &mut stolen);
+    stranger.send_to(&stolen, a.to_rtp.unwrap()).unwrap();
     a.say("through the NAT");
     assert_eq!(b.hear(), "through the NAT");
+    assert_eq!(world.close()[&A].dropped, 1, "the stranger was heard first and not believed");
 }
 
 #[test]
