@@ -17,25 +17,26 @@ pub struct CallId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LegId(u64);
 
-const COUNTER_BITS: u32 = 40;
-const COUNTER_MASK: u64 = (1 << COUNTER_BITS) - 1;
+const CALL_BITS: u32 = 48;
+const LEG_BITS: u32 = 40;
 
 impl CallId {
-    /// The `counter`-th call of `node`. Counters start at a different place after each restart (see [`first_counter`]).
+    /// The `counter`-th call of `node`. Counters start at a different place after each restart (see [`first_counter`])
+    /// and have room for nine years.
     pub fn new(node: NodeId, counter: u64) -> Self {
-        Self(u64::from(node.0) << 48 | counter & COUNTER_MASK)
+        Self(u64::from(node.0) << CALL_BITS | counter & ((1 << CALL_BITS) - 1))
     }
 
     /// The node that made the name.
     pub fn node(self) -> NodeId {
-        NodeId((self.0 >> 48) as u16)
+        NodeId((self.0 >> CALL_BITS) as u16)
     }
 }
 
 impl LegId {
-    /// The `counter`-th leg of a proxy's worker.
+    /// The `counter`-th leg of a proxy's worker. Legs are not written down, so their counters may come round.
     pub fn new(node: NodeId, worker: u8, counter: u64) -> Self {
-        Self(u64::from(node.0) << 48 | u64::from(worker) << COUNTER_BITS | counter & COUNTER_MASK)
+        Self(u64::from(node.0) << 48 | u64::from(worker) << LEG_BITS | counter & ((1 << LEG_BITS) - 1))
     }
 
     /// The node whose proxy owns the leg.
@@ -45,7 +46,7 @@ impl LegId {
 
     /// The SIP worker of that proxy which carries the leg's transactions.
     pub fn worker(self) -> u8 {
-        (self.0 >> COUNTER_BITS) as u8
+        (self.0 >> LEG_BITS) as u8
     }
 
     /// The name as a number, for tables that want one (the owner of a client transaction).
@@ -59,10 +60,10 @@ impl LegId {
     }
 }
 
-/// Where the counters of a process begin: seconds since 2025 in the upper 30 bits of 40, so that names do not repeat
-/// unless a node makes more than a thousand calls for every second of its whole life.
-pub fn first_counter(unix_seconds: u64) -> u64 {
-    (unix_seconds.saturating_sub(1_735_689_600) << 10) & COUNTER_MASK
+/// Where the counters of a process begin: microseconds since 2025. Names repeat only if a node that comes back has made
+/// more than a million calls for each second of its life before.
+pub fn first_counter(unix_us: u64) -> u64 {
+    unix_us.saturating_sub(1_735_689_600_000_000)
 }
 
 impl fmt::Display for CallId {
@@ -98,7 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_a_second_later_makes_other_names() {
-        assert_eq!(first_counter(1_735_689_601) - first_counter(1_735_689_600), 1024);
+    fn a_restart_at_once_makes_other_names() {
+        let start = 1_800_000_000_000_000;
+        let name = |unix_us, calls| CallId::new(NodeId(1), first_counter(unix_us) + calls);
+        // Ten thousand calls in half a second, and back after ten milliseconds.
+        assert!(name(start, 10_000).0 < name(start + 510_000, 0).0);
+        assert_eq!(name(start, 0).node(), NodeId(1));
     }
 }

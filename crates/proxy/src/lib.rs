@@ -152,6 +152,11 @@ impl Clock {
         i64::try_from((self.unix + self.base.elapsed()).as_secs()).unwrap_or(i64::MAX)
     }
 
+    /// Unix time in microseconds.
+    fn unix_us(&self) -> u64 {
+        u64::try_from((self.unix + self.base.elapsed()).as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// The system's own clock, which the kernel stamps datagrams by.
     pub(crate) fn wall(&self) -> Duration {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -177,7 +182,7 @@ impl Proxy {
         let (supervisor, _) = Actor::spawn(None, Supervisor, ())
             .await
             .map_err(|error| ProxyError::Supervisor(error.to_string()))?;
-        let first = first_counter(clock.unix_secs().unsigned_abs());
+        let first = first_counter(clock.unix_us());
         let shared = Arc::new(Shared {
             connections: Connections::new(
                 &config.limits,

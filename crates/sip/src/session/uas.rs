@@ -140,7 +140,7 @@ impl Session {
         Ok(session)
     }
 
-    /// [`Command::Progress`].
+    /// [`super::Command::Progress`].
     pub(super) fn progress(
         &mut self,
         status: u16,
@@ -215,7 +215,7 @@ impl Session {
         }
     }
 
-    /// [`Command::Accept`].
+    /// [`super::Command::Accept`].
     pub(super) fn accept(
         &mut self,
         sdp: Option<Bytes>,
@@ -275,7 +275,7 @@ impl Session {
         }
     }
 
-    /// [`Command::Reject`].
+    /// [`super::Command::Reject`].
     pub(super) fn reject(
         &mut self,
         status: u16,

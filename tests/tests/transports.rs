@@ -1,0 +1,118 @@
+//! TCP beside UDP, and what a lossy network does to a call: repeats, lost ACKs, lost answers.
+
+use model::HungUpBy;
+use system_tests::PATIENCE;
+use system_tests::call::{establish, sdp};
+use system_tests::endpoint::{Dialog, Endpoint, name_of};
+use system_tests::node::Node;
+use system_tests::sipp::Sipp;
+
+#[test]
+fn a_tcp_caller_reaches_a_udp_callee() {
+    let mut node = Node::start();
+    Endpoint::udp(&node, 3, "bob").register();
+    let callee = Sipp::callee("answer").start(&node);
+    Sipp::caller("call").tcp().start(&node).finish();
+    callee.finish();
+    node.stop().answered(HungUpBy::Caller);
+}
+
+#[test]
+fn a_udp_caller_reaches_a_tcp_callee() {
+    let mut node = Node::start();
+    let mut bob = Endpoint::tcp(&node, 3, "bob");
+    let (record, listens) = (bob.record(), node.place().sip(3));
+    let contact = format!("Contact: <sip:bob@{listens};transport=tcp>\r\nExpires: 300\r\n");
+    let registered = bob.ask("REGISTER", "sip:users.democlient.com", &record, &record, &contact);
+    assert_eq!(registered.status(), 200);
+    drop(bob); // the contact itself can be connected to
+    let callee = Sipp::callee("answer").tcp().start(&node);
+    Sipp::caller("call").start(&node).finish();
+    callee.finish();
+    node.stop().answered(HungUpBy::Caller);
+}
+
+#[test]
+fn both_sides_over_tcp() {
+    let mut node = Node::start();
+    let mut bob = Endpoint::tcp(&node, 3, "bob");
+    bob.register();
+    let mut alice = Endpoint::tcp(&node, 2, "alice");
+    let mut call = establish(&mut alice, &mut bob);
+    alice.in_dialog(&mut call.caller, "BYE", "", "");
+    bob.hung_up();
+    alice.expect("200 BYE");
+    node.stop().answered(HungUpBy::Caller);
+}
+
+/// SIPp throws away every tenth datagram of either side; every call must get through, and leave one record.
+#[test]
+fn calls_get_through_a_lossy_network() {
+    const CALLS: u32 = 20;
+    let mut node = Node::start();
+    Endpoint::udp(&node, 3, "bob").register();
+    let loss = ["-lost", "10"];
+    let callee = Sipp::callee("answer").calls(CALLS, 10).arguments(&loss).within(100).start(&node);
+    let caller = Sipp::caller("call").calls(CALLS, 10).arguments(&loss).within(100).start(&node);
+    caller.finish();
+    drop(callee); // its last 200 may be lost, and is not repeated to a peer that had another one
+    let records = node.stop();
+    assert_eq!(records.0.len(), CALLS as usize, "{records:#?}");
+    for cdr in &records.0 {
+        system_tests::records::check(cdr);
+        assert_eq!((cdr.cause.status, cdr.hung_up_by), (200, HungUpBy::Caller), "{cdr:#?}");
+    }
+}
+
+#[test]
+fn an_answer_is_repeated_until_its_ack_and_an_ack_for_every_repeat() {
+    let mut node = Node::start();
+    let mut alice = Endpoint::udp(&node, 2, "alice");
+    let mut bob = Endpoint::udp(&node, 3, "bob");
+    bob.register();
+    let sent = alice.invite("102", "", &sdp(alice.ip(), 30_000));
+    let invite = bob.expect("INVITE");
+    let answer = sdp(bob.ip(), 30_002);
+    bob.respond(&invite, 200, "b", "", &answer);
+    let ok = alice.expect("200 INVITE");
+    bob.expect("ACK");
+    // RFC 3261 section 13.3.1.4: alice's ACK is late, so her 200 is repeated.
+    alice.expect_repeat("200 INVITE");
+    alice.expect_repeat("200 INVITE");
+    let mut dialog = Dialog::of_caller(&sent, &ok);
+    alice.ack(&dialog, sent.cseq, "");
+    // Section 13.2.2.4: bob did not get the ACK and repeats his 200; each repeat is acknowledged.
+    for _ in 0..3 {
+        bob.respond(&invite, 200, "b", "", &answer);
+        match bob.next(PATIENCE) {
+            Some(ack) if name_of(&ack) == "ACK" => {}
+            other => bob.fail(&format!("expected an ACK for the repeated 200, got {other:?}")),
+        }
+    }
+    alice.in_dialog(&mut dialog, "BYE", "", "");
+    bob.hung_up();
+    alice.expect("200 BYE");
+    node.stop().answered(HungUpBy::Caller);
+}
+
+#[test]
+fn a_repeated_request_gets_the_same_answer_and_nothing_else_happens() {
+    let mut node = Node::start();
+    let mut alice = Endpoint::udp(&node, 2, "alice");
+    let mut bob = Endpoint::udp(&node, 3, "bob");
+    bob.register();
+    let mut call = establish(&mut alice, &mut bob);
+    let via = alice.in_dialog(&mut call.caller, "BYE", "", "");
+    let bye = bob.expect("BYE");
+    bob.respond(&bye, 200, "", "", "");
+    alice.expect("200 BYE");
+    let Dialog { call_id, local, remote, target, cseq } = &call.caller;
+    for _ in 0..3 {
+        alice.send(format!(
+            "BYE {target} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nFrom: {local}\r\nTo: {remote}\r\nCall-ID: {call_id}\r\n\
+             CSeq: {cseq} BYE\r\nContent-Length: 0\r\n\r\n"
+        ));
+        alice.expect_repeat("200 BYE");
+    }
+    node.stop().answered(HungUpBy::Caller);
+}
