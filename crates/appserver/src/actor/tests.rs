@@ -11,10 +11,12 @@ use sip::flow::{ConnId, Flow, Transport};
 use std::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+type Done = Box<dyn FnOnce(bool) + Send>;
+
 /// Every neighbour in one: says what it was asked for as lines of text.
 struct World {
     said: UnboundedSender<String>,
-    held: Mutex<Vec<Box<dyn FnOnce(bool) + Send>>>,
+    held: Mutex<Vec<Done>>,
     hold_records: bool,
 }
 
@@ -64,7 +66,7 @@ impl CallLog for World {
         self.say("noted".to_owned());
     }
 
-    fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>) {
+    fn ended(&self, cdr: Cdr, done: Done) {
         self.say(format!("record {} {}", cdr.cause.status, cdr.cause.text));
         if self.hold_records {
             self.held.lock().unwrap().push(done);
