@@ -53,18 +53,16 @@ fn calls_get_through_a_lossy_network() {
     Endpoint::udp(&node, 3, "bob").register();
     let loss = ["-lost", "10"];
     let callee = Sipp::callee("answer").calls(CALLS, 10).arguments(&loss).within(100).start(&node);
-    let caller = Sipp::caller("call").calls(CALLS, 10).arguments(&loss).within(100).start(&node);
+    // Not on the caller's side: SIPp does not repeat a lost ACK once it has sent its BYE.
+    let caller = Sipp::caller("call").calls(CALLS, 10).within(100).start(&node);
     caller.finish();
     drop(callee); // its last 200 may be lost, and is not repeated to a peer that had another one
     let records = node.stop();
     assert_eq!(records.0.len(), CALLS as usize, "{records:#?}");
     for cdr in &records.0 {
         system_tests::records::check(cdr);
-        assert!(cdr.answered_us.is_some(), "{cdr:#?}");
+        assert_eq!((cdr.cause.status, cdr.hung_up_by), (200, HungUpBy::Caller), "{cdr:#?}");
     }
-    // SIPp takes a repeated 200 of the INVITE for that of its BYE, and when it has ended nobody repeats the BYE.
-    let by_caller = |cdr: &&model::Cdr| (cdr.cause.status, cdr.hung_up_by) == (200, HungUpBy::Caller);
-    assert!(records.0.iter().filter(by_caller).count() as u32 >= CALLS * 3 / 4, "{records:#?}");
 }
 
 #[test]
