@@ -168,7 +168,7 @@ impl Setup {
 
 fn serve(config: &Path) -> Process {
     let mut command = Command::new(carillon());
-    command.arg("serve").arg("--config").arg(config);
+    command.arg("serve").arg("--config").arg(config).env_remove("RUST_LOG");
     let process = Process::start("carillon", &mut command);
     assert!(
         process.line_with("carillon is ready", PATIENCE).is_some(),

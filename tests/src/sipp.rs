@@ -165,11 +165,6 @@ impl SippRun {
         }
     }
 
-    /// The end of its message log.
-    pub fn messages(&self) -> String {
-        tail(&self.files[1], usize::MAX)
-    }
-
     fn story(&self) -> String {
         format!(
             "{}\nits errors:\n{}\nits messages:\n{}",

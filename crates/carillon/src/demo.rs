@@ -6,7 +6,7 @@
 use crate::cdrs::shown;
 use crate::config::{ListenerConfig, NodeConfig, parse_ports};
 use crate::node::{Node, StartError};
-use crate::{start_logging, tell, wait_for_the_end};
+use crate::{Ending, start_logging, tell};
 use model::{Cdr, Configuration, HungUpBy};
 use phone::{CallEvent, Phone, PhoneCall, PhoneConfig, Source, Traced, ladder};
 use sip::flow::Transport;
@@ -86,8 +86,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
         node.stop().await;
         return outcome;
     }
+    let mut ending = Ending::listen()?;
     tell(&how_to_connect(server));
-    wait_for_the_end().await?;
+    ending.comes().await;
     tell("Stopping.");
     node.stop().await;
     Ok(())

@@ -16,7 +16,7 @@ use std::future::Future;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
@@ -72,12 +72,13 @@ fn serve(file: &std::path::Path, check: bool) -> ExitCode {
     start_logging(&config.log.filter, config.log.json);
     run(config.threads, async move {
         let users = config.users.as_deref().map(read_users).transpose()?;
+        let mut ending = Ending::listen()?;
         let node = Node::start(&config, users).await?;
         for (transport, address) in node.sip_addresses() {
             info!(%address, transport = transport.param_token(), "SIP");
         }
         tell("carillon is ready");
-        wait_for_the_end().await?;
+        ending.comes().await;
         info!("stopping");
         node.stop().await;
         Ok(())
@@ -129,12 +130,28 @@ pub(crate) fn start_logging(filter: &str, json: bool) {
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
 }
 
-/// Returns at SIGTERM or Ctrl-C.
-pub(crate) async fn wait_for_the_end() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        pressed = tokio::signal::ctrl_c() => pressed,
+/// SIGTERM and Ctrl-C, heard from when this is made: before that they end the process at once.
+pub(crate) struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+    came: bool,
+}
+
+impl Ending {
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, came: false })
+    }
+
+    /// Returns when one has come; from then on at once.
+    pub(crate) async fn comes(&mut self) {
+        if !self.came {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            self.came = true;
+        }
     }
 }
 

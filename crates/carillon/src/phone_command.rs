@@ -3,12 +3,12 @@
 //! Elsewhere: the phone itself (crate `phone`).
 
 use crate::node::StartError;
-use crate::{start_logging, tell, wait_for_the_end};
+use crate::{Ending, start_logging, tell};
 use phone::{CallEvent, Phone, PhoneCall, PhoneConfig, PhoneError, Source, read_wav, write_wav};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 /// What `carillon phone` takes.
 #[derive(clap::Args)]
@@ -69,29 +69,35 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
         server: arguments.server,
         bind,
     };
+    let mut ending = Ending::listen()?;
     let mut phone = Phone::start(config).await.map_err(failed)?;
     phone.register(300).await.map_err(failed)?;
     tell(&format!("registered as {} at {}", arguments.user, arguments.server));
-    let outcome = work(&mut phone, &arguments, &source).await;
+    let outcome = work(&mut phone, &arguments, &source, &mut ending).await;
     if let Err(error) = phone.register(0).await {
         tell(&format!("not unregistered: {error}"));
     }
     outcome
 }
 
-async fn work(phone: &mut Phone, arguments: &Arguments, source: &Source) -> Result<(), StartError> {
+async fn work(
+    phone: &mut Phone,
+    arguments: &Arguments,
+    source: &Source,
+    ending: &mut Ending,
+) -> Result<(), StartError> {
     if let Some(number) = &arguments.call {
         let call = phone.call(number, source.clone()).await.map_err(failed)?;
-        return talk(call, arguments).await;
+        return talk(call, arguments, ending).await;
     }
     loop {
         tokio::select! {
-            end = wait_for_the_end() => return Ok(end?),
+            () = ending.comes() => return Ok(()),
             call = phone.incoming(), if arguments.answer => {
                 let Some(call) = call else { return Ok(()) };
                 tell(&format!("{} calls", call.caller));
                 call.answer(source.clone());
-                talk(call, arguments).await?;
+                talk(call, arguments, ending).await?;
                 if arguments.seconds.is_some() {
                     return Ok(());
                 }
@@ -101,30 +107,31 @@ async fn work(phone: &mut Phone, arguments: &Arguments, source: &Source) -> Resu
 }
 
 /// Follows a call to its end; an unanswered one is an error.
-async fn talk(mut call: PhoneCall, arguments: &Arguments) -> Result<(), StartError> {
+async fn talk(mut call: PhoneCall, arguments: &Arguments, ending: &mut Ending) -> Result<(), StartError> {
     let mut hang_up_at = None;
     let mut answered = false;
+    let mut hung_up = false;
     let status = loop {
-        let event = match hang_up_at {
-            Some(at) => timeout_at(at, call.next()).await,
-            None => Ok(call.next().await),
+        let event = tokio::select! {
+            event = call.next() => event,
+            () = enough(hang_up_at, ending), if !hung_up => {
+                hung_up = true;
+                call.hang_up();
+                continue;
+            }
         };
         match event {
-            Ok(Some(CallEvent::Ringing { status })) => tell(&format!("ringing ({status})")),
-            Ok(Some(CallEvent::Answered)) => {
+            Some(CallEvent::Ringing { status }) => tell(&format!("ringing ({status})")),
+            Some(CallEvent::Answered) => {
                 tell("answered");
                 answered = true;
                 hang_up_at = arguments.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
                 arguments.digits.iter().flat_map(|digits| digits.chars()).for_each(|digit| call.digit(digit));
             }
-            Ok(Some(CallEvent::Held(held))) => tell(if held { "on hold" } else { "resumed" }),
-            Ok(Some(CallEvent::Digit(digit))) => tell(&format!("digit {digit}")),
-            Ok(Some(CallEvent::Ended { status, .. })) => break status,
-            Ok(None) => break 487,
-            Err(_) => {
-                hang_up_at = None;
-                call.hang_up();
-            }
+            Some(CallEvent::Held(held)) => tell(if held { "on hold" } else { "resumed" }),
+            Some(CallEvent::Digit(digit)) => tell(&format!("digit {digit}")),
+            Some(CallEvent::Ended { status, .. }) => break status,
+            None => break 487,
         }
     };
     tell(&format!("ended ({status}), {} packets heard", call.heard().packets()));
@@ -134,6 +141,17 @@ async fn talk(mut call: PhoneCall, arguments: &Arguments) -> Result<(), StartErr
             .map_err(|error| StartError(format!("--record {shown}: {error}")))?;
     }
     if answered { Ok(()) } else { Err(StartError(format!("not answered: {status}"))) }
+}
+
+/// Returns when the call has lasted as long as was asked for, or the program shall end.
+async fn enough(hang_up_at: Option<Instant>, ending: &mut Ending) {
+    match hang_up_at {
+        Some(at) => tokio::select! {
+            () = sleep_until(at) => {}
+            () = ending.comes() => {}
+        },
+        None => ending.comes().await,
+    }
 }
 
 fn source(arguments: &Arguments) -> Result<Source, StartError> {
