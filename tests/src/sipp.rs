@@ -138,7 +138,8 @@ impl Sipp {
         command.args(["-trace_msg", "-message_file"]).arg(file("msg"));
         command.args(&self.arguments).current_dir(node.folder());
         let process = Process::start(format!("sipp {}", self.scenario), &mut command);
-        let mut run = SippRun { process, files: [file("err"), file("msg")], limit_s: self.limit_s };
+        let mut run =
+            SippRun { process, files: [file("err"), file("msg")], limit_s: self.limit_s, told: false };
         if self.listens {
             run.wait_until_listening(own, self.tcp);
         }
@@ -151,6 +152,8 @@ pub struct SippRun {
     process: Process,
     files: [PathBuf; 2],
     limit_s: u32,
+    /// Its story is in the failure message.
+    told: bool,
 }
 
 impl SippRun {
@@ -161,6 +164,7 @@ impl SippRun {
     pub fn finish(mut self) {
         let ended = self.process.ended(Duration::from_secs(u64::from(self.limit_s)) + PATIENCE);
         if !ended.is_some_and(|status| status.success()) {
+            self.told = true;
             panic!("{ended:?}; {}", self.story());
         }
     }
@@ -170,7 +174,7 @@ impl SippRun {
             "{}\nits errors:\n{}\nits messages:\n{}",
             self.process.tail(12),
             tail(&self.files[0], 40),
-            tail(&self.files[1], 220)
+            tail(&self.files[1], 400)
         )
     }
 
@@ -187,6 +191,16 @@ impl SippRun {
                 self.story()
             );
             std::thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+}
+
+/// When a test fails, what the other side saw is half of the story.
+impl Drop for SippRun {
+    #[expect(clippy::print_stderr, reason = "a second panic would end the whole test program")]
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.told {
+            eprintln!("{}", self.story());
         }
     }
 }
