@@ -8,6 +8,7 @@ pub mod baresip;
 pub mod call;
 pub mod endpoint;
 pub mod hostile;
+pub mod lossy;
 pub mod node;
 pub mod place;
 pub mod process;

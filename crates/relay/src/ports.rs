@@ -48,6 +48,9 @@ impl fmt::Display for Family {
     }
 }
 
+/// Datagrams that are taken off a socket before its new holder gets it.
+const DRAIN_MAX: usize = 4096;
+
 /// Two bound sockets and the figures of the stream that uses them.
 pub(crate) struct Pair {
     /// Number within the relay, the same for the life of the process.
@@ -314,7 +317,15 @@ impl SocketOptions {
     }
 }
 
-fn lease(pair: Arc<Pair>) -> Lease {
+/// Gives a pair to a new holder. What is still in its sockets was meant for an earlier one; what comes from now on is for
+/// this one and waits there until the worker serves it, for a peer may send as soon as it knows the port.
+pub(crate) fn lease(pair: Arc<Pair>) -> Lease {
+    for socket in [&pair.rtp, &pair.rtcp] {
+        let is_empty = |received: std::io::Result<usize>| {
+            received.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        };
+        (0..DRAIN_MAX).take_while(|_| !is_empty(socket.recv(&mut [0]))).count();
+    }
     let generation = pair.generation.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
     Lease { pair, generation }
 }

@@ -33,9 +33,6 @@ const TURN_MAX: Duration = Duration::from_secs(1);
 /// Shortest time between two looks at silence.
 const TURN_MIN: Duration = Duration::from_millis(10);
 
-/// Datagrams that are taken off a socket before its new holder gets it.
-const DRAIN_MAX: usize = 4096;
-
 /// Sockets that are served by one look at the clock: a tenth of a millisecond of work.
 const CLOCK_EVERY: usize = 16;
 
@@ -152,6 +149,8 @@ struct Slot {
     pair: Arc<Pair>,
     /// Datagrams to ask the kernel for: one as long as one is what there is.
     bounds: [u8; 2],
+    /// Its sockets are in the epoll set.
+    watched: bool,
     stream: Option<Stream>,
 }
 
@@ -207,15 +206,17 @@ impl Worker {
                         self.link.event.drain();
                         self.link.woken.store(false, Ordering::SeqCst);
                     }
-                    Some(key) => self.serve(key, now_us),
+                    Some(key) => {
+                        // What is to be served may be for a holder whose order waits.
+                        self.obey_if_told();
+                        self.serve(key, now_us);
+                    }
                 }
             }
             if self.link.stopping.load(Ordering::SeqCst) {
                 return;
             }
-            if self.link.queued.load(Ordering::SeqCst) && self.link.queued.swap(false, Ordering::SeqCst) {
-                self.obey();
-            }
+            self.obey_if_told();
             if is_turn {
                 self.look_for_silence(self.now_us());
             }
@@ -243,6 +244,11 @@ impl Worker {
         let (number, channel) = ((key >> 1) as u32, if key & 1 == 0 { Channel::Rtp } else { Channel::Rtcp });
         self.serving = Some(number);
         let Some(Some(slot)) = self.slots.get_mut(number as usize) else { return };
+        if slot.stream.is_none() {
+            // Not to be read: it may be for the next holder, whose order comes with its answer.
+            slot.watched = false;
+            return self.unwatch(number);
+        }
         let bound = &mut slot.bounds[channel as usize];
         let socket = slot.pair.socket(channel);
         let count = match self.receive.recv_at_most(socket, usize::from(*bound)) {
@@ -250,7 +256,7 @@ impl Worker {
             Err(error) => return tracing::debug!(number, %error, "media socket"),
         };
         *bound = if count < usize::from(*bound) { 1 } else { (*bound * 4).min(BATCH_MAX as u8) };
-        if count == 0 || slot.stream.is_none() {
+        if count == 0 {
             return;
         }
         self.forward(number as usize, channel, now_us);
@@ -330,6 +336,12 @@ impl Worker {
         }
     }
 
+    fn obey_if_told(&mut self) {
+        if self.link.queued.load(Ordering::SeqCst) && self.link.queued.swap(false, Ordering::SeqCst) {
+            self.obey();
+        }
+    }
+
     fn obey(&mut self) {
         let mut orders = std::mem::take(&mut self.orders);
         std::mem::swap(&mut orders, &mut self.link.queue.lock());
@@ -367,24 +379,19 @@ impl Worker {
         if number >= self.slots.len() {
             self.slots.resize_with(number + 1, || None);
         }
-        if self.slots[number].is_none() {
-            let key = u64::from(pair.slot) << 1;
+        let slot = self.slots[number]
+            .get_or_insert_with(|| Box::new(Slot { pair, stream: None, watched: false, bounds: [1; 2] }));
+        if !slot.watched {
+            slot.watched = true;
+            let (pair, key) = (&slot.pair, u64::from(slot.pair.slot) << 1);
             let joined = self.epoll.add(&pair.rtp, key).and_then(|()| self.epoll.add(&pair.rtcp, key | 1));
             if let Err(error) = joined {
                 tracing::error!(port = pair.port, %error, "media port cannot be watched; see fs.epoll.max_user_watches");
             }
-            self.slots[number] = Some(Box::new(Slot { pair, stream: None, bounds: [1; 2] }));
         }
-        let Some(slot) = &mut self.slots[number] else { return };
         match &mut slot.stream {
             Some(stream) if stream.setup.generation == setup.generation => stream.renew(setup, now_us),
             stream => {
-                // What is still there was meant for an earlier holder.
-                for socket in [&slot.pair.rtp, &slot.pair.rtcp] {
-                    let empties =
-                        |batch: &mut RecvBatch| batch.recv_at_most(socket, 1).is_ok_and(|count| count > 0);
-                    (0..DRAIN_MAX).take_while(|_| empties(&mut self.receive)).count();
-                }
                 slot.pair.figures.reset(setup.generation);
                 *stream = Some(Stream::new(setup, self.rate_bound, now_us));
             }
@@ -392,11 +399,19 @@ impl Worker {
     }
 
     fn forget(&mut self, number: u32) {
-        if let Some(slot) = self.slots.get_mut(number as usize).and_then(Option::take) {
-            for socket in [&slot.pair.rtp, &slot.pair.rtcp] {
-                if let Err(error) = self.epoll.remove(socket) {
-                    tracing::debug!(number, %error, "media socket was not watched");
-                }
+        if self.slot(number).is_some_and(|slot| std::mem::take(&mut slot.watched)) {
+            self.unwatch(number);
+        }
+        if let Some(slot) = self.slots.get_mut(number as usize) {
+            *slot = None;
+        }
+    }
+
+    fn unwatch(&self, number: u32) {
+        let Some(Some(slot)) = self.slots.get(number as usize) else { return };
+        for socket in [&slot.pair.rtp, &slot.pair.rtcp] {
+            if let Err(error) = self.epoll.remove(socket) {
+                tracing::debug!(number, %error, "media socket was not watched");
             }
         }
     }
@@ -584,7 +599,9 @@ mod tests {
         lease.pair.rtp.set_nonblocking(false).unwrap();
         lease.pair.rtp.peek_from(&mut [0; 1]).unwrap(); // it is there
         lease.pair.rtp.set_nonblocking(true).unwrap();
-        let next = Lease { pair: Arc::clone(&lease.pair), generation: generation + 1 };
+        worker.serve(u64::from(slot) << 1, 0); // nobody's: it stays where it is
+        let next = crate::ports::lease(Arc::clone(&lease.pair));
+        assert_ne!(next.generation, generation);
         worker.set(Arc::clone(&next.pair), Box::new(setup(&next, &next, true)));
         worker.serve(u64::from(slot) << 1, 0);
         assert_eq!(next.pair.figures.seen(next.generation), crate::figures::Seen::default());
