@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 use toml::{Table, Value};
+use tracing_subscriber::EnvFilter;
 
 /// A node's configuration with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +123,12 @@ pub(crate) struct Mistake {
     remedy: String,
 }
 
+impl Mistake {
+    pub(crate) fn new(key: &str, value: &str, remedy: &str) -> Self {
+        Self { key: key.to_owned(), value: value.to_owned(), remedy: remedy.to_owned() }
+    }
+}
+
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.value.is_empty() {
@@ -132,18 +139,19 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Reads and checks a configuration file's text.
-pub(crate) fn parse(text: &str) -> Result<NodeConfig, Vec<Mistake>> {
-    let table = text.parse::<Table>().map_err(|error| {
-        vec![Mistake {
-            key: "the file".to_owned(),
-            value: String::new(),
-            remedy: format!("not readable as TOML: {}", error.to_string().trim()),
-        }]
-    })?;
+/// Reads and checks a configuration file's text. What is wrong has its default in the result, which then serves only to look
+/// for more mistakes.
+pub(crate) fn read(text: &str) -> (NodeConfig, Vec<Mistake>) {
     let mut reader = Reader { mistakes: Vec::new() };
-    let config = reader.node_config(&table);
-    if reader.mistakes.is_empty() { Ok(config) } else { Err(reader.mistakes) }
+    let config = match text.parse::<Table>() {
+        Ok(table) => reader.node_config(&table),
+        Err(error) => {
+            let remedy = format!("not readable as TOML: {}", error.to_string().trim());
+            reader.wrong("the file", "", &remedy);
+            NodeConfig::default()
+        }
+    };
+    (config, reader.mistakes)
 }
 
 struct Reader {
@@ -247,6 +255,11 @@ impl Reader {
 
         let mut log = self.section(table, "log");
         self.text(&mut log, "filter", |text| config.log.filter = text.to_owned());
+        if let Err(error) = EnvFilter::try_new(&config.log.filter) {
+            let remedy =
+                format!("{error}; write a level such as \"info\", or MODULE=LEVEL parts with commas");
+            self.wrong("log.filter", &config.log.filter, &remedy);
+        }
         let mut format = "text".to_owned();
         self.text(&mut log, "format", |text| format = text.to_owned());
         match format.as_str() {
@@ -331,6 +344,14 @@ impl Reader {
         if !matches!(transport, sip::flow::Transport::Udp | sip::flow::Transport::Tcp) {
             self.mistake(key, entry, "this transport is not served yet; use udp or tcp");
             return None;
+        }
+        if let Some(advertise) = advertise.as_deref().filter(|text| !proxy::is_advertisable(text)) {
+            let key = format!("{key}.advertise");
+            self.wrong(
+                &key,
+                advertise,
+                "write HOST or HOST:PORT as phones reach it, not an unspecified address",
+            );
         }
         if bind.ip().is_unspecified() && advertise.is_none() {
             self.mistake(
@@ -479,11 +500,7 @@ impl Reader {
     }
 
     fn wrong(&mut self, key: &str, value: &str, remedy: &str) {
-        self.mistakes.push(Mistake {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            remedy: remedy.to_owned(),
-        });
+        self.mistakes.push(Mistake::new(key, value, remedy));
     }
 }
 
@@ -503,6 +520,11 @@ fn default_media_addresses(listeners: &[ListenerConfig]) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &str) -> Result<NodeConfig, Vec<Mistake>> {
+        let (config, mistakes) = read(text);
+        if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
+    }
 
     #[test]
     fn the_smallest_file_gets_every_default() {
@@ -528,7 +550,7 @@ mod tests {
             id = 0
             color = "red"
             [sip]
-            listen = ["udp:5060", "carrier-pigeon:127.0.0.1:1", "udp:0.0.0.0:5060", { bind = "udp:192.0.2.1:5060", adverts = 1 }]
+            listen = ["udp:5060", "carrier-pigeon:127.0.0.1:1", "udp:0.0.0.0:5060", { bind = "udp:192.0.2.1:5060", adverts = 1 }, { bind = "udp:192.0.2.2:5060", advertise = "a b" }, { bind = "udp:192.0.2.3:5060", advertise = "0.0.0.0" }]
             [media]
             address = "here"
             ports = "19000-13000"
@@ -539,6 +561,7 @@ mod tests {
             algorithms = ["MD5", "ROT13", "md5"]
             [log]
             format = "xml"
+            filter = "carillon=loud"
             [tls]
         "#;
         let mistakes = parse(text).unwrap_err();
@@ -558,13 +581,16 @@ mod tests {
             ("auth.algorithms[1]", "ROT13"),
             ("auth.algorithms[2]", "md5"),
             ("log.format", "xml"),
+            ("log.filter", "carillon=loud"),
+            ("sip.listen[4].advertise", "a b"),
+            ("sip.listen[5].advertise", "0.0.0.0"),
         ] {
             assert!(
                 listed.iter().any(|line| line.starts_with(key) && line.contains(value)),
                 "{key} in {listed:#?}"
             );
         }
-        assert_eq!(listed.len(), 14, "{listed:#?}");
+        assert_eq!(listed.len(), 17, "{listed:#?}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod phone_command;
 
 use clap::{Parser, Subcommand};
 use config::NodeConfig;
+use model::Configuration;
 use node::{Node, StartError, read_users};
 use std::future::Future;
 use std::io::IsTerminal;
@@ -61,8 +62,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(file: &std::path::Path, check: bool) -> ExitCode {
-    let config = match read_config(file) {
-        Ok(config) => config,
+    let (config, users) = match read_config(file) {
+        Ok(read) => read,
         Err(error) => return finish(Err(error)),
     };
     if check {
@@ -71,7 +72,6 @@ fn serve(file: &std::path::Path, check: bool) -> ExitCode {
     }
     start_logging(&config.log.filter, config.log.json);
     run(config.threads, async move {
-        let users = config.users.as_deref().map(read_users).transpose()?;
         let mut ending = Ending::listen()?;
         let node = Node::start(&config, users).await?;
         for (transport, address) in node.sip_addresses() {
@@ -85,14 +85,24 @@ fn serve(file: &std::path::Path, check: bool) -> ExitCode {
     })
 }
 
-fn read_config(file: &std::path::Path) -> Result<NodeConfig, StartError> {
+/// The configuration with the users that it names, or every mistake of both.
+fn read_config(file: &std::path::Path) -> Result<(NodeConfig, Option<Configuration>), StartError> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         StartError(format!("--config {}: {error}; name a file that exists", file.display()))
     })?;
-    config::parse(&text).map_err(|mistakes| {
-        let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
-        StartError(format!("{} mistakes in {}:\n{}", lines.len(), file.display(), lines.join("\n")))
-    })
+    let (config, mut mistakes) = config::read(&text);
+    let users = match config.users.as_deref().map(read_users).transpose() {
+        Ok(users) => users,
+        Err(more) => {
+            mistakes.extend(more);
+            None
+        }
+    };
+    if mistakes.is_empty() {
+        return Ok((config, users));
+    }
+    let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
+    Err(StartError(format!("{} mistakes in {}:\n{}", lines.len(), file.display(), lines.join("\n"))))
 }
 
 /// Runs a command on a runtime with so many worker threads; 0: one for each core.

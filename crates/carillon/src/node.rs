@@ -2,7 +2,7 @@
 //!
 //! In: a checked [`NodeConfig`]. Out: a running node, or an error that names what to do. Elsewhere: each role's crate.
 
-use crate::config::NodeConfig;
+use crate::config::{Mistake, NodeConfig};
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
 use cluster::ids::NodeId;
@@ -131,12 +131,17 @@ pub(crate) fn unix_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Reads a users' file: TOML with brands, clients, terminals, users and extensions.
-pub(crate) fn read_users(path: &Path) -> Result<Configuration, StartError> {
-    let shown = path.display();
+/// Reads and checks a users' file: TOML with brands, clients, terminals, users and extensions.
+pub(crate) fn read_users(path: &Path) -> Result<Configuration, Vec<Mistake>> {
+    let wrong = |remedy: String| vec![Mistake::new("users.file", &path.display().to_string(), &remedy)];
     let text = std::fs::read_to_string(path)
-        .map_err(|error| StartError(format!("users.file = {shown}: {error}; name a file that exists")))?;
-    toml::from_str(&text).map_err(|error| StartError(format!("users.file = {shown}: {error}")))
+        .map_err(|error| wrong(format!("{error}; name a file that exists and may be read")))?;
+    let configuration: Configuration = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let own = |mistake: model::Mistake| {
+        Mistake::new(&format!("users.file: {}", mistake.key), &mistake.value, &mistake.remedy)
+    };
+    Snapshot::build(&configuration).map_err(|mistakes| mistakes.into_iter().map(own).collect::<Vec<_>>())?;
+    Ok(configuration)
 }
 
 fn proxy_config(config: &NodeConfig) -> ProxyConfig {

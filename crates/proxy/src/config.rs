@@ -266,7 +266,7 @@ impl ProxyConfig {
                 return Err(ProxyError::NotAdvertised { transport, bind });
             }
             if let Some(advertised) = &listener.advertised
-                && split_advertised(advertised).is_none()
+                && !is_advertisable(advertised)
             {
                 return Err(ProxyError::BadAdvertised { transport, bind, advertised: advertised.clone() });
             }
@@ -337,6 +337,13 @@ fn bracketed(ip: IpAddr) -> String {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     }
+}
+
+/// Whether peers can be told this `host` or `host:port`.
+pub fn is_advertisable(text: &str) -> bool {
+    split_advertised(text).is_some_and(|(host, _)| {
+        !host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+    })
 }
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.

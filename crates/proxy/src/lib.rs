@@ -22,6 +22,7 @@ mod tests;
 
 pub use config::{
     AuthConfig, Limits, Listener, Overload, ProxyConfig, ProxyError, RegistrarConfig, WORKERS_MAX,
+    is_advertisable,
 };
 pub use net::Network;
 pub use registrar::{BindingChange, BindingLog, Durable};
