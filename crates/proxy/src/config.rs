@@ -242,9 +242,6 @@ pub enum ProxyError {
         /// The listener that faces a network.
         bind: SocketAddr,
     },
-    /// The supervisor of the legs did not start.
-    #[error("the supervisor of the legs did not start: {0}")]
-    Supervisor(String),
 }
 
 impl ProxyConfig {

@@ -1,16 +1,13 @@
 //! A leg: the actor around one INVITE session (`sip::session`). It decides nothing: events go up to the call, commands
-//! come down from it, and what the session wants sent goes to the leg's worker.
+//! come down from it, and what the session wants sent is carried out by the leg's worker.
 //!
-//! In: [`LegMsg`]. Out: actions for the worker, [`cluster::leg::Calls`] events, wishes to be woken. When the actor dies
-//! before its session does, the drop of its state ends the dialog and tells the call.
+//! In: [`LegMsg`]. Out: actions for the worker, [`cluster::leg::Calls`] events, wishes to be woken. Legs run where their
+//! transactions are: their worker delivers their messages one at a time, and contains their failures (`worker::legs`).
 
 use crate::Shared;
 use crate::legs::LegTag;
-use crate::stats::add;
-use crate::worker::Cmd;
 use cluster::ids::CallId;
 use cluster::leg::{Incoming, LegCommand, LegEvent};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
 use sip::draft::{HeaderText, ResponseDraft};
 use sip::flow::Flow;
 use sip::msg::{Message, Method};
@@ -58,17 +55,14 @@ pub(crate) struct Arrived {
 }
 
 /// The actor.
-pub(crate) struct Leg;
-
-/// Its state, made by the worker so that a leg that does not even start keeps its promises.
-pub(crate) struct LegState {
-    shared: Arc<Shared>,
+pub(crate) struct Leg {
     call: CallId,
     tag: LegTag,
     config: Arc<SessionConfig>,
     stage: Stage,
     /// When the worker will wake us.
     alarm: Option<Instant>,
+    rate: Rate,
 }
 
 enum Stage {
@@ -81,44 +75,100 @@ enum Stage {
     Over,
 }
 
-impl LegState {
+/// Requests of the peer within one second.
+#[derive(Default)]
+struct Rate {
+    second: u64,
+    count: u32,
+}
+
+/// What a leg wants done for it after a message.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    /// In this order.
+    pub(crate) actions: Vec<Action>,
+    /// To be told [`LegMsg::Wake`] at this time.
+    pub(crate) wake: Option<Instant>,
+}
+
+impl Leg {
     /// A leg that is about to begin; `txn` is the INVITE that it answers for.
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        call: CallId,
-        tag: LegTag,
-        config: SessionConfig,
-        txn: Option<ServerId>,
-    ) -> Self {
-        Self { shared, call, tag, config: Arc::new(config), stage: Stage::New { txn }, alarm: None }
+    pub(crate) fn new(call: CallId, tag: LegTag, config: SessionConfig, txn: Option<ServerId>) -> Self {
+        Self {
+            call,
+            tag,
+            config: Arc::new(config),
+            stage: Stage::New { txn },
+            alarm: None,
+            rate: Rate::default(),
+        }
     }
 
-    fn act(&self, action: Action) {
-        let leg = self.tag.leg;
-        self.shared.link(leg).send(Cmd::Action { leg, action: Box::new(action) });
+    /// Whether this is the dialog's tag, all of it.
+    pub(crate) fn has(&self, tag: LegTag) -> bool {
+        self.tag == tag
     }
 
-    fn tell(&self, event: LegEvent) {
-        if let Some(calls) = self.shared.calls.get() {
+    /// Whether the peer may send another request in this second.
+    pub(crate) fn admit(&mut self, second: u64, limit: u32) -> bool {
+        if self.rate.second != second {
+            self.rate = Rate { second, count: 0 };
+        }
+        self.rate.count = self.rate.count.saturating_add(1);
+        self.rate.count <= limit
+    }
+
+    /// Deals with one message. `false`: nothing is left to do, the leg is over.
+    pub(crate) fn take(
+        &mut self,
+        message: LegMsg,
+        shared: &Shared,
+        now: Instant,
+        wishes: &mut Wishes,
+    ) -> bool {
+        self.handle(message, shared, now, wishes);
+        self.drain(shared, now, wishes)
+    }
+
+    /// What ends this leg from outside if it failed: CANCEL, BYE or 500. None if it was over. The call learns of it.
+    pub(crate) fn bury(mut self, shared: &Shared) -> Vec<Action> {
+        let will = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Over => return Vec::new(),
+            Stage::New { txn } => {
+                txn.map(|txn| Action::Respond { txn, draft: ResponseDraft::new(500) }).into_iter().collect()
+            }
+            // The session may be what panicked.
+            Stage::Live(session) => {
+                catch_unwind(AssertUnwindSafe(|| session.last_will())).unwrap_or_default()
+            }
+        };
+        if let Some(calls) = shared.calls.get() {
+            calls.leg_lost(self.call, self.tag.leg);
+        }
+        will
+    }
+
+    fn tell(&self, shared: &Shared, event: LegEvent) {
+        if let Some(calls) = shared.calls.get() {
             calls.event(self.call, self.tag.leg, event);
         }
     }
 
-    fn begin_incoming(&mut self, arrived: Arrived, now: Instant) {
+    fn begin_incoming(&mut self, arrived: Arrived, shared: &Shared, now: Instant, wishes: &mut Wishes) {
         let Arrived { txn, msg, flow, incoming } = arrived;
         let session = Session::incoming(Arc::clone(&self.config), txn, &msg, flow, self.tag.text(), now);
         match session {
             Ok(session) => {
                 self.stage = Stage::Live(Box::new(session));
-                if !self.shared.calls.get().is_some_and(|calls| calls.incoming(incoming)) {
+                if !shared.calls.get().is_some_and(|calls| calls.incoming(incoming)) {
                     let mut headers = HeaderText::new();
-                    let retry_after = self.shared.config.overload.retry_after_secs;
+                    let retry_after = shared.config.overload.retry_after_secs;
                     headers.push_fmt("Retry-After", format_args!("{retry_after}"));
-                    self.command(LegCommand::Reject { status: 503, reason: None, headers }, now);
+                    self.command(LegCommand::Reject { status: 503, reason: None, headers }, shared, now);
                 }
             }
             Err(draft) => {
-                self.act(Action::Respond { txn, draft });
+                wishes.actions.push(Action::Respond { txn, draft });
                 self.stage = Stage::Over;
             }
         }
@@ -129,7 +179,7 @@ impl LegState {
         self.stage = Stage::Live(Box::new(session));
     }
 
-    fn command(&mut self, command: LegCommand, now: Instant) {
+    fn command(&mut self, command: LegCommand, shared: &Shared, now: Instant) {
         let Stage::Live(session) = &mut self.stage else { return };
         let unanswered = refusal_of(&command);
         if let Err(error) = session.command(command, now) {
@@ -137,20 +187,20 @@ impl LegState {
             tracing::debug!(leg = %self.tag.leg, %error, "a command came too late");
             // What the call waits for must not stay without an answer.
             if let Some(event) = unanswered {
-                self.tell(event);
+                self.tell(shared, event);
             }
         }
     }
 
-    fn handle(&mut self, message: LegMsg, now: Instant) {
+    fn handle(&mut self, message: LegMsg, shared: &Shared, now: Instant, wishes: &mut Wishes) {
         match message {
-            LegMsg::Invite(arrived) => self.begin_incoming(*arrived, now),
+            LegMsg::Invite(arrived) => self.begin_incoming(*arrived, shared, now, wishes),
             LegMsg::Originate(outgoing) => self.begin_outgoing(*outgoing, now),
-            LegMsg::Command(command) => self.command(command, now),
+            LegMsg::Command(command) => self.command(command, shared, now),
             LegMsg::Request { txn, msg, flow } => match &mut self.stage {
                 Stage::Live(session) => session.handle_request(txn, &msg, flow, now),
                 Stage::New { .. } | Stage::Over => {
-                    self.act(Action::Respond { txn, draft: ResponseDraft::new(481) });
+                    wishes.actions.push(Action::Respond { txn, draft: ResponseDraft::new(481) });
                 }
             },
             LegMsg::Ack { msg, flow } => self.live(|session| session.handle_ack(&msg, flow, now)),
@@ -176,13 +226,13 @@ impl LegState {
         }
     }
 
-    /// Carries out what the session wants, tells what happened, asks to be woken. `false`: nothing is left to do.
-    fn drain(&mut self, now: Instant) -> bool {
+    /// Gathers what the session wants, tells what happened. `false`: nothing is left to do.
+    fn drain(&mut self, shared: &Shared, now: Instant, wishes: &mut Wishes) -> bool {
         while let Stage::Live(session) = &mut self.stage {
             if let Some(action) = session.poll_action() {
-                self.act(action);
+                wishes.actions.push(action);
             } else if let Some(event) = session.poll_event() {
-                self.tell(event);
+                self.tell(shared, event);
             } else {
                 break;
             }
@@ -196,7 +246,7 @@ impl LegState {
             let at = due.min(now + NAP_MAX);
             if self.alarm.is_none_or(|alarm| at < alarm) {
                 self.alarm = Some(at);
-                self.shared.link(self.tag.leg).send(Cmd::Wake { leg: self.tag.leg, at });
+                wishes.wake = Some(at);
             }
         }
         true
@@ -210,53 +260,5 @@ fn refusal_of(command: &LegCommand) -> Option<LegEvent> {
         LegCommand::Info { .. } => Some(LegEvent::Replied { method: Method::Info, status: 481 }),
         LegCommand::Message { .. } => Some(LegEvent::Replied { method: Method::Message, status: 481 }),
         _ => None,
-    }
-}
-
-impl Actor for Leg {
-    type Msg = LegMsg;
-    type State = LegState;
-    type Arguments = LegState;
-
-    async fn pre_start(&self, _: ActorRef<LegMsg>, state: LegState) -> Result<LegState, ActorProcessingErr> {
-        Ok(state)
-    }
-
-    async fn handle(
-        &self,
-        me: ActorRef<LegMsg>,
-        message: LegMsg,
-        state: &mut LegState,
-    ) -> Result<(), ActorProcessingErr> {
-        let now = state.shared.clock.now();
-        state.handle(message, now);
-        if !state.drain(now) {
-            state.shared.legs.remove(state.tag.leg);
-            me.stop(None);
-        }
-        Ok(())
-    }
-}
-
-/// The last will: whatever killed the actor, the peer and the call learn of it.
-impl Drop for LegState {
-    fn drop(&mut self) {
-        let leg = self.tag.leg;
-        self.shared.legs.remove(leg);
-        let will = match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Over => return,
-            Stage::New { txn } => {
-                txn.map(|txn| Action::Respond { txn, draft: ResponseDraft::new(500) }).into_iter().collect()
-            }
-            // The session may be what panicked.
-            Stage::Live(session) => {
-                catch_unwind(AssertUnwindSafe(|| session.last_will())).unwrap_or_default()
-            }
-        };
-        will.into_iter().for_each(|action| self.act(action));
-        add(&self.shared.counters.legs_lost);
-        if let Some(calls) = self.shared.calls.get() {
-            calls.leg_lost(self.call, leg);
-        }
     }
 }

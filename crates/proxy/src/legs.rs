@@ -1,21 +1,17 @@
-//! The table of legs, their supervisor, and what an order to call becomes on the wire.
+//! A leg's name in SIP, and what an order to call becomes on the wire.
 //!
-//! In: legs as they come and go, orders ([`Originate`]). Out: actors by name, drafts of new sessions. Elsewhere: the actors
-//! themselves (`leg`), decisions about calls (crate `appserver`).
+//! In: tags, INVITEs, orders ([`Originate`]). Out: names of legs, drafts of new sessions. Elsewhere: the actors themselves
+//! (`leg`) and who has them (`worker::legs`), decisions about calls (crate `appserver`).
 
 use crate::Shared;
-use crate::leg::LegMsg;
-use cluster::ids::{LegId, NodeId};
+use cluster::ids::LegId;
 use cluster::leg::Originate;
-use dashmap::DashMap;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use sip::draft::HeaderText;
 use sip::flow::Transport;
 use sip::msg::{HeaderId, Message};
 use sip::session::{Outgoing, SessionConfig};
 use sip::transaction::Destination;
 use sip::uri::{UriBuf, escape_user};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bounds of the headers that a call passes on.
 const PASSED_LINES_MAX: usize = 32;
@@ -23,22 +19,6 @@ const PASSED_VALUE_MAX: usize = 1024;
 const PASSED_BYTES_MAX: usize = 4096;
 /// Display names and numbers are cut to this many characters.
 const NAME_MAX: usize = 128;
-
-/// All legs of a proxy.
-pub(crate) struct LegTable {
-    legs: DashMap<LegId, Entry>,
-    count: AtomicUsize,
-    node: NodeId,
-    workers: usize,
-}
-
-struct Entry {
-    actor: ActorRef<LegMsg>,
-    /// The random part of the leg's tag.
-    secret: u64,
-    /// Requests inside the dialog: the second since the start in the upper half, their count in the lower one.
-    rate: AtomicU64,
-}
 
 /// How a tag of ours finds its leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,106 +41,6 @@ impl LegTag {
         };
         let secret = if secret.len() == 16 { hex(secret)?.ok()? } else { return None };
         Some(LegTag { leg: LegId::from_u64(hex(leg)?.ok()?), secret })
-    }
-}
-
-/// What the table says of a request inside a dialog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
-    /// The leg is there.
-    Yes,
-    /// The leg is there, and its peer floods it.
-    TooMany,
-    /// No such leg.
-    Unknown,
-}
-
-impl LegTable {
-    pub(crate) fn new(node: NodeId, workers: usize) -> Self {
-        Self { legs: DashMap::new(), count: AtomicUsize::new(0), node, workers }
-    }
-
-    /// Whether a leg's name can be one of ours.
-    pub(crate) fn is_ours(&self, leg: LegId) -> bool {
-        leg.node() == self.node && usize::from(leg.worker()) < self.workers
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn insert(&self, tag: LegTag, actor: ActorRef<LegMsg>) {
-        let entry = Entry { actor, secret: tag.secret, rate: AtomicU64::new(0) };
-        let old = self.legs.insert(tag.leg, entry);
-        assert!(old.is_none(), "leg names are never reused");
-        self.count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn remove(&self, leg: LegId) {
-        if self.legs.remove(&leg).is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether a leg is there and may get another request in this second.
-    pub(crate) fn admit(&self, tag: LegTag, second: u64, limit: u32) -> Admission {
-        let Some(entry) = self.legs.get(&tag.leg).filter(|entry| entry.secret == tag.secret) else {
-            return Admission::Unknown;
-        };
-        let second = second & 0xffff_ffff;
-        let counted = entry.rate.load(Ordering::Relaxed);
-        let count = if counted >> 32 == second { (counted & 0xffff_ffff) + 1 } else { 1 };
-        if count > u64::from(limit) {
-            return Admission::TooMany;
-        }
-        entry.rate.store(second << 32 | count, Ordering::Relaxed);
-        Admission::Yes
-    }
-
-    pub(crate) fn knows(&self, tag: LegTag) -> bool {
-        self.legs.get(&tag.leg).is_some_and(|entry| entry.secret == tag.secret)
-    }
-
-    /// `false`: the leg is gone.
-    pub(crate) fn cast(&self, leg: LegId, message: LegMsg) -> bool {
-        self.legs.get(&leg).is_some_and(|entry| entry.actor.cast(message).is_ok())
-    }
-
-    /// Kills a leg's actor; its last will ends the dialog.
-    pub(crate) fn kill(&self, leg: LegId) -> bool {
-        let Some(actor) = self.legs.get(&leg).map(|entry| entry.actor.clone()) else { return false };
-        actor.kill();
-        true
-    }
-}
-
-/// Parent of all leg actors; outlives each of them.
-pub(crate) struct Supervisor;
-
-impl Actor for Supervisor {
-    type Msg = ();
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<()>,
-        event: SupervisionEvent,
-        (): &mut (),
-    ) -> Result<(), ActorProcessingErr> {
-        // Written out because the default ends the supervisor and with it every call. What is to be done for a lost leg
-        // does its last will.
-        match event {
-            SupervisionEvent::ActorFailed(_, why) => tracing::error!(%why, "a leg's actor failed"),
-            SupervisionEvent::ActorStarted(_)
-            | SupervisionEvent::ActorTerminated(..)
-            | SupervisionEvent::ProcessGroupChanged(_) => {}
-        }
-        Ok(())
     }
 }
 
@@ -256,6 +136,7 @@ fn quoted(name: &str) -> String {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use cluster::ids::NodeId;
 
     #[test]
     fn a_tag_finds_its_leg_and_nothing_else_is_a_tag() {

@@ -34,20 +34,19 @@ use bytes::Bytes;
 use cluster::ids::{CallId, LegId, first_counter};
 use cluster::leg::{Binding, Calls, Directory, LegCommand, Legs, Originate};
 use config::Place;
-use leg::{Leg, LegMsg, LegState};
-use legs::{LegTable, LegTag, Supervisor};
+use leg::{Leg, LegMsg};
+use legs::LegTag;
 use model::{BindingRecord, Id, Snapshot, Terminal};
 use net::tcp::{Connections, INPUT_MAX};
 use net::{Port, tcp, udp};
 use parking_lot::Mutex;
-use ractor::{Actor, ActorRef, ActorRuntime, ActorStatus};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use registrar::Registrar;
 use sip::flow::{Flow, Transport};
 use sip::session::{Rel100, SessionConfig};
 use sip::transaction::{Config, ListenerVia, Transactions};
-use stats::{Counters, add};
+use stats::Counters;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -57,9 +56,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use worker::{Cmd, Link, Parts, Worker};
-
-/// How long a stop waits for legs to say goodbye.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a proxy works with.
 pub struct Deps {
@@ -111,10 +107,10 @@ pub(crate) struct Shared {
     clock: Clock,
     links: Vec<Link>,
     connections: Arc<Connections>,
-    legs: LegTable,
+    /// Legs of all workers.
+    legs: AtomicUsize,
     /// A session's configuration but for its Contact.
     session: SessionConfig,
-    supervisor: ActorRef<()>,
     registrar: Registrar,
     calls: OnceLock<Arc<dyn Calls>>,
     counters: Arc<Counters>,
@@ -169,6 +165,7 @@ impl Proxy {
     ///
     /// # Errors
     /// [`ProxyError`] names what is wrong and what to do about it.
+    #[expect(clippy::unused_async, reason = "sockets and tasks need the runtime that polls this")]
     pub async fn start(config: ProxyConfig, deps: Deps) -> Result<Arc<Proxy>, ProxyError> {
         config.check()?;
         let workers = config.worker_count();
@@ -180,9 +177,6 @@ impl Proxy {
         let counters = Arc::new(Counters::default());
         let clock = Clock::new(deps.unix_time);
         let (keeper, watches) = mpsc::unbounded_channel();
-        let (supervisor, _) = Actor::spawn(None, Supervisor, ())
-            .await
-            .map_err(|error| ProxyError::Supervisor(error.to_string()))?;
         let first = first_counter(clock.unix_us());
         let shared = Arc::new(Shared {
             connections: Connections::new(
@@ -193,7 +187,7 @@ impl Proxy {
                 Arc::clone(&counters),
                 matches!(deps.network, Network::Os),
             ),
-            legs: LegTable::new(config.node, workers),
+            legs: AtomicUsize::new(0),
             session: SessionConfig {
                 user_agent: config.user_agent.clone(),
                 allow: policy::CALL_ALLOW,
@@ -201,7 +195,6 @@ impl Proxy {
                 rel100: config.rel100,
                 ..SessionConfig::new("")
             },
-            supervisor,
             registrar: Registrar::new(config.registrar, &config.limits, keeper),
             calls: OnceLock::new(),
             gauges: (0..workers).map(|_| Gauge::default()).collect(),
@@ -272,9 +265,8 @@ impl Proxy {
     }
 
     /// Ends a leg at once, whatever its state: the peer gets BYE, CANCEL or 500, the call is told that it is lost.
-    /// `false`: there is no such leg.
-    pub fn kill_leg(&self, leg: LegId) -> bool {
-        self.shared.legs.kill(leg)
+    pub fn kill_leg(&self, leg: LegId) {
+        self.shared.link(leg).send(Cmd::Kill(leg));
     }
 
     /// All registered contacts.
@@ -293,7 +285,7 @@ impl Proxy {
         ProxyStats {
             bindings: shared.registrar.count(),
             unreachable: shared.registrar.unreachable(),
-            legs: shared.legs.count(),
+            legs: shared.legs.load(Ordering::Relaxed),
             connections: shared.connections.open(),
             transactions: each(|gauge| &gauge.transactions),
             queued: each(|gauge| &gauge.queued),
@@ -315,11 +307,6 @@ impl Proxy {
             task.abort();
         }
         self.drain(true);
-        self.shared.supervisor.stop_children(None);
-        let patience = tokio::time::Instant::now() + STOP_PATIENCE;
-        while self.shared.legs.count() > 0 && tokio::time::Instant::now() < patience {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
         for link in &self.shared.links {
             link.send(Cmd::Stop);
         }
@@ -327,7 +314,6 @@ impl Proxy {
         for task in tasks.into_iter().chain(workers) {
             let _ = task.await;
         }
-        self.shared.supervisor.stop(None);
     }
 }
 
@@ -348,16 +334,14 @@ impl Legs for Proxy {
             // A reliable response would bring an offer that had to be answered before the caller has seen it.
             config.rel100 = Rel100::Off;
         }
-        let state = LegState::new(Arc::clone(shared), order.call, tag, config, None);
+        let state = Leg::new(order.call, tag, config, None);
         let outgoing = legs::outgoing(shared, order, tag, &call_id);
-        if shared.spawn_leg(tag, state) {
-            shared.legs.cast(leg, LegMsg::Originate(Box::new(outgoing)));
-        }
+        shared.link(leg).send(Cmd::Originate(Box::new((tag, state, outgoing))));
         (leg, call_id)
     }
 
     fn command(&self, leg: LegId, command: LegCommand) {
-        self.shared.legs.cast(leg, LegMsg::Command(command));
+        self.shared.link(leg).send(Cmd::Leg { leg, message: LegMsg::Command(command) });
     }
 }
 
@@ -374,6 +358,11 @@ impl Shared {
         &self.links[usize::from(leg.worker()) % self.links.len()]
     }
 
+    /// Whether a leg's name can be one of ours.
+    fn is_ours(&self, leg: LegId) -> bool {
+        leg.node() == self.config.node && usize::from(leg.worker()) < self.links.len()
+    }
+
     fn new_leg(&self, worker: u8) -> LegId {
         let counter = &self.next_leg[usize::from(worker) % self.next_leg.len()];
         LegId::new(self.config.node, worker, counter.fetch_add(1, Ordering::Relaxed))
@@ -381,25 +370,6 @@ impl Shared {
 
     fn new_call(&self) -> CallId {
         CallId::new(self.config.node, self.next_call.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Starts a leg's actor. `false`: it did not start; its state has told everyone.
-    fn spawn_leg(&self, tag: LegTag, state: LegState) -> bool {
-        match ActorRuntime::spawn_linked_instant(None, Leg, state, self.supervisor.get_cell()) {
-            Ok((actor, _)) => {
-                add(&self.counters.legs_begun);
-                self.legs.insert(tag, actor.clone());
-                // A supervisor that is being stopped takes no children: the actor may have ended before it was entered.
-                if matches!(actor.get_status(), ActorStatus::Stopping | ActorStatus::Stopped) {
-                    self.legs.remove(tag.leg);
-                }
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "a leg's actor did not start");
-                false
-            }
-        }
     }
 
     fn restore(&self, bindings: Vec<BindingRecord>) {

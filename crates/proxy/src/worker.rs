@@ -3,10 +3,11 @@
 //! In: datagrams, messages of streams, commands of legs, time. Out: bytes, events for legs, answers. A turn does a bounded
 //! amount of each and then lets other tasks run. Elsewhere: what a new request may do (`worker::requests`).
 
+mod legs;
 mod requests;
 
 use crate::auth::{Authenticator, Identity};
-use crate::leg::LegMsg;
+use crate::leg::{Leg, LegMsg, Wishes};
 use crate::legs::LegTag;
 use crate::net::tcp::StreamMessage;
 use crate::net::{Datagram, Port};
@@ -20,7 +21,7 @@ use rand::rngs::StdRng;
 use sip::draft::ResponseDraft;
 use sip::flow::{ConnId, Flow, Transport};
 use sip::msg::{Message, Method};
-use sip::session::{Action, Failure};
+use sip::session::{Failure, Outgoing};
 use sip::stun;
 use sip::transaction::{ClientKey, Destination, Event, ServerId, Transactions};
 use std::cmp::Reverse;
@@ -50,10 +51,12 @@ const PING_OWNER: u64 = u64::MAX;
 
 /// What a worker is told by other tasks.
 pub(crate) enum Cmd {
-    /// A leg's session wants this done.
-    Action { leg: LegId, action: Box<Action> },
-    /// A leg wants to be woken.
-    Wake { leg: LegId, at: Instant },
+    /// A leg begins by an order.
+    Originate(Box<(LegTag, Leg, Outgoing)>),
+    /// A message for a leg.
+    Leg { leg: LegId, message: LegMsg },
+    /// End a leg, whatever its state.
+    Kill(LegId),
     /// A message that another worker received and this one must handle.
     Foreign { msg: Box<Message>, flow: Flow },
     /// A connection is gone, or could not be opened (`conn` 0).
@@ -110,6 +113,11 @@ pub(crate) struct Worker {
     streams: mpsc::Receiver<StreamMessage>,
     auth: Authenticator,
     rng: StdRng,
+    legs: HashMap<LegId, Leg>,
+    /// What legs want, while it is gathered.
+    wishes: Wishes,
+    /// Requests of legs that could not even be begun; they hear of it after what they do now.
+    failures: VecDeque<(LegId, u32, Failure)>,
     /// When which leg is to be woken; entries of legs that are gone are found out when they are due.
     alarms: BinaryHeap<Reverse<(Instant, LegId)>>,
     /// Whose INVITEs wait for their final answer: a CANCEL names only the transaction.
@@ -138,6 +146,9 @@ impl Worker {
             streams,
             auth,
             rng,
+            legs: HashMap::new(),
+            wishes: Wishes::default(),
+            failures: VecDeque::new(),
             alarms: BinaryHeap::new(),
             invites: HashMap::new(),
             pings: HashMap::new(),
@@ -205,6 +216,7 @@ impl Worker {
         let mut taken = std::mem::take(&mut self.taken);
         for cmd in taken.drain(..) {
             if matches!(cmd, Cmd::Stop) {
+                self.bury_all(now);
                 self.flush(now);
                 return false;
             }
@@ -260,8 +272,9 @@ impl Worker {
         for _ in 0..COMMANDS_MAX {
             match self.alarms.peek() {
                 Some(Reverse((at, leg))) if *at <= now => {
-                    self.shared.legs.cast(*leg, LegMsg::Wake);
+                    let leg = *leg;
                     self.alarms.pop();
+                    self.tell(leg, LegMsg::Wake, now);
                 }
                 _ => break,
             }
@@ -272,34 +285,18 @@ impl Worker {
 
     fn command(&mut self, cmd: Cmd, now: Instant) {
         match cmd {
-            Cmd::Action { leg, action } => self.action(leg, *action, now),
-            Cmd::Wake { leg, at } => self.alarms.push(Reverse((at, leg))),
+            Cmd::Originate(order) => {
+                let (tag, leg, outgoing) = *order;
+                self.begin(tag, leg, LegMsg::Originate(Box::new(outgoing)), now);
+            }
+            Cmd::Leg { leg, message } => drop(self.tell(leg, message, now)),
+            Cmd::Kill(leg) => self.bury(leg, now),
             Cmd::Foreign { msg, flow } if msg.is_request() => self.request(*msg, flow, Duration::ZERO, now),
             Cmd::Foreign { msg, flow } => self.response(*msg, flow, now),
             Cmd::FlowGone(flow) => self.transactions.handle_transport_error(flow, now),
             Cmd::Stored { txn, answer, undo, durable } => self.stored(txn, &answer, undo, durable, now),
             Cmd::Ping(ping) => self.ping(*ping, now),
             Cmd::Stop => {}
-        }
-    }
-
-    fn action(&mut self, leg: LegId, action: Action, now: Instant) {
-        let key = |seq| ClientKey { owner: leg.as_u64(), seq };
-        match action {
-            Action::Request { seq, draft, to } => {
-                if self.transactions.request(key(seq), draft, to, now).is_err() {
-                    self.shared.counters.count(Cause::Capacity);
-                    self.shared.legs.cast(leg, LegMsg::Failure { seq, failure: Failure::Transport });
-                }
-            }
-            Action::Respond { txn, draft } => {
-                if draft.status >= 200 {
-                    self.invites.remove(&txn);
-                }
-                self.transactions.respond(txn, &draft, now);
-            }
-            Action::Cancel { seq, reason } => self.transactions.cancel(key(seq), reason, now),
-            Action::Ack { draft, to } => self.transactions.send_ack(draft, to),
         }
     }
 
@@ -375,6 +372,8 @@ impl Worker {
                 self.event(event, now);
             } else if let Some(transmit) = self.transactions.poll_transmit() {
                 self.transmit(transmit.flow, transmit.bytes, now);
+            } else if let Some((leg, seq, failure)) = self.failures.pop_front() {
+                self.tell(leg, LegMsg::Failure { seq, failure }, now);
             } else {
                 return;
             }
@@ -385,37 +384,32 @@ impl Worker {
         match event {
             Event::Request { id, msg, flow } => self.new_request(id, msg, flow, now),
             Event::Ack { msg, flow } => {
-                if let Some(tag) =
-                    msg.to_tag().and_then(LegTag::parse).filter(|tag| self.shared.legs.knows(*tag))
-                {
-                    self.shared.legs.cast(tag.leg, LegMsg::Ack { msg, flow });
+                if let Some(tag) = msg.to_tag().and_then(LegTag::parse).filter(|tag| self.has_leg(*tag)) {
+                    self.tell(tag.leg, LegMsg::Ack { msg, flow }, now);
                 }
             }
             Event::Cancelled { id, reason, .. } => {
                 let leg = self.invites.get(&id).copied();
-                if !leg.is_some_and(|leg| self.shared.legs.cast(leg, LegMsg::Cancelled { txn: id, reason })) {
-                    self.invites.remove(&id);
-                    self.transactions.respond(id, &ResponseDraft::new(487), now);
+                if !leg.is_some_and(|leg| self.tell(leg, LegMsg::Cancelled { txn: id, reason }, now)) {
+                    self.cancelled_in_vain(id, now);
                 }
             }
             Event::Response { key, .. } if key.owner == PING_OWNER => self.pinged(key.seq, true),
             Event::Response { key, msg, flow } => {
-                self.shared
-                    .legs
-                    .cast(LegId::from_u64(key.owner), LegMsg::Response { seq: key.seq, msg, flow });
+                self.tell(LegId::from_u64(key.owner), LegMsg::Response { seq: key.seq, msg, flow }, now);
             }
-            Event::Timeout { key } => self.failure(key, Failure::Timeout),
-            Event::TransportError { key } => self.failure(key, Failure::Transport),
+            Event::Timeout { key } => self.failure(key, Failure::Timeout, now),
+            Event::TransportError { key } => self.failure(key, Failure::Transport, now),
             Event::Unanswered { id } => drop(self.invites.remove(&id)),
             Event::NoAck { .. } => {}
         }
     }
 
-    fn failure(&mut self, key: ClientKey, failure: Failure) {
+    fn failure(&mut self, key: ClientKey, failure: Failure, now: Instant) {
         if key.owner == PING_OWNER {
             self.pinged(key.seq, false);
         } else {
-            self.shared.legs.cast(LegId::from_u64(key.owner), LegMsg::Failure { seq: key.seq, failure });
+            self.tell(LegId::from_u64(key.owner), LegMsg::Failure { seq: key.seq, failure }, now);
         }
     }
 

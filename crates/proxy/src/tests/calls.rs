@@ -3,6 +3,7 @@
 use super::world::{Heard, Phone, SDP, World, parse};
 use crate::Cause;
 use crate::leg::LegMsg;
+use crate::worker::Cmd;
 use bytes::Bytes;
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Directory, Incoming, LegCommand, LegEvent, Legs, Originate};
@@ -144,9 +145,9 @@ async fn a_leg_whose_actor_dies_says_goodbye() {
         let mut world = World::new().await;
         let (mut alice, _, leg) = talking(&mut world).await;
         if crash {
-            world.proxy.shared.legs.cast(leg, LegMsg::Panic);
+            world.proxy.shared.link(leg).send(Cmd::Leg { leg, message: LegMsg::Panic });
         } else {
-            assert!(world.proxy.kill_leg(leg));
+            world.proxy.kill_leg(leg);
         }
         assert!(matches!(world.hear().await, Heard::Lost(lost) if lost == leg));
         let bye = alice.recv().await;
@@ -166,7 +167,8 @@ async fn a_leg_whose_actor_dies_says_goodbye() {
 async fn a_leg_that_dies_ringing_answers_500() {
     let mut world = World::new().await;
     let (mut alice, _, incoming) = calling(&mut world, "").await;
-    world.proxy.shared.legs.cast(incoming.leg, LegMsg::Panic);
+    let panic = Cmd::Leg { leg: incoming.leg, message: LegMsg::Panic };
+    world.proxy.shared.link(incoming.leg).send(panic);
     assert_eq!(alice.recv().await.status(), 500);
     assert!(matches!(world.hear().await, Heard::Lost(_)));
 }

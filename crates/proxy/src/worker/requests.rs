@@ -3,10 +3,11 @@
 //! In: parsed requests. Out: stateless refusals, or a transaction and then a leg, the registrar, nothing. Elsewhere: each
 //! decision (`policy`, `auth`, `registrar`).
 
+use super::legs::Admission;
 use super::{Admitted, Cmd, Link, Worker, is_follower};
 use crate::auth::{Authenticator, Denied, Identity, Purpose};
-use crate::leg::{Arrived, LegMsg, LegState};
-use crate::legs::{Admission, LegTag, passed_headers, session_config};
+use crate::leg::{Arrived, Leg, LegMsg};
+use crate::legs::{LegTag, passed_headers, session_config};
 use crate::policy::{self, Facts, Verdict};
 use crate::registrar::{Registrant, Undo, Wish};
 use crate::stats::{Cause, add};
@@ -29,7 +30,7 @@ const DIALED_MAX: usize = 128;
 impl Worker {
     /// A request from the wire, before its grammar is checked.
     pub(super) fn request(&mut self, msg: Message, flow: Flow, lag: Duration, now: Instant) {
-        let tag = msg.to_tag().and_then(LegTag::parse).filter(|tag| self.shared.legs.is_ours(tag.leg));
+        let tag = msg.to_tag().and_then(LegTag::parse).filter(|tag| self.shared.is_ours(tag.leg));
         if let Some(tag) = tag.filter(|tag| !self.is_own(*tag)) {
             // All transactions of a dialog live with its leg's worker.
             self.shared.link(tag.leg).send(Cmd::Foreign { msg: Box::new(msg), flow });
@@ -63,7 +64,7 @@ impl Worker {
             true => u32::MAX, // ending a call is never too much
             false => self.shared.config.limits.leg_requests_per_second,
         };
-        match self.shared.legs.admit(tag, second, limit) {
+        match self.admit(tag, second, limit) {
             Admission::Yes => {
                 self.admitted = Some(Admitted::Leg(tag));
                 self.transactions.handle_message(msg, flow, now);
@@ -97,7 +98,7 @@ impl Worker {
             }
             Verdict::Invite => {
                 let Some(identity) = self.authenticate(&msg, flow, Purpose::Call) else { return };
-                let is_full = self.shared.legs.count() >= self.shared.config.limits.legs;
+                let is_full = self.shared.legs.load(Ordering::Relaxed) >= self.shared.config.limits.legs;
                 if is_full || self.shared.calls.get().is_none() {
                     self.refuse_busy(&msg, flow, Cause::Capacity);
                     return;
@@ -164,7 +165,7 @@ impl Worker {
                 if msg.method_is(&Method::Invite) {
                     self.invites.insert(txn, tag.leg);
                 }
-                if !self.shared.legs.cast(tag.leg, LegMsg::Request { txn, msg, flow }) {
+                if !self.tell(tag.leg, LegMsg::Request { txn, msg, flow }, now) {
                     self.invites.remove(&txn);
                     self.transactions.respond(txn, &ResponseDraft::new(481), now);
                 }
@@ -185,12 +186,10 @@ impl Worker {
             return;
         };
         let incoming = incoming(&self.shared, leg, &msg, flow, identity);
-        let state = LegState::new(Arc::clone(&self.shared), incoming.call, tag, config, Some(txn));
+        let state = Leg::new(incoming.call, tag, config, Some(txn));
         self.invites.insert(txn, leg);
-        if self.shared.spawn_leg(tag, state) {
-            let arrived = Arrived { txn, msg, flow, incoming };
-            self.shared.legs.cast(leg, LegMsg::Invite(Box::new(arrived)));
-        }
+        let arrived = Arrived { txn, msg, flow, incoming };
+        self.begin(tag, state, LegMsg::Invite(Box::new(arrived)), now);
     }
 
     // --- registrations ---
