@@ -1,7 +1,8 @@
-//! The shell of the calls: one actor each, and the application server's face to proxies and relays.
+//! The shell of the calls: actors by the shard, and the application server's face to proxies and relays.
 //!
-//! An actor decides nothing: it feeds its [`Call`] and carries out the answer. A call whose actor dies is buried by the
-//! `Drop` of its state: legs ended, record written. Elsewhere: decisions (`call`), deadlines (`alarm`).
+//! A call's actor decides nothing: it feeds its [`Call`] and carries out the answer. Calls share the mailbox and the task of
+//! their shard, and nothing else: one that fails is buried alone, by the `Drop` of its state: legs ended, record written.
+//! Elsewhere: decisions (`call`), deadlines (`alarm`).
 
 use crate::alarm::Alarms;
 use crate::call::{Action, Call, Now, World};
@@ -10,9 +11,9 @@ use arc_swap::ArcSwap;
 use cluster::ids::{CallId, LegId};
 use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Legs};
 use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
-use dashmap::DashMap;
 use model::{Cdr, Id, OpenCall, Snapshot, Terminal, User};
-use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, ActorStatus, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -70,7 +71,8 @@ struct Shared {
     limits: Limits,
     peers: OnceLock<Peers>,
     places: Places,
-    calls: DashMap<CallId, ActorRef<CallMsg>>,
+    /// Filled before the first call.
+    shards: OnceLock<Vec<ActorRef<ShardMsg>>>,
     alarms: OnceLock<Alarms<CallId>>,
     live: AtomicUsize,
     total: AtomicU64,
@@ -88,6 +90,14 @@ struct Peers {
     media: Arc<dyn Media>,
 }
 
+/// What a shard is told.
+enum ShardMsg {
+    Begin(Box<(CallState, Incoming)>),
+    Call(CallId, CallMsg),
+    HangUpAll(u16, &'static str),
+}
+
+/// What a call is told.
 enum CallMsg {
     Begin(Box<Incoming>),
     Leg(LegId, LegEvent),
@@ -97,6 +107,8 @@ enum CallMsg {
     Recorded(bool),
     Tick,
     HangUp(u16, &'static str),
+    /// Ends it as a crash would.
+    Kill,
     #[cfg(test)]
     Crash,
 }
@@ -114,7 +126,7 @@ impl AppServer {
             limits,
             peers: OnceLock::new(),
             places: Places::default(),
-            calls: DashMap::new(),
+            shards: OnceLock::new(),
             alarms: OnceLock::new(),
             live: AtomicUsize::new(0),
             total: AtomicU64::new(0),
@@ -132,6 +144,12 @@ impl AppServer {
         });
         let _ = shared.alarms.set(alarms);
         let (supervisor, _task) = Actor::spawn(None, Supervisor, Arc::clone(&shared)).await?;
+        let mut shards = Vec::new();
+        for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
+            let state = ShardState { calls: HashMap::new(), shared: Arc::clone(&shared) };
+            shards.push(Actor::spawn_linked(None, Shard, state, supervisor.get_cell()).await?.0);
+        }
+        let _ = shared.shards.set(shards);
         Ok(Arc::new(Self { shared, supervisor }))
     }
 
@@ -150,11 +168,6 @@ impl AppServer {
         }
     }
 
-    /// Names of the calls that have an actor now.
-    pub fn calls(&self) -> Vec<CallId> {
-        self.shared.calls.iter().map(|entry| *entry.key()).collect()
-    }
-
     /// Takes no new calls from now on.
     pub fn drain(&self) {
         self.shared.draining.store(true, Ordering::Relaxed);
@@ -163,8 +176,8 @@ impl AppServer {
     /// Ends every call with BYE, CANCEL or 503, and returns when their records are durable.
     pub async fn hang_up_all(&self) {
         self.drain();
-        for call in self.calls() {
-            self.shared.send(call, CallMsg::HangUp(503, "Shutting down"));
+        for shard in self.shared.shards.get().into_iter().flatten() {
+            let _ = shard.cast(ShardMsg::HangUpAll(503, "Shutting down")); // a shard that is gone has no calls
         }
         self.idle().await;
     }
@@ -182,9 +195,7 @@ impl AppServer {
 
     /// Kills a call's actor as a crash would: for an operator's last resort and for tests of what then happens.
     pub fn kill(&self, call: CallId) {
-        if let Some(actor) = self.shared.calls.get(&call) {
-            actor.kill();
-        }
+        self.shared.send(call, CallMsg::Kill);
     }
 
     #[cfg(test)]
@@ -212,26 +223,14 @@ impl Calls for AppServer {
         let call = Call::new(&incoming, shared.now());
         shared.live.fetch_add(1, Ordering::Relaxed);
         shared.total.fetch_add(1, Ordering::Relaxed);
-        // From here on the state's drop settles everything, even if no actor comes to be.
+        // From here on the state's drop settles everything, even if no shard takes it.
         let state = CallState { id, call, shared: Arc::clone(shared), alarm: None };
-        if let Ok((actor, _task)) =
-            ActorRuntime::spawn_linked_instant(None, CallActor, state, self.supervisor.get_cell())
-        {
-            let _ = actor.cast(CallMsg::Begin(Box::new(incoming)));
-            shared.calls.insert(id, actor.clone());
-            if matches!(actor.get_status(), ActorStatus::Stopping | ActorStatus::Stopped) {
-                shared.calls.remove(&id); // it ended before it was entered
-            }
-        }
+        shared.tell(id, ShardMsg::Begin(Box::new((state, incoming))));
         true
     }
 
     fn event(&self, call: CallId, leg: LegId, event: LegEvent) {
-        let over =
-            matches!(event, LegEvent::Ended { .. } | LegEvent::Rejected { .. } | LegEvent::Cancelled { .. });
-        if !self.shared.send(call, CallMsg::Leg(leg, event)) && !over {
-            self.shared.end_orphan(leg);
-        }
+        self.shared.send(call, CallMsg::Leg(leg, event));
     }
 
     fn leg_lost(&self, call: CallId, leg: LegId) {
@@ -250,8 +249,14 @@ impl MediaSink for AppServer {
 }
 
 impl Shared {
-    fn send(&self, call: CallId, message: CallMsg) -> bool {
-        self.calls.get(&call).is_some_and(|actor| actor.cast(message).is_ok())
+    fn send(&self, call: CallId, message: CallMsg) {
+        self.tell(call, ShardMsg::Call(call, message));
+    }
+
+    /// To the shard that has this call. Fails only while the server ends, when the shards bury their calls.
+    fn tell(&self, call: CallId, message: ShardMsg) {
+        let Some(shards) = self.shards.get() else { return };
+        let _ = shards[call.counter() as usize % shards.len()].cast(message);
     }
 
     fn now(&self) -> Now {
@@ -259,8 +264,10 @@ impl Shared {
     }
 
     /// A leg whose call is gone must not live on.
-    fn end_orphan(&self, leg: LegId) {
-        if let Some(peers) = self.peers.get() {
+    fn end_orphan(&self, leg: LegId, event: &LegEvent) {
+        let is_over =
+            matches!(event, LegEvent::Ended { .. } | LegEvent::Rejected { .. } | LegEvent::Cancelled { .. });
+        if let Some(peers) = self.peers.get().filter(|_| !is_over) {
             peers.legs.command(leg, LegCommand::Bye { reason: None });
         }
     }
@@ -280,42 +287,76 @@ impl World for Shared {
     }
 }
 
-struct CallActor;
+/// The actor of a shard.
+struct Shard;
 
-/// The call and its way to the world. Dropped in any case, also by a panic or a kill: then it buries the call.
-struct CallState {
-    id: CallId,
-    call: Call,
+struct ShardState {
+    calls: HashMap<CallId, CallState>,
     shared: Arc<Shared>,
-    alarm: Option<std::time::Instant>,
 }
 
-impl Actor for CallActor {
-    type Msg = CallMsg;
-    type State = CallState;
-    type Arguments = CallState;
+impl Actor for Shard {
+    type Msg = ShardMsg;
+    type State = ShardState;
+    type Arguments = ShardState;
 
     async fn pre_start(
         &self,
-        _: ActorRef<CallMsg>,
-        state: CallState,
-    ) -> Result<CallState, ActorProcessingErr> {
+        _: ActorRef<ShardMsg>,
+        state: ShardState,
+    ) -> Result<ShardState, ActorProcessingErr> {
         Ok(state)
     }
 
     async fn handle(
         &self,
-        me: ActorRef<CallMsg>,
-        message: CallMsg,
-        state: &mut CallState,
+        _: ActorRef<ShardMsg>,
+        message: ShardMsg,
+        state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
-        state.take(message);
-        state.carry_out(&me);
-        if state.call.is_over() {
-            me.stop(None);
+        match message {
+            ShardMsg::Begin(begin) => {
+                let (call, incoming) = *begin;
+                let id = call.id;
+                state.calls.insert(id, call);
+                state.deliver(id, CallMsg::Begin(Box::new(incoming)));
+            }
+            ShardMsg::Call(id, message) => state.deliver(id, message),
+            ShardMsg::HangUpAll(status, why) => {
+                let ids: Vec<CallId> = state.calls.keys().copied().collect();
+                ids.into_iter().for_each(|id| state.deliver(id, CallMsg::HangUp(status, why)));
+            }
         }
         Ok(())
     }
+}
+
+impl ShardState {
+    fn deliver(&mut self, id: CallId, message: CallMsg) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            if let CallMsg::Leg(leg, event) = message {
+                self.shared.end_orphan(leg, &event);
+            }
+            return;
+        };
+        let goes_on = catch_unwind(AssertUnwindSafe(|| {
+            let is_killed = matches!(message, CallMsg::Kill);
+            call.take(message);
+            call.carry_out();
+            !is_killed && !call.call.is_over()
+        }));
+        if !goes_on.unwrap_or(false) {
+            self.calls.remove(&id); // its drop buries what did not end in order
+        }
+    }
+}
+
+/// The call and its way to the world. Dropped in any case, also after a panic or a kill: then it buries the call.
+struct CallState {
+    id: CallId,
+    call: Call,
+    shared: Arc<Shared>,
+    alarm: Option<std::time::Instant>,
 }
 
 impl CallState {
@@ -342,12 +383,13 @@ impl CallState {
                 call.handle_timeout(now);
             }
             CallMsg::HangUp(status, why) => call.hang_up(status, why, now),
+            CallMsg::Kill => {}
             #[cfg(test)]
             CallMsg::Crash => panic!("asked to crash"),
         }
     }
 
-    fn carry_out(&mut self, me: &ActorRef<CallMsg>) {
+    fn carry_out(&mut self) {
         let Some(peers) = self.shared.peers.get() else { return };
         while let Some(action) = self.call.poll_action() {
             match action {
@@ -364,10 +406,9 @@ impl CallState {
                 Action::Note(open) => self.shared.log.began(*open),
                 Action::Record(cdr) => {
                     debug!(call = %self.id, status = cdr.cause.status, "call ended");
-                    let me = me.clone();
-                    let done = Box::new(move |durable| {
-                        let _ = me.cast(CallMsg::Recorded(durable)); // the actor outlives this, or was buried
-                    });
+                    let (id, shared) = (self.id, Arc::clone(&self.shared));
+                    // The call outlives this, or was buried.
+                    let done = Box::new(move |durable| shared.send(id, CallMsg::Recorded(durable)));
                     self.shared.log.ended(*cdr, done);
                 }
             }
@@ -383,7 +424,6 @@ impl CallState {
 
 impl Drop for CallState {
     fn drop(&mut self) {
-        self.shared.calls.remove(&self.id);
         if !self.call.is_recorded() {
             self.shared.crashed.fetch_add(1, Ordering::Relaxed);
             error!(call = %self.id, "call failed; ending its legs and writing its record");
@@ -427,7 +467,7 @@ fn record_for_the_dead(shared: &Arc<Shared>, cdr: Cdr) {
     shared.log.ended(cdr, done);
 }
 
-/// Watches the calls; nothing that happens to one of them may touch another.
+/// Watches the shards.
 struct Supervisor;
 
 impl Actor for Supervisor {
@@ -446,7 +486,7 @@ impl Actor for Supervisor {
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(_, why) = event {
-            error!(%why, "a call's actor failed");
+            error!(%why, "a shard of calls failed; its calls are buried");
         }
         Ok(())
     }

@@ -3,52 +3,78 @@
 //! In: a call's name and an instant. Out: a ring of its bell at that time. A call that set several is rung for each; it
 //! looks itself at what is due.
 
+use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Sets alarms for keys of type `K`.
 #[derive(Debug)]
 pub(crate) struct Alarms<K> {
-    orders: mpsc::UnboundedSender<(Instant, K)>,
+    shared: Arc<Shared<K>>,
+}
+
+#[derive(Debug)]
+struct Shared<K> {
+    heap: Mutex<BinaryHeap<Reverse<(Instant, K)>>>,
+    /// The first alarm is another one, or there is nobody left to ring for.
+    changed: Notify,
+    ended: AtomicBool,
 }
 
 impl<K: Ord + Copy + Send + 'static> Alarms<K> {
     /// Starts the task; `ring` is called on it. It ends when this handle is dropped.
     pub(crate) fn start(ring: impl Fn(K) + Send + 'static) -> Self {
-        let (orders, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(run(inbox, ring));
-        Self { orders }
+        let shared = Arc::new(Shared {
+            heap: Mutex::new(BinaryHeap::new()),
+            changed: Notify::new(),
+            ended: AtomicBool::new(false),
+        });
+        tokio::spawn(run(Arc::clone(&shared), ring));
+        Self { shared }
     }
 
-    /// Rings `key` at `at`. Each call has few alarms at a time, so the queue is bounded by the calls' number.
+    /// Rings `key` at `at`. Each call has few alarms at a time, so the heap is bounded by the calls' number.
     pub(crate) fn set(&self, at: std::time::Instant, key: K) {
-        let _ = self.orders.send((Instant::from_std(at), key)); // fails only while the runtime shuts down
+        let order = Reverse((Instant::from_std(at), key));
+        let is_first = {
+            let mut heap = self.shared.heap.lock();
+            let is_first = heap.peek().is_none_or(|first| *first < order);
+            heap.push(order);
+            is_first
+        };
+        if is_first {
+            self.shared.changed.notify_one();
+        }
     }
 }
 
-async fn run<K: Ord + Copy>(mut inbox: mpsc::UnboundedReceiver<(Instant, K)>, ring: impl Fn(K)) {
-    let mut heap = BinaryHeap::new();
-    loop {
-        let next = heap.peek().map(|Reverse((at, _))| *at);
-        let order = match next {
-            Some(at) => tokio::time::timeout_at(at, inbox.recv()).await,
-            None => Ok(inbox.recv().await),
-        };
-        match order {
-            Ok(Some(order)) => heap.push(Reverse(order)),
-            Ok(None) => return,
-            Err(_) => {
-                let now = Instant::now();
-                while let Some(Reverse((at, key))) = heap.peek().copied() {
-                    if at > now {
-                        break;
-                    }
-                    heap.pop();
-                    ring(key);
-                }
+impl<K> Drop for Alarms<K> {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Release);
+        self.shared.changed.notify_one();
+    }
+}
+
+async fn run<K: Ord + Copy>(shared: Arc<Shared<K>>, ring: impl Fn(K)) {
+    let mut due = Vec::new();
+    while !shared.ended.load(Ordering::Acquire) {
+        let next = {
+            let now = Instant::now();
+            let mut heap = shared.heap.lock();
+            while let Some(Reverse((_, key))) = heap.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+                heap.pop();
+                due.push(key);
             }
+            heap.peek().map(|Reverse((at, _))| *at)
+        };
+        due.drain(..).for_each(&ring);
+        match next {
+            Some(at) => drop(tokio::time::timeout_at(at, shared.changed.notified()).await),
+            None => shared.changed.notified().await,
         }
     }
 }
@@ -60,7 +86,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn alarms_ring_in_order_and_at_their_time() {
-        let (heard, mut rings) = mpsc::unbounded_channel();
+        let (heard, mut rings) = tokio::sync::mpsc::unbounded_channel();
         let start = Instant::now();
         let alarms = Alarms::start(move |key: u64| {
             let _ = heard.send((key, start.elapsed().as_secs()));

@@ -31,6 +31,11 @@ impl CallId {
     pub fn node(self) -> NodeId {
         NodeId((self.0 >> CALL_BITS) as u16)
     }
+
+    /// The number of the call on its node: what an even spread over shards goes by.
+    pub fn counter(self) -> u64 {
+        self.0 & ((1 << CALL_BITS) - 1)
+    }
 }
 
 impl LegId {

@@ -16,6 +16,9 @@ use memchr::{memchr, memchr3};
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 
+/// Room that the first line makes: most drafts need no more.
+const FIRST_ROOM: usize = 384;
+
 /// Header lines, each `Name: value` with its line break.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct HeaderText(Vec<u8>);
@@ -32,8 +35,7 @@ impl HeaderText {
         if is_ours_to_write(name) {
             return;
         }
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b": ");
+        self.begin(name);
         push_clean(&mut self.0, value.as_ref());
         self.0.extend_from_slice(b"\r\n");
     }
@@ -43,11 +45,18 @@ impl HeaderText {
         if is_ours_to_write(name) {
             return;
         }
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b": ");
+        self.begin(name);
         // Writing to a vector cannot fail.
         let _ = CleanWriter(&mut self.0).write_fmt(value);
         self.0.extend_from_slice(b"\r\n");
+    }
+
+    fn begin(&mut self, name: &str) {
+        if self.0.capacity() == 0 {
+            self.0.reserve(FIRST_ROOM);
+        }
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b": ");
     }
 
     /// Appends a copy of every line that a message has of this header.
@@ -108,8 +117,9 @@ impl fmt::Debug for HeaderText {
 }
 
 fn is_ours_to_write(name: &str) -> bool {
+    let may_be = matches!(name.as_bytes().first(), Some(b'v' | b'V' | b'c' | b'C' | b'l' | b'L') | None);
     !is_token(name.as_bytes())
-        || matches!(HeaderId::from_name(name.as_bytes()), HeaderId::Via | HeaderId::ContentLength)
+        || may_be && matches!(HeaderId::from_name(name.as_bytes()), HeaderId::Via | HeaderId::ContentLength)
 }
 
 fn split_line(line: &[u8]) -> (&[u8], &[u8]) {

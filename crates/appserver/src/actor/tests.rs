@@ -135,7 +135,6 @@ async fn a_call_whose_actor_panics_is_buried() {
     .await;
     server.idle().await;
     assert_eq!(server.stats(), Stats { calls: 0, calls_total: 1, crashed_total: 1, records_total: 1 });
-    assert!(server.calls().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
