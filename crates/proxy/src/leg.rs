@@ -33,6 +33,8 @@ pub(crate) enum LegMsg {
     Ack { msg: Message, flow: Flow },
     /// The INVITE of this transaction was cancelled.
     Cancelled { txn: ServerId, reason: Option<String> },
+    /// The INVITE of this transaction was refused in our place, for we never answered it.
+    Unanswered { txn: ServerId },
     /// A response to the request `seq`.
     Response { seq: u32, msg: Message, flow: Flow },
     /// The request `seq` came to nothing.
@@ -205,6 +207,7 @@ impl Leg {
             },
             LegMsg::Ack { msg, flow } => self.live(|session| session.handle_ack(&msg, flow, now)),
             LegMsg::Cancelled { txn, reason } => self.live(|session| session.handle_cancel(txn, reason, now)),
+            LegMsg::Unanswered { txn } => self.live(|session| session.handle_unanswered(txn, now)),
             LegMsg::Response { seq, msg, flow } => {
                 self.live(|session| session.handle_response(seq, &msg, flow, now))
             }

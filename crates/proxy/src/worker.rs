@@ -5,6 +5,7 @@
 
 mod legs;
 mod requests;
+mod strays;
 
 use crate::auth::{Authenticator, Identity};
 use crate::leg::{Leg, LegMsg, Wishes};
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use strays::{STRAY_OWNER, Strays};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
@@ -124,6 +126,7 @@ pub(crate) struct Worker {
     invites: HashMap<ServerId, LegId>,
     pings: HashMap<u32, Watch>,
     next_ping: u32,
+    strays: Strays,
     admitted: Option<Admitted>,
     // What was taken from the queues for this turn.
     taken: Vec<Cmd>,
@@ -153,6 +156,7 @@ impl Worker {
             invites: HashMap::new(),
             pings: HashMap::new(),
             next_ping: 0,
+            strays: Strays::default(),
             admitted: None,
             taken: Vec::new(),
             messages: Vec::new(),
@@ -395,12 +399,22 @@ impl Worker {
                 }
             }
             Event::Response { key, .. } if key.owner == PING_OWNER => self.pinged(key.seq, true),
+            Event::Response { key, .. } if key.owner == STRAY_OWNER => {}
             Event::Response { key, msg, flow } => {
-                self.tell(LegId::from_u64(key.owner), LegMsg::Response { seq: key.seq, msg, flow }, now);
+                let leg = LegId::from_u64(key.owner);
+                if self.legs.contains_key(&leg) {
+                    self.tell(leg, LegMsg::Response { seq: key.seq, msg, flow }, now);
+                } else {
+                    self.stray(key, &msg, flow, now);
+                }
             }
             Event::Timeout { key } => self.failure(key, Failure::Timeout, now),
             Event::TransportError { key } => self.failure(key, Failure::Transport, now),
-            Event::Unanswered { id } => drop(self.invites.remove(&id)),
+            Event::Unanswered { id } => {
+                if let Some(leg) = self.invites.remove(&id) {
+                    self.tell(leg, LegMsg::Unanswered { txn: id }, now);
+                }
+            }
             Event::NoAck { .. } => {}
         }
     }

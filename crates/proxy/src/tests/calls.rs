@@ -279,6 +279,34 @@ async fn an_outgoing_leg_that_dies_cancels() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_crosses_the_cancel_of_a_dead_leg_is_acknowledged_and_hung_up() {
+    let mut world = World::new().await;
+    let (mut bob, invite, leg) = ringing(&mut world).await;
+    world.proxy.shared.legs.cast(leg, LegMsg::Panic);
+    let cancel = bob.recv().await;
+    assert_eq!(cancel.method_bytes(), b"CANCEL");
+    let answer = bob.answer(&invite, 200, SDP);
+    bob.send(answer.clone());
+    bob.send(bob.answer(&cancel, 200, ""));
+    let ack = bob.recv().await;
+    assert_eq!((ack.method_bytes(), ack.request_uri()), (&b"ACK"[..], &b"sip:bob@198.51.100.8:5060"[..]));
+    assert_eq!((ack.cseq().unwrap().number, ack.to_tag()), (1, Some(&b"callee"[..])));
+    let bye = bob.recv().await;
+    assert_eq!((bye.method_bytes(), bye.call_id()), (&b"BYE"[..], invite.call_id()));
+    assert_eq!((bye.cseq().unwrap().number, bye.to_tag()), (2, Some(&b"callee"[..])));
+    // The ACK got lost: the answer comes again. And the BYE is repeated until it is answered.
+    bob.send(answer);
+    assert_eq!(bob.recv().await.method_bytes(), b"ACK");
+    assert_eq!(bob.recv().await.raw(), bye.raw());
+    bob.send(bob.answer(&bye, 200, ""));
+    assert!(bob.hears_nothing().await);
+    assert!(matches!(world.hear().await, Heard::Lost(lost) if lost == leg));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(world.heard.try_recv().is_err());
+    assert_eq!((world.proxy.stats().legs, world.open_transactions().await), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_home_is_a_rejection() {
     let mut world = World::new().await;
     let mut order = {
