@@ -26,6 +26,8 @@ pub(crate) struct NodeConfig {
     /// SIP worker tasks; 0: chosen by the number of cores.
     pub(crate) sip_workers: usize,
     pub(crate) user_agent: String,
+    /// A phone that answers an INVITE by nothing at all for so long is given up; zero: after timer B.
+    pub(crate) unreachable: Duration,
     pub(crate) media: MediaConfig,
     pub(crate) registrar: RegistrarConfig,
     /// Challenge INVITEs; switching it off is a benchmark's affair and needs loopback listeners.
@@ -86,6 +88,7 @@ impl Default for NodeConfig {
             listeners: Vec::new(),
             sip_workers: 0,
             user_agent: concat!("Carillon/", env!("CARGO_PKG_VERSION")).to_owned(),
+            unreachable: Duration::from_secs(8),
             media: MediaConfig {
                 addresses: Vec::new(),
                 advertise: None,
@@ -195,6 +198,7 @@ impl Reader {
         self.listeners(&mut sip, &mut config);
         self.number(&mut sip, "workers", 0..=64, |n| config.sip_workers = n as usize);
         self.text(&mut sip, "user_agent", |text| config.user_agent = text.to_owned());
+        self.number(&mut sip, "unreachable_seconds", 0..=32, |n| config.unreachable = Duration::from_secs(n));
         self.finish(sip);
 
         let mut media = self.section(table, "media");

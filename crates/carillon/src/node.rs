@@ -158,6 +158,7 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
             .collect(),
         workers: config.sip_workers,
         nat_ping: config.registrar.ping,
+        first_response: config.unreachable,
         user_agent: config.user_agent.clone(),
         ..ProxyConfig::default()
     };

@@ -26,6 +26,10 @@ pub struct ProxyConfig {
     /// Pause between OPTIONS pings to a UDP binding behind NAT; zero sends none. Home routers forget a UDP mapping after
     /// 30 seconds at the earliest (RFC 4787 section 4.3 asks for two minutes, many do not).
     pub nat_ping: Duration,
+    /// A called device that has sent nothing at all for this long, not even 100, is given up as unreachable (408); half of
+    /// it for one that has left its last pings unanswered. Zero waits for timer B of its transaction, 32 s (RFC 3261
+    /// section 17.1.1.2). Every telephone answers within milliseconds; over UDP five copies of the INVITE fit into 8 s.
+    pub first_response: Duration,
     /// Who must say who they are, and how.
     pub auth: AuthConfig,
     /// When new calls are refused so that the running ones stay well.
@@ -50,6 +54,7 @@ impl Default for ProxyConfig {
             limits: Limits::default(),
             registrar: RegistrarConfig::default(),
             nat_ping: Duration::from_secs(30),
+            first_response: Duration::from_secs(8),
             auth: AuthConfig::default(),
             overload: Overload::default(),
             user_agent: format!("Carillon/{}", env!("CARGO_PKG_VERSION")),

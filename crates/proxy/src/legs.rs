@@ -12,6 +12,7 @@ use sip::msg::{HeaderId, Message};
 use sip::session::{Outgoing, SessionConfig};
 use sip::transaction::Destination;
 use sip::uri::{UriBuf, escape_user};
+use std::time::Duration;
 
 /// Bounds of the headers that a call passes on.
 const PASSED_LINES_MAX: usize = 32;
@@ -102,6 +103,13 @@ pub(crate) fn outgoing(shared: &Shared, order: Originate, tag: LegTag, call_id: 
 pub(crate) fn session_config(shared: &Shared, leg: LegId, listener: u16) -> Option<SessionConfig> {
     let place = shared.places.get(usize::from(listener))?;
     Some(SessionConfig { contact: place.contact(leg), ..shared.session.clone() })
+}
+
+/// How long a called device may stay silent altogether: half the usual time for one that leaves pings unanswered.
+pub(crate) fn first_response(shared: &Shared, order: &Originate) -> Option<Duration> {
+    let usual = shared.config.first_response;
+    let is_suspect = shared.registrar.is_suspect(order.terminal, &order.target);
+    (!usual.is_zero()).then_some(if is_suspect { usual / 2 } else { usual })
 }
 
 /// `sip:number@domain`; a number that is empty or no user part at all becomes `anonymous` (RFC 3261 section 8.1.1.3).

@@ -330,6 +330,7 @@ impl Legs for Proxy {
         // A flow of a listener that is gone fails as a transport does; any Contact will do until then.
         let mut config =
             legs::session_config(shared, leg, order.flow.listener).unwrap_or_else(|| shared.session.clone());
+        config.first_response = legs::first_response(shared, &order);
         if order.offer.is_none() {
             // A reliable response would bring an offer that had to be answered before the caller has seen it.
             config.rel100 = Rel100::Off;

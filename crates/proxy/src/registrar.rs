@@ -21,8 +21,8 @@ use tokio::sync::mpsc;
 use wish::ContactWish;
 pub(crate) use wish::Wish;
 
-/// Pings in a row that may stay unanswered before a binding counts as unreachable. It is kept all the same: the next call
-/// may wake the device.
+/// Pings in a row that may stay unanswered before a binding counts as unreachable. It is kept and called all the same, for
+/// the call may wake the device; only the patience with it is shorter.
 const MISSES_MAX: u8 = 3;
 
 /// A change of the bindings, as it must survive a restart.
@@ -239,6 +239,14 @@ impl Registrar {
                     && entry.flow.transport == Transport::Udp
             })
         })
+    }
+
+    /// Whether this contact's device has left its last pings unanswered. That is no proof that it is gone.
+    pub(crate) fn is_suspect(&self, terminal: Id<Terminal>, contact: &str) -> bool {
+        self.unreachable() > 0
+            && self.aors.get(&terminal).is_some_and(|aor| {
+                aor.entries.iter().any(|entry| entry.misses >= MISSES_MAX && entry.record.contact == contact)
+            })
     }
 
     /// All bindings, for whoever lists them.

@@ -70,13 +70,16 @@ async fn play(options: Options, text: &str) {
         }
     }
     assert_eq!(world.open(), (0, 0, 0, 0), "transactions, legs, calls and media sessions left");
-    let written: Vec<String> = world.cdrs().iter().map(shown).collect();
+    let with_why = |record: &&str| record.contains(" why=");
+    let written: Vec<String> =
+        (0..).zip(&world.cdrs()).map(|(at, cdr)| shown(cdr, records.get(at).is_some_and(with_why))).collect();
     assert_eq!(written, records, "call records");
 }
 
-fn shown(cdr: &model::Cdr) -> String {
+fn shown(cdr: &model::Cdr, with_why: bool) -> String {
     let answered = if cdr.answered_us.is_some() { "yes" } else { "no" };
-    format!("answered={answered} status={} by={:?}", cdr.cause.status, cdr.hung_up_by)
+    let why = if with_why { format!(" why={}", cdr.cause.text.replace(' ', "_")) } else { String::new() };
+    format!("answered={answered} status={} by={:?}{why}", cdr.cause.status, cdr.hung_up_by)
 }
 
 fn names(text: &str, name: &str) -> bool {

@@ -260,6 +260,52 @@ fn nobody_answers() {
 }
 
 #[test]
+fn a_phone_that_says_nothing_is_given_up_and_cancelled_when_it_wakes() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        us INVITE > bob
+        us INVITE > bob
+        us INVITE > bob
+        us INVITE > bob
+        alice < 480 us
+        alice ACK > us
+        bob 180 > us CANCEL > bob
+        bob 200/CANCEL > us
+        bob 487/INVITE > us ACK > bob
+        cdr answered=no status=480 by=Platform why=Unreachable
+        ",
+    );
+}
+
+#[test]
+fn a_phone_that_says_nothing_does_not_stop_the_other() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        us INVITE > bob2
+        alice < 180 us < 180 bob2
+        us INVITE > bob
+        us INVITE > bob
+        us INVITE > bob
+        us INVITE > bob
+        wait 2
+        alice < 200 us < 200 bob2
+        us ACK > bob2
+        alice ACK > us
+        us INVITE > bob
+        bob 180 > us CANCEL > bob
+        bob 200/CANCEL > us
+        bob 487/INVITE > us ACK > bob
+        alice BYE > us BYE > bob2
+        alice < 200/BYE us
+        bob2 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
 fn a_number_that_nobody_has_is_refused() {
     ladder(
         "

@@ -340,7 +340,8 @@ impl Call {
         }
         let status = best_refusal(&self.refusals);
         let by = if matches!(status, 486 | 600 | 603 | 480) { HungUpBy::Callee } else { HungUpBy::Platform };
-        self.finish(by, told_to_caller(status), sip::draft::reason_phrase(status), now);
+        let why = if status == 408 { "Unreachable" } else { sip::draft::reason_phrase(status) };
+        self.finish(by, told_to_caller(status), why, now);
     }
 
     fn release(&mut self, slot: Slot) {

@@ -329,6 +329,41 @@ async fn nobody_home_is_a_rejection() {
     assert_eq!((world.proxy.stats().legs, world.open_transactions().await), (0, 0));
 }
 
+/// Seconds of the simulated clock until a call of Bob, who says nothing, is rejected.
+async fn patience(world: &mut World) -> u64 {
+    let begun = tokio::time::Instant::now();
+    let (leg, _) = world.proxy.originate(order(world, Id::new(2)));
+    assert!(matches!(world.hear_event().await, (id, LegEvent::Rejected { status: 408, .. }) if id == leg));
+    begun.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_is_shorter_with_a_device_that_leaves_pings_unanswered() {
+    for (limit, usual, suspect) in [(8, 8, 4), (0, 32, 32)] {
+        let mut world = World::with(|config| {
+            config.nat_ping = Duration::from_secs(30);
+            config.first_response = Duration::from_secs(limit);
+        })
+        .await;
+        let mut bob = world.phone("bob", "198.51.100.8:40000");
+        bob.register("Contact: <sip:bob@10.0.0.8:5060>;expires=3600\r\n").await;
+        while world.proxy.stats().pings_missed < 1 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(patience(&mut world).await, usual, "one miss proves nothing");
+        while world.proxy.stats().unreachable == 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(patience(&mut world).await, suspect, "still called, but not waited for");
+        while bob.port.try_recv().is_some() {}
+        // It is heard again: as before.
+        bob.register("Contact: <sip:bob@10.0.0.8:5060>;expires=3600\r\n").await;
+        assert_eq!(patience(&mut world).await, usual);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(world.proxy.stats().legs, 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn legs_of_two_workers_get_what_is_theirs() {
     let mut world = World::with(|config| config.workers = 2).await;

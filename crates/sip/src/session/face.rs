@@ -32,6 +32,9 @@ pub struct SessionConfig {
     /// How long the user may think about a peer's offer in the middle of a call. UPDATE and PRACK, whose sender gives up
     /// after 64 times T1, get two thirds of it.
     pub answer_limit: Duration,
+    /// Outgoing: a peer that has sent nothing at all for this long, not even 100, counts as unreachable: the call ends as if
+    /// refused with 408, and is cancelled should the peer speak later. `None` waits for the transaction's timer B (32 s).
+    pub first_response: Option<Duration>,
     /// Where requests inside the dialog go.
     pub peer_address: PeerAddress,
 }
@@ -48,6 +51,7 @@ impl SessionConfig {
             t1: Duration::from_millis(500),        // RFC 3261 section 17.1.1.1
             t2: Duration::from_secs(4),            // RFC 3261 section 17.1.2.2
             answer_limit: Duration::from_secs(30), // below the 64*T1 after which a peer gives up its 2xx
+            first_response: None,
             peer_address: PeerAddress::Flow,
         }
     }
@@ -321,7 +325,8 @@ pub enum Event {
     },
     /// Outgoing: a final refusal. The end.
     Rejected {
-        /// 300 to 699; 408 for silence, 503 for a broken transport.
+        /// 300 to 699; 408 for silence (of the whole transaction, or of [`SessionConfig::first_response`]), 503 for a broken
+        /// transport.
         status: u16,
         /// The reason phrase.
         reason: String,

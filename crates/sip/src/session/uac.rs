@@ -38,7 +38,7 @@ pub(super) struct Calling {
     cseq: u32,
     purpose: Purpose,
     pub(super) cancelled: bool,
-    /// When a re-INVITE is cancelled.
+    /// When a re-INVITE is cancelled, or a peer that was not heard at all is given up.
     pub(super) give_up: Option<Instant>,
     /// The credentials that it carried: the ACK repeats them (RFC 3261 section 13.2.2.4).
     auth: HeaderText,
@@ -128,7 +128,7 @@ impl Calling {
 
 impl Session {
     /// Calls somebody.
-    pub fn outgoing(cfg: Arc<SessionConfig>, call: Outgoing, _now: Instant) -> Session {
+    pub fn outgoing(cfg: Arc<SessionConfig>, call: Outgoing, now: Instant) -> Session {
         let max_forwards = call
             .headers
             .get("Max-Forwards")
@@ -138,7 +138,7 @@ impl Session {
             Dialog::outgoing(&call.call_id, &call.local_tag, &call.from, &call.to, &call.target, &call.route);
         let usage = Usage::new(0, half.clone(), Exchange::Idle);
         let mut session = Session::new(cfg, usage, true, call.destination, call.credentials);
-        session.begin(Initial {
+        let initial = Initial {
             half,
             headers: text::foreign(&call.headers, false),
             max_forwards,
@@ -146,12 +146,13 @@ impl Session {
             retries: 0,
             forks: 0,
             parked: Vec::new(),
-        });
+        };
+        session.begin(initial, now);
         session
     }
 
     /// Sends the first INVITE, or sends it anew.
-    fn begin(&mut self, mut initial: Initial) {
+    fn begin(&mut self, mut initial: Initial, now: Instant) {
         initial.half.local_cseq += 1;
         initial.forks = 0;
         let cseq = initial.half.local_cseq;
@@ -170,7 +171,7 @@ impl Session {
             cseq,
             purpose: Purpose::Initial(Box::new(initial)),
             cancelled: false,
-            give_up: None,
+            give_up: self.cfg.first_response.map(|limit| now + limit),
             auth,
             before: Before::default(),
         }));
@@ -220,6 +221,9 @@ impl Session {
 
     /// A response to our INVITE that has no final response yet.
     pub(super) fn on_invite_response(&mut self, msg: &Message, now: Instant) {
+        if let Some(calling) = self.calling.as_mut().filter(|calling| !calling.is_reinvite()) {
+            calling.give_up = None; // the peer is there
+        }
         match msg.status() {
             0..=100 => {}
             101..=199 => self.on_provisional(msg),
@@ -583,7 +587,7 @@ impl Session {
                     initial.retries += 1;
                     self.drop_parked(std::mem::take(&mut initial.parked));
                     self.close_offer(481);
-                    return self.begin(*initial);
+                    return self.begin(*initial, now);
                 }
                 self.drop_parked(initial.parked);
                 let reason = String::from_utf8_lossy(msg.reason()).into_owned();
@@ -652,10 +656,17 @@ impl Session {
             return;
         };
         calling.give_up = None;
-        if !calling.cancelled {
+        if calling.cancelled {
+            return;
+        }
+        if calling.is_reinvite() {
             calling.cancelled = true;
             let seq = calling.seq;
             self.actions.push_back(Action::Cancel { seq, reason: None });
+        } else {
+            let (status, headers) = (Failure::Timeout.status(), HeaderText::new());
+            let reason = reason_phrase(status).to_owned();
+            self.finish(Event::Rejected { status, reason, headers }, now); // and the CANCEL, once it may go
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Calls without frills: ring, answer, refuse, cancel, hang up, and what crosses.
 
-use super::world::World;
+use super::world::{World, config, sdp};
+use crate::msg::Method;
+use std::time::Duration;
 
 #[track_caller]
 fn ladder(text: &str) {
@@ -333,6 +335,58 @@ fn nobody_there() {
         alice hears Rejected 408
         ",
     );
+}
+
+/// Alice waits eight seconds for a sign of life.
+fn hasty(alone: bool) -> World {
+    let mut alice = config("alice@192.0.2.1");
+    alice.first_response = Some(Duration::from_secs(8));
+    if alone { World::alone(alice) } else { World::with(alice, config("bob@192.0.2.2")) }
+}
+
+#[test]
+fn who_says_nothing_at_all_is_given_up_early() {
+    let mut world = hasty(false);
+    world.play("lose alice 1000\nalice does call o1\nalice sends INVITE o1\nwait 7.9");
+    world.play_to_the_end("wait 0.2\nalice hears Rejected 408\nalice cannot cancel");
+}
+
+#[test]
+fn any_response_is_a_sign_of_life() {
+    for status in [100, 180] {
+        let mut world = hasty(true);
+        world.play("alice does call o1\nalice sends INVITE o1\nwait 7.9");
+        world.reply(&world.received(&Method::Invite), status, if status > 100 { "b" } else { "" }, "", None);
+        world.skip();
+        world.play("wait 60");
+    }
+}
+
+#[test]
+fn who_wakes_after_it_was_given_up_is_cancelled() {
+    // Five copies of the INVITE are lost, the one after 15.5 s gets through.
+    let mut world = hasty(false);
+    world.play("lose alice 5\nalice does call o1\nalice sends INVITE o1\nwait 10\nalice hears Rejected 408");
+    world.play_to_the_end(
+        "
+        wait 6
+        bob hears Incoming o1
+        alice sends CANCEL
+        bob sends 200/CANCEL
+        bob sends 487/INVITE
+        alice sends ACK
+        bob hears Cancelled
+        ",
+    );
+}
+
+#[test]
+fn who_answers_after_it_was_given_up_is_hung_up() {
+    let mut world = hasty(true);
+    world.play("alice does call o1\nalice sends INVITE o1\nwait 10\nalice hears Rejected 408");
+    let invite = world.received(&Method::Invite);
+    world.reply(&invite, 200, "b", "Contact: <sip:bob@192.0.2.2>\r\n", Some(sdp("a1")));
+    world.play("alice sends ACK\nalice sends BYE");
 }
 
 #[test]
