@@ -117,7 +117,7 @@ async fn expect(lines: &mut UnboundedReceiver<String>, wanted: &[&str]) {
 
 async fn established(server: &AppServer, lines: &mut UnboundedReceiver<String>) {
     assert!(server.incoming(incoming(CALL)));
-    expect(lines, &["noted", "INVITE sip:bob@192.0.2.1"]).await;
+    expect(lines, &["INVITE sip:bob@192.0.2.1", "noted"]).await;
     let answer = LegEvent::Answered { sdp: Some(Bytes::from_static(b"a")), fork: 0 };
     Calls::event(server, CallId::new(NodeId(1), CALL), LegId::new(NodeId(1), 0, 2), answer);
     expect(lines, &["l1000000000001 Accept", "noted"]).await;
@@ -149,7 +149,7 @@ async fn a_killed_call_is_buried_and_the_next_one_lives() {
     .await;
     server.idle().await;
     assert!(server.incoming(incoming(2)));
-    expect(&mut lines, &["noted", "INVITE sip:bob@192.0.2.1"]).await;
+    expect(&mut lines, &["INVITE sip:bob@192.0.2.1", "noted"]).await;
 }
 
 #[tokio::test(start_paused = true)]

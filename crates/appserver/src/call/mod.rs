@@ -52,7 +52,7 @@ pub enum Action {
     Originate(usize, Box<Originate>),
     /// Ask the relay; the reply comes by [`Call::media_reply`] under the ticket.
     Media(u32, MediaCommand, Signalling),
-    /// The call rings, or is answered: note it, so that even the loss of this node leaves a call record. A later note
+    /// The call rings (its legs have their names), or is answered: note it, so that even the loss of this node leaves a call record. A later note
     /// replaces the earlier one.
     Note(Box<OpenCall>),
     /// Write the call record; [`Call::recorded`] says when it is durable.
@@ -199,6 +199,10 @@ impl Call {
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.id = Some(id);
             self.story.leg_named(slot, sip_call_id);
+        }
+        let is_named = |leg: &Leg| leg.id.is_some() || leg.state == LegState::Gone;
+        if matches!(self.phase, Phase::Ringing { .. }) && self.legs.iter().all(is_named) {
+            self.note(); // with the names of all legs, so that a record made from it has them, too
         }
     }
 

@@ -92,6 +92,11 @@ impl Story {
         }
     }
 
+    /// A leg without a Call-ID was planned and never sent: there is nothing to join it with, and no device knows of it.
+    fn told_legs(&self) -> Vec<CdrLeg> {
+        self.legs.iter().filter(|leg| !leg.sip_call_id.is_empty()).cloned().collect()
+    }
+
     pub(super) fn open_call(&self, call: CallId) -> OpenCall {
         OpenCall {
             call: call.to_string(),
@@ -102,7 +107,7 @@ impl Story {
             dialed: self.dialed.clone(),
             started_us: self.started_us,
             answered_us: self.answered_us,
-            legs: self.legs.clone(),
+            legs: self.told_legs(),
         }
     }
 
@@ -123,7 +128,7 @@ impl Story {
             ended_us,
             hung_up_by,
             cause,
-            legs: self.legs.clone(),
+            legs: self.told_legs(),
         }
     }
 }

@@ -92,11 +92,10 @@ impl Call {
         for binding in bindings.into_iter().take(FORKS_MAX) {
             self.prepare(binding, terminal.id, &caller, client, &incoming, &endpoint);
         }
-        self.note();
         self.offer_to_callees(incoming.offer);
     }
 
-    fn note(&mut self) {
+    pub(super) fn note(&mut self) {
         self.actions.push_back(Action::Note(Box::new(self.story.open_call(self.id))));
     }
 

@@ -20,6 +20,7 @@ struct Test {
     names: Vec<(LegId, String)>,
     now: Instant,
     records: Vec<Cdr>,
+    notes: Vec<OpenCall>,
     hold_records: bool,
 }
 
@@ -68,6 +69,7 @@ impl Test {
             names: Vec::new(),
             now: Instant::now(),
             records: Vec::new(),
+            notes: Vec::new(),
             hold_records: false,
         }
     }
@@ -175,7 +177,7 @@ impl Test {
                     call.media_reply(ticket, reply, time);
                 }
                 Action::Note(open) if open.answered_us.is_some() => done.push(format!("noted {}", open.call)),
-                Action::Note(_) => {}
+                Action::Note(open) => self.notes.push(*open),
                 Action::Record(cdr) => {
                     let answered = if cdr.answered_us.is_some() { "answered" } else { "unanswered" };
                     done.push(format!(
@@ -444,6 +446,28 @@ fn the_relay_refuses() {
     let mut later = talking();
     later.relay = Relay::Picky;
     ladder(&mut later, "alice offers x => alice refuse 488");
+}
+
+#[test]
+fn a_leg_that_was_never_sent_is_not_in_the_record() {
+    let call_ids =
+        |legs: &[model::CdrLeg]| -> Vec<String> { legs.iter().map(|leg| leg.sip_call_id.clone()).collect() };
+    let mut full = Test::new(2);
+    full.relay = Relay::Full;
+    ladder(&mut full, "dial 102 offer => alice 503, record 503 Platform unanswered (No media port free)");
+    assert_eq!(call_ids(&full.records[0].legs), ["a@phone"]);
+    assert!(full.notes.is_empty(), "nobody rang");
+
+    let mut test = Test::new(2);
+    ladder(
+        &mut test,
+        "dial 102 offer => bob1 INVITE r(o), bob2 INVITE r(o)
+         bob1 486       =>
+         alice cancel   => bob2 CANCEL, record 487 Caller unanswered (Cancelled)",
+    );
+    assert_eq!(call_ids(&test.records[0].legs), ["a@phone", "b1@us", "b2@us"]);
+    let noted: Vec<_> = test.notes.iter().map(|open| call_ids(&open.legs)).collect();
+    assert_eq!(noted, [["a@phone", "b1@us", "b2@us"]], "once, when all ring");
 }
 
 #[test]
