@@ -92,6 +92,12 @@ impl Figures {
         add(&self.bytes_sent, bytes);
     }
 
+    /// Takes back what was counted as sent and did not leave.
+    pub(crate) fn unsent(&self, packets: u64, bytes: u64) {
+        add(&self.packets_sent, packets.wrapping_neg());
+        add(&self.bytes_sent, bytes.wrapping_neg());
+    }
+
     pub(crate) fn dropped(&self, packets: u64) {
         add(&self.dropped, packets);
     }
@@ -127,9 +133,12 @@ mod tests {
         let figures = Figures::default();
         figures.reset(1);
         figures.received(2, 344);
+        figures.sent(3, 516);
+        figures.unsent(1, 172);
         figures.reported(0, Some(7));
         let seen = figures.seen(1);
         assert_eq!((seen.packets_received, seen.bytes_received), (2, 344));
+        assert_eq!((seen.packets_sent, seen.bytes_sent), (2, 344));
         assert_eq!(
             (seen.reported_lost, seen.reported_jitter_us, seen.round_trip_us),
             (Some(0), Some(7), None)

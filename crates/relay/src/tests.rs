@@ -267,6 +267,20 @@ fn rtp_and_rtcp_go_both_ways_unchanged_and_are_counted() {
 }
 
 #[test]
+fn what_a_phone_has_heard_when_it_hangs_up_is_in_the_report() {
+    let world = world();
+    for number in 1..=2000 {
+        world.of_call(number);
+        let (mut a, b) = world.talking();
+        a.say("last word");
+        b.hear();
+        let report =
+            report(world.relay.submit(call(number), 7, MediaCommand::Close, Signalling::default()).unwrap());
+        assert_eq!((report[&A].packets_received, report[&B].packets_sent), (1, 1), "call {number}");
+    }
+}
+
+#[test]
 fn loss_on_the_way_to_us_is_reported() {
     let world = world();
     let (mut a, b) = world.talking();

@@ -323,26 +323,33 @@ impl Worker {
         for (set, channel) in passed.into_iter().zip([Channel::Rtp, Channel::Rtcp]) {
             let Some((by, address)) = to.destination(channel).filter(|_| set != 0) else { continue };
             let socket = to_pair.socket(by);
-            let mut left = set;
+            let is_rtp = channel == Channel::Rtp;
+            if is_rtp {
+                // Before they leave: who has heard the last one may hang up and be reported at once.
+                to_pair.figures.sent(packets, bytes);
+            }
+            let (mut left, mut failed) = (set, 0);
             while left != 0 {
                 let messages = Bits(left).filter_map(|index| Some((self.receive.get(index)?.bytes, address)));
                 let taken = match self.send.send(socket, messages) {
                     Ok(0) => break, // the socket's buffer is full: media that waits is worth nothing
                     Ok(taken) => taken,
                     Err(_) => {
+                        failed |= left & left.wrapping_neg();
                         left &= left - 1; // no route, a filter: this one is gone
                         continue;
                     }
                 };
-                let mut sent_bytes = 0;
-                for index in Bits(left).take(taken) {
-                    sent_bytes += self.receive.get(index).map_or(0, |datagram| datagram.bytes.len() as u64);
+                for _ in 0..taken {
                     left &= left - 1;
                 }
-                if channel == Channel::Rtp {
-                    to_pair.figures.sent(taken as u64, sent_bytes);
-                }
                 add(&self.link.forwarded, taken as u64);
+            }
+            failed |= left;
+            if is_rtp && failed != 0 {
+                let length =
+                    |index| self.receive.get(index).map_or(0, |datagram| datagram.bytes.len() as u64);
+                to_pair.figures.unsent(failed.count_ones().into(), Bits(failed).map(length).sum());
             }
         }
     }
