@@ -12,12 +12,12 @@ use std::net::{IpAddr, SocketAddr};
 /// Payload formats of a media line whose clock is known; more are measured without jitter.
 pub(crate) const CLOCKS_MAX: usize = 16;
 
-/// A locked source that was not heard for this time may be replaced by the negotiated address (microseconds).
-const SOURCE_LOST_US: u64 = 5_000_000;
+/// A source of RTP that was not heard for this time may be replaced by another port of its host: a NAT that has given the
+/// peer another mapping looks like that (microseconds).
+const RTP_LOST_US: u64 = 5_000_000;
 
-/// A lock this young gives way to the negotiated address, if it is on another port of the negotiated host: a gateway's
-/// late packets of an earlier call look like that (microseconds).
-const LOCK_YOUNG_US: u64 = 5_000_000;
+/// The same for RTCP: five of its usual intervals (RFC 3550 section 6.3.5).
+const RTCP_LOST_US: u64 = 25_000_000;
 
 /// The window of the packet rate bound (microseconds).
 const RATE_WINDOW_US: u64 = 1_000_000;
@@ -165,7 +165,6 @@ pub(crate) struct Watch {
 struct Latch {
     locked: Option<SocketAddr>,
     to: Option<SocketAddr>,
-    since_us: u64,
     heard_us: u64,
 }
 
@@ -277,14 +276,11 @@ impl Stream {
     }
 
     fn admit_rtp(&mut self, from: SocketAddr, now_us: u64) -> bool {
+        let is_negotiated = self.setup.rtp == Some(from);
+        let is_named = self.setup.sources.names(from.ip());
         let admitted = match self.rtp.locked {
-            Some(locked) if locked == from => true,
-            Some(_) => {
-                let is_young = now_us.saturating_sub(self.rtp.since_us) < LOCK_YOUNG_US;
-                let gives_way = is_young && self.setup.sources.names(from.ip());
-                self.setup.rtp == Some(from) && (gives_way || self.rtp.is_lost(now_us))
-            }
-            None => self.setup.sources == Sources::First || self.setup.sources.names(from.ip()),
+            Some(_) => self.rtp.admits(from, is_negotiated, is_named, RTP_LOST_US, now_us),
+            None => is_named || self.setup.sources == Sources::First,
         };
         if admitted {
             if self.rtp.locked != Some(from) {
@@ -305,14 +301,11 @@ impl Stream {
 
     /// RTCP comes from the host that RTP is locked to, or from the negotiated one.
     fn admit_rtcp(&mut self, from: SocketAddr, now_us: u64) -> bool {
+        let is_negotiated = self.setup.rtcp == Some(from);
+        let is_named = self.setup.sources.names(from.ip());
         let admitted = match self.rtcp.locked {
-            Some(locked) if locked == from => true,
-            Some(_) => self.rtcp.is_lost(now_us) && self.setup.rtcp == Some(from),
-            None => {
-                self.rtp.locked.is_some_and(|rtp| rtp.ip() == from.ip())
-                    || self.setup.sources.names(from.ip())
-                    || self.setup.rtcp == Some(from)
-            }
+            Some(_) => self.rtcp.admits(from, is_negotiated, is_named, RTCP_LOST_US, now_us),
+            None => self.rtp.locked.is_some_and(|rtp| rtp.ip() == from.ip()) || is_named || is_negotiated,
         };
         if admitted {
             self.rtcp.hear(from, now_us);
@@ -331,17 +324,31 @@ impl Stream {
 }
 
 impl Latch {
+    /// Whether a closed lock lets this source in. The negotiated address of a named host needs no luck: whoever was faster
+    /// gives way, be it a gateway's late packets of an earlier call or somebody behind the same NAT. Once it has spoken,
+    /// and for every other lock, a change of port within the host takes silence (or a new exchange, which opens the lock).
+    fn admits(
+        &self,
+        from: SocketAddr,
+        is_negotiated: bool,
+        is_named: bool,
+        lost_us: u64,
+        now_us: u64,
+    ) -> bool {
+        let Some(locked) = self.locked else { return false };
+        if locked == from || is_negotiated && is_named {
+            return true;
+        }
+        let is_lost = now_us.saturating_sub(self.heard_us) >= lost_us;
+        is_lost && (is_negotiated || locked.ip() == from.ip())
+    }
+
     fn hear(&mut self, from: SocketAddr, now_us: u64) {
         if self.locked != Some(from) {
-            self.since_us = now_us;
             self.locked = Some(from);
             self.to = Some(from);
         }
         self.heard_us = now_us;
-    }
-
-    fn is_lost(&self, now_us: u64) -> bool {
-        now_us.saturating_sub(self.heard_us) >= SOURCE_LOST_US
     }
 }
 
@@ -412,22 +419,49 @@ mod tests {
         let mut stream = stream(setup(Sources::First));
         let mut judge = |from: &str, now_us| stream.judge(Channel::Rtp, &RTP, at(from), now_us);
         assert_eq!(judge("198.51.100.1:6000", 0), Verdict::Rtp);
-        assert_eq!(judge("192.0.2.1:4000", SOURCE_LOST_US - 1), Verdict::Drop);
-        assert_eq!(judge("192.0.2.1:5000", SOURCE_LOST_US), Verdict::Drop);
-        assert_eq!(judge("192.0.2.1:4000", SOURCE_LOST_US), Verdict::Rtp);
+        assert_eq!(judge("192.0.2.1:4000", RTP_LOST_US - 1), Verdict::Drop);
+        assert_eq!(judge("192.0.2.1:5000", RTP_LOST_US), Verdict::Drop);
+        assert_eq!(judge("192.0.2.1:4000", RTP_LOST_US), Verdict::Rtp);
         assert_eq!(stream.destination(Channel::Rtp), Some((Channel::Rtp, at("192.0.2.1:4000"))));
     }
 
     #[test]
-    fn a_young_lock_on_another_port_gives_way_to_the_negotiated_one() {
-        let late = |now_us| {
+    fn another_port_of_the_host_gives_way_to_the_negotiated_one_for_good() {
+        for (channel, bytes, verdict, port, lost_us) in [
+            (Channel::Rtp, &RTP[..], Verdict::Rtp, 4000, RTP_LOST_US),
+            (Channel::Rtcp, &RTCP[..], Verdict::Rtcp, 4001, RTCP_LOST_US),
+        ] {
             let mut stream = stream(host());
-            assert_eq!(stream.judge(Channel::Rtp, &RTP, at("192.0.2.1:9000"), 0), Verdict::Rtp);
-            assert_eq!(stream.judge(Channel::Rtp, &RTP, at("192.0.2.1:9000"), now_us), Verdict::Rtp);
-            stream.judge(Channel::Rtp, &RTP, at("192.0.2.1:4000"), now_us)
-        };
-        assert_eq!(late(LOCK_YOUNG_US - 1), Verdict::Rtp);
-        assert_eq!(late(LOCK_YOUNG_US), Verdict::Drop);
+            let mut judge = |port: u16, now_us| {
+                stream.judge(channel, bytes, SocketAddr::new(at("192.0.2.1:0").ip(), port), now_us)
+            };
+            // Somebody else of that host is faster, and goes on.
+            assert_eq!(judge(9000, 0), verdict);
+            assert_eq!(judge(9000, 3 * lost_us), verdict);
+            assert_eq!(judge(9002, 3 * lost_us), Verdict::Drop, "the first one has the lock");
+            // The one that the description names needs no luck, and from then on nobody else is heard.
+            assert_eq!(judge(port, 3 * lost_us), verdict);
+            assert_eq!(judge(9000, 3 * lost_us), Verdict::Drop);
+            assert_eq!(judge(9000, 4 * lost_us - 1), Verdict::Drop);
+            assert_eq!(judge(port, 4 * lost_us - 1), verdict);
+            assert_eq!(judge(9000, 4 * lost_us), Verdict::Drop);
+            // It falls silent: its NAT may have given it another port. It may come back all the same.
+            assert_eq!(judge(9004, 5 * lost_us), verdict);
+            assert_eq!(judge(9000, 5 * lost_us), Verdict::Drop);
+            assert_eq!(judge(port, 5 * lost_us), verdict);
+        }
+    }
+
+    #[test]
+    fn a_change_of_port_behind_a_nat_takes_silence_and_the_same_host() {
+        let mut stream = stream(setup(Sources::First));
+        let mut judge = |from: &str, now_us| stream.judge(Channel::Rtp, &RTP, at(from), now_us);
+        assert_eq!(judge("198.51.100.1:6000", 0), Verdict::Rtp);
+        assert_eq!(judge("198.51.100.1:6002", RTP_LOST_US - 1), Verdict::Drop);
+        assert_eq!(judge("198.51.100.2:6002", RTP_LOST_US), Verdict::Drop, "another host");
+        assert_eq!(judge("198.51.100.1:6002", RTP_LOST_US), Verdict::Rtp);
+        assert_eq!(judge("198.51.100.1:6000", RTP_LOST_US), Verdict::Drop);
+        assert_eq!(stream.destination(Channel::Rtp), Some((Channel::Rtp, at("198.51.100.1:6002"))));
     }
 
     #[test]
