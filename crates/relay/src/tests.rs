@@ -517,6 +517,24 @@ fn a_line_may_come_and_go() {
 }
 
 #[test]
+fn a_call_without_media_takes_no_ports_until_a_line_is_added() {
+    // RFC 3264 section 5: no media stream at all means that they will be added later.
+    let world = world();
+    let (mut a, mut b) = (Phone::new("127.0.0.1"), Phone::new("127.0.0.1"));
+    let bare = |phone: &Phone| phone.sdp("").split("m=").next().unwrap().to_owned();
+    let offer = world.offer(A, B, &bare(&a)).unwrap();
+    let answer = world.answer(B, A, &bare(&b)).unwrap();
+    assert!(!offer.contains("m=") && !answer.contains("m="));
+    assert_eq!(world.relay.stats().ports_used, 0);
+    b.learn(&world.offer(A, B, &a.sdp("")).unwrap());
+    a.learn(&world.answer(B, A, &b.sdp("")).unwrap());
+    a.say("now");
+    assert_eq!(b.hear(), "now");
+    let report = world.close();
+    assert_eq!((report[&A].packets_received, report[&B].packets_sent), (1, 1));
+}
+
+#[test]
 fn muxed_rtcp_uses_the_rtp_port_on_both_sides() {
     let world = world();
     let (mut a, mut b) = (Phone::new("127.0.0.1"), Phone::new("127.0.0.1"));

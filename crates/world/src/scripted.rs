@@ -1,6 +1,8 @@
 //! A peer that does what a ladder says and nothing by itself: it writes each message and looks at what comes.
 //!
 //! In: words of a ladder (`INVITE`, `183:sdp,rel`, `200/BYE`). Out: datagrams; what came, compared with what was expected.
+//! Flags of both: `sdp`, `nosdp`, `hold`, `rel`, `nomedia` (no `m=` line), `codec=N`; of what is sent: `expires=TEXT`, `dtmf`; of
+//! what comes: `has=TEXT`, `from=HOST` (whose description it is).
 //! Elsewhere: phones that behave by themselves (`endpoint`).
 
 use bytes::Bytes;
@@ -57,6 +59,11 @@ impl<'a> Word<'a> {
 
     fn has(&self, flag: &str) -> bool {
         self.flags.contains(&flag)
+    }
+
+    /// The value of a flag such as `codec=9`.
+    fn flag(&self, name: &str) -> Option<&'a str> {
+        self.flags.iter().find_map(|flag| flag.strip_prefix(name)?.strip_prefix('='))
     }
 
     fn status(&self) -> Option<u16> {
@@ -217,9 +224,19 @@ impl Scripted {
             text += &format!("Contact: <sip:{name}@{address}>\r\n");
             text += "Allow: INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO\r\n";
             text += if word.has("rel") { "Supported: 100rel\r\n" } else { "" };
+            text += &timer_lines(word);
         }
         if method == "PRACK" {
             text += &format!("RAck: {}\r\n", talk.rack.take().expect("a reliable response"));
+        }
+        if word.has("dtmf") {
+            // What telephones send that do not know RFC 4733.
+            let body = "Signal=5\r\nDuration=160\r\n";
+            text += &format!(
+                "Content-Type: application/dtmf-relay\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            return text;
         }
         finish(text, sdp.as_deref())
     }
@@ -252,21 +269,30 @@ impl Scripted {
         if word.has("rel") {
             text += "Require: 100rel\r\nRSeq: 1\r\n";
         }
+        text += &timer_lines(word);
         finish(text, sdp.as_deref())
     }
 
     /// A session description where the flags ask for one, or where the message usually has one.
     fn sdp_for(&mut self, method: &str, word: &Word<'_>) -> Option<String> {
         let usual = method == "INVITE";
-        if word.has("nosdp") || !(usual || word.has("sdp") || word.has("hold")) {
+        let wanted = ["sdp", "hold", "nomedia", "codec"]
+            .iter()
+            .any(|flag| word.has(flag) || word.flag(flag).is_some());
+        if word.has("nosdp") || !(usual || wanted) {
             return None;
         }
         self.sdp_version += 1;
         let (address, version) = (self.port.local_addr().ip(), self.sdp_version);
         let direction = if word.has("hold") { "a=sendonly\r\n" } else { "" };
+        let formats = word.flag("codec").unwrap_or("8");
+        let media = if word.has("nomedia") {
+            String::new()
+        } else {
+            format!("m=audio 4000 RTP/AVP {formats} 101\r\na=rtpmap:101 telephone-event/8000\r\n{direction}")
+        };
         Some(format!(
-            "v=0\r\no=- 1 {version} IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\n\
-             m=audio 4000 RTP/AVP 8 101\r\na=rtpmap:101 telephone-event/8000\r\n{direction}"
+            "v=0\r\no=- 1 {version} IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\n{media}"
         ))
     }
 
@@ -274,6 +300,13 @@ impl Scripted {
         self.branches += 1;
         format!("z9hG4bK-{}-{}", self.name, self.branches)
     }
+}
+
+/// `expires=90;refresher=uac`: a session timer (RFC 4028).
+fn timer_lines(word: &Word<'_>) -> String {
+    word.flag("expires").map_or_else(String::new, |wish| {
+        format!("Supported: timer\r\nMin-SE: 90\r\nSession-Expires: {wish}\r\n")
+    })
 }
 
 fn finish(mut text: String, sdp: Option<&str>) -> String {
@@ -307,12 +340,26 @@ fn fits(word: &Word<'_>, message: &Message) -> bool {
     what && (!word.has("sdp") || body.as_ref().is_some_and(relayed))
         && (!word.has("nosdp") || body.is_none())
         && (!word.has("hold") || body.as_ref().is_some_and(held))
+        && (!word.has("nomedia") || body.as_ref().is_some_and(|body| lines(body, "m=").is_empty()))
+        && word.flag("codec").is_none_or(|wanted| {
+            let offered = format!("m=audio 4000 RTP/AVP {wanted} 101");
+            body.as_ref().is_some_and(|body| lines(body, "m=") == [offered])
+        })
+        && word.flag("from").is_none_or(|host| {
+            body.as_ref().is_some_and(|body| lines(body, "c=") == [format!("c=IN IP4 {host}")])
+        })
         && (!word.has("rel") || message.header(HeaderId::RSeq).is_some())
         && word
             .flags
             .iter()
             .filter_map(|flag| flag.strip_prefix("has="))
             .all(|part| String::from_utf8_lossy(message.raw()).contains(&part.replace('_', " ")))
+}
+
+/// The lines of a description that begin so.
+fn lines(body: &Bytes, start: &str) -> Vec<String> {
+    let text = String::from_utf8_lossy(body).into_owned();
+    text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect()
 }
 
 fn first_line(message: &Message) -> String {

@@ -389,3 +389,286 @@ fn the_callee_sees_who_calls_and_not_what_the_phone_claims() {
         ",
     );
 }
+
+#[test]
+fn re_invites_cross_and_each_side_says_491() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice re-INVITE > us re-INVITE > bob
+        bob re-INVITE > us 491 > bob
+        bob ACK > us
+        bob 491 > us ACK > bob
+        us re-INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn an_update_that_crosses_a_re_invite_gets_491() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice re-INVITE > us re-INVITE > bob
+        bob UPDATE:sdp > us 491/UPDATE > bob
+        alice < 200 us < 200/INVITE bob
+        us ACK > bob
+        alice ACK > us
+        bob UPDATE:sdp > us re-INVITE:sdp > alice
+        alice 200/INVITE > us ACK > alice
+        us 200/UPDATE:sdp > bob
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn offers_of_both_phones_cross_within_the_node() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice re-INVITE > us
+        bob re-INVITE > us
+        us re-INVITE, 491/INVITE > bob
+        bob ACK > us
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn a_codec_changes_in_the_middle_of_a_call() {
+    ladder(
+        "
+        alice INVITE:codec=8 > us INVITE:codec=8 > bob
+        alice < 200:codec=8 us < 200:codec=8 bob
+        us ACK > bob
+        alice ACK > us
+        alice re-INVITE:codec=9 > us re-INVITE:codec=9,sdp > bob
+        alice < 200:codec=9,sdp us < 200:codec=9 bob
+        us ACK > bob
+        alice ACK > us
+        bob re-INVITE:codec=0 > us re-INVITE:codec=0,sdp > alice
+        alice 200:codec=0 > us ACK > alice
+        us 200:codec=0,sdp > bob
+        bob ACK > us
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn keys_pressed_in_info_go_end_to_end() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice INFO:dtmf > us INFO:has=application/dtmf-relay,has=Signal=5,has=Duration=160 > bob
+        alice < 200/INFO us < 200/INFO bob
+        bob INFO:dtmf > us INFO:has=Signal=5 > alice
+        bob < 415/INFO us < 415/INFO alice
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn a_call_without_media_stands_and_may_get_some_later() {
+    ladder(
+        "
+        alice INVITE:nomedia > us INVITE:nomedia,sdp > bob
+        alice < 180 us < 180 bob
+        alice < 200:nomedia,sdp us < 200:nomedia bob
+        us ACK > bob
+        alice ACK > us
+        alice re-INVITE > us re-INVITE:codec=8,sdp > bob
+        alice < 200:codec=8,sdp us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn of_two_phones_with_early_media_the_first_is_heard_until_one_answers() {
+    for (first, second, heard, answer) in
+        [("bob", "bob2", "127.0.0.12", "127.0.0.13"), ("bob2", "bob", "127.0.0.13", "127.0.0.12")]
+    {
+        ladder(&format!(
+            "
+            alice INVITE > us INVITE > bob
+            us INVITE > bob2
+            {first} 183:sdp > us 183:from={heard},sdp > alice
+            {second} 183:sdp > us
+            {second} 180 > us
+            wait 1
+            {second} 200/INVITE > us 200/INVITE:from={answer},sdp > alice
+            us ACK > {second}
+            us CANCEL > {first}
+            {first} 200/CANCEL > us
+            {first} 487/INVITE > us ACK > {first}
+            alice ACK > us
+            us re-INVITE:from={answer},sdp > alice
+            alice 200/INVITE > us ACK > alice
+            alice BYE > us BYE > {second}
+            alice < 200/BYE us
+            {second} 200/BYE > us
+            cdr answered=yes status=200 by=Caller
+            "
+        ));
+    }
+}
+
+#[test]
+fn a_caller_that_stops_refreshing_is_hung_up() {
+    ladder(
+        "
+        alice INVITE:expires=90;refresher=uac > us INVITE:has=Session-Expires > bob
+        alice < 200:has=Session-Expires:_90;refresher=uac us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        wait 45
+        alice UPDATE:expires=90;refresher=uac > us
+        alice < 200/UPDATE:has=Session-Expires:_90;refresher=uac us
+        wait 55
+        us BYE:has=Session_timer_expired > alice
+        us BYE > bob
+        alice 200/BYE > us
+        bob 200/BYE > us
+        cdr answered=yes status=408 by=Platform why=Session_timer_expired
+        ",
+    );
+}
+
+#[test]
+fn a_callee_that_stops_refreshing_is_hung_up() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200:expires=90;refresher=uas bob
+        us ACK > bob
+        alice ACK > us
+        wait 45
+        bob UPDATE:expires=90;refresher=uac > us
+        bob < 200/UPDATE us
+        wait 55
+        us BYE:has=Session_timer_expired > bob
+        us BYE > alice
+        alice 200/BYE > us
+        bob 200/BYE > us
+        cdr answered=yes status=408 by=Platform why=Session_timer_expired
+        ",
+    );
+}
+
+#[test]
+fn a_phone_that_knows_no_timer_is_refreshed_by_the_node() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        wait 897
+        us UPDATE:nosdp,has=Session-Expires > bob
+        bob 200/UPDATE:nosdp > us
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn a_phone_that_has_forgotten_the_call_is_found_out_by_the_refresh() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        wait 897
+        us UPDATE:nosdp > bob
+        bob 481/UPDATE > us BYE > alice
+        alice 200/BYE > us
+        us BYE > bob
+        bob 481/BYE > us
+        cdr answered=yes status=481 by=Platform why=Dialog_unknown_to_the_peer
+        ",
+    );
+}
+
+#[test]
+fn a_phone_that_is_busy_does_not_stop_the_other() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        us INVITE > bob2
+        alice < 180 us < 180 bob2
+        bob 486 > us ACK > bob
+        alice < 200 us < 200 bob2
+        us ACK > bob2
+        alice ACK > us
+        alice BYE > us BYE > bob2
+        alice < 200/BYE us
+        bob2 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
+fn a_phone_that_is_busy_everywhere_stops_the_other() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        us INVITE > bob2
+        alice < 180 us < 180 bob2
+        bob 600 > us ACK > bob
+        us CANCEL > bob2
+        alice < 600 us
+        alice ACK > us
+        bob2 200/CANCEL > us
+        bob2 487/INVITE > us ACK > bob2
+        cdr answered=no status=600 by=Callee
+        ",
+    );
+}
