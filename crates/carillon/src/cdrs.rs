@@ -3,7 +3,7 @@
 //! Elsewhere: keeping them (crate `store`); the same over the network comes with the administrative interface.
 
 use crate::node::StartError;
-use crate::tell;
+use crate::{complain, tell};
 use model::{Cdr, MediaReport};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -30,22 +30,38 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), StartError> {
         return Err(StartError(format!("--data {shown}: no such directory; name the one of a node")));
     }
     let store = Store::open(&arguments.data)?;
-    let mut left = arguments.limit;
+    let left_out = list(&store, arguments.limit, |cdr| {
+        tell(&if arguments.json { serde_json::to_string(cdr)? } else { shown(cdr) });
+        Ok(())
+    })?;
+    if let Some(note) = left_out {
+        complain(&note); // not among the records, which a program may be reading
+    }
+    store.close();
+    Ok(())
+}
+
+/// Hands the newest records to `each`; returns what to say when there are more.
+fn list(
+    store: &Store,
+    limit: usize,
+    mut each: impl FnMut(&Cdr) -> Result<(), StartError>,
+) -> Result<Option<String>, StartError> {
+    let mut left = limit;
     let mut after = None;
     while left > 0 {
         let query = CdrQuery { after, limit: left.min(CdrQuery::LIMIT_MAX), ..CdrQuery::default() };
         let page = store.cdrs(&query)?;
         left -= page.cdrs.len();
-        for cdr in &page.cdrs {
-            tell(&if arguments.json { serde_json::to_string(cdr)? } else { shown(cdr) });
-        }
+        page.cdrs.iter().try_for_each(&mut each)?;
         if page.next.is_none() {
-            break;
+            return Ok(None);
         }
         after = page.next;
     }
-    store.close();
-    Ok(())
+    let all = store.cdr_count()?;
+    let is_cut = u64::try_from(limit).is_ok_and(|limit| limit < all);
+    Ok(is_cut.then(|| format!("{limit} of {all} call records shown, the newest; use --limit for more")))
 }
 
 /// A call record for people, media figures included.
@@ -90,4 +106,58 @@ fn figures(media: &MediaReport) -> String {
         let _ = write!(text, ", MOS {:.2}", f64::from(mos) / 100.0);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Cause, HungUpBy, Id, Party};
+    use store::Record;
+
+    fn cdr(number: i64) -> Cdr {
+        Cdr {
+            call: format!("c{number}"),
+            brand: Id::new(1),
+            client: Id::new(1),
+            caller: Party::default(),
+            callee: Party::default(),
+            dialed: "102".to_owned(),
+            started_us: number,
+            answered_us: None,
+            ended_us: number + 1,
+            hung_up_by: HungUpBy::Caller,
+            cause: Cause { status: 487, text: "Cancelled".to_owned() },
+            legs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn it_is_said_when_there_are_more_records_than_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let (done, is_durable) = std::sync::mpsc::channel();
+        for number in 1..=3 {
+            let done = done.clone();
+            store.append(Record::CallEnded(Box::new(cdr(number))), move |result| {
+                done.send(result.is_ok()).unwrap()
+            });
+            assert!(is_durable.recv().unwrap());
+        }
+        let listed = |limit| {
+            let mut calls = Vec::new();
+            let note = list(&store, limit, |cdr| {
+                calls.push(cdr.call.clone());
+                Ok(())
+            });
+            (calls.join(" "), note.unwrap().unwrap_or_default())
+        };
+        assert_eq!(
+            listed(2),
+            ("c3 c2".to_owned(), "2 of 3 call records shown, the newest; use --limit for more".to_owned())
+        );
+        assert_eq!(listed(3), ("c3 c2 c1".to_owned(), String::new()));
+        assert_eq!(listed(20), ("c3 c2 c1".to_owned(), String::new()));
+        assert_eq!(listed(0).0, "");
+        store.close();
+    }
 }
