@@ -1,7 +1,7 @@
 //! Calls as text: who sends what to whom, line by line. A message that is not on the ladder fails the test.
 //!
-//! A line is a way through the node, `alice INVITE > us INVITE > bob` or `alice < 180 us < 180 bob`, or half of one. After
-//! it may come what the call record says. Elsewhere: the peers (`scripted`), the node (`node`).
+//! A line is a way through the node, `alice INVITE > us INVITE > bob` or `alice < 180 us < 180 bob`, or half of one; `wait 8`
+//! lets seconds pass, `crash bob` kills the node's leg to Bob, `cdr …` is what the call record says. Elsewhere: the peers (`scripted`), the node (`node`).
 
 use crate::node::{NODE, Options, World};
 use crate::scripted::Scripted;
@@ -50,6 +50,8 @@ async fn play(options: Options, text: &str) {
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(seconds) = line.strip_prefix("wait ") {
             tokio::time::sleep(Duration::from_secs(seconds.trim().parse().expect("seconds"))).await;
+        } else if let Some(name) = line.strip_prefix("crash ") {
+            assert!(world.proxy.kill_leg(peers[name.trim()].leg()), "no leg of {name}");
         } else if let Some(record) = line.strip_prefix("cdr ") {
             records.push(record.trim());
         } else {

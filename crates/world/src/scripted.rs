@@ -6,6 +6,7 @@
 //! Elsewhere: phones that behave by themselves (`endpoint`).
 
 use bytes::Bytes;
+use cluster::ids::LegId;
 use proxy::net::sim::SimPort;
 use sip::msg::{HeaderId, Message};
 use std::collections::VecDeque;
@@ -110,6 +111,13 @@ impl Scripted {
             wanted.swap_remove(at);
             self.learn(message);
         }
+    }
+
+    /// The leg that this peer talks to: the user part of the node's Contact.
+    pub(crate) fn leg(&self) -> LegId {
+        let target = &self.talk.as_ref().expect("a dialog").target;
+        let user = target.strip_prefix("sip:").and_then(|rest| rest.split('@').next());
+        user.and_then(|user| user.parse().ok()).expect("a Contact of the node")
     }
 
     /// What came that nobody expected.

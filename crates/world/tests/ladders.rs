@@ -72,6 +72,44 @@ fn a_cancel_that_crosses_the_answer_ends_with_bye() {
 }
 
 #[test]
+fn an_answer_that_meets_a_crashed_leg_is_hung_up() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 180 us < 180 bob
+        crash bob
+        us CANCEL > bob
+        alice < 500 us
+        alice ACK > us
+        bob 200/INVITE > us ACK, BYE > bob
+        bob 200/CANCEL > us
+        bob 200/BYE > us
+        cdr answered=no status=500 by=Platform
+        ",
+    );
+}
+
+#[test]
+fn a_crashed_leg_ends_the_conversation_of_the_other() {
+    for (crashed, other) in [("alice", "bob"), ("bob", "alice")] {
+        ladder(&format!(
+            "
+            alice INVITE > us INVITE > bob
+            alice < 200 us < 200 bob
+            us ACK > bob
+            alice ACK > us
+            crash {crashed}
+            us BYE > {crashed}
+            us BYE > {other}
+            {crashed} 200/BYE > us
+            {other} 200/BYE > us
+            cdr answered=yes status=500 by=Platform why=Leg_failed
+            "
+        ));
+    }
+}
+
+#[test]
 fn two_byes_cross() {
     ladder(
         "

@@ -1,10 +1,12 @@
-//! Calls in bad weather: loss, doubling, reordering, many seeds. Whatever happens, nothing stays open and every call that
+//! Calls in bad weather: loss, doubling, reordering, crashing legs, many seeds. Whatever happens, nothing stays open and every call that
 //! reached the node has exactly one record.
 
+use cluster::ids::{LegId, NodeId, first_counter};
 use proxy::net::sim::Weather;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use world::{Behaviour, Endpoint, Options, World};
 
@@ -24,6 +26,7 @@ fn run(seed: u64) -> Tally {
 struct Tally {
     recorded: usize,
     answered: usize,
+    crashed: usize,
 }
 
 async fn story(seed: u64) -> Tally {
@@ -57,6 +60,9 @@ async fn story(seed: u64) -> Tally {
         doubled: 100,
         delay: Duration::from_millis(5)..=Duration::from_millis(80),
     });
+    if seed % 6 == 4 {
+        crash(&world, seconds(0..12), seed);
+    }
     let outcome = tokio::time::timeout(Duration::from_secs(600), alice.call("102")).await;
     let outcome = outcome.unwrap_or_else(|_| panic!("seed {seed}: the caller's phone never learns the end"));
     world.settle(Duration::from_secs(2400)).await;
@@ -76,7 +82,23 @@ async fn story(seed: u64) -> Tally {
     }
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(alice.open() + bob.open() + bob2.open(), 0, "seed {seed}: the phones have settled, too");
-    Tally { recorded: cdrs.len(), answered: world.answered() }
+    let crashed = usize::try_from(world.proxy.stats().legs_lost).unwrap_or(usize::MAX);
+    Tally { recorded: cdrs.len(), answered: world.answered(), crashed }
+}
+
+/// Some leg's actor dies: names of legs count from the simulated start, at each worker.
+fn crash(world: &World, after: Duration, seed: u64) {
+    let proxy = Arc::clone(&world.proxy);
+    let worker = if seed.is_multiple_of(4) { 0 } else { 1 };
+    let first = first_counter(1_800_000_000_000_000);
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        for number in first..first + 3 {
+            if proxy.kill_leg(LegId::new(NodeId(1), worker, number)) {
+                return;
+            }
+        }
+    });
 }
 
 /// `WORLD_SEED=n` runs that one seed, as a failure names it.
@@ -89,7 +111,8 @@ fn every_seed_settles_with_one_record() {
     let add = |sum: Tally, one: Tally| Tally {
         recorded: sum.recorded + one.recorded,
         answered: sum.answered + one.answered,
+        crashed: sum.crashed + one.crashed,
     };
     let sum = (0..SEEDS).map(run).fold(Tally::default(), add);
-    assert!(sum.recorded > 450 && (150..400).contains(&sum.answered), "{sum:?}");
+    assert!(sum.recorded > 450 && (150..400).contains(&sum.answered) && sum.crashed > 30, "{sum:?}");
 }

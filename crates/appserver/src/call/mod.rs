@@ -274,7 +274,7 @@ impl Call {
         let ringing_beside = matches!(self.phase, Phase::Ringing { .. }) && slot != CALLER;
         self.legs[slot].state = LegState::Gone;
         if ringing_beside {
-            self.callee_lost(slot, now);
+            self.callee_lost(slot, 500, now);
         } else {
             self.finish(HungUpBy::Platform, 500, "Leg failed", now);
         }
@@ -441,7 +441,8 @@ impl Call {
         let calling = self.legs[slot].state == LegState::Calling;
         self.legs[slot].state = LegState::Gone;
         if slot != CALLER && calling && matches!(self.phase, Phase::Ringing { .. }) {
-            self.callee_lost(slot, now);
+            let (status, _) = record::end_cause(by_peer, cause);
+            self.callee_lost(slot, if status < 300 { 480 } else { status }, now);
             return;
         }
         let by = match (by_peer, slot) {

@@ -326,10 +326,10 @@ impl Call {
         }
     }
 
-    /// A callee's leg failed without an answer.
-    pub(super) fn callee_lost(&mut self, slot: Slot, now: Now) {
+    /// A callee's leg failed without an answer; `status` is what that counts as.
+    pub(super) fn callee_lost(&mut self, slot: Slot, status: u16, now: Now) {
         self.release(slot);
-        self.refusals.push(408);
+        self.refusals.push(status);
         self.refuse_when_none_is_left(now);
     }
 

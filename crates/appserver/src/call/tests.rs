@@ -488,6 +488,12 @@ fn a_lost_leg_ends_the_call_or_only_its_ringing() {
     ringing.call.as_mut().unwrap().leg_lost(bob1, time);
     assert_eq!(ringing.drain(), "");
     ladder(&mut ringing, "bob2 200 a => alice 200 r(a), noted c1000000000001");
+    let mut last = Test::new(1);
+    ladder(&mut last, "dial 102 offer => bob1 INVITE r(o)");
+    let (bob1, time) = (leg(&last, "bob1"), last.time());
+    last.call.as_mut().unwrap().leg_lost(bob1, time);
+    assert_eq!(last.drain(), "alice 500, record 500 Platform unanswered (Server Internal Error)");
+
     let alice = leg(&ringing, "alice");
     ringing.call.as_mut().unwrap().leg_lost(alice, time);
     assert_eq!(ringing.drain(), "bob2 BYE, record 500 Platform answered (Leg failed)");
