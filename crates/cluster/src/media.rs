@@ -48,7 +48,7 @@ pub enum MediaCommand {
         leg: MediaLeg,
     },
     /// Ends the session: all ports free. Reply: `Report` with what each remaining leg saw. A session that does not exist
-    /// is reported empty.
+    /// is reported empty. Whatever a peer has heard by now is counted; what the ports have not read yet is relayed no more.
     Close,
 }
 

@@ -637,7 +637,7 @@ fn a_callee_that_stops_refreshing_is_hung_up() {
 }
 
 #[test]
-fn a_phone_that_knows_no_timer_is_refreshed_by_the_node() {
+fn phones_that_know_no_timer_are_refreshed_by_the_node() {
     ladder(
         "
         alice INVITE > us INVITE > bob
@@ -645,6 +645,8 @@ fn a_phone_that_knows_no_timer_is_refreshed_by_the_node() {
         us ACK > bob
         alice ACK > us
         wait 897
+        us UPDATE:nosdp,has=Session-Expires > alice
+        alice 200/UPDATE:nosdp > us
         us UPDATE:nosdp,has=Session-Expires > bob
         bob 200/UPDATE:nosdp > us
         alice BYE > us BYE > bob
@@ -665,10 +667,12 @@ fn a_phone_that_has_forgotten_the_call_is_found_out_by_the_refresh() {
         alice ACK > us
         wait 897
         us UPDATE:nosdp > bob
-        bob 481/UPDATE > us BYE > alice
-        alice 200/BYE > us
+        bob 200/UPDATE:nosdp > us
+        us UPDATE:nosdp > alice
+        alice 481/UPDATE > us BYE > alice
+        alice 481/BYE > us
         us BYE > bob
-        bob 481/BYE > us
+        bob 200/BYE > us
         cdr answered=yes status=481 by=Platform why=Dialog_unknown_to_the_peer
         ",
     );

@@ -143,9 +143,13 @@ impl SessionTimer {
         let interval = match ask.interval {
             Some(asked) => policy.interval.max(least).min(asked),
             None if policy.offer && ask.supported => policy.interval.max(least),
+            // What we do for our own sake goes on; a peer that knows no timers is refreshed all the same, if we want timers:
+            // nothing else would tell a held call from a peer that is gone.
             None => match self.running.filter(|running| running.we_refresh && !ask.supported) {
-                // What we do for our own sake goes on.
                 Some(running) => return self.run(running.interval, true, policy, now),
+                None if policy.offer && !ask.supported => {
+                    return self.run(policy.interval.max(least), true, policy, now);
+                }
                 None => return self.stop(),
             },
         };
