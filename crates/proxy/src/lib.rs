@@ -53,7 +53,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use worker::{Cmd, Link, Parts, Worker};
 
@@ -265,8 +265,11 @@ impl Proxy {
     }
 
     /// Ends a leg at once, whatever its state: the peer gets BYE, CANCEL or 500, the call is told that it is lost.
-    pub fn kill_leg(&self, leg: LegId) {
-        self.shared.link(leg).send(Cmd::Kill(leg));
+    /// `false`: there is no such leg.
+    pub async fn kill_leg(&self, leg: LegId) -> bool {
+        let (done, was_there) = oneshot::channel();
+        self.shared.link(leg).send(Cmd::Kill { leg, done });
+        was_there.await.unwrap_or(false)
     }
 
     /// All registered contacts.

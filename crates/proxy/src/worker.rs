@@ -36,7 +36,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use strays::{STRAY_OWNER, Strays};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
 /// Commands and messages of streams per turn.
@@ -57,8 +57,8 @@ pub(crate) enum Cmd {
     Originate(Box<(LegTag, Leg, Outgoing)>),
     /// A message for a leg.
     Leg { leg: LegId, message: LegMsg },
-    /// End a leg, whatever its state.
-    Kill(LegId),
+    /// End a leg, whatever its state, and say whether there was one.
+    Kill { leg: LegId, done: oneshot::Sender<bool> },
     /// A message that another worker received and this one must handle.
     Foreign { msg: Box<Message>, flow: Flow },
     /// A connection is gone, or could not be opened (`conn` 0).
@@ -294,7 +294,7 @@ impl Worker {
                 self.begin(tag, leg, LegMsg::Originate(Box::new(outgoing)), now);
             }
             Cmd::Leg { leg, message } => drop(self.tell(leg, message, now)),
-            Cmd::Kill(leg) => self.bury(leg, now),
+            Cmd::Kill { leg, done } => drop(done.send(self.bury(leg, now))),
             Cmd::Foreign { msg, flow } if msg.is_request() => self.request(*msg, flow, Duration::ZERO, now),
             Cmd::Foreign { msg, flow } => self.response(*msg, flow, now),
             Cmd::FlowGone(flow) => self.transactions.handle_transport_error(flow, now),

@@ -51,7 +51,8 @@ async fn play(options: Options, text: &str) {
         if let Some(seconds) = line.strip_prefix("wait ") {
             tokio::time::sleep(Duration::from_secs(seconds.trim().parse().expect("seconds"))).await;
         } else if let Some(name) = line.strip_prefix("crash ") {
-            assert!(world.proxy.kill_leg(peers[name.trim()].leg()), "no leg of {name}");
+            let leg = peers[name.trim()].leg();
+            assert!(world.proxy.kill_leg(leg).await, "no leg of {name}");
         } else if let Some(record) = line.strip_prefix("cdr ") {
             records.push(record.trim());
         } else {

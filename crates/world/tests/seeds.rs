@@ -94,7 +94,7 @@ fn crash(world: &World, after: Duration, seed: u64) {
     tokio::spawn(async move {
         tokio::time::sleep(after).await;
         for number in first..first + 3 {
-            if proxy.kill_leg(LegId::new(NodeId(1), worker, number)) {
+            if proxy.kill_leg(LegId::new(NodeId(1), worker, number)).await {
                 return;
             }
         }

@@ -147,7 +147,7 @@ async fn a_leg_whose_actor_dies_says_goodbye() {
         if crash {
             world.proxy.shared.link(leg).send(Cmd::Leg { leg, message: LegMsg::Panic });
         } else {
-            world.proxy.kill_leg(leg);
+            assert!(world.proxy.kill_leg(leg).await);
         }
         assert!(matches!(world.hear().await, Heard::Lost(lost) if lost == leg));
         let bye = alice.recv().await;
@@ -267,7 +267,7 @@ async fn a_call_goes_out_with_our_word_for_who_calls() {
 async fn an_outgoing_leg_that_dies_cancels() {
     let mut world = World::new().await;
     let (mut bob, invite, leg) = ringing(&mut world).await;
-    world.proxy.kill_leg(leg);
+    assert!(world.proxy.kill_leg(leg).await);
     let cancel = bob.recv().await;
     assert_eq!((cancel.method_bytes(), cancel.call_id()), (&b"CANCEL"[..], invite.call_id()));
     bob.send(bob.answer(&cancel, 200, ""));
@@ -282,7 +282,7 @@ async fn an_outgoing_leg_that_dies_cancels() {
 async fn an_answer_that_crosses_the_cancel_of_a_dead_leg_is_acknowledged_and_hung_up() {
     let mut world = World::new().await;
     let (mut bob, invite, leg) = ringing(&mut world).await;
-    world.proxy.shared.legs.cast(leg, LegMsg::Panic);
+    world.proxy.shared.link(leg).send(Cmd::Leg { leg, message: LegMsg::Panic });
     let cancel = bob.recv().await;
     assert_eq!(cancel.method_bytes(), b"CANCEL");
     let answer = bob.answer(&invite, 200, SDP);

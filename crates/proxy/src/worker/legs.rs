@@ -80,19 +80,23 @@ impl Worker {
     }
 
     /// Ends a leg that cannot end itself: the peer gets BYE, CANCEL or 500, the call is told that it is lost.
-    pub(super) fn bury(&mut self, id: LegId, now: Instant) {
-        let Some(leg) = self.remove(id) else { return };
+    /// `false`: there is no such leg.
+    pub(super) fn bury(&mut self, id: LegId, now: Instant) -> bool {
+        let Some(leg) = self.remove(id) else { return false };
         add(&self.shared.counters.legs_lost);
         for action in leg.bury(&self.shared) {
             self.act(id, action, now);
         }
+        true
     }
 
     /// Ends all legs.
     pub(super) fn bury_all(&mut self, now: Instant) {
         let ids: Vec<LegId> = self.legs.keys().copied().collect();
         for id in ids {
-            self.guarded(now, |worker| worker.bury(id, now));
+            self.guarded(now, |worker| {
+                worker.bury(id, now);
+            });
         }
     }
 
