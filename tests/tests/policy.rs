@@ -20,7 +20,12 @@ fn options(endpoint: &Endpoint) -> String {
 #[test]
 fn options_tell_what_is_served() {
     let node = Node::start();
+    let mut stranger = Endpoint::udp(&node, 4, "alice");
+    stranger.send(options(&stranger));
+    let answer = stranger.expect("200 OPTIONS");
+    assert!(answer.header(HeaderId::Allow).is_none(), "who may be forged gets a short answer: {answer:?}");
     for mut client in [Endpoint::udp(&node, 2, "alice"), Endpoint::tcp(&node, 3, "alice")] {
+        client.register();
         client.send(options(&client));
         let answer = client.expect("200 OPTIONS");
         for method in ["INVITE", "ACK", "CANCEL", "BYE", "PRACK", "UPDATE", "INFO", "REGISTER"] {
@@ -122,6 +127,7 @@ fn what_is_not_understood_is_named() {
     alice.send(invite.replacen("Max-Forwards", "Require: telepathy\r\nMax-Forwards", 1));
     let answer = alice.expect("420 INVITE");
     assert_eq!(header(&answer, HeaderId::Unsupported), "telepathy");
+    alice.register();
     alice.send(options(&alice).replace("OPTIONS", "DANCE"));
     let answer = alice.expect("501 DANCE");
     assert!(header(&answer, HeaderId::Allow).contains("INVITE"), "{answer:?}");

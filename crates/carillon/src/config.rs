@@ -71,6 +71,9 @@ pub(crate) struct LimitsConfig {
     pub(crate) calls: usize,
     pub(crate) tcp_connections: usize,
     pub(crate) tcp_connections_per_ip: usize,
+    pub(crate) udp_surplus_per_second: u32,
+    pub(crate) udp_surplus_burst: u32,
+    pub(crate) udp_sources: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +107,14 @@ impl Default for NodeConfig {
             },
             challenge_invite: true,
             algorithms: vec![Algorithm::SHA_256, Algorithm::MD5], // RFC 8760 section 2.3
-            limits: LimitsConfig { calls: 50_000, tcp_connections: 20_000, tcp_connections_per_ip: 200 },
+            limits: LimitsConfig {
+                calls: 50_000,
+                tcp_connections: 20_000,
+                tcp_connections_per_ip: 200,
+                udp_surplus_per_second: 32_768,
+                udp_surplus_burst: 262_144,
+                udp_sources: 16_384,
+            },
             users: None,
             log: LogConfig { filter: "info".to_owned(), json: false },
         }
@@ -251,6 +261,13 @@ impl Reader {
         self.number(&mut limits, "tcp_connections_per_ip", connections, |n| {
             config.limits.tcp_connections_per_ip = n as usize;
         });
+        self.number(&mut limits, "udp_surplus_per_second", 1000..=1_000_000_000, |n| {
+            config.limits.udp_surplus_per_second = n as u32;
+        });
+        self.number(&mut limits, "udp_surplus_burst", 10_000..=1_000_000_000, |n| {
+            config.limits.udp_surplus_burst = n as u32;
+        });
+        self.number(&mut limits, "udp_sources", 64..=4_194_304, |n| config.limits.udp_sources = n as usize);
         self.finish(limits);
 
         let mut users = self.section(table, "users");
@@ -563,6 +580,10 @@ mod tests {
             [auth]
             invite = false
             algorithms = ["MD5", "ROT13", "md5"]
+            [limits]
+            udp_surplus_per_second = 0
+            udp_surplus_burst = "much"
+            udp_sources = -1
             [log]
             format = "xml"
             filter = "carillon=loud"
@@ -584,6 +605,9 @@ mod tests {
             ("auth.invite", "false"),
             ("auth.algorithms[1]", "ROT13"),
             ("auth.algorithms[2]", "md5"),
+            ("limits.udp_surplus_per_second", "0"),
+            ("limits.udp_surplus_burst", "much"),
+            ("limits.udp_sources", "-1"),
             ("log.format", "xml"),
             ("log.filter", "carillon=loud"),
             ("sip.listen[4].advertise", "a b"),
@@ -594,7 +618,7 @@ mod tests {
                 "{key} in {listed:#?}"
             );
         }
-        assert_eq!(listed.len(), 17, "{listed:#?}");
+        assert_eq!(listed.len(), 20, "{listed:#?}");
     }
 
     #[test]

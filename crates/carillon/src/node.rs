@@ -169,6 +169,9 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
     proxy.registrar.default_expires = config.registrar.default_expires;
     proxy.limits.tcp_connections = config.limits.tcp_connections;
     proxy.limits.tcp_per_source = config.limits.tcp_connections_per_ip;
+    proxy.limits.udp_surplus_per_second = config.limits.udp_surplus_per_second;
+    proxy.limits.udp_surplus_burst = config.limits.udp_surplus_burst;
+    proxy.limits.udp_sources = config.limits.udp_sources;
     proxy.limits.legs = config.limits.calls.saturating_mul(4); // a caller and the devices that ring
     proxy
 }

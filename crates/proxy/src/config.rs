@@ -110,6 +110,14 @@ pub struct Limits {
     pub bindings_per_aor: usize,
     /// Contacts of all.
     pub bindings: usize,
+    /// Octets per second that answers by UDP to one address (of IPv6: one /64) that did not prove itself may exceed its
+    /// requests by, not counting an eighth of each request; beyond, there is silence. What forged requests bring upon
+    /// their victim: a quarter of a megabit.
+    pub udp_surplus_per_second: u32,
+    /// Such octets at once: for some thousand telephones that come back behind one address.
+    pub udp_surplus_burst: u32,
+    /// Such addresses, and flows that proved themselves, that each worker remembers.
+    pub udp_sources: usize,
 }
 
 impl Default for Limits {
@@ -127,6 +135,9 @@ impl Default for Limits {
             tcp_write_queue: 128,
             bindings_per_aor: 10,
             bindings: 1_000_000,
+            udp_surplus_per_second: 32 * 1024,
+            udp_surplus_burst: 256 * 1024,
+            udp_sources: 16_384,
         }
     }
 }

@@ -3,10 +3,11 @@
 //! In: SIP by UDP and TCP; orders of an application server ([`cluster::leg::Legs`]). Out: SIP; legs and their events for an
 //! application server ([`cluster::leg::Calls`]); bindings ([`cluster::leg::Directory`]) and their changes for a log.
 //! Rooms, from the wire inward: `net` (sockets), `worker` (one task per share of the load: transactions, the way of a
-//! request), `policy` (what may pass), `auth` (who it is), `registrar` and `ping` (bindings), `leg` and `legs` (calls'
-//! dialogs as actors), `stats`. Elsewhere: SIP itself (crate `sip`), what a call means (crate `appserver`).
+//! request), `policy` (what may pass), `auth` (who it is), `budget` (what strangers may cost others), `registrar` and `ping`
+//! (bindings), `leg` and `legs` (calls' dialogs as actors), `stats`. Elsewhere: SIP itself (crate `sip`), what a call means (crate `appserver`).
 
 mod auth;
+mod budget;
 mod config;
 mod leg;
 mod legs;

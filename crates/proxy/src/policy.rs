@@ -27,6 +27,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) places: &'a [Place],
     /// Where the request came from.
     pub(crate) source: SocketAddr,
+    /// Anybody may have forged the source: the answer is to be short.
+    pub(crate) is_stranger: bool,
     pub(crate) draining: bool,
     pub(crate) user_agent: &'a str,
     pub(crate) retry_after_secs: u32,
@@ -79,7 +81,9 @@ pub(crate) fn judge(msg: &Message, facts: &Facts<'_>) -> Verdict {
         Method::Ack | Method::Cancel => refuse(481, Cause::NoDialog),
         Method::Other(_) => {
             let mut draft = ResponseDraft::new(501);
-            draft.headers.push("Allow", ALLOW);
+            if !facts.is_stranger {
+                draft.headers.push("Allow", ALLOW);
+            }
             Verdict::Answer(draft, Some(Cause::Unsupported))
         }
     }
@@ -103,9 +107,13 @@ fn refuse(status: u16, cause: Cause) -> Verdict {
     Verdict::Answer(ResponseDraft::new(status), Some(cause))
 }
 
-/// Section 11.2: what we would say of capabilities in an INVITE's answer.
+/// Section 11.2: what we would say of capabilities in an INVITE's answer. The headers are a SHOULD, which gives way where
+/// a stranger would get more than he sent; he learns all by TCP, or when he has proved who he is.
 fn options(facts: &Facts<'_>) -> ResponseDraft {
     let mut draft = if facts.draining { busy(facts.retry_after_secs) } else { ResponseDraft::new(200) };
+    if facts.is_stranger {
+        return draft;
+    }
     draft.headers.push("Allow", ALLOW);
     draft.headers.push("Accept", "application/sdp");
     draft.headers.push("Supported", SUPPORTED);
@@ -183,6 +191,7 @@ mod tests {
         let facts = Facts {
             places: &places,
             source: ([192, 0, 2, 77], 5060).into(),
+            is_stranger: false,
             draining,
             user_agent: "",
             retry_after_secs: 5,

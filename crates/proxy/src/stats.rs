@@ -34,6 +34,8 @@ pub enum Cause {
     Registration,
     /// A stream connection refused or cut by a limit.
     Connection,
+    /// An answer not given: its address did not prove itself and has had more than it sent. Somebody forges it, as a rule.
+    Amplification,
     /// A message that could not be sent.
     Unsent,
     /// A panic that was caught; always a mistake of ours.
@@ -41,7 +43,7 @@ pub enum Cause {
 }
 
 /// All causes, in the order of their numbers.
-pub const CAUSES: [Cause; 15] = [
+pub const CAUSES: [Cause; 16] = [
     Cause::Junk,
     Cause::Malformed,
     Cause::Challenged,
@@ -55,6 +57,7 @@ pub const CAUSES: [Cause; 15] = [
     Cause::Flood,
     Cause::Registration,
     Cause::Connection,
+    Cause::Amplification,
     Cause::Unsent,
     Cause::Panic,
 ];

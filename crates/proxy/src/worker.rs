@@ -8,6 +8,7 @@ mod requests;
 mod strays;
 
 use crate::auth::{Authenticator, Identity};
+use crate::budget::Budget;
 use crate::leg::{Leg, LegMsg, Wishes};
 use crate::legs::LegTag;
 use crate::net::tcp::StreamMessage;
@@ -114,6 +115,7 @@ pub(crate) struct Worker {
     commands: mpsc::UnboundedReceiver<Cmd>,
     streams: mpsc::Receiver<StreamMessage>,
     auth: Authenticator,
+    budget: Budget,
     rng: StdRng,
     legs: HashMap<LegId, Leg>,
     /// What legs want, while it is gathered.
@@ -140,6 +142,8 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, parts: Parts) -> Self {
         let Parts { index, transactions, ports, commands, streams, auth, rng } = parts;
+        let proof_lasts = Duration::from_secs(u64::from(shared.config.registrar.max_expires));
+        let budget = Budget::new(&shared.config.limits, shared.links.len(), proof_lasts);
         Self {
             shared,
             index,
@@ -148,6 +152,7 @@ impl Worker {
             commands,
             streams,
             auth,
+            budget,
             rng,
             legs: HashMap::new(),
             wishes: Wishes::default(),
@@ -332,7 +337,10 @@ impl Worker {
             _ if from.port() == 0 => self.shared.counters.count(Cause::Junk),
             Some(first) if first.is_ascii_alphanumeric() => self.message(bytes, flow, lag, now),
             Some(_) if stun::is_stun(&bytes) => match stun::binding_response(&bytes, from) {
-                Some(answer) => self.send_datagram(flow, Bytes::from(answer)),
+                Some(answer) if self.budget.allows(from, bytes.len(), answer.len(), now) => {
+                    self.send_datagram(flow, Bytes::from(answer));
+                }
+                Some(_) => self.shared.counters.count(Cause::Amplification),
                 None => self.shared.counters.count(Cause::Junk),
             },
             // Keep-alives of CRLF, NUL and the like have done their work on the way here; the rest is not SIP.

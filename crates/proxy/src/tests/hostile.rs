@@ -1,6 +1,6 @@
 //! Bytes from people who mean ill or know no better: loops, floods, garbage, overload.
 
-use super::world::{PROXY, SDP, World, parse};
+use super::world::{PROXY, Phone, SDP, World, parse};
 use crate::Cause;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -93,6 +93,138 @@ async fn keep_alives_are_served_and_junk_is_not_answered() {
     }
     assert!(alice.hears_nothing().await);
     assert!(world.proxy.stats().refused(Cause::Junk) >= 4);
+}
+
+/// Short requests that nobody's telephone sends, each answered by something longer, as from `from`.
+fn short_requests(from: &str) -> Vec<Vec<u8>> {
+    let line = |method: &str, to: &str, cseq: &str| {
+        format!(
+            "{method} sip:a SIP/2.0\r\nv:SIP/2.0/UDP {from};branch=z9hG4bK1;rport\r\nf:<sip:a>;tag=1\r\nt:{to}\r\ni:1\r\nCSeq:1 {cseq}\r\n\r\n"
+        )
+        .into_bytes()
+    };
+    let mut stun = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    stun.extend([9; 12]);
+    vec![
+        line("INVITE", "<sip:a>", "INVITE"),
+        line("REGISTER", "<sip:a>", "REGISTER"),
+        line("OPTIONS", "<sip:a>", "OPTIONS"),
+        line("MESSAGE", "<sip:a>", "MESSAGE"),
+        line("DANCE", "<sip:a>", "DANCE"),
+        line("BYE", "<sip:a>;tag=1", "BYE"),
+        line("CANCEL", "<sip:a>", "CANCEL"),
+        line("OPTIONS", "<sip:a>", "one"),
+        stun,
+    ]
+}
+
+/// What comes back when these go out `times` times in one instant: octets sent, received, and beyond nine eighths.
+async fn storm(phone: &mut Phone, requests: &[Vec<u8>], times: usize) -> (usize, usize, usize) {
+    let (mut sent, mut heard, mut surplus) = (0, 0, 0);
+    for _ in 0..times {
+        for request in requests {
+            sent += request.len();
+            phone.send(request.clone());
+            // The net is in order, so an answer is that of this request.
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            let answer = phone.port.try_recv().map_or(0, |(bytes, _)| bytes.len());
+            heard += answer;
+            surplus += answer.saturating_sub(request.len() + request.len() / 8);
+        }
+    }
+    (sent, heard, surplus)
+}
+
+#[tokio::test(start_paused = true)]
+async fn forged_requests_bring_no_more_upon_their_victim_than_the_budget() {
+    const BURST: usize = 20_000;
+    const PER_SECOND: usize = 1000;
+    let world = World::with(|config| {
+        config.limits.udp_surplus_burst = BURST as u32;
+        config.limits.udp_surplus_per_second = PER_SECOND as u32;
+    })
+    .await;
+    // A telephone that lives at the victim's address, for instance behind the same NAT.
+    let mut alice = world.phone("alice", "198.51.100.7:5060");
+    let contact = alice.contact();
+    assert_eq!(alice.register(&contact).await.status(), 200);
+
+    let mut victim = world.phone("mallory", "198.51.100.7:7");
+    let requests = short_requests("198.51.100.7:7");
+    let began = tokio::time::Instant::now();
+    let (sent, heard, surplus) = storm(&mut victim, &requests, 500).await;
+    let budget = BURST + PER_SECOND * (began.elapsed().as_secs() as usize + 1);
+    assert!(surplus <= budget, "{surplus} octets beyond {sent}");
+    assert!(surplus > BURST, "the budget is used: {surplus}");
+    assert!((heard as f64) < 1.2 * sent as f64, "{heard} octets in answer to {sent}");
+    let silent = world.proxy.stats().refused(Cause::Amplification);
+    assert!(silent > 1000, "{silent}");
+
+    // Each kind of answer is counted.
+    for request in &requests {
+        let kind = String::from_utf8_lossy(&request[..4]).into_owned();
+        let _ = storm(&mut victim, &requests[..1], 100).await;
+        let before = world.proxy.stats().refused(Cause::Amplification);
+        let (sent, heard, _) = storm(&mut victim, std::slice::from_ref(request), 100).await;
+        let refused = world.proxy.stats().refused(Cause::Amplification) - before;
+        assert!(heard < 2 * sent, "{kind}: {heard} octets in answer to {sent}");
+        assert!(refused > 0 || heard <= sent + sent / 8, "{kind}: {heard} octets in answer to {sent}");
+    }
+
+    // The telephone at the same address notices nothing, nor does a new one that sends what telephones send.
+    assert_eq!(alice.register(&contact).await.status(), 200);
+    let own = requests[1].clone();
+    let own = String::from_utf8(own).unwrap().replace("198.51.100.7:7", "198.51.100.7:5060");
+    let (_, heard, surplus) = storm(&mut alice, &[own.into_bytes()], 10).await;
+    assert!(heard > 0 && surplus > 0, "who proved to be there is answered in full");
+    let mut bob = world.phone("bob", "198.51.100.7:5062");
+    let usual = format!("{}User-Agent: {}\r\n", bob.contact(), "Telephone/1.0 ".repeat(12));
+    assert_eq!(bob.register(&usual).await.status(), 200);
+
+    // The budget comes back, other addresses have their own.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(storm(&mut victim, &requests[..1], 1).await.1 > 0);
+    let mut other = world.phone("mallory", "198.51.100.8:7");
+    assert!(storm(&mut other, &short_requests("198.51.100.8:7"), 1).await.2 > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_hundred_telephones_behind_one_nat_come_back_at_once() {
+    let world = World::new().await;
+    let mut phones: Vec<Phone> =
+        (0..500).map(|number| world.phone("alice", &format!("198.51.100.7:{}", 10_000 + number))).collect();
+    for phone in &mut phones {
+        let contact = phone.contact();
+        let text = phone.register_text(&contact);
+        phone.send(text);
+    }
+    for phone in &mut phones {
+        let challenge = phone.recv().await;
+        let credentials = phone.credentials(&challenge, "REGISTER", "sip:users.democlient.com");
+        let contact = phone.contact();
+        let text = phone.register_text(&format!("{contact}{credentials}"));
+        phone.send(text);
+        assert!(matches!(phone.recv().await.status(), 200 | 403), "known, though one user has not so many");
+    }
+    assert_eq!(world.proxy.stats().refused(Cause::Amplification), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_learns_by_udp_that_there_is_a_proxy_and_a_telephone_what_it_can() {
+    let world = World::new().await;
+    let mut alice = world.phone("alice", "198.51.100.7:5060");
+    let contact = alice.contact();
+    for is_known in [false, true] {
+        for (method, status) in [("OPTIONS", 200), ("DANCE", 501)] {
+            let text = alice.request(method, BOB, &format!("<{BOB}>"), "", "");
+            alice.send(text);
+            let answer = alice.recv().await;
+            assert_eq!(answer.status(), status);
+            assert_eq!(answer.header(HeaderId::Allow).is_some(), is_known, "{method}");
+            assert_eq!(answer.header(HeaderId::Supported).is_some(), is_known && status == 200, "{method}");
+        }
+        assert_eq!(alice.register(&contact).await.status(), 200);
+    }
 }
 
 #[tokio::test(start_paused = true)]

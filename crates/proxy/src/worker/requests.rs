@@ -16,7 +16,7 @@ use cluster::leg::Incoming;
 use parking_lot::Mutex;
 use rand::Rng;
 use sip::draft::ResponseDraft;
-use sip::flow::Flow;
+use sip::flow::{Flow, Transmit, Transport};
 use sip::msg::{Message, Method};
 use sip::transaction::ServerId;
 use sip::uri::Scheme;
@@ -38,14 +38,18 @@ impl Worker {
         }
         let is_invite = msg.method_is(&Method::Invite);
         if is_invite && msg.to_tag().is_none() && self.is_overloaded(lag) && !self.transactions.knows(&msg) {
-            self.refuse_busy(&msg, flow, Cause::Overload);
+            self.refuse_busy(&msg, flow, Cause::Overload, now);
             return;
         }
         if let Err(defect) = msg.validate() {
             self.shared.counters.count(Cause::Malformed);
             if !defect.silent {
-                self.transactions.reply_stateless(&msg, flow, &ResponseDraft::from(&defect));
+                self.reply(&msg, flow, &ResponseDraft::from(&defect), now);
             }
+            return;
+        }
+        if msg.method_is(&Method::Cancel) {
+            self.cancel(msg, flow, now);
             return;
         }
         if is_follower(&msg.method()) || self.transactions.knows(&msg) {
@@ -69,8 +73,17 @@ impl Worker {
                 self.admitted = Some(Admitted::Leg(tag));
                 self.transactions.handle_message(msg, flow, now);
             }
-            Admission::TooMany => self.refuse_busy(&msg, flow, Cause::Flood),
-            Admission::Unknown => self.refuse(&msg, flow, &ResponseDraft::new(481), Cause::NoDialog),
+            Admission::TooMany => self.refuse_busy(&msg, flow, Cause::Flood, now),
+            Admission::Unknown => self.refuse(&msg, flow, &ResponseDraft::new(481), Cause::NoDialog, now),
+        }
+    }
+
+    /// The answer to a CANCEL is stateless, though it is the transaction layer's.
+    fn cancel(&mut self, msg: Message, flow: Flow, now: Instant) {
+        let received = msg.raw().len();
+        self.transactions.handle_message(msg, flow, now);
+        while let Some(answer) = self.transactions.poll_transmit() {
+            self.transmit_affordable(flow, received, answer, now);
         }
     }
 
@@ -79,6 +92,7 @@ impl Worker {
         let facts = Facts {
             places: &shared.places,
             source: flow.remote,
+            is_stranger: flow.transport == Transport::Udp && !self.budget.is_proved(flow.remote, now),
             draining: shared.draining.load(Ordering::Relaxed),
             user_agent: &shared.config.user_agent,
             retry_after_secs: shared.config.overload.retry_after_secs,
@@ -88,69 +102,100 @@ impl Worker {
                 if let Some(cause) = cause {
                     self.shared.counters.count(cause);
                 }
-                self.transactions.reply_stateless(&msg, flow, &draft);
+                self.reply(&msg, flow, &draft, now);
             }
             Verdict::Register => {
-                if let Some(identity) = self.authenticate(&msg, flow, Purpose::Register) {
+                if let Some(identity) = self.authenticate(&msg, flow, Purpose::Register, now) {
                     self.admitted = Some(Admitted::Register(identity));
                     self.transactions.handle_message(msg, flow, now);
                 }
             }
             Verdict::Invite => {
-                let Some(identity) = self.authenticate(&msg, flow, Purpose::Call) else { return };
+                let Some(identity) = self.authenticate(&msg, flow, Purpose::Call, now) else { return };
                 let is_full = self.shared.legs.load(Ordering::Relaxed) >= self.shared.config.limits.legs;
                 if is_full || self.shared.calls.get().is_none() {
-                    self.refuse_busy(&msg, flow, Cause::Capacity);
+                    self.refuse_busy(&msg, flow, Cause::Capacity, now);
                     return;
                 }
                 self.admitted = Some(Admitted::Invite(identity));
                 self.transactions.handle_message(msg, flow, now);
             }
             Verdict::Unserved => {
-                if self.authenticate(&msg, flow, Purpose::Call).is_some() {
-                    self.refuse(&msg, flow, &policy::not_allowed(), Cause::Unsupported);
+                if self.authenticate(&msg, flow, Purpose::Call, now).is_some() {
+                    self.refuse(&msg, flow, &policy::not_allowed(), Cause::Unsupported, now);
                 }
             }
         }
     }
 
     /// The sender's identity; without one the request has been answered.
-    fn authenticate(&mut self, msg: &Message, flow: Flow, purpose: Purpose) -> Option<Identity> {
+    fn authenticate(
+        &mut self,
+        msg: &Message,
+        flow: Flow,
+        purpose: Purpose,
+        now: Instant,
+    ) -> Option<Identity> {
+        let identity = self.identity(msg, flow, purpose, now);
+        if identity.is_some() && flow.transport == Transport::Udp {
+            self.budget.prove(flow.remote, now);
+        }
+        identity
+    }
+
+    fn identity(&mut self, msg: &Message, flow: Flow, purpose: Purpose, now: Instant) -> Option<Identity> {
         let snapshot = self.shared.snapshot.load();
         if purpose == Purpose::Call && !self.shared.config.auth.invite {
             let identity = Authenticator::believe(msg, &snapshot, &self.shared.places);
             if identity.is_none() {
-                self.refuse(msg, flow, &ResponseDraft::new(403), Cause::Forbidden);
+                self.refuse(msg, flow, &ResponseDraft::new(403), Cause::Forbidden, now);
             }
             return identity;
         }
-        let now = self.shared.clock.unix_secs().unsigned_abs();
-        match self.auth.check(msg, purpose, &snapshot, &self.shared.places, now) {
+        let unix = self.shared.clock.unix_secs().unsigned_abs();
+        match self.auth.check(msg, purpose, &snapshot, &self.shared.places, unix) {
             Ok(identity) => Some(identity),
             Err(Denied::Challenge(draft)) => {
-                self.refuse(msg, flow, &draft, Cause::Challenged);
+                self.refuse(msg, flow, &draft, Cause::Challenged, now);
                 None
             }
             Err(Denied::Wrong(draft)) => {
                 self.shared.counters.count(Cause::WrongPassword);
-                self.refuse(msg, flow, &draft, Cause::Challenged);
+                self.refuse(msg, flow, &draft, Cause::Challenged, now);
                 None
             }
             Err(Denied::Refused(draft)) => {
-                self.refuse(msg, flow, &draft, Cause::Forbidden);
+                self.refuse(msg, flow, &draft, Cause::Forbidden, now);
                 None
             }
         }
     }
 
-    fn refuse(&mut self, msg: &Message, flow: Flow, draft: &ResponseDraft, cause: Cause) {
+    fn refuse(&mut self, msg: &Message, flow: Flow, draft: &ResponseDraft, cause: Cause, now: Instant) {
         self.shared.counters.count(cause);
-        self.transactions.reply_stateless(msg, flow, draft);
+        self.reply(msg, flow, draft, now);
     }
 
-    fn refuse_busy(&mut self, msg: &Message, flow: Flow, cause: Cause) {
+    fn refuse_busy(&mut self, msg: &Message, flow: Flow, cause: Cause, now: Instant) {
         let draft = policy::busy(self.shared.config.overload.retry_after_secs);
-        self.refuse(msg, flow, &draft, cause);
+        self.refuse(msg, flow, &draft, cause, now);
+    }
+
+    /// Answers without state.
+    fn reply(&mut self, msg: &Message, flow: Flow, draft: &ResponseDraft, now: Instant) {
+        if let Some(answer) = self.transactions.stateless_answer(msg, flow, draft) {
+            self.transmit_affordable(flow, msg.raw().len(), answer, now);
+        }
+    }
+
+    /// Sends an answer to `received` octets that came by `flow`, unless their sender may be forged and has had enough.
+    fn transmit_affordable(&mut self, flow: Flow, received: usize, answer: Transmit, now: Instant) {
+        let is_forgeable = flow.transport == Transport::Udp;
+        if is_forgeable && !self.budget.allows(flow.remote, received, answer.bytes.len(), now) {
+            self.shared.counters.count(Cause::Amplification);
+            return;
+        }
+        self.transmit(answer.flow, answer.bytes, now);
     }
 
     fn is_overloaded(&self, lag: Duration) -> bool {

@@ -347,10 +347,14 @@ impl Transactions {
 
     /// Answers a request that has no transaction (8.2.7), as often as it comes.
     pub fn reply_stateless(&mut self, req: &Message, flow: Flow, draft: &ResponseDraft) {
-        let Ok(via) = req.via() else { return };
+        self.out.transmits.extend(self.stateless_answer(req, flow, draft));
+    }
+
+    /// The same for a shell that sends it itself, or not; nothing when there is no Via to answer by.
+    pub fn stateless_answer(&self, req: &Message, flow: Flow, draft: &ResponseDraft) -> Option<Transmit> {
+        let via = req.via().ok()?;
         let bytes = serialize_tagged(&self.secret, req, flow.remote, draft);
-        let flow = WayBack::new(&via, flow, self.cfg.force_rport).flow;
-        self.out.transmits.push_back(Transmit { flow, bytes });
+        Some(Transmit { flow: WayBack::new(&via, flow, self.cfg.force_rport).flow, bytes })
     }
 
     /// Bytes to be sent, in order.
