@@ -233,8 +233,14 @@ impl Worker {
         }
         self.taken = taken;
         let mut messages = std::mem::take(&mut self.messages);
-        for StreamMessage { bytes, flow } in messages.drain(..) {
-            self.guarded(now, |worker| worker.message(bytes, flow, Duration::ZERO, now));
+        for StreamMessage { bytes, flow, broken } in messages.drain(..) {
+            self.guarded(now, |worker| match broken {
+                None => worker.message(bytes, flow, Duration::ZERO, now),
+                Some(error) => worker.broken(bytes, flow, error, now),
+            });
+            if broken.is_some() {
+                self.shared.connections.finish(flow.conn);
+            }
         }
         self.messages = messages;
         let wall = (!self.backlog.is_empty()).then(|| self.shared.clock.wall());

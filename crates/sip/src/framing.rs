@@ -7,7 +7,7 @@ use crate::flow::MESSAGE_MAX;
 use crate::header::lex::is_token_byte;
 use crate::msg::content_length;
 use bytes::{Buf, Bytes, BytesMut};
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memrchr};
 
 /// What a stream carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +27,12 @@ pub enum FrameError {
     /// A message does not begin with a letter of a method or status line.
     #[error("no SIP message on the stream")]
     NotSip,
-    /// A message of more than [`MESSAGE_MAX`] bytes.
-    #[error("message longer than {MESSAGE_MAX} bytes")]
+    /// The headers do not end within [`MESSAGE_MAX`] bytes.
+    #[error("headers longer than {MESSAGE_MAX} bytes")]
     TooLong,
+    /// A Content-Length by which the message would have more than [`MESSAGE_MAX`] bytes.
+    #[error("Content-Length beyond {MESSAGE_MAX} bytes")]
+    BodyTooLong,
     /// No Content-Length, or several that differ, or one that is no number.
     #[error("message without a valid Content-Length")]
     ContentLength,
@@ -46,6 +49,8 @@ pub struct Framer {
     /// The last frame was the first CRLF of a possible ping.
     half_ping: bool,
     failed: Option<FrameError>,
+    /// Of the message that the stream failed at.
+    head: Bytes,
 }
 
 impl Framer {
@@ -73,8 +78,14 @@ impl Framer {
         }
         self.advance().inspect_err(|error| {
             self.failed = Some(*error);
-            self.buf = BytesMut::new();
+            self.head = head_of(std::mem::take(&mut self.buf), *error);
         })
+    }
+
+    /// After an error: start line and headers of the message that cannot be framed, as far as they came and fit, for
+    /// whoever wants to tell its sender. Empty for what is not SIP at all.
+    pub fn take_head(&mut self) -> Bytes {
+        std::mem::take(&mut self.head)
     }
 
     /// Bytes of a message that is not complete yet; a shell that closes half-sent messages asks for it.
@@ -143,14 +154,33 @@ impl Framer {
                 self.scanned = self.buf.len().saturating_sub(2);
                 Ok(())
             }
+            Some(head) if head > MESSAGE_MAX => Err(FrameError::TooLong),
             Some(head) => {
-                let body = content_length(&self.buf[..head]).ok_or(FrameError::ContentLength)?;
+                let length = content_length(&self.buf[..head]);
+                if length.is_none_or(|body| body > MESSAGE_MAX - head) {
+                    self.buf.truncate(head);
+                }
+                let body = length.ok_or(FrameError::ContentLength)?;
                 let whole = head.checked_add(body).filter(|whole| *whole <= MESSAGE_MAX);
-                self.wanted = Some(whole.ok_or(FrameError::TooLong)?);
+                self.wanted = Some(whole.ok_or(FrameError::BodyTooLong)?);
                 Ok(())
             }
         }
     }
+}
+
+/// What can be read of a message that cannot be framed: whole lines, and no more than a message may have.
+fn head_of(mut buf: BytesMut, error: FrameError) -> Bytes {
+    match error {
+        FrameError::NotSip => return Bytes::new(),
+        FrameError::TooLong => {
+            buf.truncate(MESSAGE_MAX);
+            let lines = memrchr(b'\n', &buf).map_or(0, |lf| lf + 1);
+            buf.truncate(lines);
+        }
+        FrameError::BodyTooLong | FrameError::ContentLength => {}
+    }
+    buf.freeze()
 }
 
 #[cfg(test)]
@@ -210,13 +240,36 @@ mod tests {
             ("A sip:a SIP/2.0\r\nl: x\r\n\r\n", FrameError::ContentLength),
             ("A sip:a SIP/2.0\r\nl: -1\r\n\r\n", FrameError::ContentLength),
             ("A sip:a SIP/2.0\r\nl: 1\r\nContent-Length: 2\r\n\r\n", FrameError::ContentLength),
-            ("A sip:a SIP/2.0\r\nl: 65536\r\n\r\n", FrameError::TooLong),
-            ("A sip:a SIP/2.0\r\nl: 18446744073709551615\r\n\r\n", FrameError::TooLong),
+            ("A sip:a SIP/2.0\r\nl: 65536\r\n\r\n", FrameError::BodyTooLong),
+            ("A sip:a SIP/2.0\r\nl: 18446744073709551615\r\n\r\n", FrameError::BodyTooLong),
         ] {
             assert_eq!(frames(&[stream.as_bytes()]), (vec![], Some(error)), "{stream:?}");
         }
         let endless = vec![b'a'; MESSAGE_MAX];
         assert_eq!(frames(&[&endless]).1, Some(FrameError::TooLong));
+    }
+
+    #[test]
+    fn the_head_of_what_cannot_be_framed_is_kept() {
+        let head = |pieces: &[&[u8]]| {
+            let mut framer = Framer::new();
+            pieces.iter().for_each(|piece| framer.push(piece));
+            let error = drain(&mut framer, &mut Vec::new()).unwrap_err();
+            let head = framer.take_head();
+            framer.push(b"more");
+            assert_eq!((framer.next(), framer.take_head()), (Err(error), Bytes::new()));
+            head
+        };
+        for text in ["A sip:a SIP/2.0\r\nl: x\r\n\r\n", "A sip:a SIP/2.0\r\nl: 99999\r\n\r\n"] {
+            assert_eq!(head(&[C.as_bytes(), text.as_bytes(), b"body"]), text);
+        }
+        assert_eq!(head(&[b"\x01"]), "");
+        let line = "X: 123456\n";
+        let many = line.repeat(MESSAGE_MAX / line.len() + 1);
+        for rest in ["", "\nbody"] {
+            let kept = head(&[many.as_bytes(), rest.as_bytes()]);
+            assert_eq!(kept.len(), MESSAGE_MAX / line.len() * line.len(), "whole lines");
+        }
     }
 
     #[test]

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use sip::flow::{ConnId, Flow, Transport};
-use sip::framing::{Frame, Framer};
+use sip::framing::{Frame, FrameError, Framer};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,10 +30,17 @@ const BACKLOG: u32 = 1024;
 /// Pause after a failed accept, for instance when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Bytes that a peer goes on sending are thrown away up to this many after a stream has failed, so that the system does not
+/// reset the connection before the peer has read why.
+const FAREWELL_MAX: usize = 1024 * 1024;
+
 /// A whole message that came by a stream.
 pub(crate) struct StreamMessage {
     pub(crate) bytes: Bytes,
     pub(crate) flow: Flow,
+    /// It is not whole, nothing can come after it: `bytes` has what could be read. Whoever takes it calls
+    /// [`Connections::finish`].
+    pub(crate) broken: Option<FrameError>,
 }
 
 /// All connections of a proxy.
@@ -166,6 +174,12 @@ impl Connections {
         }
     }
 
+    /// Ends a connection when all that was sent by it is written.
+    pub(crate) fn finish(&self, conn: ConnId) {
+        // The writer's queue ends with its sender.
+        self.table.remove(&conn);
+    }
+
     fn dial(self: &Arc<Self>, wanted: Flow, first: Bytes) -> bool {
         let Some((guard, queue, cut)) = self.enter(wanted.listener, wanted.transport, wanted.remote) else {
             self.counters.count(Cause::Connection);
@@ -248,14 +262,30 @@ impl Drop for Booked {
 
 /// Reads and writes until either side is done.
 async fn serve<S: AsyncRead + AsyncWrite>(stream: S, booked: &Booked, queue: mpsc::Receiver<Bytes>) {
-    let (reader, writer) = tokio::io::split(stream);
-    tokio::select! {
-        () = read(reader, booked) => {}
-        () = write(writer, queue, booked.conns.limits.tcp_write) => {}
+    let (mut reader, writer) = tokio::io::split(stream);
+    let limit = booked.conns.limits.tcp_write;
+    let mut writing = pin!(write(writer, queue, limit));
+    let end = tokio::select! {
+        biased; // what ends the writer in order comes after the reader's last word
+        end = read(&mut reader, booked) => end,
+        () = &mut writing => End::Closed,
+    };
+    if end == End::Broken {
+        // The worker's answer and the end of the stream are written while the rest is thrown away.
+        let _ = timeout(limit, async { tokio::join!(writing, discard(reader)) }).await;
     }
 }
 
-async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) {
+/// How reading ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// The connection is over.
+    Closed,
+    /// What came cannot be understood; a worker has it and has the last word.
+    Broken,
+}
+
+async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) -> End {
     let Booked { conns, flow } = booked;
     #[expect(clippy::cast_possible_truncation, reason = "a remainder of a small number")]
     let worker = (flow.conn.0 % conns.inputs.len() as u64) as usize;
@@ -269,15 +299,16 @@ async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) {
             Ok(Some(Frame::Message(bytes))) => {
                 deadline = Instant::now() + conns.limits.tcp_idle;
                 whole_by = None;
-                if conns.inputs[worker].send(StreamMessage { bytes, flow: *flow }).await.is_err() {
-                    return;
+                let message = StreamMessage { bytes, flow: *flow, broken: None };
+                if conns.inputs[worker].send(message).await.is_err() {
+                    return End::Closed;
                 }
             }
             Ok(Some(Frame::Ping)) => {
                 deadline = Instant::now() + conns.limits.tcp_idle;
                 // RFC 5626 section 4.4.1. Whoever pings but does not read is cut like any slow reader.
                 if !conns.send(*flow, Bytes::from_static(b"\r\n")) {
-                    return;
+                    return End::Closed;
                 }
             }
             Ok(Some(Frame::Pong)) => deadline = Instant::now() + conns.limits.tcp_idle,
@@ -287,17 +318,24 @@ async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) {
                 }
                 let patience = whole_by.map_or(deadline, |by| by.min(deadline));
                 match timeout_at(patience, reader.read(&mut chunk)).await {
-                    Ok(Ok(0) | Err(_)) => return,
+                    Ok(Ok(0) | Err(_)) => return End::Closed,
                     Ok(Ok(count)) => framer.push(&chunk[..count]),
                     Err(_) => {
                         conns.counters.count(Cause::Connection);
-                        return;
+                        return End::Closed;
                     }
                 }
             }
-            Err(_) => {
+            Err(FrameError::NotSip) => {
                 conns.counters.count(Cause::Junk);
-                return;
+                return End::Closed;
+            }
+            Err(error) => {
+                let last = StreamMessage { bytes: framer.take_head(), flow: *flow, broken: Some(error) };
+                return match conns.inputs[worker].send(last).await {
+                    Ok(()) => End::Broken,
+                    Err(_) => End::Closed,
+                };
             }
         }
     }
@@ -316,6 +354,11 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<By
             return;
         }
     }
+    let _ = timeout(limit, writer.shutdown()).await;
+}
+
+async fn discard(reader: impl AsyncRead + Unpin) {
+    let _ = tokio::io::copy(&mut reader.take(FAREWELL_MAX as u64), &mut tokio::io::sink()).await;
 }
 
 async fn connect(local: Option<IpAddr>, remote: SocketAddr) -> io::Result<TcpStream> {

@@ -1,7 +1,7 @@
 //! Streams: framing under any cut, limits, reuse, real TCP on loopback.
 
 use super::world::{DOMAIN, FakeLog, World};
-use crate::{BindingLog, Deps, Listener, Network, Proxy, ProxyConfig, ProxyError};
+use crate::{BindingLog, Cause, Deps, Listener, Network, Proxy, ProxyConfig, ProxyError};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cluster::ids::{CallId, NodeId};
@@ -108,8 +108,97 @@ async fn what_is_not_sip_ends_the_connection() {
     let endless = format!("OPTIONS sip:x SIP/2.0\r\nX: {}", "x".repeat(70_000));
     let _ = stream.write_all(endless.as_bytes()).await;
     assert!(is_closed(&mut stream).await);
+    drop(stream);
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(world.proxy.stats().connections, 0);
+}
+
+/// All that comes until the connection ends.
+async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await.unwrap();
+    String::from_utf8(all).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_a_length_is_told_so_before_the_connection_ends() {
+    let world = world(|_| {}).await;
+    let good = "Content-Length: 0";
+    let headers =
+        |count| (0..count).map(|number| format!("X-{number}: {}\r\n", "x".repeat(700))).collect::<String>();
+    let (long, endless) = (format!("{}{good}", headers(100)), format!("{good}\r\nX: {}", "x".repeat(70_000)));
+    for (instead, status, named) in [
+        ("X: y", "400", "Content-Length"),
+        ("Content-Length: -1", "400", "Content-Length"),
+        ("l: five", "400", "Content-Length"),
+        ("Content-Length: 0\r\nl: 5", "400", "Content-Length"),
+        ("Content-Length: 65537", "400", "Content-Length"),
+        ("Content-Length: 99999999999999999999999999", "400", "Content-Length"),
+        ("no colon", "400", "Content-Length"),
+        (&long, "513", ""),
+        (&endless, "513", ""),
+    ] {
+        let mut stream = open(&world, "198.51.100.7:40000").unwrap();
+        // What was asked before is answered before; what comes after is not read as a message, but taken.
+        let text = options(1) + &options(2).replace(good, instead) + &options(3) + &"x".repeat(200_000);
+        let (mut reader, mut writer) = tokio::io::split(&mut stream);
+        let write = async {
+            let _ = writer.write_all(text.as_bytes()).await;
+        };
+        let (answers, ()) = tokio::join!(rest(&mut reader), write);
+        let starts: Vec<&str> = answers.lines().filter(|line| line.starts_with("SIP/2.0 ")).collect();
+        assert!(starts.len() == 2 && starts[0].starts_with("SIP/2.0 200 "), "{instead:.40}: {starts:?}");
+        assert!(
+            starts[1].starts_with(&format!("SIP/2.0 {status} ")) && starts[1].contains(named),
+            "{starts:?}"
+        );
+        let at = answers.rfind("SIP/2.0 ").unwrap();
+        let answer = Message::parse(Bytes::from(answers[at..].to_owned())).unwrap();
+        answer.validate().unwrap();
+        assert_eq!((answer.call_id(), answer.cseq().unwrap().number), (&b"2"[..], 2));
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let stats = world.proxy.stats();
+    assert_eq!((stats.connections, stats.refused(Cause::Malformed)), (0, 9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_must_not_or_cannot_be_answered_ends_the_connection_without_a_word() {
+    let world = world(|_| {}).await;
+    let spoiled = options(1).replace("Content-Length: 0", "Content-Length: -1");
+    for text in [
+        spoiled.replace("OPTIONS", "ACK"),
+        spoiled.replace("Via: ", "X: "),
+        spoiled.replace(" SIP/2.0\r\nVia", " HTTP/1.1\r\nVia"),
+        spoiled.replace(&format!("OPTIONS sip:{DOMAIN} SIP/2.0"), "SIP/2.0 200 OK"),
+        "\u{1}".to_owned() + &spoiled,
+        "X".repeat(70_000),
+    ] {
+        let mut stream = open(&world, "198.51.100.7:40000").unwrap();
+        let (mut reader, mut writer) = tokio::io::split(&mut stream);
+        let write = async {
+            let _ = writer.write_all(text.as_bytes()).await;
+        };
+        assert_eq!(tokio::join!(rest(&mut reader), write).0, "", "{text:.60}");
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(world.proxy.stats().connections, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_talking_after_the_last_answer_is_cut() {
+    let world = world(|_| {}).await;
+    let mut stream = open(&world, "198.51.100.7:40000").unwrap();
+    stream.write_all(options(1).replace("Content-Length", "X").as_bytes()).await.unwrap();
+    let mut written = 0;
+    while stream.write_all(&[b'x'; 1000]).await.is_ok() {
+        written += 1000;
+        assert!(written < 2_000_000, "for ever");
+    }
+    let mut silent = open(&world, "198.51.100.7:40000").unwrap();
+    silent.write_all(options(1).replace("Content-Length", "X").as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.proxy.stats().connections, 0, "nor is a silent one waited for");
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,6 +300,23 @@ async fn real_sockets_serve_udp_and_tcp() {
         tcp.write_all(piece).await.unwrap();
     }
     assert_eq!(read(&mut tcp, 2).await.0, [1, 2]);
+    proxy.stop().await;
+}
+
+/// By real TCP a connection that is closed with bytes unread is reset, which would take the answer with it.
+#[tokio::test]
+async fn the_last_answer_reaches_a_real_peer() {
+    let proxy = real(&[Transport::Udp, Transport::Tcp]).await;
+    for _ in 0..20 {
+        let mut tcp = TcpStream::connect(address(&proxy, 1)).await.unwrap();
+        let text = options(1).replace("Content-Length: 0", "Content-Length: -1") + &"x".repeat(100_000);
+        tcp.write_all(text.as_bytes()).await.unwrap();
+        let answer = rest(&mut tcp).await;
+        assert!(answer.starts_with("SIP/2.0 400 Bad Content-Length"), "{answer}");
+    }
+    while proxy.stats().connections > 0 {
+        tokio::task::yield_now().await;
+    }
     proxy.stop().await;
 }
 

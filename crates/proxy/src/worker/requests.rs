@@ -5,19 +5,22 @@
 
 use super::legs::Admission;
 use super::{Admitted, Cmd, Link, Worker, is_follower};
+use crate::Direction;
 use crate::auth::{Authenticator, Denied, Identity, Purpose};
 use crate::leg::{Arrived, Leg, LegMsg};
 use crate::legs::{LegTag, passed_headers, session_config};
 use crate::policy::{self, Facts, Verdict};
 use crate::registrar::{Registrant, Undo, Wish};
 use crate::stats::{Cause, add};
+use bytes::Bytes;
 use cluster::ids::LegId;
 use cluster::leg::Incoming;
 use parking_lot::Mutex;
 use rand::Rng;
 use sip::draft::ResponseDraft;
 use sip::flow::{Flow, Transmit, Transport};
-use sip::msg::{Message, Method};
+use sip::framing::FrameError;
+use sip::msg::{HeaderId, Message, Method};
 use sip::transaction::ServerId;
 use sip::uri::Scheme;
 use std::sync::Arc;
@@ -60,6 +63,31 @@ impl Worker {
             Some(tag) => self.in_dialog(tag, msg, flow, now),
             None => self.out_of_dialog(msg, flow, now),
         }
+    }
+
+    /// The last thing on a stream, of which only `head` could be read. The sender of a request is told why nothing more is
+    /// read (RFC 3261 sections 18.3 and 18.4).
+    pub(super) fn broken(&mut self, head: Bytes, flow: Flow, error: FrameError, now: Instant) {
+        add(&self.shared.counters.received);
+        if let Some(tap) = &self.shared.tap {
+            tap.seen(Direction::In, flow, &head);
+        }
+        self.shared.counters.count(Cause::Malformed);
+        let Ok(msg) = Message::parse(head) else { return };
+        if !msg.is_request() || msg.method_is(&Method::Ack) {
+            return;
+        }
+        let fault = match (error, msg.lines(HeaderId::ContentLength).count()) {
+            (FrameError::TooLong | FrameError::NotSip, _) => {
+                return self.reply(&msg, flow, &ResponseDraft::new(513), now);
+            }
+            (FrameError::BodyTooLong, _) => "more than is taken",
+            (FrameError::ContentLength, 0) => "missing",
+            (FrameError::ContentLength, 1) => "not a number",
+            (FrameError::ContentLength, _) => "not a number, or two of them",
+        };
+        let reason = Some(format!("Bad Content-Length: {fault}"));
+        self.reply(&msg, flow, &ResponseDraft { reason, ..ResponseDraft::new(400) }, now);
     }
 
     fn in_dialog(&mut self, tag: LegTag, msg: Message, flow: Flow, now: Instant) {
