@@ -134,12 +134,14 @@ struct Gauge {
 pub(crate) struct Clock {
     base: tokio::time::Instant,
     unix: Duration,
+    /// There is no kernel whose clock would be another one.
+    is_simulated: bool,
 }
 
 impl Clock {
-    fn new(unix: Option<Duration>) -> Self {
+    fn new(unix: Option<Duration>, is_simulated: bool) -> Self {
         let unix = unix.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-        Self { base: tokio::time::Instant::now(), unix }
+        Self { base: tokio::time::Instant::now(), unix, is_simulated }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -155,8 +157,11 @@ impl Clock {
         u64::try_from((self.unix + self.base.elapsed()).as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The system's own clock, which the kernel stamps datagrams by.
+    /// The clock that datagrams are stamped by: the system's own, or this one on a simulated network.
     pub(crate) fn wall(&self) -> Duration {
+        if self.is_simulated {
+            return self.unix + self.base.elapsed();
+        }
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 }
@@ -176,7 +181,7 @@ impl Proxy {
         let (links, commands): (Vec<Link>, Vec<_>) = (0..workers).map(|_| Link::new()).unzip();
         let (inputs, streams): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(INPUT_MAX)).unzip();
         let counters = Arc::new(Counters::default());
-        let clock = Clock::new(deps.unix_time);
+        let clock = Clock::new(deps.unix_time, matches!(deps.network, Network::Sim(_)));
         let (keeper, watches) = mpsc::unbounded_channel();
         let first = first_counter(clock.unix_us());
         let shared = Arc::new(Shared {

@@ -51,6 +51,8 @@ struct State {
     rng: StdRng,
     weather: Weather,
     sequence: u64,
+    /// What the kernel's stamp would say.
+    received: Option<Duration>,
     /// Several ports on one address share it as with SO_REUSEPORT: a source always meets the same one.
     ports: BTreeMap<SocketAddr, Vec<Arc<Mutex<Inbox>>>>,
 }
@@ -67,18 +69,33 @@ struct Packet {
     sequence: u64,
     from: SocketAddr,
     bytes: Bytes,
+    received: Option<Duration>,
 }
 
 impl SimNet {
     /// A network whose accidents follow from the seed.
     pub fn new(seed: u64, weather: Weather) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self { state: Arc::new(Mutex::new(State { rng, weather, sequence: 0, ports: BTreeMap::new() })) }
+        Self {
+            state: Arc::new(Mutex::new(State {
+                rng,
+                weather,
+                sequence: 0,
+                received: None,
+                ports: BTreeMap::new(),
+            })),
+        }
     }
 
     /// Other weather for what is sent from now on.
     pub fn set_weather(&self, weather: Weather) {
         self.state.lock().weather = weather;
+    }
+
+    /// Stamps datagrams that are sent from now on with this time of receipt, since the Unix epoch, as a kernel does; the
+    /// time that they are read at minus this is how long they have waited in its queue. `None`: no stamps.
+    pub fn set_received(&self, received: Option<Duration>) {
+        self.state.lock().received = received;
     }
 
     /// Opens a port. A second one on the same address shares it.
@@ -99,8 +116,8 @@ impl SimNet {
         for _ in 0..copies {
             let delay = state.rng.random_range(weather.delay.clone());
             state.sequence += 1;
-            let packet =
-                Packet { at: Instant::now() + delay, sequence: state.sequence, from, bytes: bytes.clone() };
+            let (at, bytes) = (Instant::now() + delay, bytes.clone());
+            let packet = Packet { at, sequence: state.sequence, from, bytes, received: state.received };
             let Some(ports) = state.ports.get(&to).filter(|ports| !ports.is_empty()) else { return };
             let mut inbox = ports[usize::from(from.port()) % ports.len()].lock();
             if inbox.waiting.len() < INBOX_MAX {
@@ -140,13 +157,13 @@ impl SimPort {
 
     /// Waits for the next datagram.
     pub async fn recv(&mut self) -> (Bytes, SocketAddr) {
-        poll_fn(|cx| self.poll_packet(cx)).await
+        poll_fn(|cx| self.poll_packet(cx).map(|packet| (packet.bytes, packet.from))).await
     }
 
     /// The next datagram, if one has arrived.
     pub fn try_recv(&mut self) -> Option<(Bytes, SocketAddr)> {
         match self.poll_packet(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(packet) => Some(packet),
+            Poll::Ready(packet) => Some((packet.bytes, packet.from)),
             Poll::Pending => None,
         }
     }
@@ -154,21 +171,21 @@ impl SimPort {
     pub(super) fn poll_datagrams(&mut self, cx: &mut Context<'_>, into: &mut Vec<Datagram>) -> Poll<()> {
         let before = into.len();
         while into.len() - before < BATCH
-            && let Poll::Ready((bytes, from)) = self.poll_packet(cx)
+            && let Poll::Ready(Packet { bytes, from, received, .. }) = self.poll_packet(cx)
         {
-            into.push(Datagram { bytes, from, received: None });
+            into.push(Datagram { bytes, from, received });
         }
         if into.len() == before { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<(Bytes, SocketAddr)> {
+    fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<Packet> {
         loop {
             let due = {
                 let mut inbox = self.inbox.lock();
                 match inbox.waiting.peek().map(|Reverse(packet)| packet.at) {
                     Some(at) if at <= Instant::now() => {
-                        let packet = inbox.waiting.pop().map(|Reverse(packet)| (packet.bytes, packet.from));
-                        return packet.map_or(Poll::Pending, Poll::Ready);
+                        let packet = inbox.waiting.pop();
+                        return packet.map_or(Poll::Pending, |Reverse(packet)| Poll::Ready(packet));
                     }
                     due => {
                         inbox.waker = Some(cx.waker().clone());

@@ -1,6 +1,6 @@
 //! Bytes from people who mean ill or know no better: loops, floods, garbage, overload.
 
-use super::world::{PROXY, Phone, SDP, World, parse};
+use super::world::{PROXY, Phone, SDP, UNIX, World, parse};
 use crate::Cause;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -240,6 +240,48 @@ async fn under_overload_new_calls_are_refused_and_all_else_goes_on() {
     assert_eq!(world.proxy.stats().refused(Cause::Overload), 1);
     let open = world.open_transactions().await;
     assert!(open <= 1, "the REGISTER at most");
+}
+
+/// The queue that nobody sees is the kernel's: what waited there too long tells of overload by its time of receipt.
+#[tokio::test(start_paused = true)]
+async fn new_calls_that_waited_too_long_in_the_kernels_queue_are_refused() {
+    let world = World::new().await;
+    let (began, start) = (Duration::from_secs(UNIX), tokio::time::Instant::now());
+    let mut alice = world.phone("alice", "198.51.100.7:5060");
+    // One millisecond is the way through the net.
+    let arrival = || began + start.elapsed() + Duration::from_millis(1);
+    let limit = world.proxy.shared.config.overload.lag;
+    let contact = alice.contact();
+    let mut refused = 0;
+    for (waited, status) in [
+        (None, 407),
+        (Some(Duration::ZERO), 407),
+        (Some(limit), 407),
+        (Some(limit + Duration::from_millis(1)), 503),
+        (Some(Duration::from_secs(10)), 503),
+        (Some(limit / 2), 407),
+    ] {
+        world.net.set_received(waited.map(|waited| arrival() - waited));
+        let text = alice.request("INVITE", BOB, &format!("<{BOB}>"), &contact, SDP);
+        alice.send(text.clone());
+        let answer = alice.recv().await;
+        assert_eq!(answer.status(), status, "after {waited:?}");
+        refused += u64::from(status == 503);
+        assert_eq!(world.proxy.stats().refused(Cause::Overload), refused);
+        assert_eq!(answer.header(HeaderId::RetryAfter).is_some(), status == 503);
+        world.net.set_received(waited.map(|waited| arrival() - waited));
+        alice.send(sip::draft::ack_for_failure(&parse(&text), &answer));
+        // All else goes on, however late.
+        world.net.set_received(waited.map(|waited| arrival() - waited));
+        let text = alice.register_text(&contact);
+        alice.send(text);
+        assert_eq!(alice.recv().await.status(), 401, "after {waited:?}");
+    }
+    // A clock that was put back makes nothing look old.
+    world.net.set_received(Some(arrival() + Duration::from_secs(3600)));
+    let text = alice.request("INVITE", BOB, &format!("<{BOB}>"), &contact, SDP);
+    alice.send(text);
+    assert_eq!(alice.recv().await.status(), 407);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub(super) const DOMAIN: &str = "users.democlient.com";
+/// Unix time at the start of a world, in seconds.
+pub(super) const UNIX: u64 = 1_800_000_000;
 /// The proxy's address on the simulated network.
 pub(super) const PROXY: &str = "192.0.2.1:5060";
 
@@ -130,7 +132,7 @@ impl World {
             log: Arc::clone(&log) as Arc<dyn BindingLog>,
             bindings: log.bindings(),
             network: Network::Sim(net.clone()),
-            unix_time: Some(Duration::from_secs(1_800_000_000)),
+            unix_time: Some(Duration::from_secs(UNIX)),
             seed: Some([7; 32]),
             tap: None,
         };
