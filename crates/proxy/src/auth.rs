@@ -10,6 +10,7 @@ use sip::draft::ResponseDraft;
 use sip::msg::{HeaderId, Message};
 use sip::uri::{Host, Uri};
 use std::borrow::Cow;
+use std::hint::black_box;
 
 /// An authenticated endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,8 @@ impl Authenticator {
     /// stale here, or an eavesdropper could use it once more.
     pub(crate) fn new(algorithms: Vec<sip::digest::Algorithm>, key: [u8; 32], seed: u64) -> Self {
         let config = Config { algorithms, ..Config::default() };
-        let nobody = key[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        // As long as passwords are as a rule, so that hashing it takes as many blocks.
+        let nobody = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         Self { verifier: Verifier::new(config, key, seed), nobody }
     }
 
@@ -80,13 +82,20 @@ impl Authenticator {
         if !covers(credentials.uri(), msg) {
             return Err(Denied::Refused(bad("Digest URI is not the Request-URI"))); // RFC 7616 section 3.4.6
         }
-        let endpoint = client.and_then(|client| snapshot.endpoint(client.id, credentials.username()));
+        // For an unknown domain somebody else's endpoint is looked up, and not taken.
+        let place = client.or_else(|| snapshot.first_client());
+        let endpoint = place.and_then(|place| {
+            counted(Work::Endpoint, || snapshot.endpoint(place.id, credentials.username()))
+        });
+        let endpoint = endpoint.filter(|_| client.is_some());
         let secret =
             endpoint.as_ref().map_or(self.nobody.as_str(), |endpoint| endpoint.terminal.secret.reveal());
         // Computed afresh each time, for users that exist and for others: a cache would tell them apart by time.
-        let ha1 = Ha1::new(credentials.username(), &realm, secret);
-        let known = endpoint.is_some().then_some(&ha1);
-        let verdict = self.verifier.verify(&credentials, msg.method_bytes(), &msg.body(), known, now_unix);
+        let ha1 = counted(Work::Secret, || Ha1::new(credentials.username(), &realm, secret));
+        let known = endpoint.is_some().then_some(black_box(&ha1));
+        let verdict = counted(Work::Verdict, || {
+            self.verifier.verify(&credentials, msg.method_bytes(), &msg.body(), known, now_unix)
+        });
         match (verdict, client, endpoint) {
             (Verdict::Ok, Some(client), Some(endpoint)) => {
                 if purpose == Purpose::Register && !is_own_record(msg, &endpoint.terminal.name) {
@@ -119,7 +128,7 @@ impl Authenticator {
             Purpose::Call => (407, "Proxy-Authenticate"),
         };
         let mut draft = ResponseDraft::new(status);
-        for value in self.verifier.challenge(realm, now_unix, stale) {
+        for value in counted(Work::Challenge, || self.verifier.challenge(realm, now_unix, stale)) {
             draft.headers.push(header, value);
         }
         draft
@@ -150,7 +159,7 @@ fn domain<'a>(
     };
     let Ok(address) = address else { return (None, Cow::Borrowed("")) };
     let client = match &address.uri.host {
-        Host::Name(name) => snapshot.client_by_domain(name),
+        Host::Name(name) => counted(Work::Domain, || snapshot.client_by_domain(name)),
         Host::V4(_) | Host::V6(_) => None,
     };
     let stands_for_first =
@@ -183,4 +192,86 @@ fn is_own_record(msg: &Message, name: &str) -> bool {
 
 fn bad(reason: &str) -> ResponseDraft {
     ResponseDraft { reason: Some(format!("Bad credentials: {reason}")), ..ResponseDraft::new(400) }
+}
+
+/// The steps that cost time: a failure must take the same ones whatever its reason. Tests count them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Domain,
+    Endpoint,
+    Secret,
+    Verdict,
+    Challenge,
+}
+
+fn counted<T>(step: Work, work: impl FnOnce() -> T) -> T {
+    #[cfg(test)]
+    tests::DONE.with_borrow_mut(|done| done.push(step));
+    #[cfg(not(test))]
+    let _ = step;
+    work()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use model::Configuration;
+    use sip::digest::{Algorithm, Challenge, Login, answer};
+    use std::cell::RefCell;
+
+    thread_local! {
+        /// The steps of this thread since they were last taken.
+        pub(super) static DONE: RefCell<Vec<Work>> = const { RefCell::new(Vec::new()) };
+    }
+
+    fn request(name: &str, domain: &str, lines: &str) -> Message {
+        let text = format!(
+            "REGISTER sip:{domain} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.7;branch=z9hG4bK1\r\nFrom: <sip:{name}@{domain}>;tag=1\r\n\
+             To: <sip:{name}@{domain}>\r\nCall-ID: 1\r\nCSeq: 1 REGISTER\r\n{lines}\r\n"
+        );
+        Message::parse(Bytes::from(text)).unwrap()
+    }
+
+    /// The steps of a request without credentials, and of one with them, by this algorithm.
+    fn steps(name: &str, password: &str, domain: &str, algorithm: usize) -> (Vec<Work>, Vec<Work>) {
+        const NOW: u64 = 1_800_000_000;
+        let snapshot = Snapshot::build(&Configuration::demo()).unwrap();
+        let mut auth = Authenticator::new(vec![Algorithm::SHA_256, Algorithm::MD5], [7; 32], 7);
+        let mut check = |lines: &str| {
+            let msg = request(name, domain, lines);
+            let outcome = auth.check(&msg, Purpose::Register, &snapshot, &[], NOW);
+            (outcome, DONE.take())
+        };
+        let (Err(Denied::Challenge(draft)), asked) = check("") else { panic!("not challenged") };
+        let challenge = draft.headers.lines().nth(algorithm).unwrap().1;
+        let challenge = Challenge::parse(challenge).unwrap();
+        let login = Login::new(name, password);
+        let value = answer(&challenge, &login, "REGISTER", &format!("sip:{domain}"), b"", 1, "c");
+        let (outcome, tried) = check(&format!("Authorization: {value}\r\n"));
+        assert_eq!(outcome.is_ok(), name == password && domain == "users.democlient.com");
+        assert!(outcome.is_ok() || matches!(outcome, Err(Denied::Wrong(_))), "{outcome:?}");
+        (asked, tried)
+    }
+
+    #[test]
+    fn unknown_domain_unknown_user_and_wrong_password_cost_the_same_work() {
+        let (here, elsewhere) = ("users.democlient.com", "users.somewhere.test");
+        for algorithm in [0, 1] {
+            let wrong_password = steps("alice", "wrong", here, algorithm);
+            assert_eq!(wrong_password.0, [Work::Domain, Work::Challenge]);
+            let all = [Work::Domain, Work::Endpoint, Work::Secret, Work::Verdict, Work::Challenge];
+            assert_eq!(wrong_password.1, all);
+            for (name, password, domain) in [
+                ("mallo", "wrong", here),
+                ("alice", "wrong", elsewhere),
+                ("alice", "alice", elsewhere),
+                ("mallo", "mallo", elsewhere),
+            ] {
+                let other = steps(name, password, domain, algorithm);
+                assert_eq!(other, wrong_password, "{name} {password} {domain}");
+            }
+            assert_eq!(steps("alice", "alice", here, algorithm).1, all[..4]);
+        }
+    }
 }

@@ -662,6 +662,30 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_takes_the_same_work_whatever_its_reason() {
+        for algorithm in [Algorithm::SHA_256, Algorithm::MD5] {
+            let mut verifier = verifier(8);
+            let values = verifier.challenge("x", NOON, false);
+            let asked: Vec<Challenge> =
+                values.iter().map(|value| Challenge::parse(value.as_bytes()).unwrap()).collect();
+            let asked = asked.into_iter().find(|each| each.algorithm == algorithm).unwrap();
+            let mut work = |nonce: &str, secret: Option<&Ha1>| {
+                let asked = Challenge { nonce: nonce.to_owned(), ..asked.clone() };
+                let value = answered(&asked, "wrong", 1);
+                let credentials = Credentials::parse(value.as_bytes()).unwrap();
+                let before = crate::digest::tests::DIGESTS.get();
+                assert_eq!(verifier.verify(&credentials, b"REGISTER", b"", secret, NOON), Verdict::Wrong);
+                crate::digest::tests::DIGESTS.get() - before
+            };
+            let (own, secret) = (asked.nonce.clone(), secret());
+            let counts =
+                [(&*own, Some(&secret)), (&*own, None), ("foreign", Some(&secret)), ("foreign", None)]
+                    .map(|(nonce, secret)| work(nonce, secret));
+            assert_eq!(counts, [2; 4], "one of the request, one of the answer");
+        }
+    }
+
+    #[test]
     fn even_the_dummy_secret_does_not_open_the_door() {
         let mut verifier = verifier(0);
         let asked = challenge(&mut verifier, NOON);
