@@ -442,15 +442,42 @@ impl Worker {
     }
 
     fn transmit(&mut self, flow: Flow, bytes: Bytes, now: Instant) {
+        let kept = (flow.transport == Transport::Tcp).then(|| bytes.clone());
+        if !self.send(flow, bytes) {
+            self.transactions.handle_transport_error(flow, now);
+            if !kept.is_some_and(|bytes| self.answer_elsewhere(flow, bytes)) {
+                self.shared.counters.count(Cause::Unsent);
+            }
+        }
+    }
+
+    /// RFC 3261 section 18.2.2: an answer whose connection is gone goes, once, by a new one to the sender's address and the
+    /// port of its sent-by. Here are the final answers to other requests than INVITE, whose transactions end with them
+    /// (timer J is zero); the transactions that live on see to it themselves.
+    fn answer_elsewhere(&mut self, flow: Flow, bytes: Bytes) -> bool {
+        if flow.conn == ConnId(0) {
+            return false;
+        }
+        let Ok(msg) = Message::parse(bytes.clone()) else { return false };
+        let Ok(via) = msg.via() else { return false };
+        if msg.status() < 200 || msg.method_is(&Method::Invite) {
+            return false;
+        }
+        let port = via.port.filter(|port| *port != 0).unwrap_or(5060);
+        let remote = SocketAddr::new(flow.remote.ip(), port);
+        self.send(Flow { remote, conn: ConnId(0), ..flow }, bytes)
+    }
+
+    /// `false`: there is no way.
+    fn send(&mut self, flow: Flow, bytes: Bytes) -> bool {
         if let Some(tap) = &self.shared.tap {
             tap.seen(Direction::Out, flow, &bytes);
         }
         if flow.transport == Transport::Udp {
             self.send_datagram(flow, bytes);
-        } else if !self.shared.connections.send(flow, bytes) {
-            self.shared.counters.count(Cause::Unsent);
-            self.transactions.handle_transport_error(flow, now);
+            return true;
         }
+        self.shared.connections.send(flow, bytes)
     }
 
     fn send_datagram(&mut self, flow: Flow, bytes: Bytes) {

@@ -4,4 +4,5 @@ mod calls;
 mod hostile;
 mod registration;
 mod streams;
+mod way_back;
 mod world;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 
-fn options(number: u32) -> String {
+pub(super) fn options(number: u32) -> String {
     format!(
         "OPTIONS sip:{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/TCP 198.51.100.7:5060;branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
          From: <sip:a@{DOMAIN}>;tag=1\r\nTo: <sip:{DOMAIN}>\r\nCall-ID: {number}\r\nCSeq: {number} OPTIONS\r\nContent-Length: 0\r\n\r\n"
@@ -266,9 +266,14 @@ async fn real(transports: &[Transport]) -> Arc<Proxy> {
 }
 
 async fn start(config: ProxyConfig) -> Result<Arc<Proxy>, ProxyError> {
+    start_with(config, Arc::default()).await
+}
+
+/// The same with a log that the test holds.
+pub(super) async fn start_with(config: ProxyConfig, log: Arc<FakeLog>) -> Result<Arc<Proxy>, ProxyError> {
     let deps = Deps {
         snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::build(&Configuration::demo()).unwrap())),
-        log: Arc::new(FakeLog::default()) as Arc<dyn BindingLog>,
+        log: log as Arc<dyn BindingLog>,
         bindings: Vec::new(),
         network: Network::Os,
         unix_time: None,
@@ -278,7 +283,7 @@ async fn start(config: ProxyConfig) -> Result<Arc<Proxy>, ProxyError> {
     Proxy::start(config, deps).await
 }
 
-fn address(proxy: &Proxy, index: usize) -> SocketAddr {
+pub(super) fn address(proxy: &Proxy, index: usize) -> SocketAddr {
     proxy.listeners()[index].1
 }
 
@@ -321,7 +326,7 @@ async fn the_last_answer_reaches_a_real_peer() {
 }
 
 /// A message of a real peer, however many reads it takes.
-async fn message(stream: &mut TcpStream, framer: &mut Framer) -> Message {
+pub(super) async fn message(stream: &mut TcpStream, framer: &mut Framer) -> Message {
     let mut chunk = [0; 4096];
     loop {
         match framer.next().unwrap() {

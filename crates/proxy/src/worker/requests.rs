@@ -223,7 +223,10 @@ impl Worker {
             self.shared.counters.count(Cause::Amplification);
             return;
         }
-        self.transmit(answer.flow, answer.bytes, now);
+        // Without a transaction nothing is tried a second time.
+        if !self.send(answer.flow, answer.bytes) {
+            self.shared.counters.count(Cause::Unsent);
+        }
     }
 
     fn is_overloaded(&self, lag: Duration) -> bool {
