@@ -9,7 +9,8 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(frames(stream, usize::from(*size).max(1)), frames(stream, stream.len().max(1)));
 });
 
-fn frames(stream: &[u8], size: usize) -> (Vec<Frame>, Option<FrameError>) {
+/// The frames, and why and with what in its hands the framer gave up.
+fn frames(stream: &[u8], size: usize) -> (Vec<Frame>, Option<(FrameError, Vec<u8>)>) {
     let (mut framer, mut out) = (Framer::new(), Vec::new());
     for piece in stream.chunks(size) {
         framer.push(piece);
@@ -17,7 +18,7 @@ fn frames(stream: &[u8], size: usize) -> (Vec<Frame>, Option<FrameError>) {
             match framer.next() {
                 Ok(Some(frame)) => out.push(frame),
                 Ok(None) => break,
-                Err(error) => return (out, Some(error)),
+                Err(error) => return (out, Some((error, framer.take_head().to_vec()))),
             }
         }
     }

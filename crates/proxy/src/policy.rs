@@ -27,7 +27,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) places: &'a [Place],
     /// Where the request came from.
     pub(crate) source: SocketAddr,
-    /// Anybody may have forged the source: the answer is to be short.
+    /// Anybody may have forged the source: the answer is to be short. Not asked for INVITE and REGISTER.
     pub(crate) is_stranger: bool,
     pub(crate) draining: bool,
     pub(crate) user_agent: &'a str,

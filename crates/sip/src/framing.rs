@@ -208,6 +208,18 @@ mod tests {
         (out, None)
     }
 
+    /// What is kept of the message that a stream fails at.
+    fn kept(pieces: &[&[u8]]) -> Option<Bytes> {
+        let mut framer = Framer::new();
+        for piece in pieces {
+            framer.push(piece);
+            if drain(&mut framer, &mut Vec::new()).is_err() {
+                return Some(framer.take_head());
+            }
+        }
+        None
+    }
+
     const A: &str = "OPTIONS sip:a SIP/2.0\r\nContent-Length: 4\r\n\r\n\r\n\r\n";
     const B: &str = "SIP/2.0 200 OK\r\nTo: x\r\nl :\r\n  5\r\n\r\nhello";
     const C: &str = "ACK sip:c SIP/2.0\nContent-Length: 0\n\n";
@@ -288,6 +300,7 @@ mod tests {
             4 => Just(C.as_bytes().to_vec()),
             4 => Just(b"\r\n".to_vec()),
             2 => Just(b"\r\n\r\n".to_vec()),
+            1 => Just(b"BYE sip:d SIP/2.0\r\nl: -1\r\n\r\n".to_vec()),
             1 => Just(b"\n".to_vec()),
             1 => Just(b"\r".to_vec()),
             1 => proptest::collection::vec(any::<u8>(), 0..20),
@@ -309,6 +322,7 @@ mod tests {
             let whole = frames(&[&stream]);
             prop_assert_eq!(&frames(&pieces), &whole);
             prop_assert_eq!(&frames(&single), &whole);
+            prop_assert_eq!(kept(&pieces), kept(&[&stream]));
         }
     }
 }

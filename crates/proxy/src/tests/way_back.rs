@@ -12,9 +12,11 @@ use sip::framing::Framer;
 use sip::msg::{HeaderId, Message};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// One worker, so that every connection meets the same nonces.
 async fn proxy(log: Arc<FakeLog>) -> Arc<Proxy> {
@@ -49,15 +51,21 @@ async fn credentials(proxy: &Proxy, method: &str, sent_by: SocketAddr) -> String
     format!("{to}: {}\r\n", answer(&challenge, &Login::new("alice", "alice"), method, &uri, b"", 1, "c"))
 }
 
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 async fn until(mut done: impl FnMut() -> bool) {
-    while !done() {
-        tokio::task::yield_now().await;
-    }
+    let all = async {
+        while !done() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, all).await.expect("it happens");
 }
 
 /// The first message on a connection that the proxy opens, with that connection.
 async fn called_back(device: &TcpListener) -> (Message, TcpStream) {
-    let (mut stream, _) = device.accept().await.unwrap();
+    let (mut stream, _) = timeout(PATIENCE, device.accept()).await.expect("somebody calls").unwrap();
     let message = message(&mut stream, &mut Framer::new()).await;
     message.validate().unwrap();
     (message, stream)

@@ -117,10 +117,14 @@ impl Worker {
 
     fn out_of_dialog(&mut self, msg: Message, flow: Flow, now: Instant) {
         let shared = Arc::clone(&self.shared);
+        // Calls and registrations are on their way to a proof, and are not asked for the last one.
+        let wants_proof = msg.method_is(&Method::Invite) || msg.method_is(&Method::Register);
+        let is_stranger =
+            flow.transport == Transport::Udp && !wants_proof && !self.budget.is_proved(flow.remote, now);
         let facts = Facts {
             places: &shared.places,
             source: flow.remote,
-            is_stranger: flow.transport == Transport::Udp && !self.budget.is_proved(flow.remote, now),
+            is_stranger,
             draining: shared.draining.load(Ordering::Relaxed),
             user_agent: &shared.config.user_agent,
             retry_after_secs: shared.config.overload.retry_after_secs,
@@ -165,6 +169,7 @@ impl Worker {
         now: Instant,
     ) -> Option<Identity> {
         let identity = self.identity(msg, flow, purpose, now);
+        // Where From is believed, on loopback, nobody from outside can be the sender.
         if identity.is_some() && flow.transport == Transport::Udp {
             self.budget.prove(flow.remote, now);
         }
