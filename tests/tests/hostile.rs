@@ -186,6 +186,41 @@ fn no_answer_is_much_larger_than_its_question() {
     assert!(node.stop().0.is_empty(), "garbage made no call");
 }
 
+/// The shortest requests that are answered, as somebody sends them who forges their source: what the victim gets beyond what
+/// was spent is the configured budget, whatever is sent.
+#[test]
+fn forged_requests_bring_no_more_than_the_budget() {
+    const BURST: usize = 20_000;
+    const PER_SECOND: usize = 1000;
+    const DATAGRAMS: usize = 6000;
+    let limits = format!("[limits]\nudp_surplus_burst = {BURST}\nudp_surplus_per_second = {PER_SECOND}");
+    let mut node = Setup::default().with(&limits).start();
+    let mut stranger = Stranger::new(&node, 4);
+    let peer = node.place().sip(4);
+    let requests = ["INVITE", "REGISTER", "OPTIONS", "MESSAGE", "CANCEL", "BYE", "DANCE"].map(|method| {
+        format!(
+            "{method} sip:a SIP/2.0\r\nv:SIP/2.0/UDP {peer};branch=z9hG4bK1;rport\r\nf:<sip:a>;tag=1\r\nt:<sip:a>\r\ni:1\r\n\
+             CSeq:1 {method}\r\n\r\n"
+        )
+    });
+    let (began, mut sent) = (Instant::now(), 0);
+    for number in 0..DATAGRAMS {
+        let request = &requests[number % requests.len()];
+        sent += request.len();
+        stranger.send(request.as_bytes());
+        if number % 40 == 0 {
+            stranger.is_served(); // by answers that are hardly longer than their questions
+        }
+    }
+    stranger.listen(Duration::from_secs(1));
+    let seconds = began.elapsed().as_secs() as usize + 1;
+    let allowed = sent + sent / 8 + BURST + PER_SECOND * seconds;
+    assert!(stranger.answered <= allowed, "{} octets in answer to {sent} in {seconds} s", stranger.answered);
+    assert!(stranger.answered > BURST, "who is not known is answered: {}", stranger.answered);
+    a_call_works(&mut node);
+    node.stop().answered(HungUpBy::Caller);
+}
+
 #[test]
 fn a_storm_over_tcp_is_survived() {
     const CONNECTIONS: usize = 1500;
