@@ -419,19 +419,25 @@ impl Session {
         is_answer: bool,
     ) -> Result<Bytes, MediaError> {
         let leg = self.leg_mut(id).ok_or(MediaError::OutOfStep("no such leg"))?;
-        let face = Face { address, ports, session_id: leg.session_id, version: leg.version, is_answer };
-        describe::rewrite(sdp, &face);
+        let version = leg.version + 1;
+        describe::rewrite(sdp, &Face { address, ports, session_id: leg.session_id, version, is_answer });
         let text = sdp.to_bytes();
-        let hash = desk.secret.hash_one(&text);
-        if leg.told == Some(hash) {
-            return Ok(text);
+        let told = hash_but_origin(desk.secret, &text);
+        if leg.told == Some(told) {
+            sdp.set_origin("-", &leg.session_id.to_string(), leg.version, address);
+            return Ok(sdp.to_bytes());
         }
-        leg.version += 1;
-        sdp.set_origin("-", &leg.session_id.to_string(), leg.version, address);
-        let text = sdp.to_bytes();
-        leg.told = Some(desk.secret.hash_one(&text));
+        leg.version = version;
+        leg.told = Some(told);
         Ok(text)
     }
+}
+
+/// What tells whether two descriptions differ in more than their versions.
+fn hash_but_origin(secret: &RandomState, text: &[u8]) -> u64 {
+    let origin = memchr::memmem::find(text, b"\no=").map_or(0, |at| at + 1);
+    let after = memchr::memchr(b'\n', &text[origin..]).map_or(text.len(), |at| origin + at + 1);
+    secret.hash_one((&text[..origin], &text[after..]))
 }
 
 impl Leg {
