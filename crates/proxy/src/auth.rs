@@ -11,6 +11,7 @@ use sip::msg::{HeaderId, Message};
 use sip::uri::{Host, Uri};
 use std::borrow::Cow;
 use std::hint::black_box;
+use std::sync::Arc;
 
 /// An authenticated endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +35,12 @@ pub(crate) enum Denied {
     Refused(ResponseDraft),
 }
 
-/// The authenticator of one worker.
+/// The authenticator of a node. Clones are the same one: a nonce that one worker gave out is taken by every other, once.
+#[derive(Clone)]
 pub(crate) struct Authenticator {
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     /// Keeps the work for unknown users equal.
-    nobody: String,
+    nobody: Arc<str>,
 }
 
 /// What a request asks for.
@@ -51,18 +53,18 @@ pub(crate) enum Purpose {
 }
 
 impl Authenticator {
-    /// `key` must differ between workers: each counts the uses of its own nonces, so a nonce of another one has to be
-    /// stale here, or an eavesdropper could use it once more.
-    pub(crate) fn new(algorithms: Vec<sip::digest::Algorithm>, key: [u8; 32], seed: u64) -> Self {
+    /// `key` must be new at each start: which nonces were used before is not known any more, so they have to be stale.
+    /// A telephone that holds one needs one more challenge.
+    pub(crate) fn new(algorithms: Vec<sip::digest::Algorithm>, key: [u8; 32]) -> Self {
         let config = Config { algorithms, ..Config::default() };
         // As long as passwords are as a rule, so that hashing it takes as many blocks.
-        let nobody = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { verifier: Verifier::new(config, key, seed), nobody }
+        let nobody: String = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { verifier: Arc::new(Verifier::new(config, key)), nobody: nobody.into() }
     }
 
     /// Authenticates a request by its credentials.
     pub(crate) fn check(
-        &mut self,
+        &self,
         msg: &Message,
         purpose: Purpose,
         snapshot: &Snapshot,
@@ -88,10 +90,11 @@ impl Authenticator {
             counted(Work::Endpoint, || snapshot.endpoint(place.id, credentials.username()))
         });
         let endpoint = endpoint.filter(|_| client.is_some());
-        let secret =
-            endpoint.as_ref().map_or(self.nobody.as_str(), |endpoint| endpoint.terminal.secret.reveal());
+        let secret = endpoint.as_ref().map_or(&*self.nobody, |endpoint| endpoint.terminal.secret.reveal());
         // Computed afresh each time, for users that exist and for others: a cache would tell them apart by time.
-        let ha1 = counted(Work::Secret, || Ha1::new(credentials.username(), &realm, secret));
+        let ha1 = counted(Work::Secret, || {
+            Ha1::new(credentials.algorithm().hash, credentials.username(), &realm, secret)
+        });
         let known = endpoint.is_some().then_some(black_box(&ha1));
         let verdict = counted(Work::Verdict, || {
             self.verifier.verify(&credentials, msg.method_bytes(), &msg.body(), known, now_unix)
@@ -122,7 +125,7 @@ impl Authenticator {
         Some(identity(client?, endpoint.terminal, endpoint.user))
     }
 
-    fn challenge(&mut self, purpose: Purpose, realm: &str, now_unix: u64, stale: bool) -> ResponseDraft {
+    fn challenge(&self, purpose: Purpose, realm: &str, now_unix: u64, stale: bool) -> ResponseDraft {
         let (status, header) = match purpose {
             Purpose::Register => (401, "WWW-Authenticate"),
             Purpose::Call => (407, "Proxy-Authenticate"),

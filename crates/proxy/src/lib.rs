@@ -224,6 +224,7 @@ impl Proxy {
         for (listener, socket) in sockets {
             tasks.push(tokio::spawn(Arc::clone(&shared.connections).accept(listener, socket)));
         }
+        let auth = Authenticator::new(shared.config.auth.algorithms.clone(), rng.random());
         let mut running = Vec::with_capacity(workers);
         for ((index, commands), streams) in (0u8..).zip(commands).zip(streams) {
             let parts = Parts {
@@ -232,7 +233,7 @@ impl Proxy {
                 ports: ports.iter_mut().map(|of_listener| of_listener.pop()).collect(),
                 commands,
                 streams,
-                auth: Authenticator::new(shared.config.auth.algorithms.clone(), rng.random(), rng.next_u64()),
+                auth: auth.clone(),
                 rng: StdRng::from_rng(&mut rng),
             };
             running.push(tokio::spawn(Worker::new(Arc::clone(&shared), parts).run()));

@@ -263,7 +263,7 @@ async fn a_device_that_is_where_it_says_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_two_workers_each_counts_its_own_nonces() {
+async fn a_challenge_of_one_worker_is_answered_at_another_and_once() {
     let world = World::with(|config| config.workers = 2).await;
     // Source ports of different parity meet different workers of the simulated network.
     let mut one = world.phone("alice", "198.51.100.7:5060");
@@ -272,15 +272,42 @@ async fn with_two_workers_each_counts_its_own_nonces() {
     one.send(first);
     let challenge = one.recv().await;
     let credentials = one.credentials(&challenge, "REGISTER", "sip:users.democlient.com");
-    let stolen = other.register_text(&credentials);
-    other.send(stolen);
-    let answer = other.recv().await;
-    assert_eq!(answer.status(), 401, "what was meant for one worker cannot be used once more at another");
-    let second = one.register_text(&credentials);
-    one.send(second);
-    assert_eq!(one.recv().await.status(), 200);
-    let contact = other.contact();
-    assert_eq!(other.register(&contact).await.status(), 200);
+    let moved = other.register_text(&credentials);
+    other.send(moved);
+    assert_eq!(other.recv().await.status(), 200, "its NAT gave the phone another port meanwhile");
+    for phone in [&mut one, &mut other] {
+        let replayed = phone.register_text(&credentials);
+        phone.send(replayed);
+        let answer = phone.recv().await;
+        assert_eq!(answer.status(), 401, "what was used at one worker cannot be used once more at any");
+        let contact = phone.contact();
+        assert_eq!(phone.register(&contact).await.status(), 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_a_phone_with_an_old_nonce_needs_one_more_challenge() {
+    let world = World::new().await;
+    let mut alice = world.phone("alice", "198.51.100.7:5060");
+    let contact = alice.contact();
+    alice.register(&contact).await;
+    let first = alice.register_text("");
+    alice.send(first);
+    let old = alice.recv().await;
+    world.proxy.stop().await;
+    let next = World::restarted(|_| {}, &world.log).await;
+    let mut alice = next.phone("alice", "198.51.100.7:5060");
+    let credentials = alice.credentials(&old, "REGISTER", "sip:users.democlient.com");
+    let second = alice.register_text(&credentials);
+    alice.send(second);
+    let challenge = alice.recv().await;
+    assert_eq!(challenge.status(), 401);
+    let value = String::from_utf8_lossy(challenge.header(HeaderId::WwwAuthenticate).unwrap()).into_owned();
+    assert!(value.contains("stale=true"), "the phone must not ask its owner for another password: {value}");
+    let credentials = alice.credentials(&challenge, "REGISTER", "sip:users.democlient.com");
+    let third = alice.register_text(&credentials);
+    alice.send(third);
+    assert_eq!(alice.recv().await.status(), 200);
 }
 
 #[tokio::test(start_paused = true)]

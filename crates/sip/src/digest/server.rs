@@ -1,19 +1,21 @@
 //! The side that challenges: nonces that need no memory, credentials, the verdict over them.
 //!
-//! In: Authorization values, stored secrets, the time. Out: challenge values and verdicts. The only state is a table of
-//! nonce counts, bounded by its size at birth. Elsewhere: looking the user up, bans, 401 against 407 (crate `proxy`).
+//! In: Authorization values, stored secrets, the time. Out: challenge values and verdicts. Elsewhere: which nonce counts
+//! were used, the only state (`counts`); looking the user up, bans, 401 against 407 (crate `proxy`).
 
+use super::counts::NonceCounts;
 use super::params::{Params, push_quoted, put};
 use super::{Algorithm, DigestError, Ha1, Qop, Sum, Value, from_hex};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use subtle::{Choice, ConstantTimeEq};
 
 /// No more Authorization lines of one request are looked at.
 const CREDENTIALS_MAX: usize = 16;
-/// How far the clock of another node that shares our key may be ahead, in seconds.
+/// How far the clock may be set back while a nonce is on its way, in seconds.
 const SKEW_SECS: u32 = 60;
 
 /// How a [`Verifier`] challenges.
@@ -25,9 +27,13 @@ pub struct Config {
     pub auth_int: bool,
     /// Age in seconds at which a nonce becomes stale.
     pub lifetime_secs: u32,
-    /// For how many nonces to remember which counts were used, which is what stops replays (RFC 7616 section 5.5);
-    /// 0 = for none. Each takes 24 octets. When the table is full the oldest become stale before their time.
-    pub counted_nonces: usize,
+    /// Of how many of the newest nonces to know whether they were used, which is what stops replays (RFC 7616 section
+    /// 5.5). Each takes two bits, and older ones are stale: at more challenges a second than this number divided by the
+    /// lifetime, nonces live shorter.
+    pub window_nonces: usize,
+    /// Of how many nonces that serve more than one request (`nc` above 1) to know which counts were used. Each takes 24
+    /// octets. When there are more, the oldest serve no further request.
+    pub reused_nonces: usize,
 }
 
 impl Default for Config {
@@ -37,7 +43,10 @@ impl Default for Config {
             auth_int: false,
             // Long enough for a telephone to answer and to send its next few requests, short for a thief.
             lifetime_secs: 300,
-            counted_nonces: 65_536,
+            // 4 MiB, once they are used: half a million challenges a second still leave a telephone the 32 s in which its
+            // transaction is alive (timer F), fifty thousand leave it the whole lifetime.
+            window_nonces: 1 << 24,
+            reused_nonces: 65_536,
         }
     }
 }
@@ -149,35 +158,30 @@ pub enum Verdict {
     Malformed(&'static str),
 }
 
-/// Makes challenges and judges answers.
-///
-/// Several verifiers with the same key accept each other's nonces; each counts uses on its own.
+/// Makes challenges and judges answers. Threads share one, so that a nonce serves at all of them and each use at one.
 pub struct Verifier {
     cfg: Config,
     mac: Hmac<Sha256>,
-    nobody: Ha1,
-    sequence: u64,
+    nobody: [u8; 32],
+    /// Nonces issued so far: numbers them without a gap, which is what makes the window over them small.
+    issued: AtomicU64,
     counts: NonceCounts,
 }
 
 impl Verifier {
-    /// `key`: secret, from the operating system or shared by a cluster. `seed`: random, differs between verifiers that
-    /// share a key, so that no two nonces are alike.
-    pub fn new(cfg: Config, key: [u8; 32], seed: u64) -> Verifier {
+    /// `key`: secret, from the operating system, and no other verifier's: a nonce of theirs has to be stale here, or it
+    /// could be used once more.
+    pub fn new(cfg: Config, key: [u8; 32]) -> Verifier {
         let mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
-        let mut nobody = [0; Ha1::LEN];
-        for (part, label) in nobody.chunks_mut(32).zip([b"nobody 0", b"nobody 1", b"nobody 2"]) {
-            let tag = mac.clone().chain_update(label).finalize().into_bytes();
-            part.copy_from_slice(&tag[..part.len()]);
-        }
-        let counts = NonceCounts::new(cfg.counted_nonces);
-        Verifier { cfg, mac, nobody: Ha1::from_bytes(&nobody), sequence: seed, counts }
+        let nobody = mac.clone().chain_update(b"nobody").finalize().into_bytes().into();
+        let counts = NonceCounts::new(cfg.window_nonces, cfg.reused_nonces);
+        Verifier { cfg, mac, nobody, issued: AtomicU64::new(0), counts }
     }
 
     /// The values of the WWW- or Proxy-Authenticate headers of one answer, in this order, one header each.
-    pub fn challenge(&mut self, realm: &str, now_unix: u64, stale: bool) -> Vec<String> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let nonce = Nonce { issued: seconds(now_unix), sequence: self.sequence };
+    pub fn challenge(&self, realm: &str, now_unix: u64, stale: bool) -> Vec<String> {
+        let sequence = self.issued.fetch_add(1, Ordering::Relaxed);
+        let nonce = Nonce { issued: seconds(now_unix), sequence };
         let text = nonce.seal(&self.mac, realm);
         let nonce = std::str::from_utf8(&text).expect("base64 is ASCII");
         let qop = if self.cfg.auth_int { "auth,auth-int" } else { "auth" };
@@ -201,12 +205,13 @@ impl Verifier {
     }
 
     /// Judges credentials that [`Credentials::for_realm`] found. `secret`: of the user, for the realm; `None` when there
-    /// is no such user, which costs the same work and gives the same verdict as a wrong password.
+    /// is no such user, which costs the same work and gives the same verdict as a wrong password. So does a secret for
+    /// another hash function than that of the credentials.
     ///
     /// A right answer to a nonce that is too old or not ours (another key, a restart) is `Stale`, as RFC 2617 section
     /// 3.2.1 has it; a wrong one is `Wrong` whatever its nonce.
     pub fn verify(
-        &mut self,
+        &self,
         credentials: &Credentials<'_>,
         method: &[u8],
         body: &[u8],
@@ -216,8 +221,10 @@ impl Verifier {
         if !self.cfg.algorithms.contains(&credentials.algorithm) {
             return Verdict::Malformed("algorithm not offered");
         }
+        let hash = credentials.algorithm.hash;
+        let secret = secret.and_then(|secret| secret.get(hash));
         let known = Choice::from(u8::from(secret.is_some()));
-        let user_hash = secret.unwrap_or(&self.nobody).get(credentials.algorithm.hash);
+        let user_hash = secret.unwrap_or(&self.nobody[..hash.octets()]);
         let sum = Sum {
             algorithm: credentials.algorithm,
             nonce: &credentials.nonce,
@@ -232,7 +239,7 @@ impl Verifier {
             return Verdict::Wrong;
         }
         let now = seconds(now_unix);
-        let Some((nonce, slot)) = nonce.filter(|(nonce, _)| {
+        let Some(nonce) = nonce.filter(|nonce| {
             now.saturating_sub(nonce.issued) <= self.cfg.lifetime_secs
                 && nonce.issued.saturating_sub(now) <= SKEW_SECS
         }) else {
@@ -241,7 +248,7 @@ impl Verifier {
         // Without a count a nonce serves once.
         let count = credentials.protection.as_ref().map_or(1, |p| p.count);
         let oldest_live = now.saturating_sub(self.cfg.lifetime_secs);
-        self.counts.spend(nonce, slot, count, oldest_live)
+        self.counts.spend(nonce, count, oldest_live)
     }
 }
 
@@ -372,9 +379,10 @@ fn seconds(unix: u64) -> u32 {
 
 /// What a nonce says: base64url of time of issue, sequence number and a MAC over both and the realm.
 #[derive(Clone, Copy)]
-struct Nonce {
-    issued: u32,
-    sequence: u64,
+pub(super) struct Nonce {
+    /// Unix time in seconds.
+    pub(super) issued: u32,
+    pub(super) sequence: u64,
 }
 
 const NONCE_OCTETS: usize = 24;
@@ -390,8 +398,8 @@ impl Nonce {
         base64(&octets)
     }
 
-    /// The nonce and a number spread evenly over all nonces; `None` when it is not ours.
-    fn open(text: &[u8], mac: &Hmac<Sha256>, realm: &str) -> Option<(Nonce, u32)> {
+    /// `None` when it is not ours.
+    fn open(text: &[u8], mac: &Hmac<Sha256>, realm: &str) -> Option<Nonce> {
         let octets = from_base64(text)?;
         let tag = Nonce::tag(&octets, mac, realm);
         if !bool::from(tag.ct_eq(&octets[12..])) {
@@ -399,8 +407,7 @@ impl Nonce {
         }
         let issued = u32::from_be_bytes(octets[..4].try_into().ok()?);
         let sequence = u64::from_be_bytes(octets[4..12].try_into().ok()?);
-        let slot = u32::from_be_bytes(tag[..4].try_into().ok()?);
-        Some((Nonce { issued, sequence }, slot))
+        Some(Nonce { issued, sequence })
     }
 
     fn tag(octets: &[u8; NONCE_OCTETS], mac: &Hmac<Sha256>, realm: &str) -> [u8; 12] {
@@ -409,83 +416,6 @@ impl Nonce {
         let mut tag = [0; 12];
         tag.copy_from_slice(&full.into_bytes()[..12]);
         tag
-    }
-}
-
-/// Which counts of which nonces were used: buckets of a few nonces each, a nonce's MAC names its bucket.
-struct NonceCounts {
-    buckets: Vec<Bucket>,
-}
-
-#[derive(Clone, Default)]
-struct Bucket {
-    uses: [Uses; 8],
-    /// Newest time of issue among nonces that were pushed out alive: not listed and not newer means forgotten.
-    forgotten: u32,
-}
-
-/// Uses of one nonce. UDP and proxies reorder requests, hence a window over the last 64 counts.
-#[derive(Clone, Copy, Default)]
-struct Uses {
-    sequence: u64,
-    /// Bit n: count `highest - n` was used.
-    window: u64,
-    issued: u32,
-    /// 0: an empty place.
-    highest: u32,
-}
-
-impl NonceCounts {
-    fn new(nonces: usize) -> NonceCounts {
-        let per_bucket = Bucket::default().uses.len();
-        NonceCounts { buckets: vec![Bucket::default(); nonces.div_ceil(per_bucket)] }
-    }
-
-    /// Notes one use of a valid nonce. Nonces issued before `oldest_live` give their place away.
-    fn spend(&mut self, nonce: Nonce, slot: u32, count: u32, oldest_live: u32) -> Verdict {
-        let Some(index) = usize::try_from(slot).unwrap_or(0).checked_rem(self.buckets.len()) else {
-            return Verdict::Ok; // not counting
-        };
-        let bucket = &mut self.buckets[index];
-        let listed = |uses: &&mut Uses| {
-            uses.highest != 0 && uses.sequence == nonce.sequence && uses.issued == nonce.issued
-        };
-        if let Some(uses) = bucket.uses.iter_mut().find(listed) {
-            return if uses.mark(count) { Verdict::Ok } else { Verdict::Replay };
-        }
-        if nonce.issued <= bucket.forgotten {
-            return Verdict::Stale;
-        }
-        let fresh = Uses { sequence: nonce.sequence, window: 1, issued: nonce.issued, highest: count };
-        let free = |uses: &&mut Uses| uses.highest == 0 || uses.issued < oldest_live;
-        if let Some(place) = bucket.uses.iter_mut().find(free) {
-            *place = fresh;
-            return Verdict::Ok;
-        }
-        let Some(oldest) = bucket.uses.iter_mut().min_by_key(|uses| uses.issued) else {
-            return Verdict::Stale;
-        };
-        if nonce.issued < oldest.issued {
-            return Verdict::Stale;
-        }
-        bucket.forgotten = bucket.forgotten.max(oldest.issued);
-        *oldest = fresh;
-        Verdict::Ok
-    }
-}
-
-impl Uses {
-    /// False when the count was used before or is too far back to tell.
-    fn mark(&mut self, count: u32) -> bool {
-        if count > self.highest {
-            self.window = self.window.checked_shl(count - self.highest).unwrap_or(0) | 1;
-            self.highest = count;
-            return true;
-        }
-        let Some(bit) = 1u64.checked_shl(self.highest - count) else { return false };
-        let unused = self.window & bit == 0;
-        self.window |= bit;
-        unused
     }
 }
 
@@ -527,19 +457,19 @@ fn from_base64(text: &[u8]) -> Option<[u8; NONCE_OCTETS]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Challenge, Login, answer};
+    use super::super::{Challenge, Hash, Login, answer};
     use super::*;
     use proptest::prelude::*;
 
     const REALM: &str = "users.example.com";
     const NOON: u64 = 1_700_000_000;
 
-    fn verifier(counted_nonces: usize) -> Verifier {
-        Verifier::new(Config { counted_nonces, ..Config::default() }, [7; 32], 1)
+    fn verifier() -> Verifier {
+        Verifier::new(Config::default(), [7; 32])
     }
 
     fn secret() -> Ha1 {
-        Ha1::new("alice", REALM, "zanzibar")
+        Ha1::new(Hash::Md5, "alice", REALM, "zanzibar")
     }
 
     /// An answer to a challenge of `verifier`, the last (MD5) one.
@@ -547,18 +477,18 @@ mod tests {
         answer(challenge, &Login::new("alice", password), "REGISTER", "sip:example.com", b"", count, "c0ffee")
     }
 
-    fn challenge(verifier: &mut Verifier, now: u64) -> Challenge {
+    fn challenge(verifier: &Verifier, now: u64) -> Challenge {
         Challenge::parse(verifier.challenge(REALM, now, false).last().unwrap().as_bytes()).unwrap()
     }
 
-    fn judge(verifier: &mut Verifier, value: &str, now: u64) -> Verdict {
+    fn judge(verifier: &Verifier, value: &str, now: u64) -> Verdict {
         let credentials = Credentials::parse(value.as_bytes()).unwrap();
         verifier.verify(&credentials, b"REGISTER", b"", Some(&secret()), now)
     }
 
     #[test]
     fn the_strongest_challenge_comes_first_and_says_what_rfc_8760_wants() {
-        let mut verifier = verifier(0);
+        let verifier = verifier();
         let values = verifier.challenge("a \"b\"", NOON, true);
         assert_eq!(values.len(), 2);
         let first = Challenge::parse(values[0].as_bytes()).unwrap();
@@ -574,8 +504,8 @@ mod tests {
 
     #[test]
     fn right_password_passes_once_per_count_and_reordering_is_forgiven() {
-        let mut verifier = verifier(100);
-        let asked = challenge(&mut verifier, NOON);
+        let verifier = verifier();
+        let asked = challenge(&verifier, NOON);
         for (count, verdict) in [
             (1, Verdict::Ok),
             (1, Verdict::Replay),
@@ -591,7 +521,7 @@ mod tests {
             (200, Verdict::Replay),
         ] {
             assert_eq!(
-                judge(&mut verifier, &answered(&asked, "zanzibar", count), NOON + 1),
+                judge(&verifier, &answered(&asked, "zanzibar", count), NOON + 1),
                 verdict,
                 "count {count}"
             );
@@ -600,65 +530,49 @@ mod tests {
 
     #[test]
     fn without_a_count_a_nonce_serves_once() {
-        let mut verifier = verifier(100);
-        let asked = Challenge { qop: None, ..challenge(&mut verifier, NOON) };
+        let verifier = verifier();
+        let asked = Challenge { qop: None, ..challenge(&verifier, NOON) };
         let value = answered(&asked, "zanzibar", 1);
         assert!(!value.contains("nc="));
-        assert_eq!(judge(&mut verifier, &value, NOON), Verdict::Ok);
-        assert_eq!(judge(&mut verifier, &value, NOON), Verdict::Replay);
-    }
-
-    #[test]
-    fn untracked_counts_repeat_at_will() {
-        let mut verifier = verifier(0);
-        let asked = challenge(&mut verifier, NOON);
-        for _ in 0..3 {
-            assert_eq!(judge(&mut verifier, &answered(&asked, "zanzibar", 1), NOON), Verdict::Ok);
-        }
+        assert_eq!(judge(&verifier, &value, NOON), Verdict::Ok);
+        assert_eq!(judge(&verifier, &value, NOON), Verdict::Replay);
     }
 
     #[test]
     fn a_nonce_ages_and_a_foreign_one_is_stale_but_only_for_who_knows_the_password() {
-        let mut ours = verifier(100);
-        let asked = challenge(&mut ours, NOON);
-        assert_eq!(judge(&mut ours, &answered(&asked, "zanzibar", 1), NOON + 300), Verdict::Ok);
-        assert_eq!(judge(&mut ours, &answered(&asked, "zanzibar", 2), NOON + 301), Verdict::Stale);
-        assert_eq!(judge(&mut ours, &answered(&asked, "guess", 3), NOON + 301), Verdict::Wrong);
-        assert_eq!(judge(&mut ours, &answered(&asked, "zanzibar", 4), NOON - 61), Verdict::Stale);
+        let ours = verifier();
+        let asked = challenge(&ours, NOON);
+        assert_eq!(judge(&ours, &answered(&asked, "zanzibar", 1), NOON + 300), Verdict::Ok);
+        assert_eq!(judge(&ours, &answered(&asked, "zanzibar", 2), NOON + 301), Verdict::Stale);
+        assert_eq!(judge(&ours, &answered(&asked, "guess", 3), NOON + 301), Verdict::Wrong);
+        assert_eq!(judge(&ours, &answered(&asked, "zanzibar", 4), NOON - 61), Verdict::Stale);
 
-        let mut restarted = Verifier::new(Config::default(), [8; 32], 1);
-        assert_eq!(judge(&mut restarted, &answered(&asked, "zanzibar", 5), NOON), Verdict::Stale);
+        let restarted = Verifier::new(Config::default(), [8; 32]);
+        assert_eq!(judge(&restarted, &answered(&asked, "zanzibar", 5), NOON), Verdict::Stale);
         let mut forged = asked.clone();
         forged.nonce.replace_range(0..1, "B");
-        assert_eq!(judge(&mut ours, &answered(&forged, "zanzibar", 6), NOON), Verdict::Stale);
+        assert_eq!(judge(&ours, &answered(&forged, "zanzibar", 6), NOON), Verdict::Stale);
         let elsewhere = ours.challenge("other.example.com", NOON, false);
         let nonce = Challenge::parse(elsewhere[1].as_bytes()).unwrap().nonce;
         assert_eq!(
-            judge(&mut ours, &answered(&Challenge { nonce, ..asked }, "zanzibar", 7), NOON),
+            judge(&ours, &answered(&Challenge { nonce, ..asked }, "zanzibar", 7), NOON),
             Verdict::Stale
         );
     }
 
     #[test]
-    fn a_twin_with_the_same_key_accepts_the_nonce() {
-        let asked = challenge(&mut verifier(10), NOON);
-        let mut twin = Verifier::new(Config::default(), [7; 32], 99);
-        assert_eq!(judge(&mut twin, &answered(&asked, "zanzibar", 1), NOON), Verdict::Ok);
-    }
-
-    #[test]
     fn unknown_user_wrong_password_and_other_method_are_all_wrong() {
-        let mut verifier = verifier(100);
-        let asked = challenge(&mut verifier, NOON);
+        let verifier = verifier();
+        let asked = challenge(&verifier, NOON);
         let value = answered(&asked, "zanzibar", 1);
         let credentials = Credentials::parse(value.as_bytes()).unwrap();
         assert_eq!(verifier.verify(&credentials, b"REGISTER", b"", None, NOON), Verdict::Wrong);
         assert_eq!(verifier.verify(&credentials, b"INVITE", b"", Some(&secret()), NOON), Verdict::Wrong);
-        assert_eq!(judge(&mut verifier, &answered(&asked, "Zanzibar", 1), NOON), Verdict::Wrong);
+        assert_eq!(judge(&verifier, &answered(&asked, "Zanzibar", 1), NOON), Verdict::Wrong);
         let mut other_uri = value.clone();
         other_uri = other_uri.replace("sip:example.com", "sip:example.org");
-        assert_eq!(judge(&mut verifier, &other_uri, NOON), Verdict::Wrong);
-        assert_eq!(judge(&mut verifier, &value, NOON), Verdict::Ok);
+        assert_eq!(judge(&verifier, &other_uri, NOON), Verdict::Wrong);
+        assert_eq!(judge(&verifier, &value, NOON), Verdict::Ok);
     }
 
     #[test]
@@ -687,8 +601,8 @@ mod tests {
 
     #[test]
     fn even_the_dummy_secret_does_not_open_the_door() {
-        let mut verifier = verifier(0);
-        let asked = challenge(&mut verifier, NOON);
+        let verifier = verifier();
+        let asked = challenge(&verifier, NOON);
         let sum = Sum {
             algorithm: Algorithm::MD5,
             nonce: asked.nonce.as_bytes(),
@@ -697,7 +611,7 @@ mod tests {
             uri: b"sip:example.com",
             body: b"",
         };
-        let response = sum.response(verifier.nobody.get(asked.algorithm.hash)).hex();
+        let response = sum.response(&verifier.nobody[..16]).hex();
         let value = answered(&asked, "x", 1);
         let at = value.find("response=\"").unwrap() + 10;
         let value = [&value[..at], response.as_str(), &value[at + 32..]].concat();
@@ -707,8 +621,8 @@ mod tests {
 
     #[test]
     fn auth_int_covers_the_body() {
-        let mut verifier = Verifier::new(Config { auth_int: true, ..Config::default() }, [7; 32], 1);
-        let asked = Challenge { qop: Some(Qop::AuthInt), ..challenge(&mut verifier, NOON) };
+        let verifier = Verifier::new(Config { auth_int: true, ..Config::default() }, [7; 32]);
+        let asked = Challenge { qop: Some(Qop::AuthInt), ..challenge(&verifier, NOON) };
         let login = Login::new("alice", "zanzibar");
         let value = answer(&asked, &login, "INVITE", "sip:b@example.com", b"v=0\r\n", 1, "c");
         let credentials = Credentials::parse(value.as_bytes()).unwrap();
@@ -722,27 +636,10 @@ mod tests {
     #[test]
     fn an_algorithm_that_was_not_offered_is_malformed() {
         let cfg = Config { algorithms: vec![Algorithm::SHA_256], ..Config::default() };
-        let mut strict = Verifier::new(cfg, [7; 32], 1);
-        let asked = Challenge { algorithm: Algorithm::MD5, ..challenge(&mut strict, NOON) };
-        let verdict = judge(&mut strict, &answered(&asked, "zanzibar", 1), NOON);
+        let strict = Verifier::new(cfg, [7; 32]);
+        let asked = Challenge { algorithm: Algorithm::MD5, ..challenge(&strict, NOON) };
+        let verdict = judge(&strict, &answered(&asked, "zanzibar", 1), NOON);
         assert_eq!(verdict, Verdict::Malformed("algorithm not offered"));
-    }
-
-    #[test]
-    fn a_full_table_forgets_the_oldest_and_never_accepts_a_replay() {
-        let mut verifier = verifier(8); // one bucket
-        let challenges: Vec<_> = (0..9).map(|n| challenge(&mut verifier, NOON + n)).collect();
-        for asked in &challenges {
-            assert_eq!(judge(&mut verifier, &answered(asked, "zanzibar", 1), NOON + 10), Verdict::Ok);
-        }
-        assert_eq!(judge(&mut verifier, &answered(&challenges[0], "zanzibar", 1), NOON + 10), Verdict::Stale);
-        assert_eq!(judge(&mut verifier, &answered(&challenges[0], "zanzibar", 2), NOON + 10), Verdict::Stale);
-        for asked in &challenges[1..] {
-            assert_eq!(judge(&mut verifier, &answered(asked, "zanzibar", 1), NOON + 10), Verdict::Replay);
-            assert_eq!(judge(&mut verifier, &answered(asked, "zanzibar", 2), NOON + 10), Verdict::Ok);
-        }
-        let later = challenge(&mut verifier, NOON + 1000); // everything listed has expired
-        assert_eq!(judge(&mut verifier, &answered(&later, "zanzibar", 1), NOON + 1000), Verdict::Ok);
     }
 
     #[test]
@@ -792,18 +689,6 @@ mod tests {
         fn any_nonce_is_answered(nonce in prop::collection::vec(any::<u8>(), 0..40)) {
             let mac = Hmac::<Sha256>::new_from_slice(&[1; 32]).unwrap();
             prop_assert!(Nonce::open(&nonce, &mac, REALM).is_none());
-        }
-
-        #[test]
-        fn no_count_passes_twice(counts in prop::collection::vec(1..200u32, 1..300)) {
-            let mut counted = NonceCounts::new(8);
-            let mut passed = std::collections::BTreeSet::new();
-            for count in counts {
-                let verdict = counted.spend(Nonce { issued: 5, sequence: 1 }, 0, count, 0);
-                if verdict == Verdict::Ok {
-                    prop_assert!(passed.insert(count), "{} passed twice", count);
-                }
-            }
         }
     }
 }
