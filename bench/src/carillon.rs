@@ -1,6 +1,7 @@
 //! Our own server: built, configured with users of the benchmark, started.
 
 use crate::cpu::Server;
+use crate::digest::Algorithm;
 use crate::sipload::{Cast, Generator};
 use crate::udp;
 use model::{
@@ -24,8 +25,14 @@ pub(crate) fn build() -> io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("carillon"))
 }
 
-/// Starts it with a generator around it. Calls are not challenged, as the peer's are not.
-pub(crate) fn start(program: &Path, users: u32, directory: &Path) -> io::Result<(Server, Generator)> {
+/// Starts it with a generator around it. Calls are not challenged, as the peer's are not; registrations are, with this
+/// algorithm.
+pub(crate) fn start(
+    program: &Path,
+    users: u32,
+    algorithm: Algorithm,
+    directory: &Path,
+) -> io::Result<(Server, Generator)> {
     let port = udp::free_port()?;
     let cast = Cast {
         server: ([127, 0, 0, 1], port).into(),
@@ -42,10 +49,11 @@ pub(crate) fn start(program: &Path, users: u32, directory: &Path) -> io::Result<
     std::fs::DirBuilder::new().mode(0o700).create(&data)?;
     let text = toml::to_string(&configuration(&cast)?).map_err(io::Error::other)?;
     std::fs::write(&people, text)?;
+    let algorithm = algorithm.token();
     let config = format!(
         "[node]\ndata = {data:?}\n\n[sip]\nlisten = [\"udp:127.0.0.1:{port}\", \"tcp:127.0.0.1:{port}\"]\n\n\
          [media]\naddress = \"127.0.0.1\"\nports = \"10000-64999\"\nsilence_seconds = 3600\n\n[limits]\nmax_calls = 50000\n\n\
-         [auth]\ninvite = false\n\n[users]\nfile = {people:?}\n\n[log]\nfilter = \"warn\"\n"
+         [auth]\ninvite = false\nalgorithms = [{algorithm:?}]\n\n[users]\nfile = {people:?}\n\n[log]\nfilter = \"warn\"\n"
     );
     std::fs::write(&file, config)?;
     let mut generator = Generator::new(cast)?;

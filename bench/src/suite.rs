@@ -123,7 +123,7 @@ impl Suite {
     /// A fresh registrar.
     pub(crate) fn registrar(&self, side: Side, algorithm: Algorithm) -> io::Result<(Server, Generator)> {
         match side {
-            Side::Ours => carillon::start(self.ours()?, REGISTRANTS, &self.directory),
+            Side::Ours => carillon::start(self.ours()?, REGISTRANTS, algorithm, &self.directory),
             Side::Peer => kamailio::start(Role::Registrar { algorithm }, REGISTRANTS, &self.directory),
         }
     }
@@ -132,7 +132,8 @@ impl Suite {
     pub(crate) fn switch(&self, side: Side, dialogs: bool) -> io::Result<(Server, Generator)> {
         match side {
             Side::Ours => {
-                let (server, mut generator) = carillon::start(self.ours()?, USERS, &self.directory)?;
+                let (server, mut generator) =
+                    carillon::start(self.ours()?, USERS, Algorithm::Md5, &self.directory)?;
                 generator.register_all(Algorithm::Md5, 1000)?;
                 Ok((server, generator))
             }

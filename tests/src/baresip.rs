@@ -4,7 +4,7 @@
 //! (`baresip/`).
 //!
 //! What Debian's baresip 1.0.0 is like: its RTP sockets are not bound to `net_interface`, so only loopback's own address,
-//! 127.0.0.1, serves as one; it fails at a challenge with an algorithm other than MD5 even beside one with MD5; a file
+//! 127.0.0.1, serves as one; it fails at a challenge with an algorithm other than MD5 even beside one with MD5, as SIPp 3.6 does; a file
 //! that comes to its end ends the call with BYE; without a player the decoded sound is still filtered, which is where
 //! sndfile writes it to `dump-*-dec.wav`; its jitter buffer keeps the last packets for itself.
 

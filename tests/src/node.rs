@@ -57,7 +57,7 @@ pub struct Setup {
     users: Configuration,
     media_ports: String,
     media: String,
-    algorithms: String,
+    algorithms: Option<String>,
     sections: String,
 }
 
@@ -67,8 +67,7 @@ impl Default for Setup {
             users: Configuration::demo(),
             media_ports: "20000-24999".to_owned(),
             media: String::new(),
-            // SIPp 3.6 and baresip 1.0 fail at a challenge with SHA-256 beside MD5 instead of skipping what they do not know.
-            algorithms: r#"["MD5"]"#.to_owned(),
+            algorithms: None,
             sections: String::new(),
         }
     }
@@ -122,10 +121,10 @@ impl Setup {
         self
     }
 
-    /// What challenges offer, as a TOML list; MD5 alone unless set.
+    /// What challenges offer, as a TOML list; unless set, the program's default, with which SIPp and baresip must work.
     #[must_use]
     pub fn algorithms(mut self, list: &str) -> Self {
-        list.clone_into(&mut self.algorithms);
+        self.algorithms = Some(list.to_owned());
         self
     }
 
@@ -157,11 +156,15 @@ impl Setup {
 
     fn file(&self, place: &Place, data: &Path, users: &Path) -> String {
         let sip = place.sip(NODE);
+        let algorithms = self.algorithms.as_ref().map(|list| format!("[auth]\nalgorithms = {list}\n"));
         format!(
             "[node]\ndata = {data:?}\n[sip]\nlisten = [\"udp:{sip}\", \"tcp:{sip}\"]\n[media]\nports = {:?}\n{}\
              [users]\nfile = {users:?}\n[log]\nfilter = \"info\"\n\
-             [auth]\nalgorithms = {}\n{}",
-            self.media_ports, self.media, self.algorithms, self.sections
+             {}{}",
+            self.media_ports,
+            self.media,
+            algorithms.unwrap_or_default(),
+            self.sections
         )
     }
 }

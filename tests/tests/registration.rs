@@ -1,11 +1,13 @@
 //! The registrar: a binding's life over UDP and TCP, digest algorithms, and what strangers can find out.
 
 use sip::msg::{HeaderId, Message};
-use system_tests::DOMAIN;
+use std::process::Command;
 use system_tests::call::establish;
 use system_tests::endpoint::{Endpoint, header, reason};
-use system_tests::node::{Node, Setup};
+use system_tests::node::{Node, Setup, carillon};
+use system_tests::process::Process;
 use system_tests::sipp::Sipp;
+use system_tests::{DOMAIN, PATIENCE};
 
 fn binding_life(tcp: bool) {
     let mut node = Node::start();
@@ -46,6 +48,23 @@ fn each_algorithm_is_offered_and_each_is_accepted() {
             assert!(line.contains(&format!("algorithm={token}")), "{offered:?}");
         }
         bob.register();
+    }
+}
+
+#[test]
+fn phones_that_know_sha_256_register_and_call_with_it_where_it_is_configured() {
+    let node = Setup::default().algorithms(r#"["SHA-256"]"#).start();
+    let server = node.sip().to_string();
+    let phone = |user: &str, more: &[&str]| {
+        let mut command = Command::new(carillon());
+        let account = ["phone", "--user", user, "--password", user, "--server", &server];
+        Process::start("carillon phone", command.args(account).args(more))
+    };
+    let mut bob = phone("bob", &["--answer", "--seconds", "20"]);
+    assert!(bob.line_with("registered as bob", PATIENCE).is_some(), "{}", bob.tail(30));
+    let mut alice = phone("alice", &["--call", "102", "--seconds", "1"]);
+    for phone in [&mut alice, &mut bob] {
+        assert!(phone.ended(PATIENCE).is_some_and(|status| status.success()), "{}", phone.tail(30));
     }
 }
 

@@ -106,7 +106,9 @@ impl Default for NodeConfig {
                 ping: Duration::from_secs(30), // below the 60 s after which many NATs forget a UDP mapping
             },
             challenge_invite: true,
-            algorithms: vec![Algorithm::SHA_256, Algorithm::MD5], // RFC 8760 section 2.3
+            // What every telephone understands. RFC 8760 section 2.4 has clients skip what they do not know, yet many that
+            // are in use fail at any challenge beside MD5's.
+            algorithms: vec![Algorithm::MD5],
             limits: LimitsConfig {
                 calls: 50_000,
                 tcp_connections: 20_000,
@@ -553,7 +555,7 @@ mod tests {
         assert_eq!(config.media.ports, (13_000, 19_000));
         assert_eq!(config.media.addresses, ["127.0.0.1", "::1"].map(|a| a.parse::<IpAddr>().unwrap()));
         assert_eq!(config.listeners[1].transport, sip::flow::Transport::Tcp);
-        assert_eq!(config.algorithms, [Algorithm::SHA_256, Algorithm::MD5]);
+        assert_eq!(config.algorithms, [Algorithm::MD5]);
         assert!(config.is_local());
     }
 

@@ -102,8 +102,6 @@ fn node_config(arguments: &Arguments, data: PathBuf) -> NodeConfig {
     for transport in [Transport::Udp, Transport::Tcp] {
         config.listeners.push(ListenerConfig { transport, bind: address, advertise: advertise.clone() });
     }
-    // Softphones of some years ago fail at a challenge with an algorithm that they do not know instead of skipping it.
-    config.algorithms = vec![sip::digest::Algorithm::MD5];
     config.media.ports = arguments.media_ports;
     config.media.addresses = vec![address.ip()];
     config.media.advertise = advertise.and_then(|text| text.parse().ok());

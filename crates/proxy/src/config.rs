@@ -165,13 +165,14 @@ pub struct AuthConfig {
     /// Challenge INVITE and other requests outside of dialogs. `false` believes their From; it is refused unless every
     /// listener is on loopback.
     pub invite: bool,
-    /// Digest algorithms in order of preference.
+    /// Digest algorithms in order of preference (RFC 8760 section 2.4): a challenge of each goes into the answer.
     pub algorithms: Vec<Algorithm>,
 }
 
 impl Default for AuthConfig {
     fn default() -> Self {
-        Self { invite: true, algorithms: sip::digest::Config::default().algorithms }
+        // Telephones that know nothing else, and fail at whatever stands beside it, are everywhere.
+        Self { invite: true, algorithms: vec![Algorithm::MD5] }
     }
 }
 
