@@ -6,6 +6,7 @@
 use crate::config::Place;
 use crate::stats::Cause;
 use sip::draft::ResponseDraft;
+use sip::header::Via;
 use sip::msg::{HeaderId, Message, Method};
 use std::net::SocketAddr;
 
@@ -127,7 +128,8 @@ fn options(facts: &Facts<'_>) -> ResponseDraft {
 fn has_been_here(msg: &Message, facts: &Facts<'_>) -> bool {
     // The top Via is the sender's own: in a private network it may have the same address as we have in ours.
     let from_us = facts.places.iter().any(|place| place.local == facts.source);
-    msg.vias().skip(usize::from(!from_us)).filter_map(Result::ok).any(|via| {
+    let others = msg.values(HeaderId::Via).skip(usize::from(!from_us));
+    others.filter_map(|value| Via::parse(value).ok()).any(|via| {
         let port = via.port.unwrap_or(5060);
         facts.places.iter().any(|place| place.port == port && place.is_host(&via.host))
     })

@@ -1,4 +1,4 @@
-//! The apply thread: moves what the journal holds into the tables, once a second or when much has gathered.
+//! The apply thread: moves what the journal holds into the tables, every few seconds or when much has gathered.
 //!
 //! In: synced entries from the journal thread. Out: one transaction for all of them with the journal position in it, then
 //! deleted segments. A query may ask for it at once ([`Tail::wait_until_applied`]), so that it sees all that was acknowledged.
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// The journal waits while this many bytes are not in the tables: bounds memory, and the time to open after a crash.
 const TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// The sign of life is as young as this: so exact is the end of calls that a crash cuts off.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+
 /// What the journal holds and the tables do not.
 pub(crate) struct Tail {
     state: Mutex<State>,
@@ -22,7 +25,7 @@ pub(crate) struct Tail {
     wanted: Condvar,
     /// Wakes those who wait for it.
     applied: Condvar,
-    /// So much is applied without waiting for the second to pass.
+    /// So much is applied without waiting for its time.
     apply_bytes: usize,
 }
 
@@ -118,11 +121,18 @@ pub(crate) struct Applier {
     pub(crate) apply_every: Duration,
 }
 
+/// When what is to be done next.
+struct Due {
+    mark: Instant,
+    apply: Instant,
+}
+
 impl Applier {
     /// The thread's work, until the tail is closed and empty or the database fails.
     pub(crate) fn run(self) {
         let _ending = Ending(Arc::clone(&self.tail));
-        let mut due = Instant::now() + self.apply_every;
+        let now = Instant::now();
+        let mut due = Due { mark: now + MARK_EVERY, apply: now + self.apply_every };
         while let Some((entries, end)) = self.next_group(&mut due) {
             if !entries.is_empty()
                 && let Err(error) = self.tables.apply(&entries, end)
@@ -136,14 +146,17 @@ impl Applier {
     }
 
     /// What is to be applied now, and the ordinal after it. `None` when there will be no more.
-    fn next_group(&self, due: &mut Instant) -> Option<(Vec<Entry>, u64)> {
+    fn next_group(&self, due: &mut Due) -> Option<(Vec<Entry>, u64)> {
         let mut state = self.tail.state.lock();
         loop {
             let now = Instant::now();
-            let tick = now >= *due;
-            if tick {
-                *due = now + self.apply_every;
+            if now >= due.mark {
+                due.mark = now + MARK_EVERY;
                 MutexGuard::unlocked(&mut state, || self.mark_alive());
+            }
+            let tick = now >= due.apply;
+            if tick {
+                due.apply = now + self.apply_every;
             }
             let wanted = tick || state.urgent || state.closed || state.bytes >= self.tail.apply_bytes;
             if wanted && (!state.entries.is_empty() || !state.full_segments.is_empty()) {
@@ -153,7 +166,7 @@ impl Applier {
             if state.closed {
                 return None;
             }
-            self.tail.wanted.wait_until(&mut state, *due);
+            self.tail.wanted.wait_until(&mut state, due.mark.min(due.apply));
         }
     }
 

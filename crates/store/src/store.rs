@@ -41,7 +41,9 @@ impl Default for Options {
             // A sync costs 0.15 ms of CPU on a virtual disk, however little it writes: 50 a second cost under a hundredth
             // of a core at any load, and no SIP timer notices 20 ms.
             sync_gap: Duration::from_millis(20),
-            apply_every: Duration::from_secs(1),
+            // A contact that is refreshed or a call that begins and ends meanwhile costs the tables one row, and rows that
+            // are neighbours share a page; a crash leaves a few megabytes more to take in.
+            apply_every: Duration::from_secs(5),
             apply_bytes: 4 * 1024 * 1024,
             segment_bytes: 16 * 1024 * 1024,
             queue_max: 100_000,
