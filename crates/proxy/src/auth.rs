@@ -7,6 +7,7 @@ use crate::config::Place;
 use model::{Brand, Client, Id, Snapshot, Terminal, User};
 use sip::digest::{Config, Credentials, Ha1, Verdict, Verifier};
 use sip::draft::ResponseDraft;
+use sip::header::NameAddr;
 use sip::msg::{HeaderId, Message};
 use sip::uri::{Host, Uri};
 use std::borrow::Cow;
@@ -71,7 +72,12 @@ impl Authenticator {
         places: &[Place],
         now_unix: u64,
     ) -> Result<Identity, Denied> {
-        let (client, realm) = domain(msg, purpose, snapshot, places);
+        let address = match purpose {
+            Purpose::Register => msg.to(),
+            Purpose::Call => msg.from(),
+        };
+        let address = address.ok();
+        let (client, realm) = domain(address.as_ref(), snapshot, places);
         let header = match purpose {
             Purpose::Register => HeaderId::Authorization,
             Purpose::Call => HeaderId::ProxyAuthorization,
@@ -101,8 +107,13 @@ impl Authenticator {
         });
         match (verdict, client, endpoint) {
             (Verdict::Ok, Some(client), Some(endpoint)) => {
-                if purpose == Purpose::Register && !is_own_record(msg, &endpoint.terminal.name) {
-                    return Err(Denied::Refused(ResponseDraft::new(403))); // section 10.3 step 4
+                if purpose == Purpose::Register {
+                    if !is_user(address.as_ref(), &endpoint.terminal.name) {
+                        return Err(Denied::Refused(ResponseDraft::new(403))); // section 10.3 step 4
+                    }
+                    if is_of_another(msg, client, snapshot) {
+                        return Err(Denied::Refused(ResponseDraft::new(404))); // step 5
+                    }
                 }
                 Ok(identity(client, endpoint.terminal, endpoint.user))
             }
@@ -118,8 +129,8 @@ impl Authenticator {
 
     /// Believes From: for benchmarks and tests on loopback.
     pub(crate) fn believe(msg: &Message, snapshot: &Snapshot, places: &[Place]) -> Option<Identity> {
-        let (client, _) = domain(msg, Purpose::Call, snapshot, places);
         let from = msg.from().ok()?;
+        let (client, _) = domain(Some(&from), snapshot, places);
         let user = from.uri.user_decoded()?;
         let endpoint = snapshot.endpoint(client?.id, std::str::from_utf8(&user).ok()?)?;
         Some(identity(client?, endpoint.terminal, endpoint.user))
@@ -148,19 +159,14 @@ fn identity(client: &Client, terminal: &Terminal, user: Option<&User>) -> Identi
     }
 }
 
-/// The client whose domain a request names, and the realm to challenge with. An address, or what we call ourselves, stands
+/// The client whose domain an address-of-record names, and the realm to challenge with. An address, or what we call ourselves, stands
 /// for the first client of the platform. An unknown domain has itself as realm, as a known one has.
 fn domain<'a>(
-    msg: &Message,
-    purpose: Purpose,
+    address: Option<&NameAddr<'_>>,
     snapshot: &'a Snapshot,
     places: &[Place],
 ) -> (Option<&'a Client>, Cow<'a, str>) {
-    let address = match purpose {
-        Purpose::Register => msg.to(),
-        Purpose::Call => msg.from(),
-    };
-    let Ok(address) = address else { return (None, Cow::Borrowed("")) };
+    let Some(address) = address else { return (None, Cow::Borrowed("")) };
     let client = match &address.uri.host {
         Host::Name(name) => counted(Work::Domain, || snapshot.client_by_domain(name)),
         Host::V4(_) | Host::V6(_) => None,
@@ -188,9 +194,18 @@ fn covers(digest_uri: &[u8], msg: &Message) -> bool {
     }
 }
 
-fn is_own_record(msg: &Message, name: &str) -> bool {
-    let Ok(to) = msg.to() else { return false };
-    to.uri.user_decoded().is_some_and(|user| *user == *name.as_bytes())
+fn is_user(address: Option<&NameAddr<'_>>, name: &str) -> bool {
+    let user = address.and_then(|address| address.uri.user_decoded());
+    user.is_some_and(|user| *user == *name.as_bytes())
+}
+
+/// Whether the Request-URI names another client's domain, for which the address-of-record cannot be valid. Names that
+/// are no client's may be ours in the DNS, and telephones are told to register there.
+fn is_of_another(msg: &Message, client: &Client, snapshot: &Snapshot) -> bool {
+    match msg.uri().map(|uri| uri.host) {
+        Ok(Host::Name(name)) => snapshot.client_by_domain(name).is_some_and(|other| other.id != client.id),
+        Ok(Host::V4(_) | Host::V6(_)) | Err(_) => false,
+    }
 }
 
 fn bad(reason: &str) -> ResponseDraft {

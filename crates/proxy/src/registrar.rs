@@ -3,6 +3,7 @@
 //! In: authenticated REGISTERs, bindings of an earlier run, time. Out: answers, changes for the durable log, bindings for
 //! calls. Elsewhere: who may register (`auth`), when the answer leaves (`worker`), pings and expiry (`ping`).
 
+mod date;
 mod wish;
 
 use crate::config::{Limits, RegistrarConfig};
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
+use date::Date;
 use wish::ContactWish;
 pub(crate) use wish::Wish;
 
@@ -220,6 +222,14 @@ impl Registrar {
             .filter_map(|entry| Some((entry, entry.way(&is_open)?)))
             .collect();
         live.sort_by_key(|(entry, _)| std::cmp::Reverse((entry.record.q, entry.newness)));
+        // A device that keeps several flows is called by one of them, the newest (RFC 5626 section 7).
+        let is_newest = |entry: &Entry| {
+            let newer = |each: &Entry| each.is_device_of(entry) && each.newness > entry.newness;
+            !live.iter().any(|(each, _)| newer(each))
+        };
+        let kept: Vec<bool> = live.iter().map(|(entry, _)| is_newest(entry)).collect();
+        let mut kept = kept.into_iter();
+        live.retain(|_| kept.next().unwrap_or(true));
         let binding = |(entry, flow): (&Entry, Flow)| Binding {
             contact: entry.record.contact.clone(),
             path: entry.record.path.clone(),
@@ -282,8 +292,12 @@ impl Registrar {
         aor.entries = kept;
         let expired: Vec<Entry> = expired;
         expired.iter().for_each(|entry| self.forget(entry));
+        // The log knows a contact by its URI, which another flow of the same device may share.
+        let is_left = |contact: &str| aor.entries.iter().any(|entry| entry.record.contact == contact);
+        let gone =
+            expired.iter().filter(|entry| !is_left(&entry.record.contact)).map(Entry::unbind).collect();
         self.leave(watch.terminal, aor);
-        Inspection::Expired(expired.iter().map(Entry::unbind).collect())
+        Inspection::Expired(gone)
     }
 
     /// A ping was answered, or not.
@@ -408,7 +422,7 @@ impl Registrar {
             },
             nat,
         };
-        let direct = direct_address(&record, who.flow);
+        let direct = contact.address.filter(|_| !nat && wish.path.is_empty());
         let mut flow = who.flow;
         if let (Some(address), Transport::Udp) = (direct, flow.transport) {
             flow.remote = address;
@@ -428,6 +442,7 @@ impl Registrar {
     /// Section 10.3 step 8: all current bindings, each with what is left of its time.
     fn answer(&self, aor: &Aor, wish: &Wish, now: i64) -> ResponseDraft {
         let mut draft = ResponseDraft::new(200);
+        draft.headers.push_fmt("Date", format_args!("{}", Date(now)));
         for record in aor.entries.iter().map(|entry| &entry.record).filter(|record| record.expires_at > now) {
             let mut value = format!("<{}>;expires={}", record.contact, record.expires_at - now);
             if record.q != 1000 {
@@ -471,6 +486,15 @@ impl Entry {
         BindingChange::Unbind { terminal: self.record.terminal, contact: self.record.contact.clone() }
     }
 
+    fn is_device_of(&self, other: &Entry) -> bool {
+        self.record.instance.is_some() && self.record.instance == other.record.instance
+    }
+
+    fn key(&self) -> Key<'_> {
+        let record = &self.record;
+        Key { uri: &record.contact, instance: record.instance.as_deref(), reg_id: record.reg_id }
+    }
+
     /// The way to the device now; `None` when its connection is gone and nothing else leads there.
     fn way(&self, is_open: impl Fn(ConnId) -> bool) -> Option<Flow> {
         if !self.flow.transport.is_reliable() || is_open(self.flow.conn) {
@@ -480,25 +504,39 @@ impl Entry {
     }
 }
 
+/// What tells one binding of an address-of-record from another.
+#[derive(Clone, Copy)]
+struct Key<'a> {
+    uri: &'a str,
+    instance: Option<&'a str>,
+    reg_id: Option<u32>,
+}
+
 impl ContactWish {
-    /// Whether this contact takes the place of a binding: the same URI (RFC 3261 section 19.1.4), or the same device by
-    /// the same of its flows (RFC 5626 section 6).
-    fn names(&self, entry: &Entry) -> bool {
-        if self.instance.is_some()
-            && self.instance == entry.record.instance
-            && self.reg_id == entry.record.reg_id
-        {
+    fn key(&self) -> Key<'_> {
+        Key { uri: &self.uri, instance: self.instance.as_deref(), reg_id: self.reg_id }
+    }
+
+    /// Whether this contact takes the place of another: it is the same device by the same of its flows (RFC 5626 section 6,
+    /// where the URI does not count), or the same URI (RFC 3261 section 19.1.4).
+    fn replaces(&self, other: Key<'_>) -> bool {
+        let own = self.key();
+        let same_device = own.instance.is_some() && own.instance == other.instance;
+        if same_device && own.reg_id == other.reg_id {
             return true;
         }
-        if self.uri == entry.record.contact {
-            return true;
-        }
-        let (Ok(own), Ok(other)) =
-            (Uri::parse(self.uri.as_bytes()), Uri::parse(entry.record.contact.as_bytes()))
-        else {
+        if same_device && own.reg_id.is_some() && other.reg_id.is_some() {
             return false;
-        };
-        own.equivalent(&other)
+        }
+        if own.uri == other.uri {
+            return true;
+        }
+        let uris = (Uri::parse(own.uri.as_bytes()), Uri::parse(other.uri.as_bytes()));
+        matches!(uris, (Ok(own), Ok(other)) if own.equivalent(&other))
+    }
+
+    fn names(&self, entry: &Entry) -> bool {
+        self.replaces(entry.key())
     }
 }
 
@@ -511,13 +549,16 @@ fn is_behind_nat(contact: &ContactWish, symmetric: bool, flow: Flow) -> bool {
     flow.transport == Transport::Udp && symmetric && contact.port != flow.remote.port()
 }
 
-/// Where a contact says it is, if that can be believed and used without DNS.
+/// Where the contact of an earlier run says it is, if that can be believed.
 fn direct_address(record: &BindingRecord, flow: Flow) -> Option<SocketAddr> {
     if record.nat || !record.path.is_empty() {
         return None;
     }
-    let uri = UriBuf::parse(&record.contact).ok()?;
-    let uri = uri.as_uri();
+    stated_address(&UriBuf::parse(&record.contact).ok()?.as_uri(), flow)
+}
+
+/// Where a contact's URI says it is, if that can be used without DNS.
+fn stated_address(uri: &Uri<'_>, flow: Flow) -> Option<SocketAddr> {
     let transport = uri.transport_param().unwrap_or(Transport::Udp);
     // A contact without transport parameter, registered by TCP, listens on UDP: not where this flow could be rebuilt.
     let fits = transport == flow.transport;

@@ -14,6 +14,8 @@ struct Desk {
     now: i64,
     flow: Flow,
     multi: bool,
+    /// Above the client's own Via.
+    vias: &'static str,
     changes: Vec<BindingChange>,
     undo: Option<Undo>,
 }
@@ -38,6 +40,7 @@ impl Desk {
             now: NOW,
             flow,
             multi: true,
+            vias: "",
             changes: Vec::new(),
             undo: None,
         }
@@ -46,9 +49,10 @@ impl Desk {
     /// Sends a REGISTER with these header lines; the answer as `status contact contact …`.
     fn register(&mut self, call_id: &str, cseq: u32, lines: &str) -> String {
         let text = format!(
-            "REGISTER sip:users.example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7:5060;rport;branch=z9hG4bKx\r\n\
+            "REGISTER sip:users.example.com SIP/2.0\r\n{}Via: SIP/2.0/UDP 192.0.2.7:5060;rport;branch=z9hG4bKx\r\n\
              From: <sip:alice@users.example.com>;tag=a\r\nTo: <sip:alice@users.example.com>\r\nCall-ID: {call_id}\r\n\
-             CSeq: {cseq} REGISTER\r\n{lines}\r\n"
+             CSeq: {cseq} REGISTER\r\n{lines}\r\n",
+            self.vias
         );
         let msg = Message::parse(Bytes::from(text)).unwrap();
         msg.validate().unwrap();
@@ -60,14 +64,16 @@ impl Desk {
                 self.changes = outcome.changes;
                 self.undo = outcome.undo;
                 let answer = outcome.answer.unwrap();
-                let lines = answer.headers.lines().map(|(name, value)| {
-                    let value = String::from_utf8_lossy(value).into_owned();
-                    if name == b"Contact" {
-                        value
-                    } else {
-                        format!("{}={value}", String::from_utf8_lossy(name))
-                    }
-                });
+                assert!(answer.headers.get("Date").is_some_and(|date| date.ends_with(b" GMT")));
+                let lines =
+                    answer.headers.lines().filter(|(name, _)| *name != b"Date").map(|(name, value)| {
+                        let value = String::from_utf8_lossy(value).into_owned();
+                        if name == b"Contact" {
+                            value
+                        } else {
+                            format!("{}={value}", String::from_utf8_lossy(name))
+                        }
+                    });
                 std::iter::once(answer.status.to_string()).chain(lines).collect::<Vec<_>>().join(" ")
             }
             Err(draft) => {
@@ -114,6 +120,10 @@ fn expiry_is_granted_within_bounds() {
         ("Contact: <sip:a@192.0.2.7>\r\nExpires: 120\r\n", "200 <sip:a@192.0.2.7>;expires=120"),
         ("Contact: <sip:a@192.0.2.7>;expires=90\r\nExpires: 120\r\n", "200 <sip:a@192.0.2.7>;expires=90"),
         ("Contact: <sip:a@192.0.2.7>;expires=99999999999\r\n", "200 <sip:a@192.0.2.7>;expires=3600"),
+        ("Contact: <sip:a@192.0.2.7>;expires=soon\r\nExpires: 120\r\n", "200 <sip:a@192.0.2.7>;expires=3600"),
+        ("Contact: sip:a@192.0.2.7;expires=80\r\n", "200 <sip:a@192.0.2.7>;expires=80"),
+        ("Contact: <sip:a@192.0.2.7>;expires=0\r\nExpires: 120\r\n", "200"),
+        ("Contact: <sip:a@192.0.2.7>;expires=90\r\nExpires: 0\r\n", "200 <sip:a@192.0.2.7>;expires=90"),
         ("Contact: <sip:a@192.0.2.7>;expires=59\r\n", "423 60"),
         ("Contact: <sip:a@192.0.2.7>\r\nExpires: 1\r\n", "423 60"),
         ("Contact: <sip:a@192.0.2.7>;expires=0\r\n", "200"),
@@ -220,7 +230,11 @@ fn an_instance_replaces_its_older_contact() {
         "200 <sip:a@10.0.0.2>;expires=3600;+sip.instance=\"<urn:uuid:7>\";reg-id=1 Require=outbound"
     );
     desk.register("3", 1, &line("10.0.0.3", 2));
-    assert_eq!(desk.contacts(), ["sip:a@10.0.0.3", "sip:a@10.0.0.2"], "another flow of the same device");
+    assert_eq!(
+        (desk.contacts(), desk.registrar.count()),
+        (vec!["sip:a@10.0.0.3".to_owned()], 2),
+        "another of its flows"
+    );
     let two = "Contact: <sip:a@10.0.0.1>;reg-id=1;+sip.instance=\"<urn:uuid:7>\", \
                <sip:a@10.0.0.1>;reg-id=2;+sip.instance=\"<urn:uuid:7>\"\r\n";
     assert_eq!(desk.register("4", 1, two), "400 Bad Contact: several with reg-id");
@@ -388,4 +402,162 @@ fn header_names_used_here_are_the_ones_that_parse() {
     let text = "REGISTER sip:x.example SIP/2.0\r\nPath: <sip:a>, <sip:b>\r\n\r\n";
     let msg = Message::parse(Bytes::from(text)).unwrap();
     assert_eq!(msg.values(HeaderId::Path).count(), 2);
+}
+
+#[test]
+fn an_hour_is_never_too_brief() {
+    let mut desk = Desk::new();
+    let config = RegistrarConfig { min_expires: 7200, max_expires: 86_400, default_expires: 7200 };
+    desk.registrar = Registrar::new(config, &desk.limits, mpsc::unbounded_channel().0);
+    assert_eq!(desk.register("1", 1, "Contact: <sip:a@192.0.2.7>;expires=3599\r\n"), "423 7200");
+    assert_eq!(
+        desk.register("1", 2, "Contact: <sip:a@192.0.2.7>;expires=3600\r\n"),
+        "200 <sip:a@192.0.2.7>;expires=3600"
+    );
+}
+
+#[test]
+fn a_star_stands_alone() {
+    let mut desk = Desk::new();
+    desk.register("1", 1, "Contact: <sip:a@192.0.2.7>\r\n");
+    for lines in [
+        "Contact: *, <sip:a@192.0.2.7>\r\nExpires: 0\r\n",
+        "Contact: <sip:a@192.0.2.7>\r\nContact: *\r\nExpires: 0\r\n",
+    ] {
+        let text = format!(
+            "REGISTER sip:x.example SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKx\r\nFrom: <sip:a@x.example>;tag=a\r\n\
+             To: <sip:a@x.example>\r\nCall-ID: 9\r\nCSeq: 1 REGISTER\r\n{lines}\r\n"
+        );
+        let msg = Message::parse(Bytes::from(text)).unwrap();
+        // Whichever looks first, the answer is the same.
+        let status = match msg.validate() {
+            Err(defect) => defect.status,
+            Ok(()) => Wish::read(&msg, desk.flow, desk.registrar.config(), &desk.limits).unwrap_err().status,
+        };
+        assert_eq!(status, 400, "{lines}");
+    }
+    assert_eq!(desk.contacts(), ["sip:a@192.0.2.7"]);
+}
+
+#[test]
+fn of_a_contact_that_is_named_twice_the_last_one_counts() {
+    let mut desk = Desk::new();
+    let twice = "Contact: <sip:a@192.0.2.7>;expires=100, <sip:%61@192.0.2.7>;expires=200\r\n";
+    assert_eq!(desk.register("1", 1, twice), "200 <sip:%61@192.0.2.7>;expires=200");
+    assert_eq!((desk.registrar.count(), desk.changes.len()), (1, 1));
+    let gone = "Contact: <sip:a@192.0.2.7>;expires=100, <sip:a@192.0.2.7>;expires=0\r\n";
+    assert_eq!(desk.register("1", 2, gone), "200");
+    assert_eq!(desk.registrar.count(), 0);
+}
+
+/// RFC 3261 section 19.1.4.
+#[test]
+fn the_same_contact_with_other_parameters_is_the_same_or_not_as_uris_are() {
+    for (other, same) in [
+        ("sip:a@192.0.2.7", true),
+        ("sip:a@192.0.2.7;ob", true), // unknown ones count only where both have them
+        ("sip:a@192.0.2.7;line=2", false),
+        ("sip:a@192.0.2.7;LINE=1", true),
+        ("sip:a@192.0.2.7;line=1;transport=udp", false),
+        ("sip:a@192.0.2.7:5060;line=1", false),
+        ("sip:A@192.0.2.7;line=1", false),
+        ("sip:a@192.0.2.8;line=1", false),
+        ("sip:a:pw@192.0.2.7;line=1", false),
+        ("sip:a@192.0.2.7;line=1;user=phone", false),
+        ("sip:a@192.0.2.7;line=1;maddr=192.0.2.9", false),
+    ] {
+        let mut desk = Desk::new();
+        desk.register("1", 1, "Contact: <sip:a@192.0.2.7;line=1>\r\n");
+        desk.register("1", 2, &format!("Contact: <{other}>\r\n"));
+        assert_eq!(desk.registrar.count() == 1, same, "{other}");
+    }
+    // What stands behind the brackets is no part of the URI.
+    let mut desk = Desk::new();
+    desk.register("1", 1, "Contact: <sip:a@192.0.2.7>;q=0.1;+sip.rendering=\"no\"\r\n");
+    desk.register("1", 2, "Contact: <sip:a@192.0.2.7>;q=0.2\r\n");
+    assert_eq!(desk.registrar.count(), 1);
+}
+
+const FLOW_1: &str =
+    "Supported: outbound, path\r\nContact: <sip:a@192.0.2.7>;reg-id=1;+sip.instance=\"<urn:uuid:7>\"";
+const FLOW_2: &str =
+    "Supported: outbound, path\r\nContact: <sip:a@192.0.2.7>;reg-id=2;+sip.instance=\"<urn:uuid:7>\"";
+
+/// RFC 5626 sections 6 and 7.
+#[test]
+fn flows_of_one_device_share_a_contact_and_calls_take_the_newest() {
+    let mut desk = Desk::new();
+    desk.register("1", 1, &format!("{FLOW_1};expires=100\r\n"));
+    desk.flow.remote = "192.0.2.7:5062".parse().unwrap();
+    desk.register("2", 1, &format!("{FLOW_2};expires=900\r\n"));
+    let way = |desk: &Desk| {
+        let bindings = desk.registrar.bindings(ALICE, desk.now, |_| false);
+        bindings.into_iter().map(|binding| binding.flow.remote.port()).collect::<Vec<_>>()
+    };
+    assert_eq!((desk.registrar.count(), way(&desk)), (2, vec![5062]), "the device rings once");
+    desk.flow.remote = "192.0.2.7:5060".parse().unwrap();
+    desk.register("1", 2, &format!("{FLOW_1};expires=100\r\n"));
+    assert_eq!((desk.registrar.count(), way(&desk)), (2, vec![5060]));
+    // The first flow expires; the log knows both by one contact and must keep it for the other.
+    desk.now += 100;
+    let first = desk.watches.try_recv().unwrap();
+    let found = desk.registrar.inspect(first, desk.now, |_| false);
+    assert!(matches!(found, Inspection::Expired(gone) if gone.is_empty()));
+    assert_eq!((desk.registrar.count(), way(&desk)), (1, vec![5062]));
+}
+
+#[test]
+fn a_contact_with_reg_id_lasts_alone() {
+    let mut desk = Desk::new();
+    let other = format!("{FLOW_1}, <sip:b@192.0.2.7>\r\n");
+    assert_eq!(desk.register("1", 1, &other), "400 Bad Contact: several with reg-id");
+    desk.register("1", 1, "Contact: <sip:b@192.0.2.7>\r\n");
+    let removed = format!("{FLOW_1}, <sip:b@192.0.2.7>;expires=0\r\n");
+    assert!(desk.register("1", 2, &removed).starts_with("200 <sip:a@192.0.2.7>"));
+    assert_eq!(desk.contacts(), ["sip:a@192.0.2.7"]);
+}
+
+#[test]
+fn flows_through_a_proxy_need_one_that_keeps_them() {
+    let mut desk = Desk::new();
+    desk.vias = "Via: SIP/2.0/UDP edge.example.com;branch=z9hG4bKe\r\n";
+    assert_eq!(desk.register("1", 1, &format!("{FLOW_1}\r\n")), "439 First Hop Lacks Outbound Support");
+    let path = |uri: &str| format!("Path: <{uri}>\r\n{FLOW_1}\r\n");
+    assert_eq!(
+        desk.register("1", 1, &path("sip:edge.example.com;lr")),
+        "439 First Hop Lacks Outbound Support"
+    );
+    let answer = desk.register("1", 1, &path("sip:edge.example.com;lr;ob"));
+    assert!(answer.contains("reg-id=1") && answer.ends_with("Require=outbound"), "{answer}");
+    // A client that does not ask for it gets an ordinary binding.
+    let plain = FLOW_2.replace("outbound, ", "");
+    let answer = desk.register("2", 1, &format!("{plain}\r\n"));
+    assert!(!answer.contains("reg-id=2") && !answer.contains("Require"), "{answer}");
+}
+
+#[test]
+fn a_path_counts_for_clients_that_know_nothing_of_it() {
+    let mut desk = Desk::new();
+    let lines = "Path: <sip:edge.example.com;lr>\r\nContact: <sip:a@10.0.0.1>\r\n";
+    assert_eq!(
+        desk.register("1", 1, lines),
+        "200 <sip:a@10.0.0.1>;expires=3600 Path=<sip:edge.example.com;lr>"
+    );
+    assert_eq!(desk.registrar.bindings(ALICE, NOW, |_| false)[0].path, ["<sip:edge.example.com;lr>"]);
+    // The next registration replaces it with the binding.
+    desk.register("1", 2, "Contact: <sip:a@10.0.0.1>\r\n");
+    assert!(desk.registrar.bindings(ALICE, NOW, |_| false)[0].path.is_empty());
+    let many = "Path: <sip:edge.example.com;lr>\r\n".repeat(9);
+    assert_eq!(desk.register("1", 3, &format!("{many}Contact: <sip:a@10.0.0.1>\r\n")), "400 Bad Path");
+}
+
+#[test]
+fn no_gruu_is_made_and_none_is_promised() {
+    let mut desk = Desk::new();
+    let lines = "Supported: gruu\r\nContact: <sip:a@192.0.2.7>;+sip.instance=\"<urn:uuid:7>\"\r\n";
+    assert_eq!(
+        desk.register("1", 1, lines),
+        "200 <sip:a@192.0.2.7>;expires=3600;+sip.instance=\"<urn:uuid:7>\""
+    );
+    assert!(!crate::policy::SUPPORTED.contains("gruu"));
 }

@@ -237,6 +237,23 @@ async fn ringing(world: &mut World) -> (Phone, Message, LegId) {
     (bob, invite, leg)
 }
 
+/// RFC 3327 section 5.4.
+#[tokio::test(start_paused = true)]
+async fn a_call_goes_by_the_path_that_the_registration_came_by() {
+    let world = World::new().await;
+    // The edge's flow is the phone's way; its address stands in the Path only.
+    let mut edge = world.phone("bob", "198.51.100.8:5060");
+    let lines = "Supported: path\r\nPath: <sip:198.51.100.8;lr>, <sip:inner.example.com;lr>\r\n\
+                 Contact: <sip:bob@10.0.0.7>\r\n";
+    let answer = edge.register(lines).await;
+    assert_eq!(answer.lines(HeaderId::Path).count(), 2);
+    world.proxy.originate(order(&world, Id::new(2)));
+    let invite = edge.recv().await;
+    assert_eq!(invite.request_uri(), b"sip:bob@10.0.0.7");
+    let route: Vec<_> = invite.values(HeaderId::Route).collect();
+    assert_eq!(route, [&b"<sip:198.51.100.8;lr>"[..], b"<sip:inner.example.com;lr>"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_goes_out_with_our_word_for_who_calls() {
     let mut world = World::new().await;

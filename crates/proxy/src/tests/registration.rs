@@ -106,6 +106,35 @@ async fn nobody_registers_for_somebody_else() {
     assert_eq!(world.proxy.stats().bindings, 0);
 }
 
+/// RFC 3261 section 10.3 step 5.
+#[tokio::test(start_paused = true)]
+async fn an_address_of_record_is_not_valid_at_another_clients_domain() {
+    let mut configuration = Configuration::demo();
+    let mut other = configuration.clients[0].clone();
+    (other.id, other.domain) = (Id::new(2), "users.other.test".to_owned());
+    configuration.clients.push(other);
+    let world = World::made(|_| {}, &FakeLog::default(), configuration).await;
+    let mut alice = world.phone("alice", "198.51.100.7:5060");
+    let record = "<sip:alice@users.democlient.com>";
+    for (domain, status) in [
+        ("users.other.test", 404),
+        ("users.democlient.com", 200),
+        ("Users.DemoClient.com", 200),
+        ("192.0.2.1", 200),
+        ("sip.provider.test", 200), // may be our name in the DNS
+    ] {
+        let uri = format!("sip:{domain}");
+        let first = alice.request("REGISTER", &uri, record, "", "");
+        alice.send(first);
+        let challenge = alice.recv().await;
+        let credentials = alice.credentials(&challenge, "REGISTER", &uri);
+        let contact = alice.contact();
+        let second = alice.request("REGISTER", &uri, record, &format!("{contact}{credentials}"), "");
+        alice.send(second);
+        assert_eq!(alice.recv().await.status(), status, "{domain}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_nonce_serves_each_count_once_and_not_for_ever() {
     let world = World::new().await;
@@ -203,7 +232,14 @@ async fn the_rules_reach_the_wire() {
     let mut alice = world.phone("alice", "198.51.100.7:5060");
     let brief = alice.register("Contact: <sip:alice@198.51.100.7>;expires=10\r\n").await;
     assert_eq!((brief.status(), brief.min_expires()), (423, Some(60)));
-    alice.register("Contact: <sip:alice@198.51.100.7>, <sip:alice@198.51.100.7:5070>\r\n").await;
+    let bound = alice
+        .register(
+            "Record-Route: <sip:proxy.test;lr>\r\nContact: <sip:alice@198.51.100.7>, <sip:alice@198.51.100.7:5070>\r\n",
+        )
+        .await;
+    assert_eq!((bound.status(), bound.contacts().count()), (200, 2));
+    assert!(bound.header(HeaderId::RecordRoute).is_none());
+    assert!(bound.header_named("Date").is_some());
     let gone = alice.register("Contact: *\r\nExpires: 0\r\n").await;
     assert_eq!((gone.status(), gone.contacts().count()), (200, 0));
     assert_eq!(world.log.bindings().len(), 0);
