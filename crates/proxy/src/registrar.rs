@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
-use date::Date;
+use date::date;
 use wish::ContactWish;
 pub(crate) use wish::Wish;
 
@@ -442,7 +442,7 @@ impl Registrar {
     /// Section 10.3 step 8: all current bindings, each with what is left of its time.
     fn answer(&self, aor: &Aor, wish: &Wish, now: i64) -> ResponseDraft {
         let mut draft = ResponseDraft::new(200);
-        draft.headers.push_fmt("Date", format_args!("{}", Date(now)));
+        draft.headers.push("Date", date(now));
         for record in aor.entries.iter().map(|entry| &entry.record).filter(|record| record.expires_at > now) {
             let mut value = format!("<{}>;expires={}", record.contact, record.expires_at - now);
             if record.q != 1000 {
