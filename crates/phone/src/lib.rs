@@ -1,8 +1,10 @@
 //! A softphone on Carillon's own `sip` and `rtp` cores: the demonstration's two users, and a tool for tests.
 //!
-//! [`Phone`] is one account on one UDP socket, [`PhoneCall`] one of its calls. Rooms: `ua` (the task that owns the socket and the
-//! SIP state), `media` (audio of one call), `audio` (sources, what was heard, WAV files), `trace` (messages for a ladder).
+//! [`Phone`] is one account on one UDP socket, [`PhoneCall`] one of its calls. Rooms: `agent` (what a phone says in SIP, without
+//! socket and clock: phones of the test world are made of it, too), `ua` (the task that owns the socket), `media` (audio of one
+//! call), `audio` (sources, what was heard, WAV files), `trace` (messages for a ladder).
 
+pub mod agent;
 mod audio;
 mod media;
 mod trace;
@@ -11,6 +13,7 @@ mod ua;
 pub use audio::{Heard, Source, WavError, read_wav, write_wav};
 pub use trace::{Direction, Traced, ladder};
 
+use agent::CallId;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -87,7 +90,7 @@ pub struct Phone {
 
 /// One call of a phone. Dropping it hangs up.
 pub struct PhoneCall {
-    id: u64,
+    id: CallId,
     orders: mpsc::UnboundedSender<Order>,
     events: mpsc::UnboundedReceiver<CallEvent>,
     heard: Arc<Heard>,

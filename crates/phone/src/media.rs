@@ -1,10 +1,10 @@
 //! Audio of one call: an RTP and an RTCP socket, and a task that plays, listens and reports every 20 ms.
 //!
 //! In: what was agreed, a source, digits. Out: packets, what was heard, digits of the other side. Elsewhere: codecs and
-//! formats (crate `rtp`), offers and answers (`ua`).
+//! formats (crate `rtp`), offers and answers (`agent`).
 
+use crate::CallEvent;
 use crate::audio::{Heard, Player, RATE, Source};
-use crate::ua::Order;
 use rtp::event::{Collector, Heard as Key, Sender, code_of, key_of};
 use rtp::packet::{Header, Packet};
 use rtp::playout::{Play, Playout};
@@ -31,12 +31,6 @@ const REPORT_TICKS: u64 = 250;
 /// How long a digit sounds: 100 ms.
 const DIGIT: u32 = 800;
 
-/// What the other side's audio says.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum MediaEvent {
-    Digit(char),
-}
-
 enum Wish {
     Agree(Box<Agreed>),
     Play(Source),
@@ -53,13 +47,12 @@ pub(crate) struct Media {
 
 impl Media {
     /// Binds the sockets; nothing is sent before [`Media::agree`].
-    pub(crate) fn open(bind: IpAddr, call: u64, events: mpsc::UnboundedSender<Order>) -> io::Result<Self> {
+    pub(crate) fn open(bind: IpAddr, events: mpsc::UnboundedSender<CallEvent>) -> io::Result<Self> {
         let (rtp, rtcp) = bind_pair(bind)?;
         let address = rtp.local_addr()?;
         let (wishes, inbox) = mpsc::unbounded_channel();
         let heard = Arc::new(Heard::default());
         let audio = Audio {
-            call,
             events,
             rtp: UdpSocket::from_std(rtp)?,
             rtcp: UdpSocket::from_std(rtcp)?,
@@ -89,8 +82,8 @@ impl Media {
         Arc::clone(&self.heard)
     }
 
-    pub(crate) fn agree(&self, agreed: Agreed) {
-        self.wish(Wish::Agree(Box::new(agreed)));
+    pub(crate) fn agree(&self, agreed: Box<Agreed>) {
+        self.wish(Wish::Agree(agreed));
     }
 
     pub(crate) fn play(&mut self, source: Source) {
@@ -99,10 +92,6 @@ impl Media {
 
     pub(crate) fn digit(&self, digit: char) {
         self.wish(Wish::Digit(digit));
-    }
-
-    pub(crate) fn stop(&self) {
-        self.task.abort();
     }
 
     fn wish(&self, wish: Wish) {
@@ -138,8 +127,7 @@ fn bind_pair(bind: IpAddr) -> io::Result<(std::net::UdpSocket, std::net::UdpSock
 }
 
 struct Audio {
-    call: u64,
-    events: mpsc::UnboundedSender<Order>,
+    events: mpsc::UnboundedSender<CallEvent>,
     rtp: UdpSocket,
     rtcp: UdpSocket,
     heard: Arc<Heard>,
@@ -208,8 +196,7 @@ impl Audio {
                 if let Key::Began { code } = key
                     && let Some(digit) = key_of(code)
                 {
-                    let event = MediaEvent::Digit(digit);
-                    let _ = self.events.send(Order::Media { call: self.call, event });
+                    let _ = self.events.send(CallEvent::Digit(digit)); // nobody listens: the call is being hung up
                 }
             }
             return;

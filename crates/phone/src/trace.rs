@@ -2,6 +2,7 @@
 //!
 //! In: messages with their time. Out: text. Bounded: the oldest messages are forgotten.
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use sip::msg::Message;
 use std::collections::VecDeque;
@@ -45,7 +46,9 @@ impl Trace {
         Self { phone: phone.to_owned(), messages: Mutex::default() }
     }
 
-    pub(crate) fn note(&self, direction: Direction, message: &Message) {
+    /// What is no SIP message leaves no trace.
+    pub(crate) fn note(&self, direction: Direction, octets: &Bytes) {
+        let Ok(message) = Message::parse(octets.clone()) else { return };
         let mut messages = self.messages.lock();
         if messages.len() == MESSAGES_MAX {
             messages.pop_front();
@@ -54,7 +57,7 @@ impl Trace {
             phone: self.phone.clone(),
             at: Instant::now(),
             direction,
-            text: summary(message),
+            text: summary(&message),
             call_id: String::from_utf8_lossy(message.call_id()).into_owned(),
         });
     }

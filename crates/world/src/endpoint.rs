@@ -1,27 +1,26 @@
 //! A phone that behaves by itself on the simulated network, whatever the weather: it registers, calls, answers, holds,
-//! hangs up, on the same `sip` cores as everything else.
+//! hangs up.
 //!
-//! In: a [`Behaviour`], times drawn by the test. Out: datagrams, and what became of each call. Elsewhere: peers that follow
-//! a script (`scripted`).
+//! In: a [`Behaviour`], times drawn by the test. Out: datagrams, and what became of each call. Elsewhere: what it says in SIP
+//! (`phone::agent`), peers that follow a script (`scripted`).
 
 use crate::node::{NODE, World, seed_bytes};
-use bytes::Bytes;
+use phone::agent::{Agent, AgentConfig, CallId, Event};
 use proxy::net::sim::SimPort;
-use sip::digest::{Client, Login};
-use sip::draft::{HeaderText, RequestDraft, ResponseDraft};
-use sip::flow::{ConnId, Flow, Transport};
-use sip::msg::{HeaderId, Message, Method};
-use sip::session::{Action, Command, Event as SessionEvent, Failure, Outgoing, Session, SessionConfig};
-use sip::transaction::{self, ClientKey, Destination, ListenerVia, ServerId, Transactions};
+use sip::digest::Login;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 const DOMAIN: &str = "users.democlient.com";
-const REGISTRATION: u64 = 0;
+/// Where every phone says that it hears audio; nobody sends any.
+const MEDIA: &str = "127.0.0.9:4000";
+/// Longer than any test: a refresh would be one more story.
+const EXPIRES: u32 = 86_400;
 
 /// What a phone does with its calls; times count from the INVITE or, once answered, from the answer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,25 +61,20 @@ impl Endpoint {
     /// A phone of the demo's user `name` (its password is its name) at an address of the world's network.
     pub fn start(world: &World, name: &str, address: SocketAddr, behaviour: Behaviour, seed: u64) -> Self {
         let (orders, inbox) = mpsc::unbounded_channel();
-        let settings = transaction::Config {
-            via_hosts: vec![ListenerVia { transport: Transport::Udp, sent_by: address.to_string() }],
-            trying_immediately: false,
-            ..transaction::Config::default()
+        let config = AgentConfig {
+            login: Login::new(name, name),
+            domain: DOMAIN.to_owned(),
+            server: NODE.parse().expect("an address"),
+            local: address,
+            user_agent: String::new(),
         };
-        let login = Login::new(name, name);
         let open = Arc::default();
         let ua = Ua {
-            name: name.to_owned(),
             port: world.net.bind(address),
-            transactions: Transactions::new(settings, seed_bytes(seed)),
-            config: Arc::new(SessionConfig::new(format!("<sip:{name}@{address}>"))),
+            agent: Agent::new(config, seed_bytes(seed)),
             behaviour,
-            digest: Client::new(login, seed_bytes(seed ^ 1)),
             registering: None,
-            cseq: 0,
-            lines: BTreeMap::new(),
-            next_line: 1,
-            seed,
+            calls: BTreeMap::new(),
             open: Arc::clone(&open),
         };
         tokio::spawn(ua.run(inbox));
@@ -103,31 +97,23 @@ impl Endpoint {
 
     /// Transactions and calls that this phone still has.
     pub fn open(&self) -> usize {
-        self.open.load(std::sync::atomic::Ordering::Relaxed)
+        self.open.load(Ordering::Relaxed)
     }
 }
 
 struct Ua {
-    name: String,
     port: SimPort,
-    transactions: Transactions,
-    config: Arc<SessionConfig>,
+    agent: Agent,
     behaviour: Behaviour,
-    digest: Client,
     registering: Option<oneshot::Sender<u16>>,
-    cseq: u32,
-    lines: BTreeMap<u64, Line>,
-    next_line: u64,
-    seed: u64,
-    open: Arc<std::sync::atomic::AtomicUsize>,
+    calls: BTreeMap<CallId, Call>,
+    open: Arc<AtomicUsize>,
 }
 
-struct Line {
-    session: Session,
-    tag: String,
+#[derive(Default)]
+struct Call {
     outcome: Option<oneshot::Sender<Outcome>>,
     answered: bool,
-    over: bool,
     /// What this phone will do by itself, by time.
     plans: Vec<(Instant, Plan)>,
 }
@@ -143,293 +129,109 @@ enum Plan {
 impl Ua {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
         loop {
-            self.settle();
-            self.open
-                .store(self.transactions.open() + self.lines.len(), std::sync::atomic::Ordering::Relaxed);
+            while let Some(event) = self.agent.poll_event() {
+                self.agent_event(event);
+            }
+            while let Some(transmit) = self.agent.poll_transmit() {
+                self.port.send_to(transmit.bytes, transmit.flow.remote);
+            }
+            self.open.store(self.agent.open(), Ordering::Relaxed);
             let wake = self.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
                 biased;
                 order = inbox.recv() => match order {
-                    Some(Order::Register(reply)) => {
-                        self.registering = Some(reply);
-                        self.send_register();
-                    }
-                    Some(Order::Call(number, reply)) => self.dial(&number, reply),
+                    Some(order) => self.obey(order),
                     None => return,
                 },
-                (bytes, from) = self.port.recv() => self.receive(bytes, from),
+                (bytes, from) = self.port.recv() => {
+                    self.agent.handle_datagram(bytes, from, now()).expect("the node writes valid SIP");
+                }
                 () = sleep_until(wake) => self.wake(),
             }
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let plans = self.lines.values().flat_map(|line| line.plans.iter().map(|(at, _)| *at));
-        let timers = self.lines.values().filter_map(|line| line.session.poll_timeout());
-        plans.chain(timers.chain(self.transactions.poll_timeout()).map(Instant::from_std)).min()
+        let plans = self.calls.values().flat_map(|call| call.plans.iter().map(|(at, _)| *at));
+        plans.chain(self.agent.poll_timeout().map(Instant::from_std)).min()
     }
 
     fn wake(&mut self) {
-        let now = Instant::now();
-        self.transactions.handle_timeout(now.into_std());
-        for line in self.lines.values_mut() {
-            line.session.handle_timeout(now.into_std());
-            let due: Vec<Plan> =
-                line.plans.iter().filter(|(at, _)| *at <= now).map(|(_, plan)| *plan).collect();
-            line.plans.retain(|(at, _)| *at > now);
-            due.into_iter().for_each(|plan| line.carry_out(plan, now));
-        }
-    }
-
-    fn receive(&mut self, bytes: Bytes, from: SocketAddr) {
-        let message = Message::parse(bytes).expect("the node writes SIP");
-        message.validate().expect("the node writes valid SIP");
-        self.transactions.handle_message(message, flow(from), Instant::now().into_std());
-    }
-
-    fn settle(&mut self) {
-        let mut busy = true;
-        while busy {
-            busy = false;
-            while let Some(event) = self.transactions.poll_event() {
-                busy = true;
-                self.transaction_event(event);
-            }
-            let now = Instant::now();
-            for (id, line) in &mut self.lines {
-                while let Some(event) = line.session.poll_event() {
-                    busy = true;
-                    line.session_event(event, &self.behaviour, now);
-                }
-                while let Some(action) = line.session.poll_action() {
-                    busy = true;
-                    act(&mut self.transactions, *id, action, now.into_std());
+        self.agent.handle_timeout(now());
+        for (id, call) in &mut self.calls {
+            let due = call.plans.extract_if(.., |(at, _)| *at <= Instant::now());
+            for (_, plan) in due {
+                match plan {
+                    Plan::Answer if !call.answered => {
+                        self.agent.answer(*id, MEDIA.parse().expect("an address"), now());
+                    }
+                    Plan::GiveUp if !call.answered => self.agent.hang_up(*id, now()),
+                    Plan::Hold => self.agent.hold(*id, true, now()),
+                    Plan::HangUp => self.agent.hang_up(*id, now()),
+                    Plan::Answer | Plan::GiveUp => {}
                 }
             }
-            self.lines.retain(|_, line| !(line.over && line.session.is_over()));
-        }
-        while let Some(transmit) = self.transactions.poll_transmit() {
-            self.port.send_to(transmit.bytes, transmit.flow.remote);
         }
     }
 
-    fn transaction_event(&mut self, event: transaction::Event) {
-        let now = Instant::now().into_std();
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Register(reply) => {
+                self.registering = Some(reply);
+                self.agent.register(EXPIRES, now());
+            }
+            Order::Call(number, outcome) => {
+                let id = self.agent.dial(&number, MEDIA.parse().expect("an address"), now());
+                let mut call = Call { outcome: Some(outcome), ..Call::default() };
+                call.plan(self.behaviour.give_up_after, Plan::GiveUp);
+                self.calls.insert(id, call);
+            }
+        }
+    }
+
+    fn agent_event(&mut self, event: Event) {
         match event {
-            transaction::Event::Request { id, msg, flow } => self.request(id, &msg, flow),
-            transaction::Event::Ack { msg, flow } => {
-                if let Some(line) = self.line_of(&msg) {
-                    line.session.handle_ack(&msg, flow, now);
+            Event::Registered => self.registered(200),
+            Event::RegistrationFailed { status, .. } => self.registered(status),
+            Event::Incoming { call: id, .. } => match self.behaviour.refuse {
+                Some(status) => self.agent.reject(id, status, now()),
+                None => {
+                    self.agent.ring(id, now());
+                    let mut call = Call::default();
+                    call.plan(self.behaviour.answer_after, Plan::Answer);
+                    self.calls.insert(id, call);
+                }
+            },
+            Event::Answered { call } => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.answered = true;
+                    call.plan(self.behaviour.hold_after, Plan::Hold);
+                    call.plan(self.behaviour.hang_up_after, Plan::HangUp);
                 }
             }
-            transaction::Event::Cancelled { id, reason, .. } => {
-                for line in self.lines.values_mut() {
-                    line.session.handle_cancel(id, reason.clone(), now);
+            Event::Ended { call, status, .. } => {
+                let Some(call) = self.calls.remove(&call) else { return };
+                if let Some(outcome) = call.outcome {
+                    let _ = outcome.send(Outcome { answered: call.answered, status });
                 }
             }
-            transaction::Event::Response { key, msg, .. } if key.owner == REGISTRATION => {
-                self.registered(&msg)
-            }
-            transaction::Event::Response { key, msg, flow } => {
-                if let Some(line) = self.lines.get_mut(&key.owner) {
-                    line.session.handle_response(key.seq, &msg, flow, now);
-                }
-            }
-            transaction::Event::Timeout { key } => self.failed(key, Failure::Timeout),
-            transaction::Event::TransportError { key } => self.failed(key, Failure::Transport),
-            transaction::Event::NoAck { .. } | transaction::Event::Unanswered { .. } => {}
+            Event::Ringing { .. } | Event::Agreed { .. } | Event::Held { .. } => {}
         }
     }
 
-    fn failed(&mut self, key: ClientKey, failure: Failure) {
-        if key.owner == REGISTRATION {
-            self.register_done(failure.status());
-        } else if let Some(line) = self.lines.get_mut(&key.owner) {
-            line.session.handle_failure(key.seq, failure, Instant::now().into_std());
-        }
-    }
-
-    fn line_of(&mut self, message: &Message) -> Option<&mut Line> {
-        let tag = message.to_tag()?;
-        self.lines.values_mut().find(|line| line.tag.as_bytes() == tag)
-    }
-
-    fn request(&mut self, id: ServerId, message: &Message, flow: Flow) {
-        let now = Instant::now();
-        if message.to_tag().is_some() {
-            match self.line_of(message) {
-                Some(line) => line.session.handle_request(id, message, flow, now.into_std()),
-                None => self.transactions.respond(id, &ResponseDraft::new(481), now.into_std()),
-            }
-            return;
-        }
-        let tag = self.fresh_name();
-        let config = Arc::clone(&self.config);
-        let mut session = match Session::incoming(config, id, message, flow, tag.clone(), now.into_std()) {
-            Ok(session) => session,
-            Err(refusal) => return self.transactions.respond(id, &refusal, now.into_std()),
-        };
-        let headers = HeaderText::default();
-        let mut plans = Vec::new();
-        match self.behaviour.refuse {
-            Some(status) => {
-                let _ = session.command(Command::Reject { status, reason: None, headers }, now.into_std());
-            }
-            None => {
-                let ring = Command::Progress { status: 180, sdp: None, headers };
-                let _ = session.command(ring, now.into_std());
-                plans.extend(self.behaviour.answer_after.map(|after| (now + after, Plan::Answer)));
-            }
-        }
-        self.add(Line { session, tag, outcome: None, answered: false, over: false, plans });
-    }
-
-    fn add(&mut self, line: Line) {
-        self.lines.insert(self.next_line, line);
-        self.next_line += 1;
-    }
-
-    fn fresh_name(&mut self) -> String {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        format!("{}-{:x}", self.name, self.seed >> 16)
-    }
-
-    fn dial(&mut self, number: &str, outcome: oneshot::Sender<Outcome>) {
-        let now = Instant::now();
-        let (tag, call_id) = (self.fresh_name(), self.fresh_name());
-        let outgoing = Outgoing {
-            target: format!("sip:{number}@{DOMAIN}"),
-            from: format!("<sip:{}@{DOMAIN}>", self.name),
-            to: format!("<sip:{number}@{DOMAIN}>"),
-            call_id,
-            local_tag: tag.clone(),
-            route: Vec::new(),
-            headers: HeaderText::default(),
-            offer: Some(sdp(1, "sendrecv")),
-            credentials: Some(Client::new(Login::new(&self.name, &self.name), seed_bytes(self.seed))),
-            destination: destination(),
-        };
-        let session = Session::outgoing(Arc::clone(&self.config), outgoing, now.into_std());
-        let plans =
-            self.behaviour.give_up_after.map(|after| (now + after, Plan::GiveUp)).into_iter().collect();
-        self.add(Line { session, tag, outcome: Some(outcome), answered: false, over: false, plans });
-    }
-
-    fn send_register(&mut self) {
-        self.cseq += 1;
-        let uri = format!("sip:{DOMAIN}");
-        let mut headers = HeaderText::default();
-        headers.push("Max-Forwards", "70");
-        headers.push_fmt("From", format_args!("<sip:{}@{DOMAIN}>;tag=r", self.name));
-        headers.push_fmt("To", format_args!("<sip:{}@{DOMAIN}>", self.name));
-        headers.push_fmt("Call-ID", format_args!("r-{}-{}", self.name, self.port.local_addr()));
-        headers.push_fmt("CSeq", format_args!("{} REGISTER", self.cseq));
-        headers.push("Contact", &self.config.contact);
-        headers.push("Expires", "3600");
-        for (name, value) in self.digest.headers("REGISTER", &uri, b"") {
-            headers.push(name, value);
-        }
-        let key = ClientKey { owner: REGISTRATION, seq: self.cseq };
-        let draft = RequestDraft { method: Method::Register, uri, headers, body: Bytes::new() };
-        let sent = self.transactions.request(key, draft, destination(), Instant::now().into_std());
-        sent.expect("the table has room");
-    }
-
-    fn registered(&mut self, response: &Message) {
-        match response.status() {
-            100..=199 => {}
-            401 => {
-                let challenges: Vec<&[u8]> = response.lines(HeaderId::WwwAuthenticate).collect();
-                match self.digest.challenged(false, challenges) {
-                    Ok(()) => self.send_register(),
-                    Err(_) => self.register_done(401),
-                }
-            }
-            status => self.register_done(status),
-        }
-    }
-
-    fn register_done(&mut self, status: u16) {
-        if status == 200 {
-            self.digest.accepted();
-        }
+    fn registered(&mut self, status: u16) {
         if let Some(reply) = self.registering.take() {
             let _ = reply.send(status);
         }
     }
 }
 
-fn act(transactions: &mut Transactions, owner: u64, action: Action, now: std::time::Instant) {
-    match action {
-        Action::Request { seq, draft, to } => {
-            transactions.request(ClientKey { owner, seq }, draft, to, now).expect("the table has room");
-        }
-        Action::Respond { txn, draft } => transactions.respond(txn, &draft, now),
-        Action::Cancel { seq, reason } => transactions.cancel(ClientKey { owner, seq }, reason, now),
-        Action::Ack { draft, to } => transactions.send_ack(draft, to),
+impl Call {
+    fn plan(&mut self, after: Option<Duration>, plan: Plan) {
+        self.plans.extend(after.map(|after| (Instant::now() + after, plan)));
     }
 }
 
-fn flow(remote: SocketAddr) -> Flow {
-    Flow { transport: Transport::Udp, listener: 0, remote, conn: ConnId(0) }
-}
-
-fn destination() -> Destination {
-    Destination { flow: flow(NODE.parse().expect("an address")), stream_first: false }
-}
-
-fn sdp(version: u32, direction: &str) -> Bytes {
-    let text = format!(
-        "v=0\r\no=- 1 {version} IN IP4 127.0.0.9\r\ns=-\r\nc=IN IP4 127.0.0.9\r\nt=0 0\r\n\
-         m=audio 4000 RTP/AVP 8\r\na={direction}\r\n"
-    );
-    Bytes::from(text)
-}
-
-impl Line {
-    fn carry_out(&mut self, plan: Plan, now: Instant) {
-        let command = match plan {
-            Plan::Answer if !self.answered => {
-                Command::Accept { sdp: Some(sdp(1, "sendrecv")), headers: HeaderText::default() }
-            }
-            Plan::GiveUp if !self.answered => Command::Cancel { reason: None },
-            Plan::Hold => Command::Reoffer { sdp: Some(sdp(2, "sendonly")), prefer_update: false },
-            Plan::HangUp => Command::Bye { reason: None },
-            Plan::Answer | Plan::GiveUp => return,
-        };
-        let _ = self.session.command(command, now.into_std()); // it may cross an event; that is what is tested
-    }
-
-    fn session_event(&mut self, event: SessionEvent, behaviour: &Behaviour, now: Instant) {
-        match event {
-            SessionEvent::Answered { .. } | SessionEvent::Confirmed { .. } => {
-                self.answered = true;
-                self.plans.extend(behaviour.hold_after.map(|after| (now + after, Plan::Hold)));
-                self.plans.extend(behaviour.hang_up_after.map(|after| (now + after, Plan::HangUp)));
-            }
-            SessionEvent::Offer { .. } => {
-                let _ = self.session.command(Command::Answer { sdp: sdp(3, "sendrecv") }, now.into_std());
-            }
-            SessionEvent::Rejected { status, .. } => self.end(status),
-            SessionEvent::Cancelled { .. } => self.end(487),
-            SessionEvent::Ended { .. } => self.end(if self.answered { 200 } else { 487 }),
-            SessionEvent::Progress { .. }
-            | SessionEvent::Answer { .. }
-            | SessionEvent::OfferRejected { .. }
-            | SessionEvent::OfferWithdrawn
-            | SessionEvent::Info { .. }
-            | SessionEvent::Message { .. }
-            | SessionEvent::Refer { .. }
-            | SessionEvent::Notify { .. }
-            | SessionEvent::Replied { .. } => {}
-        }
-    }
-
-    fn end(&mut self, status: u16) {
-        self.over = true;
-        self.plans.clear();
-        if let Some(outcome) = self.outcome.take() {
-            let _ = outcome.send(Outcome { answered: self.answered, status });
-        }
-    }
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
