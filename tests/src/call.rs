@@ -12,8 +12,9 @@ pub fn sdp(ip: IpAddr, port: u16) -> String {
 
 /// The same in another version, with more lines at its end (each `a=…` with CRLF).
 pub fn sdp_with(ip: IpAddr, port: u16, version: u32, lines: &str) -> String {
+    let kind = if ip.is_ipv4() { "IP4" } else { "IP6" };
     format!(
-        "v=0\r\no=- 7 {version} IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 8 0 101\r\n\
+        "v=0\r\no=- 7 {version} IN {kind} {ip}\r\ns=-\r\nc=IN {kind} {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 8 0 101\r\n\
          a=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n{lines}"
     )
 }
@@ -24,7 +25,7 @@ pub fn sdp_with(ip: IpAddr, port: u16, version: u32, lines: &str) -> String {
 /// When that cannot be read from it.
 pub fn media_address(sdp: &str) -> SocketAddr {
     let line = |start: &str| sdp.lines().find_map(|line| line.strip_prefix(start));
-    let ip = line("c=IN IP4 ").and_then(|ip| ip.trim().parse::<IpAddr>().ok());
+    let ip = line("c=IN IP4 ").or_else(|| line("c=IN IP6 ")).and_then(|ip| ip.trim().parse::<IpAddr>().ok());
     let port = line("m=audio ").and_then(|rest| rest.split(' ').next()?.parse().ok());
     match (ip, port) {
         (Some(ip), Some(port)) => SocketAddr::new(ip, port),

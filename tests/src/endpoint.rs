@@ -9,11 +9,11 @@ use bytes::Bytes;
 use sip::digest::{Client, Login};
 use sip::framing::{Frame, Framer};
 use sip::msg::{HeaderId, Message};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -92,9 +92,17 @@ impl Endpoint {
     /// # Panics
     /// When the address is taken.
     pub fn udp_at(node: &Node, local: SocketAddr, name: &str) -> Endpoint {
+        Self::udp_to(node.sip(), local, name)
+    }
+
+    /// The same for another listener of the node than its usual one.
+    ///
+    /// # Panics
+    /// When the address is taken.
+    pub fn udp_to(node: SocketAddr, local: SocketAddr, name: &str) -> Endpoint {
         let socket = UdpSocket::bind(local).expect("the place is ours alone");
         let local = socket.local_addr().expect("it is bound");
-        Self::new(Wire::Udp(socket), node.sip(), local, name)
+        Self::new(Wire::Udp(socket), node, local, name)
     }
 
     /// A device at host part `host` that speaks over one TCP connection.
@@ -105,6 +113,18 @@ impl Endpoint {
         let stream = connect(node.place().ip(host), node.sip()).expect("the node takes connections");
         let local = stream.local_addr().expect("it is connected");
         Self::new(Wire::Tcp(stream, Box::new(Framer::new())), node.sip(), local, name)
+    }
+
+    /// The same device on the connection that the node opens to its TCP port.
+    ///
+    /// # Panics
+    /// When the node opens none.
+    pub fn taking(&self, listener: &TcpListener) -> Endpoint {
+        let patient = SockRef::from(listener).set_read_timeout(Some(PATIENCE));
+        patient.expect("a time-out above zero"); // Linux keeps to it in accept, too
+        let Ok((stream, from)) = listener.accept() else { self.fail("the node opens no connection") };
+        assert_eq!(from.ip(), self.node.ip(), "it is opened from the listener's own address");
+        Self::new(Wire::Tcp(stream, Box::new(Framer::new())), self.node, self.local, &self.name)
     }
 
     fn new(wire: Wire, node: SocketAddr, local: SocketAddr, name: &str) -> Endpoint {
@@ -196,8 +216,13 @@ impl Endpoint {
                 Wire::Udp(socket) => {
                     let mut buffer = vec![0; 65_536];
                     socket.set_read_timeout(Some(left)).expect("a time-out above zero");
-                    match socket.recv(&mut buffer) {
-                        Ok(length) => break Bytes::copy_from_slice(&buffer[..length]),
+                    match socket.recv_from(&mut buffer) {
+                        Ok((length, from)) if from == self.node => {
+                            break Bytes::copy_from_slice(&buffer[..length]);
+                        }
+                        Ok((_, from)) => {
+                            self.fail(&format!("a message from {from} instead of {}", self.node))
+                        }
                         Err(error) if is_timeout(&error) => {}
                         // An earlier message met a closed port; what comes next is another matter.
                         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}

@@ -55,7 +55,8 @@ pub fn run(arguments: &[&str]) -> Output {
 /// What a node shall be. The users are those of the demo: alice (101) and bob (102), their names being their passwords.
 pub struct Setup {
     users: Configuration,
-    media_ports: String,
+    listen: fn(&Place) -> Vec<String>,
+    media_ports: fn(&Place) -> String,
     media: String,
     algorithms: Option<String>,
     sections: String,
@@ -65,7 +66,8 @@ impl Default for Setup {
     fn default() -> Self {
         Setup {
             users: Configuration::demo(),
-            media_ports: "20000-24999".to_owned(),
+            listen: |place| ["udp", "tcp"].map(|way| format!("\"{way}:{}\"", place.sip(NODE))).into(),
+            media_ports: |_| "20000-24999".to_owned(),
             media: String::new(),
             algorithms: None,
             sections: String::new(),
@@ -106,10 +108,17 @@ impl Setup {
         self
     }
 
+    /// Where it listens, as entries of the file's list; UDP and TCP on its own address unless set.
+    #[must_use]
+    pub fn listen(mut self, entries: fn(&Place) -> Vec<String>) -> Self {
+        self.listen = entries;
+        self
+    }
+
     /// The relay's ports, `FROM-TO`.
     #[must_use]
-    pub fn media_ports(mut self, ports: &str) -> Self {
-        ports.clone_into(&mut self.media_ports);
+    pub fn media_ports(mut self, ports: fn(&Place) -> String) -> Self {
+        self.media_ports = ports;
         self
     }
 
@@ -155,13 +164,13 @@ impl Setup {
     }
 
     fn file(&self, place: &Place, data: &Path, users: &Path) -> String {
-        let sip = place.sip(NODE);
         let algorithms = self.algorithms.as_ref().map(|list| format!("[auth]\nalgorithms = {list}\n"));
         format!(
-            "[node]\ndata = {data:?}\n[sip]\nlisten = [\"udp:{sip}\", \"tcp:{sip}\"]\n[media]\nports = {:?}\n{}\
+            "[node]\ndata = {data:?}\n[sip]\nlisten = [{}]\n[media]\nports = {:?}\n{}\
              [users]\nfile = {users:?}\n[log]\nfilter = \"info\"\n\
              {}{}",
-            self.media_ports,
+            (self.listen)(place).join(", "),
+            (self.media_ports)(place),
             self.media,
             algorithms.unwrap_or_default(),
             self.sections

@@ -1,15 +1,24 @@
-//! Addresses for one test: a /24 of the loopback network that no other test uses, so that every test has all ports.
+//! Addresses for one test: a /24 of the loopback network that no other test uses, so that every test has all ports. IPv6 has
+//! one loopback address only, so there a test has some ports of it.
 //!
 //! In: nothing. Out: a [`Place`], held by a lock on a file as long as it lives. Elsewhere: who listens there.
 
 use std::fs::{File, create_dir_all};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
 /// Where every party of a test hears SIP, each on its own address.
 pub const SIP_PORT: u16 = 5062;
 /// More tests never run at the same time on one machine.
 const PLACES: u16 = 2000;
+/// Ports of each kind that one test has on ::1.
+const PORTS6: u16 = 32;
+/// Tests that may use ::1 at the same time.
+const PLACES6: u16 = 200;
+/// First ports on ::1, below those that the system gives out.
+const SIP6_PORTS: u16 = 10_000;
+const AUDIO6_PORTS: u16 = SIP6_PORTS + PLACES6 * PORTS6;
+const MEDIA6_PORTS: u16 = AUDIO6_PORTS + PLACES6 * PORTS6;
 /// Host parts that are looked at for leftovers of a test that was killed.
 const HOSTS: u8 = 12;
 
@@ -55,6 +64,36 @@ impl Place {
     /// Where that party hears SIP.
     pub fn sip(&self, host: u8) -> SocketAddr {
         SocketAddr::new(self.ip(host), SIP_PORT)
+    }
+
+    /// Where that party hears SIP over IPv6.
+    ///
+    /// # Panics
+    /// When this machine has no IPv6 loopback address.
+    pub fn sip6(&self, host: u8) -> SocketAddr {
+        let probe = UdpSocket::bind(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), 0));
+        assert!(
+            probe.is_ok(),
+            "tests of IPv6 need ::1 on the loopback interface (ip -6 addr show lo): {probe:?}"
+        );
+        self.own6(SIP6_PORTS, host.into())
+    }
+
+    /// Where that party hears audio over IPv6; the three ports above are its own, too (RTCP, and SIPp's video).
+    pub fn audio6(&self, host: u8) -> SocketAddr {
+        self.own6(AUDIO6_PORTS, 4 * u16::from(host))
+    }
+
+    /// The relay's ports for a node on IPv6, `FROM-TO`.
+    pub fn media6_ports(&self) -> String {
+        let (first, last) = (self.own6(MEDIA6_PORTS, 0), self.own6(MEDIA6_PORTS, PORTS6 - 1));
+        format!("{}-{}", first.port(), last.port())
+    }
+
+    fn own6(&self, first: u16, number: u16) -> SocketAddr {
+        assert!(number < PORTS6, "a test has {PORTS6} ports of each kind on ::1");
+        let port = first + self.number % PLACES6 * PORTS6 + number;
+        SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)
     }
 
     fn is_free(&self, host: u8) -> bool {

@@ -3,12 +3,12 @@
 //! A scenario file is SIPp's XML with two additions: a line `@name key=value …` stands for the file `parts/name.xml`, and
 //! `{{key}}` or `{{key|default}}` for a value, given by that line or by the test. Elsewhere: the scenarios (`sipp/`).
 
-use crate::node::Node;
+use crate::node::{NODE, Node};
 use crate::process::Process;
 use crate::{DOMAIN, PATIENCE};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -27,6 +27,7 @@ pub struct Sipp {
     number: String,
     host: u8,
     tcp: bool,
+    ipv6: bool,
     calls: u32,
     listens: bool,
     limit_s: u32,
@@ -43,6 +44,7 @@ impl Sipp {
             number: "102".to_owned(),
             host: 2,
             tcp: false,
+            ipv6: false,
             calls: 1,
             listens: false,
             limit_s: LIMIT_S,
@@ -79,6 +81,13 @@ impl Sipp {
     #[must_use]
     pub fn tcp(mut self) -> Self {
         self.tcp = true;
+        self
+    }
+
+    /// Over IPv6.
+    #[must_use]
+    pub fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
         self
     }
 
@@ -123,11 +132,13 @@ impl Sipp {
             values.entry(key.to_owned()).or_insert_with(|| value.clone());
         }
         std::fs::write(file("xml"), expand(&self.scenario, &values)).expect("the scenario can be written");
-        let own = node.place().sip(self.host);
+        let sip = |host| if self.ipv6 { node.place().sip6(host) } else { node.place().sip(host) };
+        let (own, server) = (sip(self.host), sip(NODE));
         let mut command = Command::new("sipp");
-        command.arg(node.sip().to_string()).arg("-sf").arg(file("xml"));
+        command.arg(server.to_string()).arg("-sf").arg(file("xml"));
         command.args(["-i", &own.ip().to_string(), "-p", &own.port().to_string()]);
-        command.args(["-mi", &own.ip().to_string(), "-mp", "31000"]);
+        let audio = if self.ipv6 { node.place().audio6(self.host).port() } else { 31_000 };
+        command.args(["-mi", &own.ip().to_string(), "-mp", &audio.to_string()]);
         command.args(["-t", if self.tcp { "t1" } else { "u1" }, "-m", &self.calls.to_string()]);
         let uri =
             self.values.get("digest-uri").cloned().unwrap_or_else(|| format!("{}@{DOMAIN}", self.number));
@@ -180,11 +191,22 @@ impl SippRun {
 
     /// The system's table of sockets says when it is there; asking by packets would disturb the scenario.
     fn wait_until_listening(&mut self, own: SocketAddr, tcp: bool) {
-        let table = if tcp { "/proc/net/tcp" } else { "/proc/net/udp" };
-        let SocketAddr::V4(own) = own else { return };
-        let wanted = format!("{:08X}:{:04X} ", u32::from_ne_bytes(own.ip().octets()), own.port());
+        let mut table = if tcp { "/proc/net/tcp" } else { "/proc/net/udp" }.to_owned();
+        let mut address = String::new();
+        let octets = match own.ip() {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => {
+                table.push('6');
+                ip.octets().to_vec()
+            }
+        };
+        for word in octets.chunks_exact(4) {
+            let word = u32::from_ne_bytes(word.try_into().expect("a chunk of four"));
+            let _ = write!(address, "{word:08X}");
+        }
+        let wanted = format!("{address}:{:04X} ", own.port());
         let deadline = Instant::now() + PATIENCE;
-        while !std::fs::read_to_string(table).unwrap_or_default().lines().any(|line| is_own(line, &wanted)) {
+        while !std::fs::read_to_string(&table).unwrap_or_default().lines().any(|line| is_own(line, &wanted)) {
             assert!(
                 self.process.is_alive() && Instant::now() < deadline,
                 "it does not listen; {}",

@@ -214,7 +214,8 @@ fn rtcp_passes_and_its_figures_are_kept() {
 #[test]
 fn without_a_free_port_a_call_is_refused_and_the_others_go_on() {
     // Four ports: two legs with RTP and RTCP each, one call.
-    let mut world = World::new(Setup::default().media_ports("20000-20003").add("carol", "103"));
+    let mut world =
+        World::new(Setup::default().media_ports(|_| "20000-20003".to_owned()).add("carol", "103"));
     let mut carol = Endpoint::udp(&world.node, 4, "carol");
     let mut call = world.call();
     world.greet(&call.offer, &call.answer);
