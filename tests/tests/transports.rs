@@ -1,9 +1,12 @@
-//! TCP beside UDP, and what a lossy network does to a call: repeats, lost ACKs, lost answers.
+//! TCP beside UDP, large requests, and what a lossy network does to a call: repeats, lost ACKs, lost answers.
 
 use model::HungUpBy;
+use sip::msg::HeaderId;
+use std::net::TcpListener;
+use std::time::Duration;
 use system_tests::PATIENCE;
-use system_tests::call::{establish, sdp};
-use system_tests::endpoint::{Dialog, Endpoint, name_of};
+use system_tests::call::{establish, establish_with, sdp, sdp_with};
+use system_tests::endpoint::{Dialog, Endpoint, body, header, name_of};
 use system_tests::lossy::LossyWire;
 use system_tests::node::Node;
 use system_tests::sipp::Sipp;
@@ -44,6 +47,103 @@ fn both_sides_over_tcp() {
     bob.hung_up();
     alice.expect("200 BYE");
     node.stop().answered(HungUpBy::Caller);
+}
+
+/// Lines that make a description too long for a request by UDP (RFC 3261 section 18.1.1).
+fn padding() -> String {
+    (0..13).map(|n| format!("a=x-padding-{n}:{}\r\n", "0123456789".repeat(9))).collect()
+}
+
+#[test]
+fn a_large_invite_goes_by_tcp_to_a_phone_that_registered_by_udp() {
+    let mut node = Node::start();
+    let mut bob = Endpoint::udp(&node, 3, "bob");
+    bob.register();
+    let listener = TcpListener::bind(bob.local()).expect("the place is ours alone");
+    let mut alice = Endpoint::udp(&node, 2, "alice");
+    let mut small = establish(&mut alice, &mut bob);
+    alice.in_dialog(&mut small.caller, "BYE", "", "");
+    bob.hung_up();
+    alice.expect("200 BYE");
+
+    let offer = sdp_with(alice.ip(), 30_000, 1, &padding());
+    let sent = alice.invite("102", "", &offer);
+    let mut stream = bob.taking(&listener);
+    let invite = stream.expect("INVITE");
+    assert!(invite.raw().len() > 1300 && body(&invite).contains("x-padding-12"), "{invite:?}");
+    let via = header(&invite, HeaderId::Via);
+    assert!(via.starts_with(&format!("SIP/2.0/TCP {};", node.sip())), "{via}");
+    stream.respond(&invite, 200, "b", "", &sdp(bob.ip(), 30_002));
+    let ok = alice.expect("200 INVITE");
+    let mut dialog = Dialog::of_caller(&sent, &ok);
+    alice.ack(&dialog, sent.cseq, "");
+    stream.expect("ACK");
+    alice.in_dialog(&mut dialog, "BYE", "", "");
+    stream.hung_up();
+    alice.expect("200 BYE");
+    assert!(bob.next(Duration::from_millis(1)).is_none(), "nothing of it came by UDP");
+    let records = node.stop();
+    assert!(records.0.iter().all(|cdr| cdr.cause.status == 200) && records.0.len() == 2, "{records:#?}");
+}
+
+#[test]
+fn a_large_invite_goes_by_udp_where_tcp_is_refused() {
+    let mut node = Node::start();
+    let mut bob = Endpoint::udp(&node, 3, "bob");
+    bob.register();
+    let mut alice = Endpoint::udp(&node, 2, "alice");
+    // The second call knows that there is no TCP, and does not ask again.
+    for _ in 0..2 {
+        let offer = sdp_with(alice.ip(), 30_000, 1, &padding());
+        let answer = sdp(bob.ip(), 30_002);
+        let mut call = establish_with(&mut alice, &mut bob, "102", &offer, &answer);
+        assert!(call.offer.len() > 1300, "{}", call.offer);
+        alice.in_dialog(&mut call.caller, "BYE", "", "");
+        bob.hung_up();
+        alice.expect("200 BYE");
+    }
+    assert_eq!(node.stop().0.len(), 2);
+}
+
+#[test]
+fn a_connection_that_breaks_before_an_answer_is_no_reason_to_give_up() {
+    let mut node = Node::start();
+    let mut bob = Endpoint::udp(&node, 3, "bob");
+    bob.register();
+    let listener = TcpListener::bind(bob.local()).expect("the place is ours alone");
+    let mut alice = Endpoint::udp(&node, 2, "alice");
+    let offer = sdp_with(alice.ip(), 30_000, 1, &padding());
+    let sent = alice.invite("102", "", &offer);
+    let mut stream = bob.taking(&listener);
+    stream.expect("INVITE");
+    drop(stream);
+    let invite = bob.expect("INVITE");
+    let via = header(&invite, HeaderId::Via);
+    assert!(via.starts_with("SIP/2.0/UDP "), "{via}");
+    bob.respond(&invite, 200, "b", "", &sdp(bob.ip(), 30_002));
+    let ok = alice.expect("200 INVITE");
+    let mut dialog = Dialog::of_caller(&sent, &ok);
+    alice.ack(&dialog, sent.cseq, "");
+    bob.expect("ACK");
+    alice.in_dialog(&mut dialog, "BYE", "", "");
+    bob.hung_up();
+    alice.expect("200 BYE");
+    node.stop().answered(HungUpBy::Caller);
+}
+
+/// The same two ways with SIPp, which has either TCP or UDP on that port.
+#[test]
+fn sipp_gets_a_large_invite_by_the_transport_that_it_has() {
+    for tcp in [true, false] {
+        let mut node = Node::start();
+        Endpoint::udp(&node, 3, "bob").register();
+        let callee = if tcp { Sipp::callee("answer").tcp() } else { Sipp::callee("answer") };
+        let via = if tcp { "SIP/2.0/TCP" } else { "SIP/2.0/UDP" };
+        let callee = callee.value("expect", via).start(&node);
+        Sipp::caller("call").value("body", "large-sdp").start(&node).finish();
+        callee.finish();
+        node.stop().answered(HungUpBy::Caller);
+    }
 }
 
 /// Every fifth datagram from and to the callee is lost; every call must get through, and leave one record. The caller's side
