@@ -163,6 +163,19 @@ fn a_phone_is_called_over_the_connection_that_it_registered_by() {
     node.stop().answered(model::HungUpBy::Callee);
 }
 
+/// The 200 to a REGISTER promises that: nothing is left to a tidy end.
+#[test]
+fn a_registration_outlives_a_kill_right_after_its_answer() {
+    let mut node = Node::start();
+    Endpoint::udp(&node, 3, "bob").register();
+    node.kill();
+    node.restart();
+    let callee = Sipp::callee("answer").start(&node);
+    Sipp::caller("call").start(&node).finish();
+    callee.finish();
+    node.stop().answered(model::HungUpBy::Caller);
+}
+
 #[test]
 fn a_registration_outlives_a_restart() {
     let mut node = Node::start();
