@@ -1,7 +1,7 @@
 //! The program as an operator meets it: the demo, mistakes in files, ports in use, SIGTERM and SIGKILL during calls.
 
 use model::{Cdr, HungUpBy};
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 use system_tests::call::{Established, establish, establish_with, media_address, sdp};
@@ -115,6 +115,15 @@ fn a_port_in_use_is_named_with_its_listener() {
         taken.local_addr().unwrap()
     ));
     let named = format!("UDP {}", place.sip(1));
+    assert!(complaint.contains(&named) && complaint.contains("in use"), "{complaint}");
+    drop(taken);
+
+    let taken = TcpListener::bind(place.sip(1)).unwrap();
+    let complaint = self::complaint(&format!(
+        "[node]\ndata = \"DATA\"\n[sip]\nlisten = [\"udp:{0}\", \"tcp:{0}\"]\n",
+        taken.local_addr().unwrap()
+    ));
+    let named = format!("TCP {}", place.sip(1));
     assert!(complaint.contains(&named) && complaint.contains("in use"), "{complaint}");
 }
 
