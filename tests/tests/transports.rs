@@ -3,12 +3,15 @@
 use model::HungUpBy;
 use sip::msg::HeaderId;
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::Duration;
 use system_tests::PATIENCE;
 use system_tests::call::{establish, establish_with, sdp, sdp_with};
 use system_tests::endpoint::{Dialog, Endpoint, body, header, name_of};
 use system_tests::lossy::LossyWire;
-use system_tests::node::Node;
+use system_tests::node::{NODE, Node, Setup, carillon};
+use system_tests::place::Place;
+use system_tests::process::Process;
 use system_tests::sipp::Sipp;
 
 #[test]
@@ -47,6 +50,30 @@ fn both_sides_over_tcp() {
     bob.hung_up();
     alice.expect("200 BYE");
     node.stop().answered(HungUpBy::Caller);
+}
+
+/// Two softphones of the program, and a node that listens by TCP alone.
+#[test]
+fn softphones_call_each_other_by_tcp() {
+    let only_tcp = |place: &Place| vec![format!("\"tcp:{}\"", place.sip(NODE))];
+    let mut node = Setup::default().listen(only_tcp).start();
+    let server = node.sip().to_string();
+    let phone = |user: &str, more: &[&str]| {
+        let mut command = Command::new(carillon());
+        command.args(["phone", "--tcp", "--server", &server, "--user", user, "--password", user]);
+        Process::start(format!("{user}'s phone"), command.args(more))
+    };
+    let mut bob = phone("bob", &["--answer", "--tone", "620", "--seconds", "1"]);
+    assert!(bob.line_with("registered as bob", PATIENCE).is_some(), "{}", bob.tail(20));
+    let mut alice = phone("alice", &["--call", "102", "--tone", "440"]);
+    for (name, phone) in [("alice", &mut alice), ("bob", &mut bob)] {
+        let ended = phone.ended(PATIENCE);
+        assert!(ended.is_some_and(|status| status.success()), "{name}: {ended:?}; {}", phone.tail(20));
+        assert!(phone.line_with("ended (200)", Duration::ZERO).is_some(), "{name}: {}", phone.tail(20));
+    }
+    let records = node.stop();
+    let cdr = records.answered(HungUpBy::Callee);
+    assert!(cdr.legs.iter().all(|leg| leg.media.is_some_and(|m| m.packets_received > 0)), "{cdr:#?}");
 }
 
 /// Lines that make a description too long for a request by UDP (RFC 3261 section 18.1.1).

@@ -219,6 +219,7 @@ async fn start_phone(name: &str, server: SocketAddr) -> Result<Phone, StartError
         password: name.to_owned(),
         domain: DOMAIN.to_owned(),
         server,
+        tcp: false,
         bind,
     };
     let failed = |error: phone::PhoneError| StartError(format!("{name}'s phone: {error}"));

@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// Address of the SIP proxy.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:5060")]
     server: SocketAddr,
+    /// Reach it by TCP instead of UDP.
+    #[arg(long)]
+    tcp: bool,
     /// Local address; default: loopback when the server is there, else any.
     #[arg(long)]
     bind: Option<IpAddr>,
@@ -67,6 +70,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
         password: arguments.password.clone(),
         domain: arguments.domain.clone(),
         server: arguments.server,
+        tcp: arguments.tcp,
         bind,
     };
     let mut ending = Ending::listen()?;

@@ -1,6 +1,6 @@
 //! A user agent without sockets and clock: one account, its registration, its calls, offers and answers.
 //!
-//! In: datagrams with their flow, commands, time, a seed. Out: bytes for the wire, [`Event`]s, one deadline. Elsewhere: SIP's
+//! In: messages with their flow, commands, time, a seed. Out: bytes for the wire, [`Event`]s, one deadline. Elsewhere: SIP's
 //! rules (crate `sip`), sockets and audio (`ua`, `media`), a network in memory (crate `world`).
 //!
 //! Rooms: `call` is one call with its session descriptions, `registration` keeps the binding.
@@ -32,6 +32,8 @@ use std::time::Instant;
 const CALLS_MAX: usize = 64;
 /// Transactions at the same time; another request is refused with 503.
 const TRANSACTIONS_MAX: usize = 1024;
+/// An agent is reached both ways at its address (RFC 3261 section 18).
+const LISTENERS: [Transport; 2] = [Transport::Udp, Transport::Tcp];
 /// The owner of the registration's transactions; calls count from 1.
 const REGISTRATION: u64 = 0;
 
@@ -42,8 +44,10 @@ pub struct AgentConfig {
     pub login: Login,
     /// Domain of the address-of-record.
     pub domain: String,
-    /// Where requests go, by UDP: the proxy.
+    /// Where requests go: the proxy.
     pub server: SocketAddr,
+    /// They go there by TCP; else by UDP, and only large ones by TCP if that can be (RFC 3261 section 18.1.1).
+    pub tcp: bool,
     /// The local address of SIP, told in Via and Contact.
     pub local: SocketAddr,
     /// User-Agent and Server; empty writes neither.
@@ -136,12 +140,15 @@ impl Agent {
     pub fn new(config: AgentConfig, seed: [u8; 32]) -> Self {
         let mut rng = StdRng::from_seed(seed);
         let settings = transaction::Config {
-            via_hosts: vec![ListenerVia { transport: Transport::Udp, sent_by: config.local.to_string() }],
+            via_hosts: LISTENERS
+                .map(|transport| ListenerVia { transport, sent_by: config.local.to_string() })
+                .into(),
             trying_immediately: false,
             max_transactions: TRANSACTIONS_MAX,
             ..transaction::Config::default()
         };
-        let contact = format!("<sip:{}@{}>", config.login.username, config.local);
+        let way = if config.tcp { ";transport=tcp" } else { "" };
+        let contact = format!("<sip:{}@{}{way}>", config.login.username, config.local);
         let mut session_config = SessionConfig::new(contact);
         session_config.user_agent.clone_from(&config.user_agent);
         let digest = Client::new(config.login.clone(), rng.random());
@@ -159,16 +166,25 @@ impl Agent {
 
     // --- what comes ---
 
-    /// One datagram.
+    /// One datagram, or one message of a stream. `flow` is made by [`flow()`].
     ///
     /// # Errors
     /// [`NotSip`].
-    pub fn handle_datagram(&mut self, bytes: Bytes, from: SocketAddr, now: Instant) -> Result<(), NotSip> {
+    pub fn handle_message(&mut self, bytes: Bytes, flow: Flow, now: Instant) -> Result<(), NotSip> {
         let message = Message::parse(bytes).map_err(|_| NotSip)?;
         message.validate().map_err(|_| NotSip)?;
-        self.transactions.handle_message(message, udp(from), now);
+        self.transactions.handle_message(message, flow, now);
         self.settle(now);
         Ok(())
+    }
+
+    /// A connection is gone, or could not be opened (`conn` 0).
+    pub fn handle_transport_error(&mut self, flow: Flow, now: Instant) {
+        self.transactions.handle_transport_error(flow, now);
+        if self.config.tcp && flow.transport == Transport::Tcp && flow.remote == self.config.server {
+            self.registration.connection_lost(now);
+        }
+        self.settle(now);
     }
 
     /// Time has passed. Does what is due.
@@ -250,7 +266,8 @@ impl Agent {
 
     // --- what goes out ---
 
-    /// Bytes for the wire, in order.
+    /// Bytes for the wire, in order. What cannot be sent by TCP is told to
+    /// [`handle_transport_error`](Self::handle_transport_error); what is lost by UDP is sent again anyway.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transactions.poll_transmit()
     }
@@ -402,7 +419,9 @@ impl Agent {
     }
 
     fn server(&self) -> Destination {
-        Destination { flow: udp(self.config.server), stream_first: false }
+        let transport = if self.config.tcp { Transport::Tcp } else { Transport::Udp };
+        let flow = flow(transport, self.config.server, ConnId(0));
+        Destination { flow, stream_first: !self.config.tcp }
     }
 }
 
@@ -420,8 +439,11 @@ fn act(transactions: &mut Transactions, id: CallId, session: &mut Session, actio
     }
 }
 
-fn udp(remote: SocketAddr) -> Flow {
-    Flow { transport: Transport::Udp, listener: 0, remote, conn: ConnId(0) }
+/// The flow from or to a peer by UDP or TCP, as an agent counts its listeners. `conn` names a connection of the shell; 0 is
+/// any, to be opened if there is none.
+pub fn flow(transport: Transport, remote: SocketAddr, conn: ConnId) -> Flow {
+    let listener = u16::from(transport != LISTENERS[0]);
+    Flow { transport, listener, remote, conn }
 }
 
 /// A tag or Call-ID that nobody can guess.

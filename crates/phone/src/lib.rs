@@ -1,7 +1,7 @@
 //! A softphone on Carillon's own `sip` and `rtp` cores: the demonstration's two users, and a tool for tests.
 //!
-//! [`Phone`] is one account on one UDP socket, [`PhoneCall`] one of its calls. Rooms: `agent` (what a phone says in SIP, without
-//! socket and clock: phones of the test world are made of it, too), `ua` (the task that owns the socket), `media` (audio of one
+//! [`Phone`] is one account on one port, [`PhoneCall`] one of its calls. Rooms: `agent` (what a phone says in SIP, without
+//! socket and clock: phones of the test world are made of it, too), `ua` (the task around it), `wire` (UDP and TCP), `media` (audio of one
 //! call), `audio` (sources, what was heard, WAV files), `trace` (messages for a ladder).
 
 pub mod agent;
@@ -9,6 +9,7 @@ mod audio;
 mod media;
 mod trace;
 mod ua;
+mod wire;
 
 pub use audio::{Heard, Source, WavError, read_wav, write_wav};
 pub use trace::{Direction, Traced, ladder};
@@ -32,6 +33,8 @@ pub struct PhoneConfig {
     pub domain: String,
     /// Where requests go: the proxy.
     pub server: SocketAddr,
+    /// By TCP instead of UDP.
+    pub tcp: bool,
     /// Local address of SIP and RTP; the ports are free ones.
     pub bind: IpAddr,
 }

@@ -1,21 +1,20 @@
-//! The task of a phone: one UDP socket and the audio of its calls around an [`Agent`].
+//! The task of a phone: its sockets and the audio of its calls around an [`Agent`].
 //!
 //! In: orders of the [`crate::Phone`] handle, datagrams, time. Out: datagrams, events of calls. Elsewhere: what the phone says
-//! in SIP (`agent`), audio (`media`).
+//! in SIP (`agent`), sockets (`wire`), audio (`media`).
 
 use crate::agent::{Agent, AgentConfig, CallId, Event};
 use crate::audio::Source;
 use crate::media::Media;
 use crate::trace::{Direction, Trace};
+use crate::wire::{Arrival, Wire};
 use crate::{CallEvent, PhoneCall, PhoneConfig, PhoneError};
-use bytes::Bytes;
 use sip::digest::Login;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
@@ -34,7 +33,7 @@ pub(crate) enum Order {
 struct Ua {
     agent: Agent,
     bind: IpAddr,
-    socket: UdpSocket,
+    wire: Wire,
     orders: mpsc::UnboundedSender<Order>,
     incoming: mpsc::UnboundedSender<PhoneCall>,
     trace: Arc<Trace>,
@@ -48,7 +47,7 @@ struct Line {
     media: Media,
 }
 
-/// Binds the socket and starts the task; it ends when the last handle is dropped.
+/// Binds the sockets and starts the task; it ends when the last handle is dropped.
 pub(crate) async fn start(
     config: PhoneConfig,
     inbox: mpsc::UnboundedReceiver<Order>,
@@ -56,30 +55,27 @@ pub(crate) async fn start(
     incoming: mpsc::UnboundedSender<PhoneCall>,
     trace: Arc<Trace>,
 ) -> io::Result<SocketAddr> {
-    let socket = UdpSocket::bind((config.bind, 0)).await?;
-    let local = socket.local_addr()?;
+    let wire = Wire::open(config.bind).await?;
+    let local = wire.local();
     let bind = config.bind;
     let config = AgentConfig {
         login: Login::new(config.username, config.password),
         domain: config.domain,
         server: config.server,
+        tcp: config.tcp,
         local,
         user_agent: concat!("Carillon-Phone/", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let agent = Agent::new(config, rand::random());
     let (registering, lines) = (None, BTreeMap::new());
-    tokio::spawn(Ua { agent, bind, socket, orders, incoming, trace, registering, lines }.run(inbox));
+    tokio::spawn(Ua { agent, bind, wire, orders, incoming, trace, registering, lines }.run(inbox));
     Ok(local)
 }
 
 impl Ua {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
-        let mut buffer = vec![0; sip::flow::MESSAGE_MAX];
         loop {
-            while let Some(event) = self.agent.poll_event() {
-                self.agent_event(event);
-            }
-            self.send().await;
+            self.settle().await;
             if self.incoming.is_closed() && self.agent.open() == 0 {
                 return;
             }
@@ -90,28 +86,36 @@ impl Ua {
                     Some(order) => self.obey(order),
                     None => return,
                 },
-                received = self.socket.recv_from(&mut buffer) => {
-                    if let Ok((length, from)) = received {
-                        self.receive(Bytes::copy_from_slice(&buffer[..length]), from);
-                    }
-                }
+                arrival = self.wire.next() => self.arrived(arrival),
                 () = sleep_until(wake) => self.agent.handle_timeout(now()),
             }
         }
     }
 
-    fn receive(&mut self, datagram: Bytes, from: SocketAddr) {
-        self.trace.note(Direction::Received, &datagram);
-        if let Err(error) = self.agent.handle_datagram(datagram, from, now()) {
-            debug!(%from, %error, "dropped");
+    fn arrived(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Message(bytes, flow) => {
+                self.trace.note(Direction::Received, &bytes);
+                if let Err(error) = self.agent.handle_message(bytes, flow, now()) {
+                    debug!(from = %flow.remote, %error, "dropped");
+                }
+            }
+            Arrival::Gone(flow) => self.agent.handle_transport_error(flow, now()),
         }
     }
 
-    async fn send(&mut self) {
-        while let Some(transmit) = self.agent.poll_transmit() {
-            self.trace.note(Direction::Sent, &transmit.bytes);
-            if let Err(error) = self.socket.send_to(&transmit.bytes, transmit.flow.remote).await {
-                debug!(%error, "not sent"); // the transaction repeats it
+    /// Drains the agent; what cannot be sent is news for it again.
+    async fn settle(&mut self) {
+        loop {
+            if let Some(event) = self.agent.poll_event() {
+                self.agent_event(event);
+            } else if let Some(transmit) = self.agent.poll_transmit() {
+                self.trace.note(Direction::Sent, &transmit.bytes);
+                if let Err(flow) = self.wire.send(transmit).await {
+                    self.agent.handle_transport_error(flow, now());
+                }
+            } else {
+                return;
             }
         }
     }

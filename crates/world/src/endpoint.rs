@@ -5,9 +5,10 @@
 //! (`phone::agent`), peers that follow a script (`scripted`).
 
 use crate::node::{NODE, World, seed_bytes};
-use phone::agent::{Agent, AgentConfig, CallId, Event};
+use phone::agent::{Agent, AgentConfig, CallId, Event, flow};
 use proxy::net::sim::SimPort;
 use sip::digest::Login;
+use sip::flow::{ConnId, Transport};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,6 +66,7 @@ impl Endpoint {
             login: Login::new(name, name),
             domain: DOMAIN.to_owned(),
             server: NODE.parse().expect("an address"),
+            tcp: false,
             local: address,
             user_agent: String::new(),
         };
@@ -129,12 +131,7 @@ enum Plan {
 impl Ua {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
         loop {
-            while let Some(event) = self.agent.poll_event() {
-                self.agent_event(event);
-            }
-            while let Some(transmit) = self.agent.poll_transmit() {
-                self.port.send_to(transmit.bytes, transmit.flow.remote);
-            }
+            self.settle();
             self.open.store(self.agent.open(), Ordering::Relaxed);
             let wake = self.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
@@ -144,9 +141,26 @@ impl Ua {
                     None => return,
                 },
                 (bytes, from) = self.port.recv() => {
-                    self.agent.handle_datagram(bytes, from, now()).expect("the node writes valid SIP");
+                    let flow = flow(Transport::Udp, from, ConnId(0));
+                    self.agent.handle_message(bytes, flow, now()).expect("the node writes valid SIP");
                 }
                 () = sleep_until(wake) => self.wake(),
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        loop {
+            if let Some(event) = self.agent.poll_event() {
+                self.agent_event(event);
+            } else if let Some(transmit) = self.agent.poll_transmit() {
+                match transmit.flow.transport {
+                    Transport::Udp => self.port.send_to(transmit.bytes, transmit.flow.remote),
+                    // The simulated network has datagrams only.
+                    _ => self.agent.handle_transport_error(transmit.flow, now()),
+                }
+            } else {
+                return;
             }
         }
     }

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// After a refresh that failed (RFC 5626 section 4.5 asks for patience).
+/// After a refresh that failed, or a connection that broke (RFC 5626 section 4.5 asks for patience).
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 pub(super) struct Registration {
@@ -42,6 +42,11 @@ impl Registration {
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.refresh.is_some_and(|at| at <= now)
+    }
+
+    /// The server cannot reach us any more until we call it again.
+    pub(super) fn connection_lost(&mut self, now: Instant) {
+        self.refresh = self.refresh.map(|at| at.min(now + AGAIN_AFTER));
     }
 
     /// The next REGISTER for the address-of-record `record`, and its CSeq number.

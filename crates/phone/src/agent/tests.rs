@@ -17,6 +17,7 @@ fn agent(of: usize, server: SocketAddr) -> Agent {
         login: Login::new(name, "secret"),
         domain: "example.com".to_owned(),
         server,
+        tcp: false,
         local: address(of, 5060),
         user_agent: String::new(),
     };
@@ -52,7 +53,8 @@ impl Wire {
                     assert_eq!(transmit.flow.remote, address(1 - from, 5060));
                     if let Some(bytes) = (self.weather)(transmit.bytes.to_vec()) {
                         let to = &mut self.agents[1 - from];
-                        to.handle_datagram(bytes.into(), address(from, 5060), self.now).unwrap();
+                        let flow = flow(Transport::Udp, address(from, 5060), ConnId(0));
+                        to.handle_message(bytes.into(), flow, self.now).unwrap();
                     }
                 }
             }
@@ -209,8 +211,8 @@ fn one_seed_tells_one_story() {
 fn what_is_no_sip_changes_nothing() {
     let mut wire = Wire::new();
     for bytes in [&b""[..], b"\r\n\r\n", b"INVITE sip:bob SIP/2.0\r\n\r\n", &[0xff; 900]] {
-        let handled =
-            wire.agents[BOB].handle_datagram(Bytes::copy_from_slice(bytes), address(ALICE, 5060), wire.now);
+        let flow = flow(Transport::Udp, address(ALICE, 5060), ConnId(0));
+        let handled = wire.agents[BOB].handle_message(Bytes::copy_from_slice(bytes), flow, wire.now);
         assert_eq!(handled, Err(NotSip));
     }
     assert_eq!((wire.agents[BOB].open(), wire.agents[BOB].poll_timeout()), (0, None));
@@ -221,11 +223,14 @@ fn what_is_no_sip_changes_nothing() {
 struct Registering {
     agent: Agent,
     now: Instant,
+    /// How answers come.
+    flow: Flow,
 }
 
 impl Registering {
     fn new() -> Self {
-        Self { agent: agent(ALICE, address(BOB, 5060)), now: Wire::new().now }
+        let flow = flow(Transport::Udp, address(BOB, 5060), ConnId(0));
+        Self { agent: agent(ALICE, address(BOB, 5060)), now: Wire::new().now, flow }
     }
 
     /// The latest request; what came before it are repeats.
@@ -248,7 +253,7 @@ impl Registering {
             text += &format!("{name}: {}\r\n", String::from_utf8_lossy(request.header(id).unwrap()));
         }
         text += &format!("{lines}Content-Length: 0\r\n\r\n");
-        self.agent.handle_datagram(text.into(), address(BOB, 5060), self.now).unwrap();
+        self.agent.handle_message(text.into(), self.flow, self.now).unwrap();
         std::iter::from_fn(|| self.agent.poll_event()).collect()
     }
 
@@ -310,4 +315,38 @@ fn a_wrong_password_and_a_silent_server_end_the_attempt() {
     assert!(matches!(silent[..], [Event::RegistrationFailed { status: 408, .. }]), "{silent:?}");
     registering.pass(3600);
     assert_eq!((registering.agent.open(), registering.agent.poll_timeout()), (0, None));
+}
+
+#[test]
+fn a_broken_connection_to_the_server_is_a_reason_to_register_again() {
+    let mut registering = Registering::new();
+    registering.agent.config.tcp = true;
+    registering.agent.register(600, registering.now);
+    let sent = registering.agent.poll_transmit().unwrap();
+    assert_eq!(sent.flow, flow(Transport::Tcp, address(BOB, 5060), ConnId(0)));
+    let request = Message::parse(sent.bytes).unwrap();
+    assert!(request.header(HeaderId::Via).unwrap().starts_with(b"SIP/2.0/TCP 192.0.2.1:5060;"));
+    registering.flow = flow(Transport::Tcp, address(BOB, 5060), ConnId(1));
+    let binding = "Contact: <sip:alice@192.0.2.1:5060>;expires=600\r\n";
+    assert_eq!(registering.answer(&request, "200 OK", binding), [Event::Registered]);
+    let elsewhere = flow(Transport::Tcp, address(BOB, 4999), ConnId(2));
+    registering.agent.handle_transport_error(elsewhere, registering.now);
+    registering.pass(60);
+    assert!(registering.request().is_none(), "that one was not the server's");
+    registering.agent.handle_transport_error(registering.flow, registering.now);
+    registering.pass(31);
+    assert!(registering.request().is_some());
+}
+
+#[test]
+fn a_large_request_goes_by_tcp_and_by_udp_when_that_fails() {
+    let mut wire = Wire::new();
+    let number = "1".repeat(1300);
+    let call = wire.agents[ALICE].dial(&number, address(ALICE, 4000), wire.now);
+    let first = wire.agents[ALICE].poll_transmit().unwrap();
+    assert_eq!(first.flow, flow(Transport::Tcp, address(BOB, 5060), ConnId(0)));
+    wire.agents[ALICE].handle_transport_error(first.flow, wire.now);
+    let second = wire.agents[ALICE].poll_transmit().unwrap();
+    assert_eq!(second.flow, flow(Transport::Udp, address(BOB, 5060), ConnId(0)));
+    wire.agents[ALICE].hang_up(call, wire.now);
 }
