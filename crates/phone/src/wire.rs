@@ -271,6 +271,7 @@ mod tests {
         tokio::select! {
             closed = late.read(&mut byte) => assert!(matches!(closed, Ok(0) | Err(_)), "one too many"),
             _ = wire.next() => panic!("nothing comes of it"),
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it stays open"),
         }
         peers[0].write_all(&[0; 100_000]).await.unwrap();
         assert!(matches!(wire.next().await, Arrival::Gone(_)));
