@@ -255,8 +255,8 @@ mod tests {
     fn steps(name: &str, password: &str, domain: &str, algorithm: usize) -> (Vec<Work>, Vec<Work>) {
         const NOW: u64 = 1_800_000_000;
         let snapshot = Snapshot::build(&Configuration::demo()).unwrap();
-        let mut auth = Authenticator::new(vec![Algorithm::SHA_256, Algorithm::MD5], [7; 32], 7);
-        let mut check = |lines: &str| {
+        let auth = Authenticator::new(vec![Algorithm::SHA_256, Algorithm::MD5], [7; 32]);
+        let check = |lines: &str| {
             let msg = request(name, domain, lines);
             let outcome = auth.check(&msg, Purpose::Register, &snapshot, &[], NOW);
             (outcome, DONE.take())
