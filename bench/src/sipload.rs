@@ -204,7 +204,8 @@ impl Generator {
 
     /// Registers every user once; an error unless all succeed.
     pub(crate) fn register_all(&mut self, algorithm: Algorithm, rate: u32) -> io::Result<()> {
-        let all = Duration::from_secs_f64(f64::from(self.callers.users()) / f64::from(rate));
+        // A little longer than it takes: the last one must not be left out.
+        let all = Duration::from_secs_f64(f64::from(self.callers.users() + 8) / f64::from(rate));
         let drain = Duration::from_secs(5);
         let plan =
             Plan { work: Work::Register { algorithm }, rate, warm_up: Duration::ZERO, measured: all, drain };

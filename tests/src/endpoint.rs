@@ -100,7 +100,16 @@ impl Endpoint {
     /// # Panics
     /// When the address is taken.
     pub fn udp_to(node: SocketAddr, local: SocketAddr, name: &str) -> Endpoint {
-        let socket = UdpSocket::bind(local).expect("the place is ours alone");
+        // A process that another test starts just now holds copies of our sockets, closed ones too, until it is its own.
+        let end = Instant::now() + PATIENCE;
+        let socket = loop {
+            match UdpSocket::bind(local) {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                bound => break bound.expect("the place is ours alone"),
+            }
+        };
         let local = socket.local_addr().expect("it is bound");
         Self::new(Wire::Udp(socket), node, local, name)
     }

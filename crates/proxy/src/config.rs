@@ -89,7 +89,7 @@ pub struct Limits {
     pub legs: usize,
     /// Requests inside one dialog per second; more get 503.
     pub leg_requests_per_second: u32,
-    /// Transactions of one worker.
+    /// Transactions of one worker; a call leaves four that last 32 seconds. The last sixteenth is kept for dialogs.
     pub transactions: usize,
     /// Stream connections.
     pub tcp_connections: usize,
@@ -125,7 +125,7 @@ impl Default for Limits {
         Self {
             legs: 50_000,
             leg_requests_per_second: 100,
-            transactions: 1 << 18,
+            transactions: 1 << 19,
             tcp_connections: 10_000,
             tcp_per_source: 200,
             tcp_idle: Duration::from_secs(3900),

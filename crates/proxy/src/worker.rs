@@ -507,8 +507,3 @@ impl Worker {
         tag.leg.worker() == self.index
     }
 }
-
-/// ACK and CANCEL belong to a transaction or dialog and never make one.
-fn is_follower(method: &Method) -> bool {
-    matches!(method, Method::Ack | Method::Cancel)
-}

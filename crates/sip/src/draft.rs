@@ -14,7 +14,7 @@ use crate::msg::{Defect, HeaderId, Message, Method};
 use bytes::Bytes;
 use memchr::{memchr, memchr3};
 use std::fmt::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Room that the first line makes: most drafts need no more.
 const FIRST_ROOM: usize = 384;
@@ -221,9 +221,9 @@ pub fn serialize_response(req: &Message, source: SocketAddr, draft: &ResponseDra
     if let Some(to) = req.header(HeaderId::To) {
         out.extend_from_slice(b"To: ");
         push_clean(&mut out, to);
-        if let (Some(tag), Ok(address)) = (&draft.to_tag, req.to())
+        if let Some(tag) = &draft.to_tag
             && draft.status != 100
-            && !address.params.has("tag")
+            && req.to_tag().is_none()
         {
             out.extend_from_slice(b";tag=");
             out.extend(tag.bytes().filter(|c| is_token_byte(*c)));
@@ -272,8 +272,19 @@ fn top_via(out: &mut Vec<u8>, value: &[u8], source: SocketAddr) {
         }
     }
     if asked || via.host.ip().map(|host| host.to_canonical()) != Some(ip) {
-        // RFC 5118 section 4.5: an IPv6 address goes out without brackets here.
-        let _ = write!(CleanWriter(out), ";received={ip}");
+        out.extend_from_slice(b";received=");
+        match ip {
+            IpAddr::V4(ip) => {
+                for (at, octet) in ip.octets().into_iter().enumerate() {
+                    if at > 0 {
+                        out.push(b'.');
+                    }
+                    decimal(out, usize::from(octet));
+                }
+            }
+            // RFC 5118 section 4.5: it goes out without brackets here.
+            IpAddr::V6(ip) => drop(write!(CleanWriter(out), "{ip}")),
+        }
     }
     if asked {
         out.extend_from_slice(b";rport=");

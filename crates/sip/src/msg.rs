@@ -17,7 +17,7 @@ pub use method::Method;
 pub use multipart::{PARTS_MAX, Part};
 pub use validate::Defect;
 
-use crate::header::lex::{number, number_saturating};
+use crate::header::lex::{is_token_byte, number, number_saturating};
 use crate::header::{
     CSeq, Event, HeaderError, MediaType, NameAddr, RAck, ReferTo, ReplacesHdr, RetryAfter, SessionExpires,
     SubscriptionState, Values, Via,
@@ -25,6 +25,7 @@ use crate::header::{
 use crate::uri::{Uri, UriError};
 use bytes::Bytes;
 use index::{Entry, Flaw, Span, Start};
+use memchr::{memchr, memchr_iter};
 use std::fmt;
 
 /// No message may have more header lines than this.
@@ -230,14 +231,20 @@ impl Message {
         CSeq::parse(self.required(HeaderId::CSeq)?)
     }
 
-    /// The tag of From.
+    /// The tag of From. Every step needs it: the usual forms are read without parsing the URI.
     pub fn from_tag(&self) -> Option<&[u8]> {
-        self.from().ok()?.tag().map(str::as_bytes)
+        match self.header(HeaderId::From).and_then(plain_tag) {
+            Some(tag) => tag,
+            None => self.from().ok()?.tag().map(str::as_bytes),
+        }
     }
 
-    /// The tag of To.
+    /// The tag of To, as [`Message::from_tag`].
     pub fn to_tag(&self) -> Option<&[u8]> {
-        self.to().ok()?.tag().map(str::as_bytes)
+        match self.header(HeaderId::To).and_then(plain_tag) {
+            Some(tag) => tag,
+            None => self.to().ok()?.tag().map(str::as_bytes),
+        }
     }
 
     /// Max-Forwards; `None` when missing, which RFC 2543 allowed.
@@ -352,6 +359,23 @@ impl Message {
     }
 }
 
+/// The tag of `"Display" <uri>;tag=token`, the display name and the tag being optional; `None` when it takes more to tell.
+fn plain_tag(value: &[u8]) -> Option<Option<&[u8]>> {
+    let open = memchr(b'<', value)?;
+    let display = &value[..open];
+    // Quotes that open and close once, before the bracket: the bracket is no part of a quoted string.
+    if memchr(b'\\', display).is_some() || !matches!(memchr_iter(b'"', display).count(), 0 | 2) {
+        return None;
+    }
+    let close = open + memchr(b'>', &value[open..])?;
+    let params = &value[close + 1..];
+    if params.is_empty() {
+        return Some(None);
+    }
+    let tag = params.strip_prefix(b";tag=")?;
+    (!tag.is_empty() && tag.iter().all(|byte| is_token_byte(*byte))).then_some(Some(tag))
+}
+
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Message");
@@ -423,6 +447,39 @@ mod tests {
         assert_eq!(m.request_uri(), b"");
         assert!(m.uri().is_err());
         assert_eq!(message("SIP/2.0 100\r\n\r\n").method_bytes(), b"");
+    }
+
+    #[test]
+    fn tags_that_are_read_the_short_way_are_those_of_the_parser() {
+        let mut short = 0;
+        for value in [
+            "<sip:a@b>;tag=x1",
+            "<sip:a@b>",
+            "Alice <sip:a@b;transport=tcp>;tag=x.1",
+            "\"Alice\" <sip:a@b>;tag=x",
+            "\"Al <ice>;tag=no\" <sip:a@b>;tag=x",
+            "\"Al \\\"<sip:no@b>;tag=no\\\"\" <sip:a@b>;tag=x",
+            "<sip:a@b> ;tag=x",
+            "<sip:a@b>; tag = x",
+            "<sip:a@b>;TAG=x",
+            "<sip:a@b>;other=1;tag=x",
+            "<sip:a@b>;other=\";tag=no\"",
+            "<sip:a@b>;tag=x;other=1",
+            "<sip:a@b;tag=no>",
+            "<sip:a@b?x=%3Btag%3Dno>",
+            "sip:a@b;tag=x",
+            "sip:a@b",
+        ] {
+            let text = format!("OPTIONS sip:b SIP/2.0\r\nFrom: {value}\r\nTo: {value}\r\n\r\n");
+            let msg = Message::parse(text.into()).unwrap();
+            let parsed = |address: Result<NameAddr<'_>, HeaderError>| {
+                address.ok().and_then(|address| address.tag().map(|tag| tag.as_bytes().to_vec()))
+            };
+            assert_eq!(msg.from_tag().map(<[u8]>::to_vec), parsed(msg.from()), "{value}");
+            assert_eq!(msg.to_tag().map(<[u8]>::to_vec), parsed(msg.to()), "{value}");
+            short += u32::from(plain_tag(value.as_bytes()).is_some());
+        }
+        assert_eq!(short, 6, "the short way is taken");
     }
 
     #[test]

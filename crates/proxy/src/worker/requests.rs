@@ -4,7 +4,7 @@
 //! decision (`policy`, `auth`, `registrar`).
 
 use super::legs::Admission;
-use super::{Admitted, Cmd, Link, Worker, is_follower};
+use super::{Admitted, Cmd, Link, Worker};
 use crate::Direction;
 use crate::auth::{Authenticator, Denied, Identity, Purpose};
 use crate::leg::{Arrived, Leg, LegMsg};
@@ -21,7 +21,7 @@ use sip::draft::ResponseDraft;
 use sip::flow::{Flow, Transmit, Transport};
 use sip::framing::FrameError;
 use sip::msg::{HeaderId, Message, Method};
-use sip::transaction::ServerId;
+use sip::transaction::{ServerId, Stranger};
 use sip::uri::Scheme;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -55,13 +55,10 @@ impl Worker {
             self.cancel(msg, flow, now);
             return;
         }
-        if is_follower(&msg.method()) || self.transactions.knows(&msg) {
-            self.transactions.handle_message(msg, flow, now);
-            return;
-        }
-        match tag {
-            Some(tag) => self.in_dialog(tag, msg, flow, now),
-            None => self.out_of_dialog(msg, flow, now),
+        match (self.transactions.identify(&msg, flow), tag) {
+            (None, _) => self.transactions.handle_message(msg, flow, now), // an ACK, or a repeat
+            (Some(new), Some(tag)) => self.in_dialog(tag, new, msg, flow, now),
+            (Some(new), None) => self.out_of_dialog(new, msg, flow, now),
         }
     }
 
@@ -90,7 +87,7 @@ impl Worker {
         self.reply(&msg, flow, &ResponseDraft { reason, ..ResponseDraft::new(400) }, now);
     }
 
-    fn in_dialog(&mut self, tag: LegTag, msg: Message, flow: Flow, now: Instant) {
+    fn in_dialog(&mut self, tag: LegTag, new: Stranger, msg: Message, flow: Flow, now: Instant) {
         let second = self.shared.clock.unix_secs().unsigned_abs();
         let limit = match msg.method_is(&Method::Bye) {
             true => u32::MAX, // ending a call is never too much
@@ -99,7 +96,7 @@ impl Worker {
         match self.admit(tag, second, limit) {
             Admission::Yes => {
                 self.admitted = Some(Admitted::Leg(tag));
-                self.transactions.handle_message(msg, flow, now);
+                self.transactions.begin(new, msg, flow, now);
             }
             Admission::TooMany => self.refuse_busy(&msg, flow, Cause::Flood, now),
             Admission::Unknown => self.refuse(&msg, flow, &ResponseDraft::new(481), Cause::NoDialog, now),
@@ -115,7 +112,7 @@ impl Worker {
         }
     }
 
-    fn out_of_dialog(&mut self, msg: Message, flow: Flow, now: Instant) {
+    fn out_of_dialog(&mut self, new: Stranger, msg: Message, flow: Flow, now: Instant) {
         let shared = Arc::clone(&self.shared);
         // Calls and registrations are on their way to a proof, and are not asked for the last one.
         let wants_proof = msg.method_is(&Method::Invite) || msg.method_is(&Method::Register);
@@ -139,7 +136,7 @@ impl Worker {
             Verdict::Register => {
                 if let Some(identity) = self.authenticate(&msg, flow, Purpose::Register, now) {
                     self.admitted = Some(Admitted::Register(identity));
-                    self.transactions.handle_message(msg, flow, now);
+                    self.transactions.begin(new, msg, flow, now);
                 }
             }
             Verdict::Invite => {
@@ -150,7 +147,7 @@ impl Worker {
                     return;
                 }
                 self.admitted = Some(Admitted::Invite(identity));
-                self.transactions.handle_message(msg, flow, now);
+                self.transactions.begin(new, msg, flow, now);
             }
             Verdict::Unserved => {
                 if self.authenticate(&msg, flow, Purpose::Call, now).is_some() {

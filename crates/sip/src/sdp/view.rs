@@ -279,12 +279,22 @@ impl<'a> Section<'a> {
 
     /// The value of the first attribute of that name; an empty text when it has none.
     pub fn attribute(&self, name: &str) -> Option<&'a str> {
-        self.attributes().find(|(other, _)| *other == name).map(|(_, value)| value.unwrap_or(""))
+        self.named(name).next().map(|(_, value)| value.unwrap_or(""))
+    }
+
+    /// The attributes of that name: text is made of those lines alone.
+    fn named<'n>(&self, name: &'n str) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a, 'n> {
+        let sdp = self.sdp;
+        let lines = self.range.clone().map(move |at| sdp.text(sdp.lines[at]));
+        let begins = move |line: &&[u8]| {
+            line.strip_prefix(b"a=").is_some_and(|line| line.starts_with(name.as_bytes()))
+        };
+        lines.filter(begins).filter_map(attribute).filter(move |(other, _)| *other == name)
     }
 
     /// Values of all attributes of that name.
     pub fn attributes_named(&self, name: &'static str) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.attributes().filter(move |(other, _)| *other == name).filter_map(|(_, value)| value)
+        self.named(name).filter_map(|(_, value)| value)
     }
 
     /// The `c=` line of this part alone.
@@ -294,9 +304,13 @@ impl<'a> Section<'a> {
 
     /// The direction attribute of this part alone.
     pub fn direction(&self) -> Option<Direction> {
-        self.attributes()
-            .filter(|(_, value)| value.is_none())
-            .find_map(|(name, _)| Direction::from_token(name))
+        let sdp = self.sdp;
+        let flags = self.range.clone().filter_map(|at| sdp.text(sdp.lines[at]).strip_prefix(b"a="));
+        // The four begin alike; most other lines are not looked at any further.
+        let candidates = flags.filter(|flag| matches!(flag.first(), Some(b's' | b'r' | b'i')));
+        candidates
+            .filter(|flag| !flag.contains(&b':'))
+            .find_map(|flag| Direction::from_token(std::str::from_utf8(flag).ok()?.trim_ascii_end()))
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Config {
     /// [`Transactions::foreign_shard`](super::Transactions::foreign_shard).
     pub shard: u8,
     /// Most transactions at the same time. One takes less than 400 bytes beside its message. A sixteenth is kept for
-    /// requests of our own, so that calls can be ended when others fill the table.
+    /// dialogs, half of it for requests of our own, so that calls can be ended when others fill the table.
     pub max_transactions: usize,
     /// The Retry-After of the 503 that a full table answers.
     pub retry_after: Duration,

@@ -9,7 +9,7 @@ use super::server_invite::{AckFate, InviteServer};
 use super::server_other::OtherServer;
 use super::step::Step;
 use super::table::{Entry, Index};
-use super::{Event, ServerId, Transactions, client, ids};
+use super::{Event, ServerId, Transactions, client};
 use crate::draft::ResponseDraft;
 use crate::flow::Flow;
 use crate::msg::{HeaderId, Message, Method};
@@ -18,13 +18,41 @@ use std::time::Instant;
 /// How far the index of calls is searched: honest peers never put more than two requests under one key.
 const WALK_MAX: usize = 16;
 
+/// A request that has no transaction here, as [`Transactions::identify`] found; [`Transactions::begin`] makes one of it.
+pub struct Stranger {
+    id: RequestId,
+    method: MethodCode,
+    way_back: WayBack,
+}
+
 impl Transactions {
     /// Whether a request repeats one that has a transaction here. Whoever refuses requests without a transaction asks
     /// first, lest a repeat be refused that is already being served.
     pub fn knows(&self, msg: &Message) -> bool {
         let Ok(via) = msg.via() else { return false };
-        let id = self.secret.request(msg, &via, || ids::to_tag(msg));
+        let id = self.secret.request(msg, &via, || msg.to_tag());
         self.find(id.print, self.secret.method(&msg.method())).is_some()
+    }
+
+    /// The same for a validated request that may then be handed to [`Transactions::begin`], so that what identifies it
+    /// is read once. `None`: it has a transaction, is an ACK or a CANCEL, and belongs to [`Transactions::handle_message`].
+    pub fn identify(&self, msg: &Message, flow: Flow) -> Option<Stranger> {
+        if msg.method_is(&Method::Ack) || msg.method_is(&Method::Cancel) {
+            return None;
+        }
+        let via = msg.via().ok()?;
+        let method = self.secret.method(&msg.method());
+        let id = self.secret.request(msg, &via, || msg.to_tag());
+        let is_new = self.find(id.print, method).is_none();
+        is_new.then(|| Stranger { id, method, way_back: WayBack::new(&via, flow, self.cfg.force_rport) })
+    }
+
+    /// Makes a transaction for the request that was identified, with nothing handled in between; as
+    /// [`Transactions::handle_message`] does it for one that it has not seen.
+    pub fn begin(&mut self, stranger: Stranger, msg: Message, flow: Flow, now: Instant) {
+        let now = self.tick(now);
+        let Stranger { id, method, way_back } = stranger;
+        self.handle_new_request(id, method, msg, flow, way_back, now);
     }
 
     /// A response goes to the transaction whose branch and method it repeats (17.1.3); any other is dropped (RFC 6026
@@ -64,7 +92,7 @@ impl Transactions {
     /// A request repeats an earlier one, belongs to one (ACK, CANCEL), or is new (17.2.3).
     pub(super) fn handle_request(&mut self, msg: Message, flow: Flow, now: Instant) {
         let Ok(via) = msg.via() else { return };
-        let id = self.secret.request(&msg, &via, || ids::to_tag(&msg));
+        let id = self.secret.request(&msg, &via, || msg.to_tag());
         let method = msg.method();
         if method == Method::Ack {
             self.handle_ack(id, msg, flow, now);
@@ -109,7 +137,7 @@ impl Transactions {
         way_back: WayBack,
         now: Instant,
     ) {
-        let to_tag = ids::to_tag(&msg);
+        let to_tag = msg.to_tag();
         let call = (to_tag.is_none() || method == MethodCode::INVITE)
             .then(|| self.secret.call(&CallFacts::of(&msg), method, to_tag));
         // The same request by another way (8.2.2.2), unless the first one was refused.
@@ -117,7 +145,9 @@ impl Transactions {
             self.reply_stateless(&msg, flow, &ResponseDraft::new(482));
             return;
         }
-        if self.table.room() <= self.cfg.max_transactions / 16 {
+        // What ends or changes a call that exists comes before new ones, and our own requests before all.
+        let reserve = self.cfg.max_transactions / if to_tag.is_none() { 16 } else { 32 };
+        if self.table.room() <= reserve {
             let mut draft = ResponseDraft::new(503);
             draft.headers.push_fmt("Retry-After", format_args!("{}", self.cfg.retry_after.as_secs()));
             self.reply_stateless(&msg, flow, &draft);
@@ -159,7 +189,7 @@ impl Transactions {
         let mut fate = AckFate::Passed;
         if let Some(slot) = invite {
             self.step_server(slot, now, |server, step| {
-                let is_ours = server.is_answered_with(ids::to_tag(&msg));
+                let is_ours = server.is_answered_with(msg.to_tag());
                 if let Machine::Invite(invite) = &mut server.machine {
                     fate = invite.handle_ack(is_ours, &server.peer, step);
                 }
@@ -176,7 +206,7 @@ impl Transactions {
         let facts = CallFacts::of(ack);
         let initial = self.secret.call(&facts, MethodCode::INVITE, None);
         let invite = self.find_call(initial).or_else(|| {
-            let within = self.secret.call(&facts, MethodCode::INVITE, ids::to_tag(ack));
+            let within = self.secret.call(&facts, MethodCode::INVITE, ack.to_tag());
             self.find_call(within)
         });
         let Some(slot) = invite else { return };
@@ -600,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_others_leave_a_sixteenth_of_the_table_to_ours() {
+    fn new_requests_leave_room_for_dialogs_and_those_leave_room_for_ours() {
         let mut bench = Bench::new(Udp, Config { max_transactions: 32, ..Config::default() });
         for number in 1..=40 {
             let words = format!("OPTIONS branch=z9hG4bK-{number} cseq={number}");
@@ -608,8 +638,14 @@ mod tests {
             bench.layer.handle_message(request(Udp, &words), bench.flow, bench.start);
         }
         assert_eq!(bench.layer.open(), 30);
+        for number in 41..=43 {
+            let words = format!("BYE branch=z9hG4bK-{number} cseq={number} to=ours");
+            let words: Vec<&str> = words.split(' ').collect();
+            bench.layer.handle_message(request(Udp, &words), bench.flow, bench.start);
+        }
+        assert_eq!(bench.layer.open(), 31, "half of what is kept is for dialogs");
         let to = Destination { flow: bench.flow, stream_first: false };
-        for (seq, refused) in [(1, false), (2, false), (3, true)] {
+        for (seq, refused) in [(1, false), (2, true)] {
             let key = ClientKey { owner: 5, seq };
             assert_eq!(bench.layer.request(key, draft("BYE", 0), to, bench.start).is_err(), refused);
         }

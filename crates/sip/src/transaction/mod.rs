@@ -27,6 +27,7 @@ mod simulation;
 mod testing;
 
 pub use config::{Config, ListenerVia};
+pub use matching::Stranger;
 
 use crate::draft::{RequestDraft, ResponseDraft};
 use crate::flow::{ConnId, Flow, Transmit, Transport, UDP_REQUEST_LIMIT};

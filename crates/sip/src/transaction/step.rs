@@ -3,7 +3,7 @@
 //! In: calls of the four machines. Out: transmits and events in the order in which they arose. Elsewhere: the machines.
 
 use super::Event;
-use super::ids::{Secret, to_tag};
+use super::ids::Secret;
 use super::timers::{Deadline, Span, Spans};
 use crate::draft::{ResponseDraft, serialize_response};
 use crate::flow::{Flow, Transmit};
@@ -57,7 +57,7 @@ pub(super) fn serialize_tagged(
     source: SocketAddr,
     draft: &ResponseDraft,
 ) -> Bytes {
-    if draft.to_tag.is_some() || draft.status == 100 || to_tag(request).is_some() {
+    if draft.to_tag.is_some() || draft.status == 100 || request.to_tag().is_some() {
         return serialize_response(request, source, draft);
     }
     let tagged = ResponseDraft { to_tag: Some(secret.to_tag(request)), ..draft.clone() };
