@@ -41,7 +41,20 @@ pub(crate) enum Work {
         hold: Duration,
         /// 180 to 200.
         ring: Duration,
+        /// Descriptions have no media line, so that a server needs no ports.
+        bare: bool,
     },
+}
+
+impl Work {
+    /// What both ends describe their media by.
+    fn sdp(self) -> &'static str {
+        let media = uac::SDP.find("m=").unwrap_or(uac::SDP.len());
+        match self {
+            Work::Call { bare: true, .. } => &uac::SDP[..media],
+            Work::Call { bare: false, .. } | Work::Register { .. } => uac::SDP,
+        }
+    }
 }
 
 /// What to offer, and for how long.
@@ -331,7 +344,8 @@ mod tests {
 
     #[test]
     fn every_call_between_its_two_ends_completes() {
-        let work = Work::Call { hold: Duration::from_millis(20), ring: Duration::from_millis(5) };
+        let work =
+            Work::Call { hold: Duration::from_millis(20), ring: Duration::from_millis(5), bare: false };
         let plan = Plan {
             work,
             rate: 500,

@@ -233,9 +233,14 @@ impl Suite {
         Ok(())
     }
 
-    /// Memory of established calls.
+    /// Memory of established calls; with as many as ports can be had for, then without media.
     pub(crate) fn memory(&mut self) -> io::Result<()> {
-        let calls = (if self.quick { 2000 } else { 10_000 }).min(cpu::open_files() / FILES_OF_A_CALL);
+        let wanted = if self.quick { 2000 } else { 10_000 };
+        self.memory_of(wanted.min(cpu::open_files() / FILES_OF_A_CALL), false)?;
+        self.memory_of(wanted, true)
+    }
+
+    fn memory_of(&mut self, calls: u32, bare: bool) -> io::Result<()> {
         let mut pairs = [Pair::default(), Pair::default()];
         for side in self.turns() {
             for (pair, dialogs) in pairs.iter_mut().zip([false, true]) {
@@ -244,7 +249,8 @@ impl Suite {
                 }
                 let (server, mut generator) = self.switch(side, dialogs)?;
                 let before = server.memory_kib();
-                let mut plan = self.plan(call(Duration::from_secs(3600)), 1000, 0, 10);
+                let work = Work::Call { hold: Duration::from_secs(3600), ring: Duration::ZERO, bare };
+                let mut plan = self.plan(work, 1000, 0, 10);
                 plan.measured = Duration::from_secs_f64(f64::from(calls) / f64::from(plan.rate));
                 plan.drain = Duration::from_secs(8);
                 let mut report = generator.run(&plan, Some(&server))?;
@@ -256,8 +262,10 @@ impl Suite {
         }
         let [plain, mut dialogs] = pairs;
         dialogs.0[Side::Ours as usize] = plain.0[Side::Ours as usize].clone();
-        self.row(format!("memory per call, {calls} established"), "KiB", "Kamailio as proxy", plain);
-        self.row(format!("memory per call, {calls} established"), "KiB", "Kamailio with dialogs", dialogs);
+        let what = if bare { "without media" } else { "with media" };
+        let what = format!("memory per call, {calls} established, {what}");
+        self.row(what.clone(), "KiB", "Kamailio as proxy", plain);
+        self.row(what, "KiB", "Kamailio with dialogs", dialogs);
         Ok(())
     }
 
@@ -393,7 +401,7 @@ struct Relay {
 
 /// A call that is answered at once.
 pub(crate) fn call(hold: Duration) -> Work {
-    Work::Call { hold, ring: Duration::ZERO }
+    Work::Call { hold, ring: Duration::ZERO, bare: false }
 }
 
 fn log(side: Side, report: &mut Report) {

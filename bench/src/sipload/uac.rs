@@ -340,8 +340,9 @@ impl Callers {
                 (format!("sip:u{user}@{domain}"), "Expires: 3600\r\nContent-Length: 0\r\n\r\n".to_owned())
             }
             Work::Call { .. } => {
-                let length = SDP.len();
-                let body = format!("Content-Type: application/sdp\r\nContent-Length: {length}\r\n\r\n{SDP}");
+                let sdp = self.work.sdp();
+                let length = sdp.len();
+                let body = format!("Content-Type: application/sdp\r\nContent-Length: {length}\r\n\r\n{sdp}");
                 (target.clone(), body)
             }
         };

@@ -13,6 +13,8 @@ use std::io::Write as _;
 pub(super) struct Callees {
     port: u16,
     ring_ns: u64,
+    /// The body of answers.
+    sdp: &'static str,
     legs: HashMap<u64, Leg>,
     hash: BuildHasherDefault<DefaultHasher>,
 }
@@ -30,13 +32,14 @@ struct Leg {
 impl Callees {
     /// Callees whose contact is `port`.
     pub(super) fn new(port: u16) -> Callees {
-        Callees { port, ring_ns: 0, legs: HashMap::new(), hash: BuildHasherDefault::default() }
+        Callees { port, ring_ns: 0, sdp: "", legs: HashMap::new(), hash: BuildHasherDefault::default() }
     }
 
     /// Takes over the ringing time of a plan; timers of an earlier one are gone.
     pub(super) fn begin(&mut self, work: Work) {
         if let Work::Call { ring, .. } = work {
             self.ring_ns = ring.as_nanos() as u64;
+            self.sdp = work.sdp();
         }
         self.legs.clear();
     }
@@ -74,7 +77,7 @@ impl Callees {
     fn invite(&mut self, key: u64, view: &View<'_>, wire: &mut Outbox, desk: &mut Desk) {
         if let Some(leg) = self.legs.get(&key) {
             if !leg.head.is_empty() {
-                wire.queue(|out| leg.write(out, self.port));
+                wire.queue(|out| leg.write(out, self.port, self.sdp));
             }
             return;
         }
@@ -82,7 +85,7 @@ impl Callees {
         let user = after(target, b':').split(|&byte| byte == b'@').next().unwrap_or_default().to_vec();
         let leg =
             Leg { head: head(view, key), user, answered: false, stamp: 0, interval: T1, since: desk.now };
-        wire.queue(|out| leg.write(out, self.port));
+        wire.queue(|out| leg.write(out, self.port, self.sdp));
         self.legs.insert(key, leg);
         let timer = Timer { whose: Whose::Callee, key, stamp: 0 };
         if self.ring_ns == 0 {
@@ -103,7 +106,7 @@ impl Callees {
             desk.report.repeats += 1;
         }
         leg.answered = true;
-        wire.queue(|out| leg.write(out, self.port));
+        wire.queue(|out| leg.write(out, self.port, self.sdp));
         desk.after(leg.interval, timer);
         leg.interval = (leg.interval * 2).min(T2);
     }
@@ -111,7 +114,7 @@ impl Callees {
 
 impl Leg {
     /// The answer of the moment.
-    fn write(&self, out: &mut Vec<u8>, port: u16) {
+    fn write(&self, out: &mut Vec<u8>, port: u16, sdp: &str) {
         let line = if self.answered { "200 OK" } else { "180 Ringing" };
         out.extend_from_slice(b"SIP/2.0 ");
         out.extend_from_slice(line.as_bytes());
@@ -124,7 +127,6 @@ impl Leg {
             out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
             return;
         }
-        let sdp = super::uac::SDP;
         let _ = write!(
             out,
             "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
