@@ -379,7 +379,8 @@ impl CallState {
                 call.recorded(durable, now);
             }
             CallMsg::Tick => {
-                self.alarm = None;
+                // An older, later alarm may ring, too: it must not make another one each time.
+                self.alarm = self.alarm.filter(|alarm| *alarm > now.mono);
                 call.handle_timeout(now);
             }
             CallMsg::HangUp(status, why) => call.hang_up(status, why, now),

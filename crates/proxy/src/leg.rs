@@ -215,7 +215,8 @@ impl Leg {
                 self.live(|session| session.handle_failure(seq, failure, now))
             }
             LegMsg::Wake => {
-                self.alarm = None;
+                // An older, later alarm may ring, too: it must not make another one each time.
+                self.alarm = self.alarm.filter(|alarm| *alarm > now);
                 self.live(|session| session.handle_timeout(now));
             }
             #[cfg(test)]

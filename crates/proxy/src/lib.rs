@@ -48,6 +48,7 @@ use sip::flow::{Flow, Transport};
 use sip::session::{Rel100, SessionConfig};
 use sip::transaction::{Config, ListenerVia, Transactions};
 use stats::Counters;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -121,6 +122,8 @@ pub(crate) struct Shared {
     next_call: AtomicU64,
     next_leg: Vec<AtomicU64>,
     rng: Mutex<StdRng>,
+    /// Nobody outside knows which calls share a worker.
+    spread: u64,
     tap: Option<Arc<dyn Tap>>,
 }
 
@@ -208,6 +211,7 @@ impl Proxy {
             next_call: AtomicU64::new(first),
             next_leg: (0..workers).map(|_| AtomicU64::new(first)).collect(),
             rng: Mutex::new(StdRng::from_rng(&mut rng)),
+            spread: rng.next_u64(),
             snapshot: deps.snapshot,
             log: deps.log,
             tap: deps.tap,
@@ -372,6 +376,16 @@ impl Shared {
     /// Whether a leg's name can be one of ours.
     fn is_ours(&self, leg: LegId) -> bool {
         leg.node() == self.config.node && usize::from(leg.worker()) < self.links.len()
+    }
+
+    /// The worker of everything that belongs to an INVITE outside of dialogs.
+    fn worker_of_call(&self, call_id: &[u8]) -> usize {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.spread);
+        hasher.write(call_id);
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash will do")]
+        let hash = hasher.finish() as usize;
+        hash % self.links.len()
     }
 
     fn new_leg(&self, worker: u8) -> LegId {

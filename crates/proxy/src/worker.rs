@@ -33,7 +33,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use strays::{STRAY_OWNER, Strays};
@@ -47,8 +47,13 @@ const DATAGRAMS_MAX: usize = 64;
 /// Batches taken from a socket per turn: reading runs ahead of the work, so that the queue and its age are ours to see
 /// and not the kernel's to cut.
 const BATCHES_MAX: usize = 8;
-/// Datagrams that wait here; beyond, the kernel's queue fills.
+/// Datagrams that wait here, and their octets; beyond, the kernel's queue fills.
 const BACKLOG_MAX: usize = 16_384;
+const BACKLOG_OCTETS_MAX: usize = 16 * 1024 * 1024;
+/// Messages, and their octets, that may wait in a worker's mailbox because another one received them. Nobody has looked at
+/// them yet, so strangers could send any number; who is left out repeats himself.
+const FOREIGN_MAX: usize = 8192;
+const FOREIGN_OCTETS_MAX: usize = 8 * 1024 * 1024;
 /// Owner of the client transactions that ping bindings: no leg has this name, its node would be 65535 and its counter full.
 const PING_OWNER: u64 = u64::MAX;
 
@@ -61,7 +66,7 @@ pub(crate) enum Cmd {
     /// End a leg, whatever its state, and say whether there was one.
     Kill { leg: LegId, done: oneshot::Sender<bool> },
     /// A message that another worker received and this one must handle.
-    Foreign { msg: Box<Message>, flow: Flow },
+    Foreign { msg: Box<Message>, flow: Flow, lag: Duration },
     /// A connection is gone, or could not be opened (`conn` 0).
     FlowGone(Flow),
     /// The changes of a REGISTER are durable, or are not.
@@ -72,19 +77,51 @@ pub(crate) enum Cmd {
     Stop,
 }
 
-/// A worker's mailbox. Unbounded: what fills it is bounded by the limits of legs, connections and registrations.
+/// A worker's mailbox. Unbounded: what fills it is bounded by the limits of legs, connections and registrations; messages
+/// from the wire have a bound of their own.
 #[derive(Clone)]
-pub(crate) struct Link(mpsc::UnboundedSender<Cmd>);
+pub(crate) struct Link {
+    sender: mpsc::UnboundedSender<Cmd>,
+    foreign: Arc<Foreign>,
+}
+
+/// What waits in a mailbox of messages from the wire.
+#[derive(Default)]
+struct Foreign {
+    messages: AtomicUsize,
+    octets: AtomicUsize,
+}
 
 impl Link {
     pub(crate) fn new() -> (Link, mpsc::UnboundedReceiver<Cmd>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Link(sender), receiver)
+        (Link { sender, foreign: Arc::default() }, receiver)
     }
 
     /// A worker that has ended takes nothing; there is nobody left to tell.
     pub(crate) fn send(&self, cmd: Cmd) {
-        let _ = self.0.send(cmd);
+        let _ = self.sender.send(cmd);
+    }
+
+    /// Hands over a message that belongs to this worker. `false`: there are too many already, it is dropped.
+    fn hand_over(&self, msg: Message, flow: Flow, lag: Duration) -> bool {
+        let Foreign { messages, octets } = &*self.foreign;
+        let length = msg.raw().len();
+        // Two workers at once may pass by a message or two: the bound is a bound of memory, not a count.
+        if messages.load(Ordering::Relaxed) >= FOREIGN_MAX
+            || octets.load(Ordering::Relaxed) + length > FOREIGN_OCTETS_MAX
+        {
+            return false;
+        }
+        messages.fetch_add(1, Ordering::Relaxed);
+        octets.fetch_add(length, Ordering::Relaxed);
+        self.send(Cmd::Foreign { msg: Box::new(msg), flow, lag });
+        true
+    }
+
+    fn taken_over(&self, msg: &Message) {
+        self.foreign.messages.fetch_sub(1, Ordering::Relaxed);
+        self.foreign.octets.fetch_sub(msg.raw().len(), Ordering::Relaxed);
     }
 }
 
@@ -135,6 +172,7 @@ pub(crate) struct Worker {
     messages: Vec<StreamMessage>,
     batch: Vec<Datagram>,
     backlog: VecDeque<(u16, Datagram)>,
+    backlog_octets: usize,
     failed: Vec<SocketAddr>,
     sleep: Pin<Box<Sleep>>,
 }
@@ -167,6 +205,7 @@ impl Worker {
             messages: Vec::new(),
             batch: Vec::new(),
             backlog: VecDeque::new(),
+            backlog_octets: 0,
             failed: Vec::new(),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
@@ -192,9 +231,13 @@ impl Worker {
         for (listener, port) in (0u16..).zip(&mut self.ports) {
             let Some(port) = port else { continue };
             for _ in 0..BATCHES_MAX {
-                if self.backlog.len() >= BACKLOG_MAX || port.poll_recv(cx, &mut self.batch).is_pending() {
+                if self.backlog.len() >= BACKLOG_MAX
+                    || self.backlog_octets >= BACKLOG_OCTETS_MAX
+                    || port.poll_recv(cx, &mut self.batch).is_pending()
+                {
                     break;
                 }
+                self.backlog_octets += self.batch.iter().map(|datagram| datagram.bytes.len()).sum::<usize>();
                 self.backlog.extend(self.batch.drain(..).map(|datagram| (listener, datagram)));
                 ready = true;
             }
@@ -246,6 +289,7 @@ impl Worker {
         let wall = (!self.backlog.is_empty()).then(|| self.shared.clock.wall());
         for _ in 0..DATAGRAMS_MAX {
             let Some((listener, datagram)) = self.backlog.pop_front() else { break };
+            self.backlog_octets -= datagram.bytes.len();
             let lag = match (wall, datagram.received) {
                 (Some(wall), Some(received)) => wall.saturating_sub(received),
                 _ => Duration::ZERO,
@@ -306,8 +350,13 @@ impl Worker {
             }
             Cmd::Leg { leg, message } => drop(self.tell(leg, message, now)),
             Cmd::Kill { leg, done } => drop(done.send(self.bury(leg, now))),
-            Cmd::Foreign { msg, flow } if msg.is_request() => self.request(*msg, flow, Duration::ZERO, now),
-            Cmd::Foreign { msg, flow } => self.response(*msg, flow, now),
+            Cmd::Foreign { msg, flow, lag } => {
+                self.shared.links[usize::from(self.index)].taken_over(&msg);
+                match msg.is_request() {
+                    true => self.request(*msg, flow, lag, now),
+                    false => self.response(*msg, flow, now),
+                }
+            }
             Cmd::FlowGone(flow) => self.transactions.handle_transport_error(flow, now),
             Cmd::Stored { txn, answer, undo, durable } => self.stored(txn, &answer, undo, durable, now),
             Cmd::Ping(ping) => self.ping(*ping, now),
@@ -371,10 +420,17 @@ impl Worker {
         }
     }
 
+    /// Gives a message to the worker that it belongs to.
+    fn hand_over(&self, worker: usize, msg: Message, flow: Flow, lag: Duration) {
+        if !self.shared.links[worker].hand_over(msg, flow, lag) {
+            self.shared.counters.count(Cause::Overload);
+        }
+    }
+
     fn response(&mut self, msg: Message, flow: Flow, now: Instant) {
         match self.transactions.foreign_shard(&msg) {
             Some(shard) if usize::from(shard) < self.shared.links.len() => {
-                self.shared.links[usize::from(shard)].send(Cmd::Foreign { msg: Box::new(msg), flow });
+                self.hand_over(usize::from(shard), msg, flow, Duration::ZERO);
             }
             _ if msg.validate().is_err() => self.shared.counters.count(Cause::Malformed),
             _ => self.transactions.handle_message(msg, flow, now),
@@ -501,9 +557,36 @@ impl Worker {
             }
         }
     }
+}
 
-    /// The way of the message that this transaction belongs to is the leg's own worker.
-    fn is_own(&self, tag: LegTag) -> bool {
-        tag.leg.worker() == self.index
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes what the link has taken, and says how much that was.
+    fn fill(link: &Link, length: usize) -> usize {
+        let text = format!("BYE sip:a SIP/2.0\r\nX: {}\r\n\r\n", "x".repeat(length));
+        let msg = Message::parse(Bytes::from(text)).unwrap();
+        let remote = ([192, 0, 2, 1], 5060).into();
+        let flow = Flow { transport: Transport::Udp, listener: 0, remote, conn: ConnId(0) };
+        (0..FOREIGN_MAX * 2).take_while(|_| link.hand_over(msg.clone(), flow, Duration::ZERO)).count()
+    }
+
+    #[test]
+    fn a_mailbox_takes_a_bounded_number_of_messages_from_the_wire_and_octets_of_them() {
+        let (link, mut commands) = Link::new();
+        assert_eq!(fill(&link, 10), FOREIGN_MAX);
+        let mut empty = || {
+            while let Ok(cmd) = commands.try_recv() {
+                if let Cmd::Foreign { msg, .. } = cmd {
+                    link.taken_over(&msg);
+                }
+            }
+        };
+        empty();
+        let long = fill(&link, 60_000);
+        assert!((100..=FOREIGN_OCTETS_MAX / 60_000).contains(&long), "{long}");
+        empty();
+        assert_eq!(fill(&link, 10), FOREIGN_MAX, "what was taken makes room");
     }
 }

@@ -5,4 +5,5 @@ mod hostile;
 mod registration;
 mod streams;
 mod way_back;
+mod workers;
 mod world;

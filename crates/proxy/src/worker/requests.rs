@@ -34,9 +34,9 @@ impl Worker {
     /// A request from the wire, before its grammar is checked.
     pub(super) fn request(&mut self, msg: Message, flow: Flow, lag: Duration, now: Instant) {
         let tag = msg.to_tag().and_then(LegTag::parse).filter(|tag| self.shared.is_ours(tag.leg));
-        if let Some(tag) = tag.filter(|tag| !self.is_own(*tag)) {
-            // All transactions of a dialog live with its leg's worker.
-            self.shared.link(tag.leg).send(Cmd::Foreign { msg: Box::new(msg), flow });
+        let owner = self.owner(tag, &msg);
+        if owner != usize::from(self.index) {
+            self.hand_over(owner, msg, flow, lag);
             return;
         }
         let is_invite = msg.method_is(&Method::Invite);
@@ -60,6 +60,20 @@ impl Worker {
             (Some(new), Some(tag)) => self.in_dialog(tag, new, msg, flow, now),
             (Some(new), None) => self.out_of_dialog(new, msg, flow, now),
         }
+    }
+
+    /// The worker that a request belongs to. All transactions of a dialog live with its leg's worker. Before there is a
+    /// dialog, what belongs to one INVITE is told by its Call-ID: a CANCEL, a repeat or a fork of it may come by another flow
+    /// (RFC 3261 section 9.2 matches by branch, and a NAT may have changed the port), and the kernel spreads flows.
+    fn owner(&self, tag: Option<LegTag>, msg: &Message) -> usize {
+        if let Some(tag) = tag {
+            return usize::from(tag.leg.worker());
+        }
+        let workers = self.shared.links.len();
+        if workers == 1 || ![Method::Invite, Method::Cancel, Method::Ack].iter().any(|m| msg.method_is(m)) {
+            return usize::from(self.index);
+        }
+        self.shared.worker_of_call(msg.call_id())
     }
 
     /// The last thing on a stream, of which only `head` could be read. The sender of a request is told why nothing more is

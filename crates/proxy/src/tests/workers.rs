@@ -1,0 +1,56 @@
+//! Several SIP workers: what belongs together meets the same one whatever flow it comes by, and what waits between them is
+//! bounded.
+
+use super::world::{Heard, SDP, World};
+use crate::Cause;
+use cluster::leg::LegEvent;
+use std::time::Duration;
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_and_a_repeat_may_come_by_another_flow() {
+    let mut world = World::with(|config| config.workers = 4).await;
+    for turn in 0..12 {
+        let mut alice = world.phone("alice", &format!("198.51.100.7:{}", 6000 + turn * 10));
+        let invite = alice.invite("102", "", SDP).await;
+        assert_eq!(alice.recv().await.status(), 100);
+        world.hear_incoming().await;
+        // Meanwhile her NAT has taken another port, whose datagrams meet another worker.
+        let mut moved = world.phone("alice", &format!("198.51.100.7:{}", 6001 + turn * 10 + turn % 3));
+        moved.send(invite.raw().clone());
+        assert_eq!(alice.recv().await.status(), 100, "the repeat is known");
+        moved.send(sip::draft::cancel_for(&invite, None));
+        let answer = moved.recv().await;
+        assert_eq!((answer.method_bytes(), answer.status()), (&b"CANCEL"[..], 200), "turn {turn}");
+        let refused = alice.recv().await;
+        assert_eq!((refused.method_bytes(), refused.status()), (&b"INVITE"[..], 487), "turn {turn}");
+        moved.send(sip::draft::ack_for_failure(&invite, &refused));
+        assert!(matches!(world.hear().await, Heard::Event(_, LegEvent::Cancelled { .. })));
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((world.proxy.stats().legs, world.open_transactions().await), (0, 0));
+    assert!(world.heard.try_recv().is_err(), "no repeat became a call");
+}
+
+#[tokio::test(start_paused = true)]
+async fn octets_that_wait_are_bounded_and_nobody_is_forgotten() {
+    let world = World::with(|config| config.limits.transactions = 64).await;
+    let mut stranger = world.phone("mallory", "203.0.113.9:5060");
+    let padding = "x".repeat(56_000);
+    let text = stranger.request("OPTIONS", "sip:users.democlient.com", "<sip:a@b.test>", "", &padding);
+    let length = text.len();
+    for _ in 0..900 {
+        stranger.send(text.clone());
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await; // they arrive, all at once
+    let mut most = 0;
+    for _ in 0..4000 {
+        tokio::task::yield_now().await;
+        most = most.max(world.proxy.stats().queued.iter().sum::<usize>());
+    }
+    assert!(most > 64, "{most}: the queue was seen");
+    // 16 MiB and the batches that were being read when it was full.
+    assert!(most * length < 16 * 1024 * 1024 + 64 * length, "{most} messages of {length} octets");
+    let mut alice = world.phone("alice", "198.51.100.7:5060");
+    assert_eq!(alice.register("").await.status(), 200);
+    assert_eq!(world.proxy.stats().refused(Cause::Panic), 0);
+}
