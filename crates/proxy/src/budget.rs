@@ -89,7 +89,7 @@ fn time(octets: u64, per_second: u64) -> Duration {
 }
 
 /// Who shares a budget: an IPv4 address; of IPv6 the /64 that one customer has at least (RFC 6177 section 2).
-fn network(ip: IpAddr) -> IpAddr {
+pub(crate) fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),

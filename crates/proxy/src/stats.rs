@@ -28,7 +28,7 @@ pub enum Cause {
     Overload,
     /// 503 by the limit of legs, transactions or a draining node.
     Capacity,
-    /// Too many requests inside one dialog.
+    /// Too many requests inside one dialog, or datagrams of one stranger.
     Flood,
     /// REGISTER refused by the registrar's rules.
     Registration,

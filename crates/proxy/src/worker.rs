@@ -3,6 +3,7 @@
 //! In: datagrams, messages of streams, commands of legs, time. Out: bytes, events for legs, answers. A turn does a bounded
 //! amount of each and then lets other tasks run. Elsewhere: what a new request may do (`worker::requests`).
 
+mod backlog;
 mod legs;
 mod requests;
 mod strays;
@@ -17,6 +18,7 @@ use crate::ping::{Ping, Watch};
 use crate::registrar::Undo;
 use crate::stats::{Cause, add};
 use crate::{Direction, Shared};
+use backlog::{Backlog, Waiting};
 use bytes::Bytes;
 use cluster::ids::LegId;
 use rand::rngs::StdRng;
@@ -47,9 +49,6 @@ const DATAGRAMS_MAX: usize = 64;
 /// Batches taken from a socket per turn: reading runs ahead of the work, so that the queue and its age are ours to see
 /// and not the kernel's to cut.
 const BATCHES_MAX: usize = 8;
-/// Datagrams that wait here, and their octets; beyond, the kernel's queue fills.
-const BACKLOG_MAX: usize = 16_384;
-const BACKLOG_OCTETS_MAX: usize = 16 * 1024 * 1024;
 /// Messages, and their octets, that may wait in a worker's mailbox because another one received them. Nobody has looked at
 /// them yet, so strangers could send any number; who is left out repeats himself.
 const FOREIGN_MAX: usize = 8192;
@@ -171,8 +170,8 @@ pub(crate) struct Worker {
     taken: Vec<Cmd>,
     messages: Vec<StreamMessage>,
     batch: Vec<Datagram>,
-    backlog: VecDeque<(u16, Datagram)>,
-    backlog_octets: usize,
+    arrived: Vec<Waiting>,
+    backlog: Backlog,
     failed: Vec<SocketAddr>,
     sleep: Pin<Box<Sleep>>,
 }
@@ -204,8 +203,8 @@ impl Worker {
             taken: Vec::new(),
             messages: Vec::new(),
             batch: Vec::new(),
-            backlog: VecDeque::new(),
-            backlog_octets: 0,
+            arrived: Vec::new(),
+            backlog: Backlog::new(),
             failed: Vec::new(),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
@@ -231,19 +230,30 @@ impl Worker {
         for (listener, port) in (0u16..).zip(&mut self.ports) {
             let Some(port) = port else { continue };
             for _ in 0..BATCHES_MAX {
-                if self.backlog.len() >= BACKLOG_MAX
-                    || self.backlog_octets >= BACKLOG_OCTETS_MAX
-                    || port.poll_recv(cx, &mut self.batch).is_pending()
-                {
+                if self.backlog.is_full() || port.poll_recv(cx, &mut self.batch).is_pending() {
                     break;
                 }
-                self.backlog_octets += self.batch.iter().map(|datagram| datagram.bytes.len()).sum::<usize>();
-                self.backlog.extend(self.batch.drain(..).map(|datagram| (listener, datagram)));
+                self.arrived.extend(self.batch.drain(..).map(|datagram| (listener, datagram)));
                 ready = true;
             }
         }
+        self.sort_in();
         ready |= self.poll_deadline(cx).is_ready();
         if ready { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// What was read goes to where it waits.
+    fn sort_in(&mut self) {
+        if self.arrived.is_empty() {
+            return;
+        }
+        let now = self.shared.clock.now();
+        for waiting in self.arrived.drain(..) {
+            let is_known = self.budget.is_proved(waiting.1.from, now);
+            if !self.backlog.push(waiting, is_known) {
+                self.shared.counters.count(Cause::Flood);
+            }
+        }
     }
 
     /// The timer is only ever moved forward when it has rung: a ring too early costs less than moving it each turn.
@@ -288,8 +298,7 @@ impl Worker {
         self.messages = messages;
         let wall = (!self.backlog.is_empty()).then(|| self.shared.clock.wall());
         for _ in 0..DATAGRAMS_MAX {
-            let Some((listener, datagram)) = self.backlog.pop_front() else { break };
-            self.backlog_octets -= datagram.bytes.len();
+            let Some((listener, datagram)) = self.backlog.pop() else { break };
             let lag = match (wall, datagram.received) {
                 (Some(wall), Some(received)) => wall.saturating_sub(received),
                 _ => Duration::ZERO,

@@ -40,7 +40,11 @@ impl Worker {
             return;
         }
         let is_invite = msg.method_is(&Method::Invite);
-        if is_invite && msg.to_tag().is_none() && self.is_overloaded(lag) && !self.transactions.knows(&msg) {
+        if is_invite
+            && msg.to_tag().is_none()
+            && self.is_overloaded(flow, lag, now)
+            && !self.transactions.knows(&msg)
+        {
             self.refuse_busy(&msg, flow, Cause::Overload, now);
             return;
         }
@@ -245,9 +249,12 @@ impl Worker {
         }
     }
 
-    fn is_overloaded(&self, lag: Duration) -> bool {
+    /// Strangers who wait do not count for those who are served before them.
+    fn is_overloaded(&self, flow: Flow, lag: Duration, now: Instant) -> bool {
         let overload = &self.shared.config.overload;
-        lag > overload.lag || self.queued() >= overload.queue
+        let is_known = flow.transport != Transport::Udp || self.budget.is_proved(flow.remote, now);
+        let queued = self.queued() - if is_known { self.backlog.len() - self.backlog.known() } else { 0 };
+        lag > overload.lag || queued >= overload.queue
     }
 
     /// A request has a transaction now: on to whoever serves it.
