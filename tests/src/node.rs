@@ -166,7 +166,7 @@ impl Setup {
     fn file(&self, place: &Place, data: &Path, users: &Path) -> String {
         let algorithms = self.algorithms.as_ref().map(|list| format!("[auth]\nalgorithms = {list}\n"));
         format!(
-            "[node]\ndata = {data:?}\n[sip]\nlisten = [{}]\n[media]\nports = {:?}\n{}\
+            "[node]\ndata = {data:?}\n[sip]\nworkers = 2\nlisten = [{}]\n[media]\nports = {:?}\n{}\
              [users]\nfile = {users:?}\n[log]\nfilter = \"info\"\n\
              {}{}",
             (self.listen)(place).join(", "),
