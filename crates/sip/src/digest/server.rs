@@ -78,27 +78,27 @@ impl<'a> Credentials<'a> {
     /// Another scheme, or parameters that RFC 7616 section 3.4 calls for a 4xx answer.
     pub fn parse(value: &'a [u8]) -> Result<Credentials<'a>, DigestError> {
         let mut raw = Raw::default();
-        let mut params = Params::of(value)?;
-        while let Some((name, value)) = params.next()? {
-            raw.take(name, value)?;
-        }
+        raw.read(value)?;
         raw.finish()
     }
 
-    /// The credentials for our realm among all values of a request; other schemes and other realms are for others.
+    /// The credentials for our realm among all values of a request; other schemes and other realms are for others, and so
+    /// is what stands in them.
     ///
     /// # Errors
-    /// A Digest value that cannot be read.
+    /// A Digest value for our realm, or for none that can be seen, that cannot be read.
     pub fn for_realm(
         values: impl IntoIterator<Item = &'a [u8]>,
         realm: &str,
     ) -> Result<Option<Credentials<'a>>, DigestError> {
         for value in values.into_iter().take(CREDENTIALS_MAX) {
-            match Credentials::parse(value) {
-                Ok(credentials) if credentials.realm == realm => return Ok(Some(credentials)),
-                Ok(_) | Err(DigestError::Scheme) => {}
-                Err(error) => return Err(error),
+            let mut raw = Raw::default();
+            let read = raw.read(value);
+            let is_foreign = raw.realm.as_ref().is_some_and(|other| **other != *realm.as_bytes());
+            if is_foreign || read == Err(DigestError::Scheme) {
+                continue;
             }
+            return read.and_then(|()| raw.finish()).map(Some);
         }
         Ok(None)
     }
@@ -274,6 +274,16 @@ struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
+    /// Takes the parameters of one header value, those beside a wrong one too.
+    fn read(&mut self, value: &'a [u8]) -> Result<(), DigestError> {
+        let mut params = Params::of(value)?;
+        let mut read = Ok(());
+        while let Some((name, value)) = params.next()? {
+            read = read.and(self.take(name, value));
+        }
+        read
+    }
+
     fn take(&mut self, name: &[u8], value: Cow<'a, [u8]>) -> Result<(), DigestError> {
         let mut lower = [0; 9];
         let Some(lower) = lower.get_mut(..name.len()) else { return Ok(()) };
@@ -641,6 +651,23 @@ mod tests {
         let asked = Challenge { algorithm: Algorithm::MD5, ..challenge(&strict, NOON) };
         let verdict = judge(&strict, &answered(&asked, "zanzibar", 1), NOON);
         assert_eq!(verdict, Verdict::Malformed("algorithm not offered"));
+    }
+
+    #[test]
+    fn what_is_wrong_in_credentials_for_another_realm_is_nothing_to_us() {
+        let ours = br#"Digest username="alice", realm="r", nonce="n", uri="sip:a", response="00000000000000000000000000000000""#;
+        for other in [
+            r#"Digest username="x", realm="other", nonce="n", uri="sip:a", response="0", algorithm=AKAv1-MD5"#,
+            r#"Digest username="x", realm="other", nonce="n", uri="sip:a", response="0""#,
+            r#"Digest realm="other""#,
+            r#"Digest username="x", username="y", realm="other""#,
+            r#"Digest realm="other", x"#,
+            "Digest realm=\"\u{fd}\"",
+        ] {
+            let found = Credentials::for_realm([other.as_bytes(), &ours[..]], "r").unwrap();
+            assert_eq!(found.unwrap().username(), "alice", "{other}");
+            assert!(Credentials::for_realm([other.as_bytes()], "r").unwrap().is_none(), "{other}");
+        }
     }
 
     #[test]
