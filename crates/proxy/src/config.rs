@@ -106,7 +106,7 @@ pub struct Limits {
     pub tcp_write: Duration,
     /// Messages waiting for one connection; one more closes it.
     pub tcp_write_queue: usize,
-    /// Contacts of one address-of-record.
+    /// Contacts of one address-of-record; one more takes the place of the one that was refreshed longest ago.
     pub bindings_per_aor: usize,
     /// Contacts of all.
     pub bindings: usize,

@@ -397,7 +397,9 @@ impl Shared {
         CallId::new(self.config.node, self.next_call.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn restore(&self, bindings: Vec<BindingRecord>) {
+    fn restore(&self, mut bindings: Vec<BindingRecord>) {
+        // When each was last refreshed is not recorded; what is left of its time tells for telephones that ask for the same.
+        bindings.sort_by_key(|record| record.expires_at);
         let transports: Vec<Transport> = self.places.iter().map(|place| place.transport).collect();
         let now = self.clock.unix_secs();
         for record in bindings {

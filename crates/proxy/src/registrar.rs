@@ -357,11 +357,18 @@ impl Registrar {
             wanted.drain(..wanted.len() - 1); // only the latest stays
         }
         let alone = !who.multi_contact && !wanted.is_empty();
-        let stays = |entry: &Entry| !alone && !is_over(entry) && !concerned(entry);
-        let staying = aor.entries.iter().filter(|entry| stays(entry)).count();
-        if staying + wanted.len() > self.limits.bindings_per_aor && !wanted.is_empty() {
-            return Err(reasoned(403, "Too Many Contacts"));
-        }
+        let may_stay = |entry: &Entry| !alone && !is_over(entry) && !concerned(entry);
+        // Where there is no room those go that were refreshed longest ago: a telephone that comes back from a new port each
+        // time would lock its owner out until its old contacts expire.
+        let mut staying: Vec<u64> =
+            aor.entries.iter().filter(|entry| may_stay(entry)).map(|entry| entry.newness).collect();
+        staying.sort_unstable();
+        let room = match wanted.len() {
+            0 => staying.len(),
+            wanted => self.limits.bindings_per_aor.saturating_sub(wanted),
+        };
+        let replaced = staying.len().saturating_sub(room);
+        let stays = |entry: &Entry| may_stay(entry) && !staying[..replaced].contains(&entry.newness);
         if wish.is_query() {
             return Ok(Outcome {
                 answer: Some(self.answer(aor, wish, now)),

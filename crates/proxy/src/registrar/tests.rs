@@ -320,14 +320,38 @@ fn contacts_that_cannot_be_called_are_refused_politely() {
 }
 
 #[test]
-fn contacts_are_limited_per_record_and_in_all() {
-    let mut desk = Desk::with(Limits { bindings_per_aor: 2, bindings: 2, ..Limits::default() });
+fn a_contact_too_many_takes_the_place_of_the_one_that_was_refreshed_longest_ago() {
+    let mut desk = Desk::with(Limits { bindings_per_aor: 3, ..Limits::default() });
+    for (cseq, name) in (1..).zip(["a", "b", "c"]) {
+        desk.register(name, cseq, &format!("Contact: <sip:{name}@192.0.2.7>\r\n"));
+    }
+    desk.register("a", 9, "Contact: <sip:a@192.0.2.7>;expires=100\r\n");
+    let answer = desk.register("d", 1, "Contact: <sip:d@192.0.2.7>\r\n");
+    assert!(answer.starts_with("200 ") && !answer.contains("sip:b@"), "{answer}");
+    assert_eq!(desk.contacts(), ["sip:d@192.0.2.7", "sip:a@192.0.2.7", "sip:c@192.0.2.7"]);
+    assert!(matches!(&desk.changes[..], [BindingChange::Bind(_), BindingChange::Unbind { contact, .. }]
+        if contact == "sip:b@192.0.2.7"));
+    let undo = desk.undo.take().unwrap();
+    desk.registrar.undo(undo);
+    let mut back = desk.contacts();
+    back.sort();
+    assert_eq!(back, ["sip:a@192.0.2.7", "sip:b@192.0.2.7", "sip:c@192.0.2.7"], "not stored, not replaced");
+    // Neither a query, nor a removal, nor a refresh takes anybody's place.
+    desk.register("q", 1, "");
+    desk.register("q", 2, "Contact: <sip:x@192.0.2.7>;expires=0\r\n");
+    desk.register("b", 9, "Contact: <sip:b@192.0.2.7>\r\n");
+    assert_eq!(desk.registrar.count(), 3);
+    desk.register("e", 1, "Contact: <sip:e@192.0.2.7>, <sip:f@192.0.2.7>\r\n");
+    assert_eq!(desk.contacts(), ["sip:f@192.0.2.7", "sip:e@192.0.2.7", "sip:b@192.0.2.7"]);
+    assert_eq!(desk.registrar.count(), 3);
+    let many = (0..4).map(|n| format!("Contact: <sip:{n}@192.0.2.7>\r\n")).collect::<String>();
+    assert_eq!(desk.register("m", 1, &many), "403 Too Many Contacts", "in one request");
+}
+
+#[test]
+fn bindings_are_limited_in_all() {
+    let mut desk = Desk::with(Limits { bindings: 2, ..Limits::default() });
     desk.register("1", 1, "Contact: <sip:a@192.0.2.7>, <sip:b@192.0.2.7>\r\n");
-    assert_eq!(desk.register("2", 1, "Contact: <sip:c@192.0.2.7>\r\n"), "403 Too Many Contacts");
-    assert!(
-        desk.register("2", 1, "Contact: <sip:b@192.0.2.7>\r\n").starts_with("200"),
-        "a refresh still fits"
-    );
     let flow = desk.flow;
     let text = "REGISTER sip:x.example SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKx\r\nFrom: <sip:b@x.example>;tag=a\r\n\
                 To: <sip:b@x.example>\r\nCall-ID: 9\r\nCSeq: 1 REGISTER\r\nContact: <sip:b@192.0.2.9>\r\n\r\n";

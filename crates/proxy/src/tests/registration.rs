@@ -187,6 +187,17 @@ async fn bindings_survive_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_restart_what_expires_last_counts_as_the_newest() {
+    let world = World::new().await;
+    let mut alice = world.phone("alice", "198.51.100.7:5060");
+    alice.register("Contact: <sip:a@198.51.100.7>;expires=900, <sip:z@198.51.100.7>;expires=300\r\n").await;
+    let next = World::restarted(|_| {}, &world.log).await;
+    let contacts: Vec<String> =
+        next.proxy.bindings(Id::new(1)).into_iter().map(|binding| binding.contact).collect();
+    assert_eq!(contacts, ["sip:a@198.51.100.7", "sip:z@198.51.100.7"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn expired_bindings_leave_the_log_too() {
     let world = World::new().await;
     let mut alice = world.phone("alice", "198.51.100.7:5060");
