@@ -88,7 +88,7 @@ fn time(octets: u64, per_second: u64) -> Duration {
     Duration::from_nanos(octets.saturating_mul(1_000_000_000) / per_second)
 }
 
-/// Who shares a budget: an IPv4 address; of IPv6 the /64 that one customer has at least (RFC 6177 section 2).
+/// Who counts as one sender: an IPv4 address; of IPv6 the /64 that one customer has at least (RFC 6177 section 2).
 pub(crate) fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),

@@ -93,12 +93,12 @@ pub struct Limits {
     pub transactions: usize,
     /// Stream connections.
     pub tcp_connections: usize,
-    /// Stream connections from one address.
+    /// Stream connections from one address (of IPv6: one /64).
     pub tcp_per_source: usize,
     /// A connection that brings no whole message and no keep-alive for this long is closed. Somewhat longer than the
     /// longest registration, so that a telephone that sends nothing but its refreshes stays reachable.
     pub tcp_idle: Duration,
-    /// A new connection has this long for its first whole message.
+    /// A new connection has this long for its first whole message; a keep-alive is none.
     pub tcp_first_message: Duration,
     /// How long opening a connection may take.
     pub tcp_connect: Duration,
@@ -343,6 +343,13 @@ impl Place {
             sip::uri::Host::Name(name) => name.eq_ignore_ascii_case(&self.host),
             sip::uri::Host::V4(_) | sip::uri::Host::V6(_) => self.ip.is_some() && host.ip() == self.ip,
         }
+    }
+
+    /// Whether this host may be where we listen: as advertised or not, and any address for who listens on all.
+    pub(crate) fn may_be(&self, host: &sip::uri::Host<'_>) -> bool {
+        let local = self.local.ip();
+        let is_here = |ip: IpAddr| ip == local || local.is_unspecified() && ip.is_ipv4() == local.is_ipv4();
+        self.is_host(host) || host.ip().is_some_and(is_here)
     }
 }
 

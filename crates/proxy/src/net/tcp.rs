@@ -3,6 +3,7 @@
 //! In: anything that reads and writes bytes (TCP here; TLS and WebSockets bring a stream of the same shape), messages to
 //! send. Out: whole messages for a worker, word of connections that are gone. Elsewhere: framing (`sip::framing`).
 
+use crate::budget::network;
 use crate::config::{Limits, Place};
 use crate::stats::{Cause, Counters};
 use crate::worker::{Cmd, Link};
@@ -47,6 +48,7 @@ pub(crate) struct StreamMessage {
 pub(crate) struct Connections {
     table: DashMap<ConnId, Conn>,
     by_peer: DashMap<(Transport, SocketAddr), ConnId>,
+    /// By address, of IPv6 by /64.
     per_source: DashMap<IpAddr, usize>,
     open: AtomicUsize,
     next: AtomicU64,
@@ -215,7 +217,7 @@ impl Connections {
             return None;
         }
         {
-            let mut source = self.per_source.entry(remote.ip()).or_insert(0);
+            let mut source = self.per_source.entry(network(remote.ip())).or_insert(0);
             if *source >= self.limits.tcp_per_source {
                 self.open.fetch_sub(1, Ordering::Relaxed);
                 return None;
@@ -249,7 +251,7 @@ impl Drop for Booked {
         let Flow { transport, remote, conn, .. } = self.flow;
         self.conns.table.remove(&conn);
         self.conns.by_peer.remove_if(&(transport, remote), |_, current| *current == conn);
-        if let Entry::Occupied(mut source) = self.conns.per_source.entry(remote.ip()) {
+        if let Entry::Occupied(mut source) = self.conns.per_source.entry(network(remote.ip())) {
             *source.get_mut() -= 1;
             if *source.get() == 0 {
                 source.remove();
@@ -292,12 +294,15 @@ async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) -> End {
     let mut framer = Framer::new();
     let mut chunk = vec![0; READ_CHUNK];
     let mut deadline = Instant::now() + conns.limits.tcp_first_message;
+    // A keep-alive costs nothing and says nothing: it lets a connection live on only after a message.
+    let mut has_spoken = false;
     // Half a message may not stay half for as long as silence may last.
     let mut whole_by: Option<Instant> = None;
     loop {
         match framer.next() {
             Ok(Some(Frame::Message(bytes))) => {
                 deadline = Instant::now() + conns.limits.tcp_idle;
+                has_spoken = true;
                 whole_by = None;
                 let message = StreamMessage { bytes, flow: *flow, broken: None };
                 if conns.inputs[worker].send(message).await.is_err() {
@@ -305,13 +310,16 @@ async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) -> End {
                 }
             }
             Ok(Some(Frame::Ping)) => {
-                deadline = Instant::now() + conns.limits.tcp_idle;
+                if has_spoken {
+                    deadline = Instant::now() + conns.limits.tcp_idle;
+                }
                 // RFC 5626 section 4.4.1. Whoever pings but does not read is cut like any slow reader.
                 if !conns.send(*flow, Bytes::from_static(b"\r\n")) {
                     return End::Closed;
                 }
             }
-            Ok(Some(Frame::Pong)) => deadline = Instant::now() + conns.limits.tcp_idle,
+            Ok(Some(Frame::Pong)) if has_spoken => deadline = Instant::now() + conns.limits.tcp_idle,
+            Ok(Some(Frame::Pong)) => {}
             Ok(None) => {
                 if framer.pending() > 0 {
                     whole_by.get_or_insert_with(|| Instant::now() + conns.limits.tcp_first_message);

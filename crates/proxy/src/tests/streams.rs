@@ -227,6 +227,36 @@ async fn connections_are_limited_and_idle_ones_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn keep_alives_are_no_first_message() {
+    let world = world(|_| {}).await;
+    let mut streams = Vec::new();
+    for (number, text) in ["\r\n\r\n", "\r\n", "\r\n\r\nOPTIONS"].into_iter().enumerate() {
+        let mut stream = open(&world, &format!("198.51.100.7:4000{number}")).unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    for stream in &mut streams[..2] {
+        stream.write_all(b"\r\n\r\n").await.unwrap();
+    }
+    assert_eq!(world.proxy.stats().connections, 3);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(world.proxy.stats().connections, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_addresses_of_one_ipv6_network_are_one_source() {
+    let world = world(|config| config.limits.tcp_per_source = 2).await;
+    let _first = open(&world, "[2001:db8:0:7::1]:40000").unwrap();
+    let second = open(&world, "[2001:db8:0:7:ffff::2]:40000").unwrap();
+    assert!(open(&world, "[2001:db8:0:7::3]:40000").is_none());
+    let _neighbour = open(&world, "[2001:db8:0:8::3]:40000").unwrap();
+    drop(second);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(open(&world, "[2001:db8:0:7::4]:40000").is_some(), "the place of the one that left");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_may_not_dribble_in_for_ever() {
     let world = world(|_| {}).await;
     let mut stream = open(&world, "198.51.100.7:40000").unwrap();
