@@ -107,13 +107,13 @@ impl Authenticator {
         });
         match (verdict, client, endpoint) {
             (Verdict::Ok, Some(client), Some(endpoint)) => {
-                if purpose == Purpose::Register {
-                    if !is_user(address.as_ref(), &endpoint.terminal.name) {
-                        return Err(Denied::Refused(ResponseDraft::new(403))); // section 10.3 step 4
-                    }
-                    if is_of_another(msg, client, snapshot) {
-                        return Err(Denied::Refused(ResponseDraft::new(404))); // step 5
-                    }
+                let refusal = match purpose {
+                    Purpose::Register if !is_user(address.as_ref(), &endpoint.terminal.name) => Some(403), // section 10.3 step 4
+                    Purpose::Register => is_of_another(msg, client, snapshot).then_some(404), // step 5
+                    Purpose::Call => leads_elsewhere(msg, address.as_ref(), client, places).then_some(404),
+                };
+                if let Some(status) = refusal {
+                    return Err(Denied::Refused(ResponseDraft::new(status)));
                 }
                 Ok(identity(client, endpoint.terminal, endpoint.user))
             }
@@ -127,13 +127,14 @@ impl Authenticator {
         }
     }
 
-    /// Believes From: for benchmarks and tests on loopback.
+    /// Believes From: for benchmarks and tests on loopback. Who calls another domain is nobody.
     pub(crate) fn believe(msg: &Message, snapshot: &Snapshot, places: &[Place]) -> Option<Identity> {
         let from = msg.from().ok()?;
         let (client, _) = domain(Some(&from), snapshot, places);
         let user = from.uri.user_decoded()?;
-        let endpoint = snapshot.endpoint(client?.id, std::str::from_utf8(&user).ok()?)?;
-        Some(identity(client?, endpoint.terminal, endpoint.user))
+        let client = client.filter(|client| !leads_elsewhere(msg, Some(&from), client, places))?;
+        let endpoint = snapshot.endpoint(client.id, std::str::from_utf8(&user).ok()?)?;
+        Some(identity(client, endpoint.terminal, endpoint.user))
     }
 
     fn challenge(&self, purpose: Purpose, realm: &str, now_unix: u64, stale: bool) -> ResponseDraft {
@@ -208,6 +209,21 @@ fn is_of_another(msg: &Message, client: &Client, snapshot: &Snapshot) -> bool {
     }
 }
 
+/// Whether a request of this client goes to somebody else's domain, another client's too: nothing is routed there, and the
+/// number that it names must not ring here instead. Ours are the client's domain, the name by which the caller calls it in
+/// From (which was good enough to find the client), our own addresses and what we call ourselves. A tel URI has no domain.
+fn leads_elsewhere(msg: &Message, from: Option<&NameAddr<'_>>, client: &Client, places: &[Place]) -> bool {
+    let Ok(uri) = msg.uri() else { return false };
+    if !uri.is_sip() || from.is_some_and(|from| from.uri.host == uri.host) {
+        return false;
+    }
+    let is_clients = match &uri.host {
+        Host::Name(name) => name.trim_end_matches('.').eq_ignore_ascii_case(&client.domain),
+        Host::V4(_) | Host::V6(_) => false,
+    };
+    !is_clients && !places.iter().any(|place| place.may_be(&uri.host))
+}
+
 fn bad(reason: &str) -> ResponseDraft {
     ResponseDraft { reason: Some(format!("Bad credentials: {reason}")), ..ResponseDraft::new(400) }
 }
@@ -233,9 +249,11 @@ fn counted<T>(step: Work, work: impl FnOnce() -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Listener;
     use bytes::Bytes;
     use model::Configuration;
     use sip::digest::{Algorithm, Challenge, Login, answer};
+    use sip::flow::Transport;
     use std::cell::RefCell;
 
     thread_local! {
@@ -290,6 +308,76 @@ mod tests {
                 assert_eq!(other, wrong_password, "{name} {password} {domain}");
             }
             assert_eq!(steps("alice", "alice", here, algorithm).1, all[..4]);
+        }
+    }
+
+    /// Alice calls `uri` with a right password, as a user of `from`, through listeners with an address, a name and all
+    /// addresses.
+    fn called(uri: &str, from: &str) -> String {
+        const NOW: u64 = 1_800_000_000;
+        let mut configuration = Configuration::demo();
+        let other = Client {
+            id: Id::new(2),
+            domain: "users.other.test".to_owned(),
+            ..configuration.clients[0].clone()
+        };
+        configuration.clients.push(other);
+        let snapshot = Snapshot::build(&configuration).unwrap();
+        let listener = |bind: &str, advertised: Option<&str>| {
+            let bind = bind.parse().unwrap();
+            let advertised = advertised.map(str::to_owned);
+            let listener = Listener { transport: Transport::Udp, bind, advertised };
+            Place::new(&listener, bind)
+        };
+        let places = [
+            listener("192.0.2.1:5060", None),
+            listener("192.0.2.2:5060", Some("sip.provider.test")),
+            listener("[::]:5060", Some("2001:db8::1")),
+        ];
+        let auth = Authenticator::new(vec![Algorithm::MD5], [7; 32]);
+        let request = |lines: &str| {
+            let text = format!(
+                "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.7;branch=z9hG4bK1\r\nFrom: <sip:alice@{from}>;tag=1\r\n\
+                 To: <{uri}>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\n{lines}\r\n"
+            );
+            Message::parse(Bytes::from(text)).unwrap()
+        };
+        let is_believed = Authenticator::believe(&request(""), &snapshot, &places).is_some();
+        let check = |msg: &Message| auth.check(msg, Purpose::Call, &snapshot, &places, NOW);
+        let Err(Denied::Challenge(draft)) = check(&request("")) else { panic!("{uri}: not challenged") };
+        let challenge = Challenge::parse(draft.headers.lines().next().unwrap().1).unwrap();
+        let value = answer(&challenge, &Login::new("alice", "alice"), "INVITE", uri, b"", 1, "c");
+        let outcome = match check(&request(&format!("Proxy-Authorization: {value}\r\n"))) {
+            Ok(_) => "here".to_owned(),
+            Err(Denied::Refused(draft)) => draft.status.to_string(),
+            Err(Denied::Challenge(_) | Denied::Wrong(_)) => "challenged".to_owned(),
+        };
+        assert_eq!(is_believed, outcome == "here", "{uri}: with and without a password alike");
+        outcome
+    }
+
+    #[test]
+    fn a_call_to_another_domain_does_not_ring_here() {
+        let own = "users.democlient.com";
+        for (uri, from, expected) in [
+            ("sip:102@users.democlient.com", own, "here"),
+            ("sip:102@USERS.democlient.com.", own, "here"),
+            ("sip:102@users.democlient.com:5080;transport=tcp", own, "here"),
+            ("sip:102@192.0.2.1", own, "here"),
+            ("sip:102@192.0.2.2", own, "here"), // behind the name
+            ("sip:102@sip.provider.test", own, "here"),
+            ("sip:102@[2001:db8::99]", own, "here"), // one of all addresses may be it
+            ("tel:102", own, "here"),
+            ("sip:102@192.0.2.1", "192.0.2.1", "here"),
+            ("sip:102@users.democlient.com", "192.0.2.1", "here"),
+            ("sip:102@203.0.113.9", "203.0.113.9", "here"), // the address of a NAT before us
+            ("sip:102@elsewhere.example", own, "404"),
+            ("sip:102@democlient.com", own, "404"),
+            ("sip:102@203.0.113.9", own, "404"),
+            ("sip:102@users.other.test", own, "404"), // served here, but 102 is somebody else there
+            ("sip:102@elsewhere.example", "192.0.2.1", "404"),
+        ] {
+            assert_eq!(called(uri, from), expected, "{uri} from {from}");
         }
     }
 }
