@@ -167,6 +167,7 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
     proxy.registrar.min_expires = config.registrar.min_expires;
     proxy.registrar.max_expires = config.registrar.max_expires;
     proxy.registrar.default_expires = config.registrar.default_expires;
+    proxy.limits.tcp_idle = proxy.registrar.patience();
     proxy.limits.tcp_connections = config.limits.tcp_connections;
     proxy.limits.tcp_per_source = config.limits.tcp_connections_per_ip;
     proxy.limits.udp_surplus_per_second = config.limits.udp_surplus_per_second;
@@ -187,5 +188,24 @@ fn relay_config(config: &NodeConfig) -> RelayConfig {
         workers: config.media.workers,
         silence: config.media.silence,
         ..RelayConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_follow_from_what_else_is_configured() {
+        let text = "[sip]\nlisten = [\"udp:127.0.0.1:5060\", \"udp:[::1]:5060\"]\n\
+                    [media]\nports = \"20000-20999\"\n[registrar]\nmax_expires = 86400";
+        let (config, mistakes) = crate::config::read(text);
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        let limits = proxy_config(&config).limits;
+        assert_eq!(
+            limits.tcp_idle,
+            Duration::from_secs(86_700),
+            "a telephone that refreshes once a day stays"
+        );
     }
 }

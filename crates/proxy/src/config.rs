@@ -96,7 +96,8 @@ pub struct Limits {
     /// Stream connections from one address (of IPv6: one /64).
     pub tcp_per_source: usize,
     /// A connection that brings no whole message and no keep-alive for this long is closed. Somewhat longer than the
-    /// longest registration, so that a telephone that sends nothing but its refreshes stays reachable.
+    /// longest registration, so that a telephone that sends nothing but its refreshes stays reachable:
+    /// [`RegistrarConfig::patience`].
     pub tcp_idle: Duration,
     /// A new connection has this long for its first whole message; a keep-alive is none.
     pub tcp_first_message: Duration,
@@ -128,7 +129,7 @@ impl Default for Limits {
             transactions: 1 << 19,
             tcp_connections: 10_000,
             tcp_per_source: 200,
-            tcp_idle: Duration::from_secs(3900),
+            tcp_idle: RegistrarConfig::default().patience(),
             tcp_first_message: Duration::from_secs(20),
             tcp_connect: Duration::from_secs(4),
             tcp_write: Duration::from_secs(10),
@@ -156,6 +157,14 @@ pub struct RegistrarConfig {
 impl Default for RegistrarConfig {
     fn default() -> Self {
         Self { min_expires: 60, max_expires: 3600, default_expires: 3600 }
+    }
+}
+
+impl RegistrarConfig {
+    /// How long a telephone on a stream that sends nothing but its refreshes may be silent, and some minutes more. Not less
+    /// than an hour, for there are calls without a registration.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(u64::from(self.max_expires.max(3600)) + 300)
     }
 }
 
@@ -409,6 +418,16 @@ mod tests {
         assert!(matches!(bad.check(), Err(ProxyError::BadAdvertised { .. })));
         let tls = with(Transport::Tls, "127.0.0.1:5061", None);
         assert!(matches!(tls.check(), Err(ProxyError::Transport { .. })));
+    }
+
+    #[test]
+    fn a_silent_telephone_keeps_its_connection_between_two_refreshes() {
+        assert_eq!(Limits::default().tcp_idle, RegistrarConfig::default().patience());
+        for max_expires in [60, 3600, 7200, 86_400 * 365] {
+            let config = RegistrarConfig { max_expires, ..RegistrarConfig::default() };
+            assert!(config.patience() > Duration::from_secs(u64::from(max_expires)));
+            assert!(config.patience() > Duration::from_secs(3600));
+        }
     }
 
     #[test]
