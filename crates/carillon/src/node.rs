@@ -2,7 +2,7 @@
 //!
 //! In: a checked [`NodeConfig`]. Out: a running node, or an error that names what to do. Elsewhere: each role's crate.
 
-use crate::config::{Mistake, NodeConfig};
+use crate::config::{MediaConfig, Mistake, NodeConfig};
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
 use cluster::ids::NodeId;
@@ -169,12 +169,19 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
     proxy.registrar.default_expires = config.registrar.default_expires;
     proxy.limits.tcp_idle = proxy.registrar.patience();
     proxy.limits.tcp_connections = config.limits.tcp_connections;
+    proxy.limits.files_elsewhere = media_files(&config.media);
     proxy.limits.tcp_per_source = config.limits.tcp_connections_per_ip;
     proxy.limits.udp_surplus_per_second = config.limits.udp_surplus_per_second;
     proxy.limits.udp_surplus_burst = config.limits.udp_surplus_burst;
     proxy.limits.udp_sources = config.limits.udp_sources;
     proxy.limits.legs = config.limits.calls.saturating_mul(4); // a caller and the devices that ring
     proxy
+}
+
+/// One file for each media port.
+fn media_files(media: &MediaConfig) -> u64 {
+    let ports = u64::from(media.ports.1.saturating_sub(media.ports.0)) + 1;
+    ports * media.addresses.len() as u64
 }
 
 fn relay_config(config: &NodeConfig) -> RelayConfig {
@@ -207,5 +214,6 @@ mod tests {
             Duration::from_secs(86_700),
             "a telephone that refreshes once a day stays"
         );
+        assert_eq!(limits.files_elsewhere, 2 * 1000);
     }
 }

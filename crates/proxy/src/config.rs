@@ -45,6 +45,9 @@ pub struct ProxyConfig {
 /// A worker's number fits one byte of a leg's name.
 pub const WORKERS_MAX: usize = 64;
 
+/// Open files that are kept for the store, the log and what a runtime needs.
+const FILES_RESERVED: u64 = 64;
+
 impl Default for ProxyConfig {
     fn default() -> Self {
         Self {
@@ -91,8 +94,12 @@ pub struct Limits {
     pub leg_requests_per_second: u32,
     /// Transactions of one worker; a call leaves four that last 32 seconds. The last sixteenth is kept for dialogs.
     pub transactions: usize,
-    /// Stream connections.
+    /// Stream connections; fewer where the process may not open as many files, see [`Limits::files_elsewhere`].
     pub tcp_connections: usize,
+    /// Open files that the rest of the process may need, above all the relay's ports. Of the files that the process may
+    /// have they get up to three quarters before connections get any, so that idle connections cannot keep calls from
+    /// having media.
+    pub files_elsewhere: u64,
     /// Stream connections from one address (of IPv6: one /64).
     pub tcp_per_source: usize,
     /// A connection that brings no whole message and no keep-alive for this long is closed. Somewhat longer than the
@@ -128,6 +135,7 @@ impl Default for Limits {
             leg_requests_per_second: 100,
             transactions: 1 << 19,
             tcp_connections: 10_000,
+            files_elsewhere: u64::MAX,
             tcp_per_source: 200,
             tcp_idle: RegistrarConfig::default().patience(),
             tcp_first_message: Duration::from_secs(20),
@@ -140,6 +148,19 @@ impl Default for Limits {
             udp_surplus_burst: 256 * 1024,
             udp_sources: 16_384,
         }
+    }
+}
+
+impl Limits {
+    /// Makes connections fit into the `files` that the process may have open. `sockets` are the proxy's own for datagrams.
+    /// `false`: they do not, there will be fewer.
+    pub(crate) fn fit_files(&mut self, files: u64, sockets: usize) -> bool {
+        let left = files - self.files_elsewhere.min(files / 4 * 3);
+        let reserve = FILES_RESERVED.saturating_add(sockets as u64).min(left / 2);
+        let room = usize::try_from(left - reserve).unwrap_or(usize::MAX);
+        let fits = self.tcp_connections <= room;
+        self.tcp_connections = self.tcp_connections.min(room);
+        fits
     }
 }
 
@@ -418,6 +439,26 @@ mod tests {
         assert!(matches!(bad.check(), Err(ProxyError::BadAdvertised { .. })));
         let tls = with(Transport::Tls, "127.0.0.1:5061", None);
         assert!(matches!(tls.check(), Err(ProxyError::Transport { .. })));
+    }
+
+    #[test]
+    fn connections_leave_open_files_to_the_rest_of_the_process() {
+        // Files, what the others may need, connections configured: connections that there may be.
+        for (files, elsewhere, wanted, expected) in [
+            (1_048_576, 12_000, 20_000, 20_000),
+            (65_536, 6_000, 20_000, 20_000),
+            (1024, 6_000, 20_000, 1024 - 768 - 66),
+            (1024, u64::MAX, 20_000, 1024 - 768 - 66),
+            (1024, 100, 20_000, 1024 - 100 - 66),
+            (1024, 100, 500, 500),
+            (64, 6_000, 20_000, 8),
+            (u64::MAX, u64::MAX, 20_000, 20_000), // no limit
+        ] {
+            let mut limits =
+                Limits { tcp_connections: wanted, files_elsewhere: elsewhere, ..Limits::default() };
+            let fits = limits.fit_files(files, 2);
+            assert_eq!((limits.tcp_connections, fits), (expected, expected == wanted), "{files} {elsewhere}");
+        }
     }
 
     #[test]

@@ -175,9 +175,12 @@ impl Proxy {
     /// # Errors
     /// [`ProxyError`] names what is wrong and what to do about it.
     #[expect(clippy::unused_async, reason = "sockets and tasks need the runtime that polls this")]
-    pub async fn start(config: ProxyConfig, deps: Deps) -> Result<Arc<Proxy>, ProxyError> {
+    pub async fn start(mut config: ProxyConfig, deps: Deps) -> Result<Arc<Proxy>, ProxyError> {
         config.check()?;
         let workers = config.worker_count();
+        if matches!(deps.network, Network::Os) {
+            fit_files(&mut config, workers);
+        }
         let mut rng = StdRng::from_seed(deps.seed.unwrap_or_else(|| rand::rng().random()));
         let Opened { places, mut ports, sockets } = open(&config, &deps.network, workers)?;
         let places: Arc<[Place]> = places.into();
@@ -409,6 +412,20 @@ impl Shared {
                 self.log.append(BindingChange::Unbind { terminal, contact }, Box::new(|_| {}));
             }
         }
+    }
+}
+
+fn fit_files(config: &mut ProxyConfig, workers: usize) {
+    // Who cannot learn the limit has the one that is usual.
+    let files = netio::thread::raise_open_files().unwrap_or(1024);
+    let configured = config.limits.tcp_connections;
+    if !config.limits.fit_files(files, config.listeners.len() * workers) {
+        tracing::warn!(
+            configured,
+            possible = config.limits.tcp_connections,
+            files,
+            "fewer SIP connections than configured, the rest is for media: raise the limit of open files"
+        );
     }
 }
 

@@ -295,6 +295,17 @@ async fn real(transports: &[Transport]) -> Arc<Proxy> {
     start(ProxyConfig { listeners, workers: 2, ..ProxyConfig::default() }).await.unwrap()
 }
 
+#[tokio::test]
+async fn connections_cannot_take_all_open_files() {
+    let listeners = vec![Listener::new(Transport::Tcp, "127.0.0.1:0".parse().unwrap())];
+    let mut config = ProxyConfig { listeners, ..ProxyConfig::default() };
+    config.limits.tcp_connections = usize::MAX;
+    let proxy = start(config).await.unwrap();
+    let files = netio::thread::raise_open_files().unwrap();
+    assert!(proxy.shared.config.limits.tcp_connections as u64 <= files - files / 4 * 3);
+    proxy.stop().await;
+}
+
 async fn start(config: ProxyConfig) -> Result<Arc<Proxy>, ProxyError> {
     start_with(config, Arc::default()).await
 }
