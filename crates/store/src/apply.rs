@@ -18,6 +18,9 @@ const TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The sign of life is as young as this: so exact is the end of calls that a crash cuts off.
 const MARK_EVERY: Duration = Duration::from_secs(1);
 
+/// A database that failed is tried again after so long, and at once when someone asks for what is in it.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// What the journal holds and the tables do not.
 pub(crate) struct Tail {
     state: Mutex<State>,
@@ -42,7 +45,12 @@ struct State {
     /// A query waits.
     urgent: bool,
     closed: bool,
+    /// Why the tables are not up to date, until they are.
     failed: Option<StoreError>,
+    /// How often they could not be brought up to date.
+    failures: u64,
+    /// Nothing will be applied any more.
+    ended: bool,
 }
 
 impl Tail {
@@ -57,6 +65,8 @@ impl Tail {
             urgent: false,
             closed: false,
             failed: None,
+            failures: 0,
+            ended: false,
         };
         Self { state: Mutex::new(state), wanted: Condvar::new(), applied: Condvar::new(), apply_bytes }
     }
@@ -77,21 +87,28 @@ impl Tail {
         self.state.lock().full_segments.push_back((number, end));
     }
 
-    /// Returns when the tail is short enough to take more.
+    /// Returns when the tail is short enough to take more; an error while the tables take nothing.
     pub(crate) fn wait_for_room(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        while state.bytes >= TAIL_BYTES_MAX && state.failed.is_none() {
-            self.applied.wait(&mut state);
+        loop {
+            let is_full = state.bytes >= TAIL_BYTES_MAX;
+            match &state.failed {
+                Some(error) if is_full || state.ended => return Err(error.clone()),
+                None if is_full => self.applied.wait(&mut state),
+                _ => return Ok(()),
+            }
         }
-        state.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Returns when all that is synced by now is in the tables.
+    /// Returns when all that is synced by now is in the tables, or could not be brought there.
     pub(crate) fn wait_until_applied(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         let goal = state.synced;
+        let failures = state.failures;
         while state.applied < goal {
-            if let Some(error) = &state.failed {
+            if let Some(error) = &state.failed
+                && (state.ended || state.failures > failures)
+            {
                 return Err(error.clone());
             }
             state.urgent = true;
@@ -107,8 +124,27 @@ impl Tail {
         self.wanted.notify_one();
     }
 
-    fn fail(&self, error: StoreError) {
-        self.state.lock().failed.get_or_insert(error);
+    /// What could not be applied is kept for another time. Returns whether there will be one.
+    fn failed(&self, mut entries: Vec<Entry>, error: StoreError) -> bool {
+        let mut state = self.state.lock();
+        if state.failed.is_none() {
+            tracing::error!(error = &error as &dyn std::error::Error, "call records stay in the journal");
+        }
+        // Damage does not go away, and the journal must not be acknowledged for tables that will never take it.
+        state.ended = state.closed || matches!(error, StoreError::Damaged { .. } | StoreError::Format { .. });
+        entries.append(&mut state.entries);
+        state.entries = entries;
+        state.failed = Some(error);
+        state.failures += 1;
+        self.applied.notify_all();
+        !state.ended
+    }
+
+    /// The thread is gone.
+    fn end(&self) {
+        let mut state = self.state.lock();
+        state.ended = true;
+        state.failed.get_or_insert(StoreError::Closed);
         self.applied.notify_all();
     }
 }
@@ -125,10 +161,12 @@ pub(crate) struct Applier {
 struct Due {
     mark: Instant,
     apply: Instant,
+    /// After a failure: not earlier, unless someone waits.
+    retry: Option<Instant>,
 }
 
 impl Applier {
-    /// The thread's work, until the tail is closed and empty or the database fails.
+    /// The thread's work, until the tail is closed and empty, or the database is damaged or fails at the end.
     pub(crate) fn run(self) {
         let _ending = Ending(Arc::clone(&self.tail));
         // Calls must not wait for the tables of calls that are over; the journal's bound keeps this from starving.
@@ -136,15 +174,18 @@ impl Applier {
             tracing::debug!(%error, "the apply thread keeps its priority");
         }
         let now = Instant::now();
-        let mut due = Due { mark: now + MARK_EVERY, apply: now + self.apply_every };
+        let mut due = Due { mark: now + MARK_EVERY, apply: now + self.apply_every, retry: None };
         while let Some((entries, end)) = self.next_group(&mut due) {
             if !entries.is_empty()
                 && let Err(error) = self.tables.apply(&entries, end)
             {
-                tracing::error!(error = &error as &dyn std::error::Error, "call records stay in the journal");
-                self.tail.fail(error);
-                return;
+                if !self.tail.failed(entries, error) {
+                    return;
+                }
+                due.retry = Some(Instant::now() + RETRY);
+                continue;
             }
+            due.retry = None;
             self.finish(&entries, end);
         }
     }
@@ -162,7 +203,11 @@ impl Applier {
             if tick {
                 due.apply = now + self.apply_every;
             }
-            let wanted = tick || state.urgent || state.closed || state.bytes >= self.tail.apply_bytes;
+            let routine = match due.retry {
+                Some(retry) => now >= retry,
+                None => tick || state.bytes >= self.tail.apply_bytes,
+            };
+            let wanted = routine || state.urgent || state.closed;
             if wanted && (!state.entries.is_empty() || !state.full_segments.is_empty()) {
                 state.urgent = false;
                 return Some((std::mem::take(&mut state.entries), state.synced));
@@ -170,7 +215,8 @@ impl Applier {
             if state.closed {
                 return None;
             }
-            self.tail.wanted.wait_until(&mut state, due.mark.min(due.apply));
+            let next = due.retry.unwrap_or(due.apply);
+            self.tail.wanted.wait_until(&mut state, due.mark.min(next));
         }
     }
 
@@ -180,6 +226,9 @@ impl Applier {
             let mut state = self.tail.state.lock();
             state.bytes -= bytes_of(entries);
             state.applied = end;
+            if state.failed.take().is_some() {
+                tracing::warn!("the database takes records again");
+            }
             while let Some(&(number, last)) = state.full_segments.front()
                 && last <= end
             {
@@ -190,8 +239,12 @@ impl Applier {
         self.tail.applied.notify_all();
         for number in obsolete {
             if let Err(error) = self.disk.remove_segment(number) {
-                // Harmless but for the space: the next opening knows that it is applied, and tries again.
+                // Harmless but for the space: the next round tries again, as does the next opening.
                 tracing::warn!(%error, segment = segment_name(number), "cannot delete an old journal segment");
+                let mut state = self.tail.state.lock();
+                if !state.closed {
+                    state.full_segments.push_front((number, end));
+                }
             }
         }
     }
@@ -220,7 +273,7 @@ struct Ending(Arc<Tail>);
 impl Drop for Ending {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail(StoreError::Closed);
+            self.0.end();
         }
     }
 }

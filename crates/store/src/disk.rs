@@ -33,6 +33,8 @@ pub(crate) trait Disk: Send + Sync + 'static {
 pub(crate) trait SegmentFile: Send {
     /// Appends, and returns when the bytes are on the disk.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts the segment to this length, and returns when the rest is gone from the disk.
+    fn truncate(&mut self, len: usize) -> io::Result<()>;
 }
 
 pub(crate) fn segment_name(number: u64) -> String {
@@ -93,7 +95,8 @@ impl Disk for Directory {
 
     fn database(&self, builder: &Builder) -> Result<Database, DatabaseError> {
         let path = self.path.join(DATABASE_NAME);
-        if !path.exists() {
+        // An error is no absence: a new database must never take the place of one that cannot be looked at.
+        if !path.try_exists()? {
             let unborn = self.path.join(UNBORN_DATABASE_NAME);
             let file = open_file(&unborn)?;
             file.set_len(0)?;
@@ -165,6 +168,11 @@ impl SegmentFile for RealSegment {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)?;
         self.file.sync_data()
+    }
+
+    fn truncate(&mut self, len: usize) -> io::Result<()> {
+        self.file.set_len(len as u64)?;
+        self.file.sync_all()
     }
 }
 

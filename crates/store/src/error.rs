@@ -13,7 +13,7 @@ pub enum StoreError {
         /// The directory.
         dir: PathBuf,
     },
-    /// The operating system refused. After a failed write the store takes no more records until it is opened again.
+    /// The operating system refused. After a failed write the store refuses records until the disk works again.
     #[error("cannot {action}; check that the disk has space, works, and that this user may write there")]
     Io {
         /// What was tried, on which file.
@@ -40,7 +40,7 @@ pub enum StoreError {
         /// The only format that we know.
         known: u32,
     },
-    /// The database refused. After a failed change the store takes no more records until it is opened again.
+    /// The database refused. It is opened anew and asked again until it works; the journal holds what it lacks meanwhile.
     #[error("the database failed to {action}; check that the disk has space and works")]
     Database {
         /// What was tried.

@@ -2,7 +2,8 @@
 //!
 //! In: [`Queue::push`] from any thread. Out: the `durable` callbacks, and the synced entries to the [`Tail`]. A pause between two
 //! syncs lets records gather, which costs each a little time and saves most of the disk's work; a lone record after a
-//! quiet moment goes at once. The first failed write ends the journal: whoever waits is told, nothing is acknowledged after it.
+//! quiet moment goes at once. After a failed write or sync the records of that group are refused, and no more is written to
+//! that segment: it is cut back to what was acknowledged, and a new one is begun as soon as the disk takes it.
 
 use crate::apply::Tail;
 use crate::disk::{Disk, SegmentFile, segment_name};
@@ -37,8 +38,8 @@ struct State {
     /// The journal thread sleeps until something comes.
     idle: bool,
     closing: bool,
-    /// Why no record is taken any more.
-    ended: Option<StoreError>,
+    /// The thread is gone.
+    ended: bool,
 }
 
 struct Waiting {
@@ -78,13 +79,12 @@ impl Queue {
     /// Queues an entry; `durable` runs once, here and now when the entry is refused.
     pub(crate) fn push(&self, entry: Entry, durable: Durable) {
         let mut state = self.state.lock();
-        let refusal = match &state.ended {
-            Some(reason) => Some(reason.clone()),
-            None if state.closing => Some(StoreError::Closed),
-            None if state.records >= self.records_max || state.bytes >= QUEUE_BYTES_MAX => {
-                Some(StoreError::Overloaded)
-            }
-            None => None,
+        let refusal = if state.ended || state.closing {
+            Some(StoreError::Closed)
+        } else if state.records >= self.records_max || state.bytes >= QUEUE_BYTES_MAX {
+            Some(StoreError::Overloaded)
+        } else {
+            None
         };
         if let Some(reason) = refusal {
             drop(state);
@@ -135,17 +135,22 @@ impl Queue {
     }
 
     /// No record is taken any more, and those that wait are refused.
-    fn end(&self, reason: &StoreError) {
+    fn end(&self) {
         let refused = {
             let mut state = self.state.lock();
-            state.ended.get_or_insert_with(|| reason.clone());
+            state.ended = true;
             std::mem::take(&mut state.waiting)
         };
         for waiting in refused {
-            waiting.callback.tell(Err(reason.clone()));
+            waiting.callback.tell(Err(StoreError::Closed));
         }
     }
 }
+
+/// After a failure the disk is tried again this soon, then after twice the time, and so on. Senders wait for nothing
+/// meanwhile: they are refused.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// What the journal thread owns.
 pub(crate) struct Journal {
@@ -158,12 +163,23 @@ pub(crate) struct Journal {
     pub(crate) segment: OpenSegment,
     /// Ordinal of the next record.
     pub(crate) next: u64,
+    /// The segment takes no more, and another could not be made yet.
+    pub(crate) trouble: Option<Trouble>,
+}
+
+/// Why records are refused for now.
+pub(crate) struct Trouble {
+    error: StoreError,
+    retry_at: Instant,
+    /// How long to wait after the next failure.
+    delay: Duration,
 }
 
 /// The segment that is being written.
 pub(crate) struct OpenSegment {
     file: Box<dyn SegmentFile>,
     number: u64,
+    /// The length of what was acknowledged.
     bytes: usize,
 }
 
@@ -176,58 +192,105 @@ impl OpenSegment {
     }
 
     fn append(&mut self, disk: &dyn Disk, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.append(bytes).map_err(|error| self.explain("write", disk, error))?;
         self.bytes += bytes.len();
-        self.file.append(bytes).map_err(|error| {
-            let action = format!("write {} in {}", segment_name(self.number), disk.dir().display());
-            StoreError::io(action)(error)
-        })
+        Ok(())
+    }
+
+    /// Takes away what a failed write may have left. The frames before it were synced, and are not touched.
+    fn cut(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        self.file.truncate(self.bytes).map_err(|error| self.explain("cut", disk, error))
+    }
+
+    fn explain(&self, action: &str, disk: &dyn Disk, error: std::io::Error) -> StoreError {
+        StoreError::io(format!("{action} {} in {}", segment_name(self.number), disk.dir().display()))(error)
     }
 }
 
 impl Journal {
-    /// The thread's work, until the queue is closed or a write fails.
+    /// The thread's work, until the queue is closed.
     pub(crate) fn run(self) {
         let ending = Ending { queue: Arc::clone(&self.queue), tail: Arc::clone(&self.tail) };
         let mut journal = self;
-        let reason = match journal.write_all() {
-            Ok(()) => StoreError::Closed,
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the journal takes no more records"
-                );
-                error
-            }
-        };
-        ending.queue.end(&reason);
+        journal.write_all();
+        ending.queue.end();
         ending.tail.segment_is_full(journal.segment.number, journal.next);
     }
 
-    fn write_all(&mut self) -> Result<(), StoreError> {
+    fn write_all(&mut self) {
         let mut writer = FrameWriter::default();
         let mut not_before = None;
         while let Some(batch) = self.queue.next_batch(not_before) {
-            // The tables must not fall behind without limit. When they failed, nothing can be acknowledged.
-            let written = self.tail.wait_for_room().and_then(|()| {
-                writer.start(self.next);
-                batch.iter().for_each(|waiting| writer.push(&waiting.entry.payload));
-                self.segment.append(&*self.disk, writer.finish())
-            });
+            let written = self.write(&batch, &mut writer);
             not_before = Some(Instant::now() + self.sync_gap);
             self.queue.done(&batch);
             if let Err(error) = written {
                 for waiting in batch {
                     waiting.callback.tell(Err(error.clone()));
                 }
-                return Err(error);
+                continue;
             }
             self.next += batch.len() as u64;
             self.acknowledge(batch);
-            if self.segment.bytes >= self.segment_bytes {
-                self.next_segment()?;
+            if self.segment.bytes >= self.segment_bytes
+                && let Err(error) = self.next_segment()
+            {
+                self.failed(error);
             }
         }
-        Ok(())
+    }
+
+    /// Puts a group on the disk as one frame, or leaves nothing of it there as far as the disk obeys.
+    fn write(&mut self, batch: &[Waiting], writer: &mut FrameWriter) -> Result<(), StoreError> {
+        self.tail.wait_for_room()?; // the tables must not fall behind without limit
+        self.mend()?;
+        writer.start(self.next);
+        batch.iter().for_each(|waiting| writer.push(&waiting.entry.payload));
+        let written = self.segment.append(&*self.disk, writer.finish());
+        if let Err(error) = &written {
+            // Before anyone is told, so that a refused record is not there after a restart. Should this fail too, it is
+            // tried again, and only then a new segment uses the ordinals of this group for other records.
+            if let Err(error) = self.segment.cut(&*self.disk) {
+                tracing::debug!(%error, "what was refused may be there until the disk works again");
+            }
+            self.failed(error.clone());
+        }
+        written
+    }
+
+    /// Begins a new segment after a failure, when it is time to try again. A segment whose sync failed is never trusted
+    /// again: the system may have forgotten its bytes and call the next sync a success.
+    fn mend(&mut self) -> Result<(), StoreError> {
+        let Some(trouble) = &self.trouble else { return Ok(()) };
+        if Instant::now() < trouble.retry_at {
+            return Err(trouble.error.clone());
+        }
+        match self.segment.cut(&*self.disk).and_then(|()| self.next_segment()) {
+            Ok(()) => {
+                self.trouble = None;
+                tracing::warn!("the journal takes records again");
+                Ok(())
+            }
+            Err(error) => {
+                self.failed(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn failed(&mut self, error: StoreError) {
+        let delay = match &self.trouble {
+            Some(trouble) => trouble.delay,
+            None => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the journal takes no records until the disk works again"
+                );
+                RETRY_FIRST
+            }
+        };
+        let retry_at = Instant::now() + delay;
+        self.trouble = Some(Trouble { error, retry_at, delay: (delay * 2).min(RETRY_MAX) });
     }
 
     /// The tail knows a record before its sender does: whoever was told finds it in every query.
@@ -243,7 +306,10 @@ impl Journal {
     fn next_segment(&mut self) -> Result<(), StoreError> {
         let next = OpenSegment::create(&*self.disk, self.next)?;
         let full = std::mem::replace(&mut self.segment, next);
-        self.tail.segment_is_full(full.number, self.next);
+        // One that never held a record had the same name, and was replaced.
+        if full.number != self.next {
+            self.tail.segment_is_full(full.number, self.next);
+        }
         Ok(())
     }
 }
@@ -256,7 +322,7 @@ struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.queue.end(&StoreError::Closed);
+        self.queue.end();
         self.tail.close();
     }
 }

@@ -1,7 +1,8 @@
 //! A disk in memory whose power can be cut between any two operations, or in the middle of one.
 //!
 //! It forgets what was not synced as a real one does: after a power cut each unsynced write is there, absent or torn as a
-//! seed decides, and a deleted file may be back.
+//! seed decides, and a deleted file may be back. It may also fail for a while: what a failed sync was to make durable is
+//! then seen by readers, but may never reach the disk, whatever later syncs say.
 
 use crate::disk::{Disk, SegmentFile};
 use parking_lot::{Condvar, Mutex};
@@ -30,8 +31,12 @@ struct World {
     born: bool,
     alive: Option<i64>,
     operations: u64,
-    /// The power goes during the operation of this number.
+    /// The power goes, or the disk begins to fail, during the operation of this number.
     cut_at: Option<u64>,
+    /// Only that operation fails.
+    once: bool,
+    /// Writes to the database fail.
+    database_fails: bool,
     /// Appends to segments wait.
     held: bool,
     /// Appends that wait.
@@ -68,6 +73,22 @@ impl SimDisk {
     pub(crate) fn cut_after(&self, count: u64) {
         let mut world = self.shared.world.lock();
         world.cut_at = Some(world.operations + count);
+    }
+
+    /// As [`SimDisk::cut_after`], but the operations after it succeed.
+    pub(crate) fn fail_once_after(&self, count: u64) {
+        self.cut_after(count);
+        self.shared.world.lock().once = true;
+    }
+
+    /// From now on writes to the database fail, or no longer do.
+    pub(crate) fn fail_database(&self, fails: bool) {
+        self.shared.world.lock().database_fails = fails;
+    }
+
+    /// The disk works again.
+    pub(crate) fn lift(&self) {
+        self.shared.world.lock().cut_at = None;
     }
 
     /// Whether the power went.
@@ -144,6 +165,10 @@ impl SimDisk {
         }
     }
 
+    fn fails(&self) -> io::Result<()> {
+        if self.shared.world.lock().database_fails { Err(power_cut()) } else { Ok(()) }
+    }
+
     /// Counts an operation, and does it as far as the power lasts: wholly, in part, or not at all.
     fn operate<T>(
         &self,
@@ -154,7 +179,7 @@ impl SimDisk {
         let operation = world.operations;
         world.operations += 1;
         match world.cut_at {
-            Some(cut) if operation > cut => Err(power_cut()),
+            Some(cut) if operation > cut && !world.once => Err(power_cut()),
             Some(cut) if operation == cut => {
                 partial(&mut world);
                 Err(power_cut())
@@ -188,23 +213,35 @@ impl SimFile {
         }
     }
 
+    /// The bytes are lost, torn or written, and nobody will try again; a length is not forgotten.
+    fn fail_to_sync(&mut self, dice: &mut Dice) {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        let (lengths, writes): (Vec<_>, Vec<_>) =
+            unsynced.into_iter().partition(|change| matches!(change, Change::Length(_)));
+        writes.iter().for_each(|change| change.apply_by_chance(&mut self.durable, dice));
+        self.unsynced = lengths;
+    }
+
     fn after_power_cut(&self, dice: &mut Dice) -> Vec<u8> {
         let mut bytes = self.durable.clone();
-        for change in &self.unsynced {
-            match (dice.next(3), change) {
-                (0, _) => {}
-                (1, Change::Write(at, data)) => {
-                    let torn = dice.next(data.len() as u64 + 1) as usize;
-                    Change::Write(*at, data[..torn].to_vec()).apply(&mut bytes);
-                }
-                _ => change.apply(&mut bytes),
-            }
-        }
+        self.unsynced.iter().for_each(|change| change.apply_by_chance(&mut bytes, dice));
         bytes
     }
 }
 
 impl Change {
+    /// Wholly, in part, or not at all.
+    fn apply_by_chance(&self, bytes: &mut Vec<u8>, dice: &mut Dice) {
+        match (dice.next(3), self) {
+            (0, _) => {}
+            (1, Change::Write(at, data)) => {
+                let torn = dice.next(data.len() as u64 + 1) as usize;
+                Change::Write(*at, data[..torn].to_vec()).apply(bytes);
+            }
+            _ => self.apply(bytes),
+        }
+    }
+
     fn apply(&self, bytes: &mut Vec<u8>) {
         match self {
             Change::Length(length) => bytes.resize(*length, 0),
@@ -266,7 +303,7 @@ impl Disk for SimDisk {
                 world.segments.insert(number, file);
             },
         )?;
-        Ok(Box::new(SimSegment { disk: self.clone(), number }))
+        Ok(Box::new(SimSegment { disk: self.clone(), number, len: header.len() }))
     }
 
     fn remove_segment(&self, number: u64) -> io::Result<()> {
@@ -290,6 +327,7 @@ impl Disk for SimDisk {
 struct SimSegment {
     disk: SimDisk,
     number: u64,
+    len: usize,
 }
 
 impl SegmentFile for SimSegment {
@@ -304,15 +342,43 @@ impl SegmentFile for SimSegment {
         world.waiting -= 1;
         world.appends += 1;
         drop(world);
-        let number = self.number;
+        self.change(
+            Change::Write(self.len, bytes.to_vec()),
+            Change::Write(self.len, bytes[..bytes.len() / 2].to_vec()),
+        )?;
+        self.len += bytes.len();
+        self.sync()
+    }
+
+    fn truncate(&mut self, len: usize) -> io::Result<()> {
+        self.change(Change::Length(len), Change::Length(len))?;
+        self.sync()
+    }
+}
+
+impl SimSegment {
+    fn change(&self, whole: Change, partial: Change) -> io::Result<()> {
+        let file = |world: &mut World, change| {
+            world
+                .segments
+                .get_mut(&self.number)
+                .expect("a segment being written is not deleted")
+                .change(change);
+        };
+        self.disk.operate(|world| file(world, whole), |world| file(world, partial))
+    }
+
+    fn sync(&self) -> io::Result<()> {
         let file = |world: &mut World, then: &dyn Fn(&mut SimFile)| {
-            then(world.segments.get_mut(&number).expect("a segment being written is not deleted"));
+            then(world.segments.get_mut(&self.number).expect("a segment being written is not deleted"));
         };
         self.disk.operate(
-            |world| file(world, &|file| file.append(bytes)),
-            |world| file(world, &|file| file.append(&bytes[..bytes.len() / 2])),
-        )?;
-        self.disk.operate(|world| file(world, &SimFile::sync), |_| {})
+            |world| file(world, &SimFile::sync),
+            |world| {
+                let seed = world.operations;
+                file(world, &|file| file.fail_to_sync(&mut Dice(seed)));
+            },
+        )
     }
 }
 
@@ -338,14 +404,20 @@ impl StorageBackend for SimDatabase {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.fails()?;
         self.0.operate(|world| world.database.change(Change::Length(len as usize)), |_| {})
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.operate(|world| world.database.sync(), |_| {})
+        self.0.fails()?;
+        self.0.operate(
+            |world| world.database.sync(),
+            |world| world.database.fail_to_sync(&mut Dice(world.operations)),
+        )
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.fails()?;
         let write = |part: &[u8]| Change::Write(offset as usize, part.to_vec());
         self.0.operate(
             |world| world.database.change(write(data)),

@@ -86,7 +86,7 @@ impl Store {
     }
 
     pub(crate) fn open_on(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, StoreError> {
-        let tables = Arc::new(Tables::open(&*disk, options.cache_bytes)?);
+        let tables = Arc::new(Tables::open(Arc::clone(&disk), options.cache_bytes)?);
         let next = recovery::recover(&*disk, &tables)?;
         let segment = OpenSegment::create(&*disk, next)?;
         disk.mark_alive(now_us()).map_err(StoreError::io("write the sign of life in the data directory"))?;
@@ -100,6 +100,7 @@ impl Store {
             segment_bytes: options.segment_bytes,
             segment,
             next,
+            trouble: None,
         };
         let applier = Applier {
             disk,
@@ -115,10 +116,13 @@ impl Store {
 
     /// Keeps a record. Returns at once; `durable` runs once, on the journal's thread, when the record is on the disk or
     /// cannot be put there. It must be quick and not wait for this store; it may append. A record that is refused
-    /// ([`StoreError::Overloaded`], [`StoreError::TooLarge`], [`StoreError::Closed`], an earlier failure of the disk)
-    /// makes it run before this returns, on this thread.
+    /// ([`StoreError::Overloaded`], [`StoreError::TooLarge`], [`StoreError::Closed`]) makes it run before this returns,
+    /// on this thread.
     ///
-    /// Records are kept and acknowledged in the order of these calls.
+    /// Records are kept and acknowledged in the order of these calls. One that the disk refused is not kept, and may be
+    /// given again; the store takes records again by itself once the disk does. Only when the process ends before the disk
+    /// works again may a refused record be there after all: what is true of it then is what its sender wanted, and a call's
+    /// record that is given again counts once.
     pub fn append(&self, record: Record, durable: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
         match Entry::new(record) {
             Ok(entry) => self.inner.queue.push(entry, Box::new(durable)),

@@ -9,6 +9,7 @@ use crate::disk::{DATABASE_NAME, Disk};
 use crate::error::StoreError;
 use crate::record::{self, Effect, Entry, Record};
 use model::{BindingRecord, Cdr, Configuration};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
     ReadableTableMetadata, StorageError, Table, TableDefinition, WriteTransaction,
@@ -39,41 +40,57 @@ const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const FORMAT: u64 = 1;
 const CONFIGURATION_VERSION: u8 = 1;
 
-#[derive(Debug)]
 pub(crate) struct Tables {
-    db: Database,
+    /// `None` after a failure, until it is needed: redb does nothing more with a file that failed once, but can open it again.
+    db: RwLock<Option<Database>>,
+    disk: Arc<dyn Disk>,
+    cache_bytes: usize,
     file: PathBuf,
 }
 
 impl Tables {
-    pub(crate) fn open(disk: &dyn Disk, cache_bytes: usize) -> Result<Self, StoreError> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Self, StoreError> {
         let file = disk.dir().join(DATABASE_NAME);
+        let tables = Self { db: RwLock::new(None), disk, cache_bytes, file };
+        tables.prepare()?;
+        Ok(tables)
+    }
+
+    /// The database, opened when it is not.
+    fn database(&self) -> Result<RwLockReadGuard<'_, Option<Database>>, StoreError> {
+        let db = self.db.read();
+        if db.is_some() {
+            return Ok(db);
+        }
+        drop(db);
+        let mut db = self.db.write();
+        if db.is_none() {
+            *db = Some(self.open_database()?);
+        }
+        Ok(RwLockWriteGuard::downgrade(db))
+    }
+
+    fn open_database(&self) -> Result<Database, StoreError> {
+        let file = self.file.clone();
         // A file that is not what redb wrote can make it panic; to an operator that is damage like any other.
-        let opened =
-            catch_unwind(AssertUnwindSafe(|| disk.database(Builder::new().set_cache_size(cache_bytes))));
-        let db = match opened {
-            Ok(Ok(db)) => db,
+        let mut builder = Builder::new();
+        builder.set_cache_size(self.cache_bytes);
+        match catch_unwind(AssertUnwindSafe(|| self.disk.database(&builder))) {
+            Ok(Ok(db)) => Ok(db),
             Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
-                return Err(StoreError::Locked { dir: disk.dir().to_owned() });
+                Err(StoreError::Locked { dir: self.disk.dir().to_owned() })
             }
             Ok(Err(DatabaseError::Storage(StorageError::Corrupted(what)))) => {
-                return Err(StoreError::Damaged { file, what });
+                Err(StoreError::Damaged { file, what })
             }
             Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
                 if error.kind() == std::io::ErrorKind::InvalidData =>
             {
-                return Err(StoreError::Damaged { file, what: "it is no database".to_owned() });
+                Err(StoreError::Damaged { file, what: "it is no database".to_owned() })
             }
-            Ok(Err(error)) => {
-                return Err(StoreError::Database { action: "open", source: Arc::new(error.into()) });
-            }
-            Err(_) => {
-                return Err(StoreError::Damaged { file, what: "its pages do not fit together".to_owned() });
-            }
-        };
-        let tables = Self { db, file };
-        tables.prepare()?;
-        Ok(tables)
+            Ok(Err(error)) => Err(StoreError::Database { action: "open", source: Arc::new(error.into()) }),
+            Err(_) => Err(StoreError::Damaged { file, what: "its pages do not fit together".to_owned() }),
+        }
     }
 
     /// The ordinal of the first journal record that is not in the tables.
@@ -83,12 +100,14 @@ impl Tables {
         })
     }
 
-    /// Applies journal entries; `applied` is the ordinal after the last of them.
+    /// Applies journal entries; `applied` is the ordinal after the last of them. May be tried again after a failure:
+    /// what a transaction that seemed to fail has applied is left out.
     pub(crate) fn apply(&self, entries: &[Entry], applied: u64) -> Result<(), StoreError> {
         self.change(|write| {
-            apply_entries(write, entries)?;
-            write.open_table(META)?.insert("applied", applied)?;
-            Ok(())
+            let mut meta = write.open_table(META)?;
+            let before = meta.insert("applied", applied)?.map_or(0, |position| position.value());
+            let missing = usize::try_from(applied.saturating_sub(before)).unwrap_or(usize::MAX);
+            apply_entries(write, &entries[entries.len().saturating_sub(missing)..])
         })
     }
 
@@ -245,15 +264,14 @@ impl Tables {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
-        let transaction = || -> Result<(), redb::Error> {
-            let mut write = self.db.begin_write()?;
+        self.transact("write", |db| {
+            let mut write = db.begin_write()?;
             write.set_durability(Durability::Immediate)?;
             write.set_quick_repair(true);
             work(&write)?;
             write.commit()?;
             Ok(())
-        };
-        transaction().map_err(|error| self.explain("write", error))
+        })
     }
 
     fn read<T>(
@@ -261,15 +279,26 @@ impl Tables {
         action: &'static str,
         work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let transaction = || work(&self.db.begin_read()?);
-        transaction().map_err(|error| self.explain(action, error))
+        self.transact(action, |db| work(&db.begin_read()?))
     }
 
-    fn explain(&self, action: &'static str, error: redb::Error) -> StoreError {
-        if let redb::Error::Corrupted(what) = error {
-            return self.damaged(what);
-        }
-        StoreError::Database { action, source: Arc::new(error) }
+    /// After a failure the database is closed, and opened again when it is needed next. That brings it to its last whole
+    /// transaction, and syncs it: what is read from then on is on the disk.
+    fn transact<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let db = self.database()?;
+        let outcome = work(db.as_ref().expect("it was opened above"));
+        drop(db);
+        outcome.map_err(|error| {
+            if let redb::Error::Corrupted(what) = error {
+                return self.damaged(what);
+            }
+            *self.db.write() = None;
+            StoreError::Database { action, source: Arc::new(error) }
+        })
     }
 
     fn damaged(&self, what: impl Into<String>) -> StoreError {
