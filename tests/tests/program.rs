@@ -70,6 +70,7 @@ fn all_mistakes_of_a_configuration_are_listed() {
         ("node.colour", "1"),
         ("sip.listen[0]", "udp:here"),
         ("sip.listen[1]", "0.0.0.0"),
+        ("media.advertise", "0.0.0.0"),
         ("media.ports", "9-8"),
         ("registrar.min_expires", "7200"),
         ("tls", ""),
@@ -79,7 +80,7 @@ fn all_mistakes_of_a_configuration_are_listed() {
             "{key} in:\n{complaint}"
         );
     }
-    assert!(complaint.contains("7 mistakes"), "{complaint}");
+    assert!(complaint.contains("8 mistakes"), "{complaint}");
 }
 
 #[test]

@@ -154,6 +154,13 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// All mistakes in something, for the operator.
+pub(crate) fn list<M: fmt::Display>(mistakes: &[M], place: &str) -> String {
+    let noun = if mistakes.len() == 1 { "mistake" } else { "mistakes" };
+    let lines: String = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
+    format!("{} {noun} in {place}:{lines}", mistakes.len())
+}
+
 /// Reads and checks a configuration file's text. What is wrong has its default in the result, which then serves only to look
 /// for more mistakes.
 pub(crate) fn read(text: &str) -> (NodeConfig, Vec<Mistake>) {
@@ -278,11 +285,7 @@ impl Reader {
 
         let mut log = self.section(table, "log");
         self.text(&mut log, "filter", |text| config.log.filter = text.to_owned());
-        if let Err(error) = EnvFilter::try_new(&config.log.filter) {
-            let remedy =
-                format!("{error}; write a level such as \"info\", or MODULE=LEVEL parts with commas");
-            self.wrong("log.filter", &config.log.filter, &remedy);
-        }
+        self.filter(&config.log.filter);
         let mut format = "text".to_owned();
         self.text(&mut log, "format", |text| format = text.to_owned());
         match format.as_str() {
@@ -294,7 +297,50 @@ impl Reader {
         if config.media.addresses.is_empty() {
             config.media.addresses = default_media_addresses(&config.listeners);
         }
+        if !self.mistakes.iter().any(|mistake| mistake.key.starts_with("media.a")) {
+            self.media_is_reachable(&config.media);
+        }
         config
+    }
+
+    /// A word that is no level would be taken for a module, of which there is none, and silence everything.
+    fn filter(&mut self, filter: &str) {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let is_level = |part: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part.trim()));
+        let wrong = match EnvFilter::try_new(filter) {
+            Err(error) => error.to_string(),
+            Ok(_) => match filter.split(',').find(|part| !part.contains(['=', '[']) && !is_level(part)) {
+                Some(part) => format!("{:?} is no level", part.trim()),
+                None => return,
+            },
+        };
+        let remedy =
+            format!("{wrong}; write one of {}, or MODULE=LEVEL parts with commas", LEVELS.join(", "));
+        self.wrong("log.filter", filter, &remedy);
+    }
+
+    /// Every address of the relay has one to show in session descriptions, and the one to show belongs to an address.
+    fn media_is_reachable(&mut self, media: &MediaConfig) {
+        let shown = media.advertise;
+        if let Some(shown) = shown
+            && !media.addresses.is_empty()
+            && !media.addresses.iter().any(|ip| ip.is_ipv4() == shown.is_ipv4())
+        {
+            let remedy = format!(
+                "media is heard on {} only, of the other IP version; write an address of the same one, or add one to media.address",
+                joined(&media.addresses)
+            );
+            self.wrong("media.advertise", &shown.to_string(), &remedy);
+        }
+        for ip in media.addresses.iter().filter(|ip| ip.is_unspecified()) {
+            if shown.is_none_or(|shown| shown.is_ipv4() != ip.is_ipv4()) {
+                let remedy = format!(
+                    "missing for media on {ip} (media.address, else that of sip.listen): write the IP address that phones reach, or name \
+                     one of this machine in media.address"
+                );
+                self.wrong("media.advertise", "", &remedy);
+            }
+        }
     }
 
     fn listeners(&mut self, sip: &mut Section<'_>, config: &mut NodeConfig) {
@@ -435,23 +481,22 @@ impl Reader {
                 Err(_) => self.wrong("media.address", &address, "not an IP address"),
             }
         }
-        self.text(media, "advertise", |text| match text.parse() {
-            Ok(address) => config.advertise = Some(address),
-            Err(_) => config.advertise = None,
-        });
-        if let (Some(Value::String(text)), None) = (media.get("advertise"), config.advertise) {
-            self.wrong("media.advertise", text, "not an IP address");
+        let mut advertise = None;
+        self.text(media, "advertise", |text| advertise = Some(text.to_owned()));
+        if let Some(text) = advertise {
+            match text.parse::<IpAddr>() {
+                Ok(address) if !address.is_unspecified() => config.advertise = Some(address),
+                Ok(_) | Err(_) => {
+                    self.wrong("media.advertise", &text, "write the IP address that phones reach, not a name")
+                }
+            }
         }
         let mut ports = None;
         self.text(media, "ports", |text| ports = Some(text.to_owned()));
         if let Some(text) = ports {
             match parse_ports(&text) {
                 Some(range) => config.ports = range,
-                None => self.wrong(
-                    "media.ports",
-                    &text,
-                    "write FROM-TO with at least four ports, such as \"13000-19000\"",
-                ),
+                None => self.wrong("media.ports", &text, PORTS_REMEDY),
             }
         }
         self.number(media, "workers", 0..=64, |n| config.workers = n as usize);
@@ -527,11 +572,20 @@ impl Reader {
     }
 }
 
-/// `FROM-TO`, at least two pairs of RTP and RTCP.
+/// What to write for [`parse_ports`].
+pub(crate) const PORTS_REMEDY: &str = "write FROM-TO from 1024 up with at least two pairs of an even port and the odd one above it, such as 13000-19000";
+
+/// `FROM-TO`, at least two pairs of RTP, on an even port, and RTCP: one call.
 pub(crate) fn parse_ports(text: &str) -> Option<(u16, u16)> {
     let (from, to) = text.split_once('-')?;
     let (from, to) = (from.trim().parse::<u16>().ok()?, to.trim().parse::<u16>().ok()?);
-    (from >= 1024 && to >= from && to - from >= 3).then_some((from, to))
+    let first_even = u32::from(from).next_multiple_of(2);
+    (from >= 1024 && u32::from(to) >= first_even + 3).then_some((from, to))
+}
+
+fn joined(addresses: &[IpAddr]) -> String {
+    let all: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    all.join(", ")
 }
 
 /// Media goes where signalling goes unless told otherwise: the first listener address of each IP version.
@@ -621,6 +675,91 @@ mod tests {
             );
         }
         assert_eq!(listed.len(), 20, "{listed:#?}");
+    }
+
+    #[test]
+    fn a_start_that_would_fail_for_want_of_an_address_is_a_mistake() {
+        let everywhere =
+            "[sip]\nlisten = [{ bind = \"udp:0.0.0.0:5060\", advertise = \"sip.example.com\" }]\n";
+        let only = |media: &str| {
+            let listed = parse(&format!("{everywhere}[media]\n{media}\n")).unwrap_err();
+            assert_eq!(listed.len(), 1, "{media}: {listed:#?}");
+            listed[0].to_string()
+        };
+        let missing = only("");
+        assert!(missing.starts_with("media.advertise: missing") && missing.contains("0.0.0.0"), "{missing}");
+        for wrong in ["sip.example.com", "::", "0.0.0.0", "2001:db8::1"] {
+            let listed = parse(&format!("{everywhere}[media]\nadvertise = \"{wrong}\"\n")).unwrap_err();
+            let first = listed[0].to_string();
+            assert!(first.starts_with(&format!("media.advertise = {wrong}: ")), "{first}");
+        }
+        let two = only("address = [\"0.0.0.0\", \"::\"]\nadvertise = \"2001:db8::1\"");
+        assert!(two.starts_with("media.advertise: missing for media on 0.0.0.0"), "{two}");
+        let right = parse(&format!("{everywhere}[media]\nadvertise = \"192.0.2.1\"\n"));
+        assert_eq!(right.unwrap().media.advertise, "192.0.2.1".parse().ok());
+        assert!(parse(&format!("{everywhere}[media]\naddress = \"192.0.2.1\"\n")).is_ok());
+    }
+
+    #[test]
+    fn a_log_filter_is_made_of_levels() {
+        let with = |filter: &str| {
+            parse(&format!("[sip]\nlisten = [\"udp:127.0.0.1:0\"]\n[log]\nfilter = \"{filter}\""))
+        };
+        for right in ["off", "WARN", "warn,proxy=debug", "proxy::leg=trace, info", "[call],[leg{id=1}]=debug"]
+        {
+            assert!(with(right).is_ok(), "{right}");
+        }
+        for wrong in ["loud", "info,loud", "proxy=loud"] {
+            let listed = with(wrong).unwrap_err()[0].to_string();
+            assert!(
+                listed.starts_with(&format!("log.filter = {wrong}: ")) && listed.contains("off, error"),
+                "{listed}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_range_of_ports_holds_a_call() {
+        for right in ["13000-19000", "23000-23003", "23001-23005", "65532-65535"] {
+            assert!(parse_ports(right).is_some(), "{right}");
+        }
+        for wrong in ["23001-23004", "23000-23002", "1023-2000", "9-8", "2000-1999", "65533-65535", "-", ""] {
+            assert_eq!(parse_ports(wrong), None, "{wrong}");
+        }
+    }
+
+    /// Operators copy it, and believe its comments.
+    #[test]
+    fn the_example_has_every_key_with_its_default() {
+        let text = include_str!("../../../deploy/carillon.toml");
+        let example = parse(text).unwrap();
+        let loopback: SocketAddr = "127.0.0.1:5060".parse().unwrap();
+        let listener = |transport| ListenerConfig { transport, bind: loopback, advertise: None };
+        let mut default = NodeConfig {
+            listeners: vec![listener(sip::flow::Transport::Udp), listener(sip::flow::Transport::Tcp)],
+            ..NodeConfig::default()
+        };
+        default.media.addresses = vec![loopback.ip()]; // follows the listeners
+        assert_eq!(example, default);
+        // The reader lists the keys that it knows when there is one that it does not.
+        let sections = ["node", "sip", "media", "registrar", "auth", "limits", "users", "log"];
+        for section in sections {
+            let listed = read(&format!("[{section}]\nno_such_key = 1\n")).1;
+            let unknown = listed.iter().find(|mistake| mistake.key.ends_with("no_such_key")).unwrap();
+            let (_, keys) = unknown.remedy.split_once("there are ").unwrap();
+            let start = text.find(&format!("[{section}]")).unwrap();
+            let part = text[start + 1..].split("\n[").next().unwrap();
+            for key in keys.split(", ") {
+                let is_there = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+                assert!(part.lines().any(is_there), "[{section}] {key} is not in the example");
+            }
+        }
+    }
+
+    #[test]
+    fn one_mistake_is_one() {
+        assert_eq!(list(&["a: b"], "f"), "1 mistake in f:\n  a: b");
+        assert_eq!(list(&["a: b", "c: d"], "f"), "2 mistakes in f:\n  a: b\n  c: d");
     }
 
     #[test]

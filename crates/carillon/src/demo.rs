@@ -4,7 +4,7 @@
 //! everything was as it should be. Elsewhere: the node (`node`), the softphones (crate `phone`).
 
 use crate::cdrs::shown;
-use crate::config::{ListenerConfig, NodeConfig, parse_ports};
+use crate::config::{ListenerConfig, NodeConfig, PORTS_REMEDY, parse_ports};
 use crate::node::{Node, StartError};
 use crate::{Ending, start_logging, tell};
 use model::{Cdr, Configuration, HungUpBy};
@@ -39,8 +39,7 @@ pub(crate) struct Arguments {
 }
 
 fn ports(text: &str) -> Result<(u16, u16), String> {
-    parse_ports(text)
-        .ok_or_else(|| "write FROM-TO with at least four ports from 1024 up, such as 13000-19000".to_owned())
+    parse_ports(text).ok_or_else(|| PORTS_REMEDY.to_owned())
 }
 
 const DOMAIN: &str = "users.democlient.com";

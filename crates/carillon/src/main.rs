@@ -101,8 +101,7 @@ fn read_config(file: &std::path::Path) -> Result<(NodeConfig, Option<Configurati
     if mistakes.is_empty() {
         return Ok((config, users));
     }
-    let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
-    Err(StartError(format!("{} mistakes in {}:\n{}", lines.len(), file.display(), lines.join("\n"))))
+    Err(StartError(config::list(&mistakes, &file.display().to_string())))
 }
 
 /// Runs a command on a runtime with so many worker threads; 0: one for each core.

@@ -2,7 +2,7 @@
 //!
 //! In: a checked [`NodeConfig`]. Out: a running node, or an error that names what to do. Elsewhere: each role's crate.
 
-use crate::config::{MediaConfig, Mistake, NodeConfig};
+use crate::config::{MediaConfig, Mistake, NodeConfig, list};
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
 use cluster::ids::NodeId;
@@ -56,10 +56,8 @@ impl Node {
             Some(configuration) => configuration,
             None => store.configuration()?.unwrap_or_default(),
         };
-        let snapshot = Snapshot::build(&configuration).map_err(|mistakes| {
-            let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
-            StartError(format!("{} mistakes in the users' configuration:\n{}", lines.len(), lines.join("\n")))
-        })?;
+        let snapshot = Snapshot::build(&configuration)
+            .map_err(|mistakes| StartError(list(&mistakes, "the users' configuration")))?;
         store.put_configuration(&configuration)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let log = Arc::new(Log(store.clone()));
