@@ -138,12 +138,49 @@ fn a_data_directory_in_use_is_named() {
     assert!(complaint.contains(data.to_str().unwrap()), "{complaint}");
 }
 
-/// The example that operators copy is right, but for the place of its users.
+/// The examples that operators copy are right together.
 #[test]
 fn the_example_configuration_is_right() {
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/carillon.toml");
-    let output = run(&["serve", "--config", example, "--check"]);
-    assert!(output.status.success(), "{output:?}");
+    let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+    let example = std::fs::read_to_string(format!("{deploy}/carillon.toml")).unwrap();
+    let named = example.replace("# file = \"users.toml\"", &format!("file = \"{deploy}/users.toml\""));
+    assert_ne!(named, example);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("carillon.toml");
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        run(&["serve", "--config", file.to_str().unwrap(), "--check"])
+    };
+    for text in [&example, &named] {
+        let output = check(text);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let facing = check(&named.replace("127.0.0.1:5060", "192.0.2.1:5060"));
+    let complaint = String::from_utf8_lossy(&facing.stderr);
+    assert!(!facing.status.success() && complaint.contains("1 mistake in"), "{complaint}");
+    assert!(complaint.contains("deploy/users.toml: the password of terminal anna, ben"), "{complaint}");
+}
+
+#[test]
+fn a_node_without_users_says_what_to_do() {
+    let place = Place::take();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("carillon.toml");
+    let data = folder.path().join("data");
+    std::fs::write(&file, format!("[node]\ndata = {data:?}\n[sip]\nlisten = [\"udp:{}\"]\n", place.sip(1)))
+        .unwrap();
+    let mut command = Command::new(carillon());
+    let mut node = Process::start("carillon serve", command.arg("serve").arg("--config").arg(&file));
+    assert!(node.line_with("carillon is ready", system_tests::PATIENCE).is_some(), "{}", node.tail(30));
+    let line = node.line_with("no user is configured", system_tests::PATIENCE);
+    assert!(line.is_some_and(|line| line.contains("deploy/users.toml")), "{}", node.tail(30));
+    node.terminate();
+    assert!(node.ended(system_tests::PATIENCE).is_some_and(|status| status.success()), "{}", node.tail(30));
+    // The demo would put its own users there, and their passwords are known.
+    let output =
+        run(&["demo", "--no-call", "--data", data.to_str().unwrap(), "--sip", &place.sip(2).to_string()]);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && complaint.contains("another configuration"), "{complaint}");
 }
 
 struct Phones {

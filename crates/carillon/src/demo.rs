@@ -5,9 +5,9 @@
 
 use crate::cdrs::shown;
 use crate::config::{ListenerConfig, NodeConfig, PORTS_REMEDY, parse_ports};
-use crate::node::{Node, StartError};
+use crate::node::{Node, StartError, Users};
 use crate::{Ending, start_logging, tell};
-use model::{Cdr, Configuration, HungUpBy};
+use model::{Cdr, HungUpBy};
 use phone::{CallEvent, Phone, PhoneCall, PhoneConfig, Source, Traced, ladder};
 use sip::flow::Transport;
 use std::fs::Permissions;
@@ -74,7 +74,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
             "WARNING: this address may face a network, and the demo's passwords (alice/alice, bob/bob) are known to everybody.",
         );
     }
-    let node = Node::start(&config, Some(Configuration::demo())).await?;
+    let node = Node::start(&config, Users::Demo).await?;
     let server = sip_address(&node, arguments.sip);
     tell(&format!(
         "Carillon is up: SIP {server} (UDP and TCP), media ports {}-{}.",

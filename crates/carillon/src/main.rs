@@ -11,8 +11,7 @@ mod phone_command;
 
 use clap::{Parser, Subcommand};
 use config::NodeConfig;
-use model::Configuration;
-use node::{Node, StartError, read_users};
+use node::{Node, StartError, Users, known_passwords, read_users};
 use std::future::Future;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -42,7 +41,7 @@ enum Command {
         /// Configuration file; deploy/carillon.toml shows every key.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Only check the configuration.
+        /// Only check the configuration and the users' file that it names, not what the data directory holds.
         #[arg(long)]
         check: bool,
     },
@@ -86,18 +85,21 @@ fn serve(file: &std::path::Path, check: bool) -> ExitCode {
 }
 
 /// The configuration with the users that it names, or every mistake of both.
-fn read_config(file: &std::path::Path) -> Result<(NodeConfig, Option<Configuration>), StartError> {
+fn read_config(file: &std::path::Path) -> Result<(NodeConfig, Users), StartError> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         StartError(format!("--config {}: {error}; name a file that exists", file.display()))
     })?;
     let (config, mut mistakes) = config::read(&text);
-    let users = match config.users.as_deref().map(read_users).transpose() {
-        Ok(users) => users,
-        Err(more) => {
-            mistakes.extend(more);
-            None
+    let mut users = Users::Kept;
+    if let Some(file) = &config.users {
+        match read_users(file) {
+            Ok(read) => {
+                mistakes.extend(known_passwords("users.file", &file.display().to_string(), &read, &config));
+                users = Users::From(Box::new(read));
+            }
+            Err(more) => mistakes.extend(more),
         }
-    };
+    }
     if mistakes.is_empty() {
         return Ok((config, users));
     }

@@ -38,6 +38,75 @@ impl<E: std::error::Error> From<E> for StartError {
     }
 }
 
+/// Whom a node serves.
+pub(crate) enum Users {
+    /// Those that the data directory holds; a new one begins without any.
+    Kept,
+    /// These, from now on.
+    From(Box<Configuration>),
+    /// Those of the demonstration, in a data directory of its own.
+    Demo,
+}
+
+impl Users {
+    fn choose(self, config: &NodeConfig, kept: Option<Configuration>) -> Result<Configuration, StartError> {
+        let data = config.data.display();
+        match self {
+            Users::From(configuration) => Ok(*configuration),
+            Users::Demo => {
+                let demo = Configuration::demo();
+                if kept.is_some_and(|kept| kept != demo) {
+                    return Err(StartError(format!(
+                        "--data {data}: holds another configuration than the demo's, which would replace it; name a directory \
+                         that does not exist yet, or leave out --data"
+                    )));
+                }
+                Ok(demo)
+            }
+            Users::Kept => {
+                let kept = kept.unwrap_or_default();
+                if let Some(mistake) = known_passwords("node.data", &data.to_string(), &kept, config) {
+                    return Err(StartError(list(&[mistake], "what the data directory holds")));
+                }
+                Ok(kept)
+            }
+        }
+    }
+}
+
+/// Passwords that stand in public documents are a mistake where a network can reach them.
+pub(crate) fn known_passwords(
+    key: &str,
+    value: &str,
+    users: &Configuration,
+    config: &NodeConfig,
+) -> Option<Mistake> {
+    if config.is_local() {
+        return None;
+    }
+    let demo = Configuration::demo();
+    let is_known = |terminal: &&model::Terminal| {
+        terminal.secret.reveal() == EXAMPLE_SECRET
+            || demo.terminals.iter().any(|own| own.name == terminal.name && own.secret == terminal.secret)
+    };
+    let names: Vec<&str> =
+        users.terminals.iter().filter(is_known).map(|terminal| terminal.name.as_str()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let remedy = format!(
+        "the password of terminal {} is the one of the demo or of the example, known to everybody, and a listener is not on \
+         loopback; give it another `secret` in the file that `file` in [users] names",
+        names.join(", ")
+    );
+    Some(Mistake::new(key, value, &remedy))
+}
+
+const NO_USERS_REMEDY: &str =
+    "write a file like deploy/users.toml, name it as `file` in [users], and start again";
+/// Every password in deploy/users.toml.
+const EXAMPLE_SECRET: &str = "CHANGE-ME";
+
 /// A running node.
 pub(crate) struct Node {
     pub(crate) proxy: Arc<Proxy>,
@@ -46,16 +115,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts every role. `configuration` replaces what the store holds; without it a new store begins empty.
-    pub(crate) async fn start(
-        config: &NodeConfig,
-        configuration: Option<Configuration>,
-    ) -> Result<Self, StartError> {
+    /// Starts every role.
+    pub(crate) async fn start(config: &NodeConfig, users: Users) -> Result<Self, StartError> {
         let store = Store::open(&config.data)?;
-        let configuration = match configuration {
-            Some(configuration) => configuration,
-            None => store.configuration()?.unwrap_or_default(),
-        };
+        let configuration = users.choose(config, store.configuration()?)?;
+        if configuration.terminals.is_empty() {
+            warn!("no user is configured, so nobody can register or call; {NO_USERS_REMEDY}");
+        }
         let snapshot = Snapshot::build(&configuration)
             .map_err(|mistakes| StartError(list(&mistakes, "the users' configuration")))?;
         store.put_configuration(&configuration)?;
@@ -213,5 +279,56 @@ mod tests {
             "a telephone that refreshes once a day stays"
         );
         assert_eq!(limits.files_elsewhere, 2 * 1000);
+    }
+
+    fn facing(address: &str) -> NodeConfig {
+        let (config, mistakes) = crate::config::read(&format!("[sip]\nlisten = [\"udp:{address}:5060\"]"));
+        assert_eq!(mistakes, []);
+        config
+    }
+
+    #[test]
+    fn the_example_of_users_is_right_and_its_passwords_face_no_network() {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/users.toml");
+        let users = read_users(Path::new(example)).unwrap();
+        assert!(users.terminals.len() >= 2 && users.extensions.len() >= 2, "{users:?}");
+        assert!(users.terminals.iter().all(|terminal| terminal.secret.reveal() == EXAMPLE_SECRET));
+        assert!(users.users.iter().all(|user| user.terminal.is_some() && user.extension.is_some()));
+        assert_eq!(known_passwords("users.file", example, &users, &facing("127.0.0.1")), None);
+        let listed =
+            known_passwords("users.file", example, &users, &facing("192.0.2.1")).unwrap().to_string();
+        assert!(listed.starts_with("users.file = ") && listed.contains("terminal anna, ben is"), "{listed}");
+    }
+
+    #[test]
+    fn the_demos_passwords_face_no_network() {
+        let mut users = Configuration::demo();
+        users.terminals[0].secret = model::Secret::new("another");
+        let kept =
+            |users: &Configuration, address: &str| Users::Kept.choose(&facing(address), Some(users.clone()));
+        assert!(kept(&users, "127.0.0.1").is_ok());
+        let StartError(text) = kept(&users, "192.0.2.1").unwrap_err();
+        assert!(text.contains("1 mistake in") && text.contains("node.data = carillon-data: "), "{text}");
+        assert!(text.contains("terminal bob is"), "{text}");
+        users.terminals[1].secret = model::Secret::new("another");
+        assert!(kept(&users, "192.0.2.1").is_ok());
+    }
+
+    #[test]
+    fn the_demo_replaces_nobodys_users() {
+        let config = facing("127.0.0.1");
+        let demo = Configuration::demo();
+        for own in [None, Some(demo.clone())] {
+            assert_eq!(Users::Demo.choose(&config, own).ok(), Some(demo.clone()));
+        }
+        let mut users = demo.clone();
+        users.terminals[0].secret = model::Secret::new("another");
+        for other in [users, Configuration::default()] {
+            let StartError(text) = Users::Demo.choose(&config, Some(other)).unwrap_err();
+            assert!(
+                text.starts_with("--data carillon-data: ") && text.contains("leave out --data"),
+                "{text}"
+            );
+        }
     }
 }
