@@ -46,6 +46,21 @@ fn the_demo_without_a_call_serves_and_says_how_to_connect() {
     assert!(demo.ended(Duration::from_secs(20)).is_some_and(|status| status.success()), "{}", demo.tail(30));
 }
 
+#[test]
+fn the_demo_interrupted_during_its_call_leaves_nothing_behind() {
+    let place = Place::take();
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = Command::new(carillon());
+    let sip = place.sip(1).to_string();
+    command.args(["demo", "--sip", &sip, "--media-ports", "20000-20999"]).env("TMPDIR", temporary.path());
+    let mut demo = Process::start("carillon demo", &mut command);
+    assert!(demo.line_with("alice calls 102", system_tests::PATIENCE).is_some(), "{}", demo.tail(30));
+    demo.terminate();
+    let ended = demo.ended(system_tests::PATIENCE);
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}; {}", demo.tail(30));
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+}
+
 /// `serve` with this configuration text must fail; its complaint.
 fn complaint(text: &str) -> String {
     let folder = tempfile::tempdir().expect("a directory");

@@ -11,9 +11,10 @@ use model::{Cdr, HungUpBy};
 use phone::{CallEvent, Phone, PhoneCall, PhoneConfig, Source, Traced, ladder};
 use sip::flow::Transport;
 use std::fs::Permissions;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::CdrQuery;
 use tokio::time::{sleep, timeout};
@@ -54,17 +55,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Runs the demonstration.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
     start_logging("warn", false);
-    let temporary = match &arguments.data {
-        None => Some(
-            tempfile::Builder::new()
-                .prefix("carillon-demo-")
-                .permissions(Permissions::from_mode(0o700))
-                .tempdir()?,
-        ),
-        Some(_) => None,
+    // From here on Ctrl-C leaves nothing behind.
+    let mut ending = Ending::listen()?;
+    demonstrate(&arguments, &std::env::temp_dir(), &mut ending).await
+}
+
+/// `temporary` is where a directory for the data is made, and removed, unless one is named.
+async fn demonstrate(arguments: &Arguments, temporary: &Path, ending: &mut Ending) -> Result<(), StartError> {
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix("carillon-demo-").permissions(Permissions::from_mode(0o700));
+    let (data, _removed_at_the_end) = match &arguments.data {
+        Some(data) => (data.clone(), None),
+        None => {
+            let made = builder.tempdir_in(temporary)?;
+            (made.path().to_path_buf(), Some(made))
+        }
     };
-    let data = arguments.data.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_path_buf()));
-    let config = node_config(&arguments, data.unwrap_or_default());
+    let config = node_config(arguments, data)?;
     if config.is_local() {
         tell(
             "The demo's passwords are known to everybody, so it listens on loopback only; --sip names another address.",
@@ -75,27 +82,49 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
         );
     }
     let node = Node::start(&config, Users::Demo).await?;
-    let server = sip_address(&node, arguments.sip);
+    let outcome = with_node(&node, arguments, &config, ending).await;
+    node.stop().await;
+    outcome
+}
+
+async fn with_node(
+    node: &Node,
+    arguments: &Arguments,
+    config: &NodeConfig,
+    ending: &mut Ending,
+) -> Result<(), StartError> {
+    let server = sip_address(node, arguments.sip);
     tell(&format!(
         "Carillon is up: SIP {server} (UDP and TCP), media ports {}-{}.",
         config.media.ports.0, config.media.ports.1
     ));
-    let outcome = if arguments.no_call { Ok(()) } else { checked_call(&node, server).await };
-    if arguments.once || outcome.is_err() {
-        node.stop().await;
-        return outcome;
+    if !arguments.no_call {
+        tokio::select! {
+            biased;
+            () = ending.comes() => {
+                tell("Stopping, before the call was checked.");
+                let unchecked = || StartError("ended before the call was checked".to_owned());
+                return if arguments.once { Err(unchecked()) } else { Ok(()) };
+            }
+            checked = checked_call(node, server) => checked?,
+        }
     }
-    let mut ending = Ending::listen()?;
-    tell(&how_to_connect(server));
-    ending.comes().await;
-    tell("Stopping.");
-    node.stop().await;
+    if !arguments.once {
+        tell(&how_to_connect(server));
+        ending.comes().await;
+        tell("Stopping.");
+    }
     Ok(())
 }
 
-fn node_config(arguments: &Arguments, data: PathBuf) -> NodeConfig {
+fn node_config(arguments: &Arguments, data: PathBuf) -> Result<NodeConfig, StartError> {
     let mut config = NodeConfig { data, ..NodeConfig::default() };
-    let address = arguments.sip;
+    let mut address = arguments.sip;
+    if address.port() == 0 {
+        address = free_for_both(address.ip()).map_err(|error| {
+            StartError(format!("--sip {address}: {error}; name an address of this machine"))
+        })?;
+    }
     // An unspecified address cannot be told to phones; the first softphone to be pointed here is on this machine.
     let advertise = address.ip().is_unspecified().then(|| own_address().to_string());
     for transport in [Transport::Udp, Transport::Tcp] {
@@ -104,13 +133,23 @@ fn node_config(arguments: &Arguments, data: PathBuf) -> NodeConfig {
     config.media.ports = arguments.media_ports;
     config.media.addresses = vec![address.ip()];
     config.media.advertise = advertise.and_then(|text| text.parse().ok());
-    config
+    Ok(config)
+}
+
+/// A port that neither UDP nor TCP has in use: what is told as one address must be one.
+fn free_for_both(ip: IpAddr) -> io::Result<SocketAddr> {
+    const ATTEMPTS: u32 = 100;
+    let attempt = || {
+        let udp = UdpSocket::bind((ip, 0))?;
+        TcpListener::bind(udp.local_addr()?)?.local_addr()
+    };
+    (1..ATTEMPTS).map(|_| attempt()).find(Result::is_ok).unwrap_or_else(attempt)
 }
 
 /// The address that this machine would use towards a network; loopback when there is none. Sends nothing.
 fn own_address() -> IpAddr {
     let probe = || {
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?; // a documentation address (RFC 5737)
         Some(socket.local_addr().ok()?.ip())
     };
@@ -135,9 +174,11 @@ async fn checked_call(node: &Node, server: SocketAddr) -> Result<(), StartError>
 
     let mut hers =
         alice.call("102", Source::Tone(ALICE_HZ)).await.map_err(|error| StartError(error.to_string()))?;
-    let mut his = within("bob's phone rings", bob.incoming()).await?;
-    expect_event(&mut hers, "alice hears that it rings", |event| matches!(event, CallEvent::Ringing { .. }))
-        .await?;
+    // What becomes of her call tells why his phone does not ring.
+    let rings = |event: &CallEvent| matches!(event, CallEvent::Ringing { .. });
+    expect_event(&mut hers, "alice hears that it rings", rings).await?;
+    let incoming = async { bob.incoming().await.ok_or_else(|| "it is off".to_owned()) };
+    let mut his = within("bob's phone rings", incoming).await?;
     his.answer(Source::Tone(BOB_HZ));
     expect_event(&mut hers, "alice hears the answer", |event| *event == CallEvent::Answered).await?;
     expect_event(&mut his, "bob's answer is acknowledged", |event| *event == CallEvent::Answered).await?;
@@ -192,8 +233,9 @@ async fn checked_call(node: &Node, server: SocketAddr) -> Result<(), StartError>
     for (what, good, measured) in &checks {
         tell(&format!("{}  {what}: {measured}", if *good { "ok    " } else { "FAILED" }));
     }
-    within("alice's phone is unregistered", async { alice.register(0).await.ok() }).await?;
-    within("bob's phone is unregistered", async { bob.register(0).await.ok() }).await?;
+    for (what, phone) in [("alice's phone is unregistered", &alice), ("bob's phone is unregistered", &bob)] {
+        within(what, async { phone.register(0).await.map_err(|error| error.to_string()) }).await?;
+    }
     match checks.iter().find(|(_, good, _)| !good) {
         None => Ok(()),
         Some((what, ..)) => Err(StartError(format!("not as it should be: {what}"))),
@@ -227,11 +269,14 @@ async fn start_phone(name: &str, server: SocketAddr) -> Result<Phone, StartError
     Ok(phone)
 }
 
-async fn within<T>(what: &str, event: impl Future<Output = Option<T>>) -> Result<T, StartError> {
-    match timeout(PATIENCE, event).await {
-        Ok(Some(value)) => Ok(value),
-        Ok(None) | Err(_) => Err(StartError(format!("waited in vain for: {what}"))),
-    }
+/// What is waited for, or why it does not come.
+async fn within<T>(what: &str, event: impl Future<Output = Result<T, String>>) -> Result<T, StartError> {
+    let why = match timeout(PATIENCE, event).await {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(why)) => why,
+        Err(_) => format!("nothing came for {} s", PATIENCE.as_secs()),
+    };
+    Err(StartError(format!("waited in vain for: {what}; {why}")))
 }
 
 async fn expect_event(
@@ -239,7 +284,19 @@ async fn expect_event(
     what: &str,
     wanted: impl Fn(&CallEvent) -> bool,
 ) -> Result<(), StartError> {
-    within(what, call.wait_for(wanted)).await.map(|_| ())
+    let event = async {
+        let mut ended = "the call is over".to_owned();
+        while let Some(event) = call.next().await {
+            if wanted(&event) {
+                return Ok(());
+            }
+            if let CallEvent::Ended { status, .. } = event {
+                ended = format!("the call ended with status {status}");
+            }
+        }
+        Err(ended)
+    };
+    within(what, event).await
 }
 
 /// The record of the call just made: exactly one more than before.
@@ -266,4 +323,58 @@ fn how_to_connect(server: SocketAddr) -> String {
          \nA second phone without any installation: `cargo run --release -- phone --user bob --password bob --server {server} --answer`\
          \nCtrl-C stops the node."
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn arguments(line: &str) -> Arguments {
+        Line::parse_from(format!("demo {line}").split(' ')).arguments
+    }
+
+    #[tokio::test]
+    async fn a_call_that_fails_says_with_which_status() {
+        // Somebody else has every port of the relay.
+        const IP: Ipv4Addr = Ipv4Addr::new(127, 99, 1, 1);
+        let _taken: Vec<UdpSocket> =
+            (23_000..=23_004).map(|port| UdpSocket::bind((IP, port)).unwrap()).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = arguments(&format!("--once --sip {IP}:0 --media-ports 23000-23004"));
+        let mut ending = Ending::listen().unwrap();
+        let StartError(text) = demonstrate(&arguments, folder.path(), &mut ending).await.unwrap_err();
+        assert!(text.ends_with("alice hears that it rings; the call ended with status 503"), "{text}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn ctrl_c_during_the_call_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        for (line, good) in [("", true), ("--once ", false)] {
+            let arguments = arguments(&format!("{line}--sip 127.99.1.2:0 --media-ports 23000-23099"));
+            let mut ending = Ending::come().unwrap();
+            let outcome = demonstrate(&arguments, folder.path(), &mut ending).await;
+            assert_eq!(outcome.is_ok(), good, "{outcome:?}");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_of_the_systems_choice_is_one_for_udp_and_tcp() {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = arguments("--no-call --sip 127.99.1.3:0");
+        let config = node_config(&arguments, folder.path().join("data")).unwrap();
+        let node = Node::start(&config, Users::Demo).await.unwrap();
+        let heard = node.sip_addresses();
+        assert_eq!(heard.len(), 2);
+        assert!(heard.iter().all(|(_, address)| *address == sip_address(&node, arguments.sip)), "{heard:?}");
+        node.stop().await;
+    }
 }

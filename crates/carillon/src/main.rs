@@ -154,6 +154,12 @@ impl Ending {
         Ok(Self { terminate: terminate?, interrupt: interrupt?, came: false })
     }
 
+    /// One that has come.
+    #[cfg(test)]
+    pub(crate) fn come() -> std::io::Result<Self> {
+        Ok(Self { came: true, ..Self::listen()? })
+    }
+
     /// Returns when one has come; from then on at once.
     pub(crate) async fn comes(&mut self) {
         if !self.came {

@@ -321,7 +321,7 @@ mod tests {
         for own in [None, Some(demo.clone())] {
             assert_eq!(Users::Demo.choose(&config, own).ok(), Some(demo.clone()));
         }
-        let mut users = demo.clone();
+        let mut users = demo;
         users.terminals[0].secret = model::Secret::new("another");
         for other in [users, Configuration::default()] {
             let StartError(text) = Users::Demo.choose(&config, Some(other)).unwrap_err();
