@@ -3,12 +3,15 @@
 //! Elsewhere: the phone itself (crate `phone`).
 
 use crate::node::StartError;
-use crate::{Ending, start_logging, tell};
+use crate::{Ending, complain, start_logging, tell};
 use phone::{CallEvent, Phone, PhoneCall, PhoneConfig, PhoneError, Source, read_wav, write_wav};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// The end of the program does not wait for the server longer than this.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What `carillon phone` takes.
 #[derive(clap::Args)]
@@ -43,7 +46,7 @@ pub(crate) struct Arguments {
     /// Play a WAV file (16 bit, mono, 8000 Hz).
     #[arg(long, value_name = "FILE")]
     play: Option<PathBuf>,
-    /// Write what is heard to a WAV file.
+    /// Write what is heard to a WAV file when the call is over: its last 120 seconds. The next call replaces it.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// Dial these digits after the answer (RFC 4733).
@@ -75,13 +78,24 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
     };
     let mut ending = Ending::listen()?;
     let mut phone = Phone::start(config).await.map_err(failed)?;
-    phone.register(300).await.map_err(failed)?;
+    register(&phone, &mut ending).await?;
     tell(&format!("registered as {} at {}", arguments.user, arguments.server));
     let outcome = work(&mut phone, &arguments, &source, &mut ending).await;
-    if let Err(error) = phone.register(0).await {
-        tell(&format!("not unregistered: {error}"));
+    match timeout(FAREWELL, phone.register(0)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tell(&format!("not unregistered: {error}")),
+        Err(_) => tell("not unregistered: the server does not answer"),
     }
     outcome
+}
+
+/// A server that does not answer is not waited for when the program shall end.
+async fn register(phone: &Phone, ending: &mut Ending) -> Result<(), StartError> {
+    tokio::select! {
+        biased;
+        () = ending.comes() => Err(StartError("ended before the server answered".to_owned())),
+        registered = phone.register(300) => registered.map_err(failed),
+    }
 }
 
 async fn work(
@@ -101,9 +115,12 @@ async fn work(
                 let Some(call) = call else { return Ok(()) };
                 tell(&format!("{} calls", call.caller));
                 call.answer(source.clone());
-                talk(call, arguments, ending).await?;
+                let outcome = talk(call, arguments, ending).await;
                 if arguments.seconds.is_some() {
-                    return Ok(());
+                    return outcome;
+                }
+                if let Err(StartError(text)) = outcome {
+                    complain(&text); // the next caller may do better
                 }
             }
         }
@@ -115,14 +132,17 @@ async fn talk(mut call: PhoneCall, arguments: &Arguments, ending: &mut Ending) -
     let mut hang_up_at = None;
     let mut answered = false;
     let mut hung_up = false;
+    let mut farewell = None;
     let status = loop {
         let event = tokio::select! {
             event = call.next() => event,
             () = enough(hang_up_at, ending), if !hung_up => {
                 hung_up = true;
+                farewell = ending.came.then(|| Instant::now() + FAREWELL);
                 call.hang_up();
                 continue;
             }
+            () = sleep_until(farewell.unwrap_or_else(Instant::now)), if farewell.is_some() => break 408,
         };
         match event {
             Some(CallEvent::Ringing { status }) => tell(&format!("ringing ({status})")),
@@ -172,4 +192,80 @@ fn source(arguments: &Arguments) -> Result<Source, StartError> {
 
 fn failed(error: PhoneError) -> StartError {
     StartError(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use tokio::net::UdpSocket;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    /// A phone whose server hears everything and says nothing.
+    async fn phone(silent: &UdpSocket) -> Phone {
+        let server = silent.local_addr().unwrap();
+        let (username, password) = ("bob".to_owned(), "bob".to_owned());
+        let domain = "example.com".to_owned();
+        let config = PhoneConfig { username, password, domain, server, tcp: false, bind: server.ip() };
+        Phone::start(config).await.unwrap()
+    }
+
+    async fn silent_server() -> UdpSocket {
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn ctrl_c_does_not_wait_for_a_server_that_does_not_answer() {
+        let silent = silent_server().await;
+        let phone = phone(&silent).await;
+        let mut ending = Ending::come().unwrap();
+        let StartError(text) = register(&phone, &mut ending).await.unwrap_err();
+        assert_eq!(text, "ended before the server answered");
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_cannot_be_answered_is_not_the_last_one() {
+        let silent = silent_server().await;
+        let mut phone = phone(&silent).await;
+        let to = phone.address();
+        let line = ["phone", "--user", "bob", "--password", "bob", "--answer"];
+        let arguments = Line::parse_from(line).arguments;
+        let mut ending = Ending::listen().unwrap();
+        let callers = async {
+            let caller = silent_server().await;
+            let from = caller.local_addr().unwrap();
+            for number in 1..=3 {
+                let body = format!(
+                    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video {} RTP/AVP 34\r\n",
+                    from.port()
+                );
+                let invite = format!(
+                    "INVITE sip:bob@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
+                     From: <sip:alice@example.com>;tag={number}\r\nTo: <sip:bob@example.com>\r\nCall-ID: {number}\r\n\
+                     CSeq: 1 INVITE\r\nContact: <sip:alice@{from}>\r\nContent-Type: application/sdp\r\n\
+                     Content-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                caller.send_to(invite.as_bytes(), to).await.unwrap();
+                let mut buffer = [0; 2000];
+                loop {
+                    let (length, _) = caller.recv_from(&mut buffer).await.unwrap();
+                    let response = String::from_utf8_lossy(&buffer[..length]);
+                    if response.starts_with("SIP/2.0 488") && response.contains(&format!("z9hG4bK{number}\r"))
+                    {
+                        break;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            outcome = work(&mut phone, &arguments, &Source::Silence, &mut ending) => panic!("{outcome:?}"),
+            heard = timeout(Duration::from_secs(30), callers) => heard.unwrap(),
+        }
+    }
 }
