@@ -29,6 +29,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), StartError> {
         let shown = arguments.data.display();
         return Err(StartError(format!("--data {shown}: no such directory; name the one of a node")));
     }
+    if !Store::is_in(&arguments.data) {
+        let shown = arguments.data.display();
+        return Err(StartError(format!(
+            "--data {shown}: no node has kept data there; name the directory that a node has as `data` in [node]"
+        )));
+    }
     let store = Store::open(&arguments.data)?;
     let left_out = list(&store, arguments.limit, |cdr| {
         tell(&if arguments.json { serde_json::to_string(cdr)? } else { shown(cdr) });
@@ -41,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Hands the newest records to `each`; returns what to say when there are more.
+/// Hands the newest records to `each`; returns what to say when there are more, or none.
 fn list(
     store: &Store,
     limit: usize,
@@ -55,7 +61,8 @@ fn list(
         left -= page.cdrs.len();
         page.cdrs.iter().try_for_each(&mut each)?;
         if page.next.is_none() {
-            return Ok(None);
+            let is_empty = left == limit;
+            return Ok(is_empty.then(|| "no call record yet".to_owned()));
         }
         after = page.next;
     }
@@ -72,8 +79,9 @@ pub(crate) fn shown(cdr: &Cdr) -> String {
         .map_or_else(|| "not answered".to_owned(), |us| format!("talked {:.1} s", us as f64 / 1e6));
     let _ = write!(
         text,
-        "call {}  {} \"{}\" -> {} \"{}\"  {}, ended by {:?}: {} {}",
+        "call {}  {}  {} \"{}\" -> {} \"{}\"  {}, ended by {:?}: {} {}",
         cdr.call,
+        rfc_3339(cdr.started_us),
         cdr.caller.number,
         cdr.caller.name,
         cdr.callee.number,
@@ -89,6 +97,26 @@ pub(crate) fn shown(cdr: &Cdr) -> String {
         }
     }
     text
+}
+
+/// Unix time in microseconds as date and time of UTC (RFC 3339 section 5.6), to the second.
+fn rfc_3339(unix_us: i64) -> String {
+    const DAY: i64 = 86_400;
+    const DAYS_OF_400_YEARS: i64 = 146_097;
+    const DAYS_FROM_MARCH_0000_TO_1970: i64 = 719_468;
+    let seconds = unix_us.div_euclid(1_000_000);
+    let days = seconds.div_euclid(DAY) + DAYS_FROM_MARCH_0000_TO_1970;
+    let time = seconds.rem_euclid(DAY);
+    // Years that begin in March: the day that leap years add is the last of theirs.
+    let (era, day) = (days.div_euclid(DAYS_OF_400_YEARS), days.rem_euclid(DAYS_OF_400_YEARS));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) =
+        if month < 10 { (era * 400 + year, month + 3) } else { (era * 400 + year + 1, month - 9) };
+    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 fn figures(media: &MediaReport) -> String {
@@ -129,6 +157,37 @@ mod tests {
             cause: Cause { status: 487, text: "Cancelled".to_owned() },
             legs: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_record_says_when_the_call_began() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_700_000_000, "2023-11-14T22:13:20Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(rfc_3339(seconds * 1_000_000 + 999_999), text);
+        }
+        assert!(shown(&cdr(1_700_000_000_000_000)).contains("  2023-11-14T22:13:20Z  "));
+    }
+
+    #[test]
+    fn where_no_node_was_nothing_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let arguments = Arguments { data: directory.path().to_path_buf(), limit: 20, json: false };
+        let StartError(text) = run(&arguments).unwrap_err();
+        assert!(text.contains("no node has kept data there"), "{text}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        let store = Store::open(directory.path()).unwrap();
+        assert_eq!(list(&store, 20, |_| Ok(())).unwrap(), Some("no call record yet".to_owned()));
+        store.close();
+        drop(store);
+        assert!(run(&arguments).is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use crate::apply::{Applier, Tail, now_us};
 use crate::cdrs::{CdrPage, CdrQuery};
-use crate::disk::{Directory, Disk};
+use crate::disk::{DATABASE_NAME, Directory, Disk};
 use crate::error::StoreError;
 use crate::journal::{Journal, OpenSegment, Queue};
 use crate::record::{Entry, Record};
@@ -68,6 +68,11 @@ struct Inner {
 }
 
 impl Store {
+    /// Whether this directory holds a store; [`Store::open`] would make one.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(DATABASE_NAME).is_file()
+    }
+
     /// Opens a data directory, or makes it (for its owner alone). Takes in what a crash left in the journal; calls that
     /// were open when the last process ended get their [`Cdr`] as lost.
     ///
