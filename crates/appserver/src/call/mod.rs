@@ -413,6 +413,8 @@ impl Call {
         if let Some(command) = self.ending(slot, status, why) {
             self.tell(slot, command);
         }
+        // An INVITE that still waits in the queue has no name to cancel it by: it never goes.
+        self.actions.retain(|action| !matches!(action, Action::Originate(to, _) if *to == slot));
         self.legs[slot].state = LegState::Gone;
     }
 

@@ -28,6 +28,8 @@ struct Test {
 enum Relay {
     Works,
     Full,
+    /// Serves that many offers and answers; then its ports are out.
+    Runs(usize),
     Picky,
 }
 
@@ -161,7 +163,11 @@ impl Test {
                         MediaCommand::Offer { sdp, .. } | MediaCommand::Answer { sdp, .. } => {
                             match self.relay {
                                 Relay::Works => MediaReply::Sdp(format!("r({})", text(Some(&sdp))).into()),
-                                Relay::Full => MediaReply::Refused(MediaError::NoPorts),
+                                Relay::Runs(left @ 1..) => {
+                                    self.relay = Relay::Runs(left - 1);
+                                    MediaReply::Sdp(format!("r({})", text(Some(&sdp))).into())
+                                }
+                                Relay::Full | Relay::Runs(0) => MediaReply::Refused(MediaError::NoPorts),
                                 Relay::Picky => MediaReply::Refused(MediaError::BadSdp("line 1".to_owned())),
                             }
                         }
@@ -446,6 +452,14 @@ fn the_relay_refuses() {
     let mut later = talking();
     later.relay = Relay::Picky;
     ladder(&mut later, "alice offers x => alice refuse 488");
+}
+
+#[test]
+fn when_ports_run_out_for_the_second_device_the_first_is_not_rung_either() {
+    let mut test = Test::new(2);
+    test.relay = Relay::Runs(1);
+    ladder(&mut test, "dial 102 offer => alice 503, record 503 Platform unanswered (No media port free)");
+    assert_eq!(test.records[0].legs.len(), 1, "no callee's leg was made");
 }
 
 #[test]
