@@ -135,8 +135,10 @@ enum Ticket {
     Reoffer(Slot),
     /// The answer to a later offer, for this leg.
     Reanswer(Slot),
-    /// Figures of a released leg, or of all.
+    /// Figures of a released leg.
     Figures,
+    /// Figures of all that are left: the last that the record waits for.
+    LastFigures,
     /// Nothing depends on it.
     Nothing,
 }
@@ -233,12 +235,12 @@ impl Call {
         let (_, purpose) = self.tickets.swap_remove(at);
         if let MediaReply::Report(figures) = reply {
             self.story.figures(figures);
-            if self.phase == Phase::Closing {
+            if self.phase == Phase::Closing && purpose == Ticket::LastFigures {
                 self.write_record(now);
             }
             return;
         }
-        if self.phase == Phase::Closing && purpose == Ticket::Figures {
+        if self.phase == Phase::Closing && purpose == Ticket::LastFigures {
             self.write_record(now); // the relay lost the session: the record goes without its figures
             return;
         }
@@ -253,7 +255,7 @@ impl Call {
             Ticket::LateAnswer => self.late_answer_ready(reply, now),
             Ticket::Reoffer(to) => self.reoffer_ready(to, reply),
             Ticket::Reanswer(to) => self.reanswer_ready(to, reply, now),
-            Ticket::Figures | Ticket::Nothing => {}
+            Ticket::LastFigures | Ticket::Figures | Ticket::Nothing => {}
         }
     }
 
@@ -427,7 +429,7 @@ impl Call {
         self.exchange = None;
         self.phase = Phase::Closing;
         if self.has_media {
-            self.ask_relay(Ticket::Figures, MediaCommand::Close);
+            self.ask_relay(Ticket::LastFigures, MediaCommand::Close);
         } else {
             self.write_record(now);
         }

@@ -307,6 +307,20 @@ fn early_media_of_the_first_device_is_heard() {
 }
 
 #[test]
+fn the_record_of_a_refused_call_has_the_figures_of_both_sides() {
+    let mut test = Test::new(1);
+    ladder(
+        &mut test,
+        "dial 102 offer => bob1 INVITE r(o)
+         bob1 183 a     => alice 183 r(a)
+         bob1 486       => alice 486, record 486 Callee unanswered (Busy Here)",
+    );
+    let heard: Vec<_> =
+        test.records[0].legs.iter().map(|leg| leg.media.map(|media| media.packets_received)).collect();
+    assert_eq!(heard, [Some(7), Some(0)]);
+}
+
+#[test]
 fn how_devices_refuse_is_the_users_choice() {
     use RejectionMethod::{AllDevices, ByResponse, ThisDevice};
     for (method, refusal, expected) in [
