@@ -191,6 +191,28 @@ fn hold_and_resume_go_end_to_end() {
 }
 
 #[test]
+fn a_cancelled_change_that_was_accepted_is_changed_back() {
+    ladder(
+        "
+        alice INVITE > us INVITE > bob
+        alice < 200 us < 200 bob
+        us ACK > bob
+        alice ACK > us
+        alice re-INVITE:hold > us re-INVITE:hold > bob
+        alice CANCEL > us
+        alice < 200/CANCEL, 487/INVITE us
+        alice ACK > us
+        bob 200 > us ACK, re-INVITE:sdp > bob
+        bob 200 > us ACK > bob
+        alice BYE > us BYE > bob
+        alice < 200/BYE us
+        bob 200/BYE > us
+        cdr answered=yes status=200 by=Caller
+        ",
+    );
+}
+
+#[test]
 fn a_refused_change_leaves_the_call_as_it_was() {
     ladder(
         "

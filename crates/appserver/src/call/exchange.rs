@@ -3,7 +3,7 @@
 //! In: what one leg's peer offers or answers. Out: the relay's rewriting of it to the other leg. One exchange at a time;
 //! a second offer meanwhile is told to wait (491, RFC 3261 section 14.2). Elsewhere: glare on one leg (`sip::session`).
 
-use super::{CALLER, Call, LegState, Now, Phase, Slot, Ticket};
+use super::{CALLER, Call, LegState, Now, Phase, Slot, Ticket, own};
 use bytes::Bytes;
 use cluster::leg::{LegCommand, LegEvent};
 use cluster::media::{MediaCommand, MediaError, MediaReply};
@@ -11,7 +11,7 @@ use sip::draft::HeaderText;
 use sip::msg::Method;
 
 /// An exchange under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Exchange {
     /// Whose peer began it.
     from: Slot,
@@ -19,14 +19,27 @@ pub(super) struct Exchange {
     to: Slot,
     /// It began without an offer: `to`'s peer offers, `from`'s answers.
     delayed: bool,
+    /// `from`'s peer takes it back: whatever `to`'s peer says, all shall be as before.
+    withdrawn: bool,
+    /// What was offered, and what was answered.
+    said: [Option<Bytes>; 2],
+}
+
+impl Exchange {
+    fn new(from: Slot, to: Slot, offer: Option<&Bytes>) -> Self {
+        Self { from, to, delayed: offer.is_none(), withdrawn: false, said: [offer.map(own), None] }
+    }
 }
 
 impl Call {
     pub(super) fn peer_offers(&mut self, from: Slot, sdp: Option<Bytes>) {
         // The offer that an offerless re-INVITE of ours asked for.
-        if let (Some(Exchange { from: asked_by, to, delayed: true }), Some(offer)) = (self.exchange, &sdp)
-            && to == from
+        if let (Some(exchange), Some(offer)) = (&mut self.exchange, &sdp)
+            && exchange.delayed
+            && exchange.to == from
         {
+            exchange.said[0] = Some(own(offer));
+            let asked_by = exchange.from;
             let (from, to) = (self.legs[from].media, self.legs[asked_by].media);
             let command = MediaCommand::Offer { from, to, sdp: offer.clone() };
             return self.ask_relay(Ticket::Reoffer(asked_by), command);
@@ -35,7 +48,8 @@ impl Call {
             Some(to) if self.exchange.is_none() => to,
             _ => return self.tell(from, LegCommand::RejectOffer { status: 491 }),
         };
-        self.exchange = Some(Exchange { from, to, delayed: sdp.is_none() });
+        self.exchange = Some(Exchange::new(from, to, sdp.as_ref()));
+        self.changed = None;
         match sdp {
             Some(sdp) => self.ask_for_reoffer(from, to, sdp),
             None => self.reoffer(to, None),
@@ -45,7 +59,8 @@ impl Call {
     /// Offers to `to` what `from` has agreed to already; what `from` is told of the outcome, its session ignores.
     pub(super) fn offer_again(&mut self, from: Slot, to: Slot, sdp: Bytes) {
         if self.exchange.is_none() {
-            self.exchange = Some(Exchange { from, to, delayed: false });
+            self.exchange = Some(Exchange::new(from, to, Some(&sdp)));
+            self.changed = None;
             self.ask_for_reoffer(from, to, sdp);
         }
     }
@@ -62,17 +77,27 @@ impl Call {
 
     /// The relay rewrote an offer for `to`.
     pub(super) fn reoffer_ready(&mut self, to: Slot, reply: MediaReply) {
-        let Some(exchange) = self.exchange else { return };
+        let Some(exchange) = &self.exchange else { return };
+        let (from, withdrawn) = (exchange.from, exchange.withdrawn);
         match reply {
+            // Nobody waits for this offer any more, but the peer that made it in a response must have an answer.
+            MediaReply::Sdp(_) if withdrawn && exchange.delayed && self.legs[from].agreed.is_some() => {
+                let offerer = exchange.to;
+                if let Some(sdp) = self.legs[from].agreed.clone() {
+                    let (from, to) = (self.legs[from].media, self.legs[offerer].media);
+                    self.ask_relay(Ticket::Reanswer(offerer), MediaCommand::Answer { from, to, sdp });
+                }
+            }
+            MediaReply::Sdp(_) if withdrawn => self.exchange = None, // `to`'s peer has not heard of it
             MediaReply::Sdp(sdp) if exchange.delayed => self.tell(to, LegCommand::Answer { sdp }),
             MediaReply::Sdp(sdp) => self.reoffer(to, Some(sdp)),
             MediaReply::Refused(error) => {
+                let offerer = if exchange.delayed { exchange.to } else { exchange.from };
                 self.exchange = None;
                 let status = match error {
                     MediaError::BadSdp(_) => 488,
                     MediaError::NoPorts | MediaError::OutOfStep(_) => 500,
                 };
-                let offerer = if exchange.delayed { exchange.to } else { exchange.from };
                 self.tell(offerer, LegCommand::RejectOffer { status });
             }
             MediaReply::Done | MediaReply::Report(_) => {}
@@ -80,13 +105,18 @@ impl Call {
     }
 
     pub(super) fn peer_answers(&mut self, slot: Slot, sdp: Bytes) {
-        let media = |slot: Slot| self.legs[slot].media;
-        let (answerer, offerer, ticket) = match self.exchange {
-            Some(Exchange { from, to, delayed }) => {
-                let (answerer, offerer) = if delayed { (from, to) } else { (to, from) };
+        let (answerer, offerer, ticket) = match &mut self.exchange {
+            Some(exchange) => {
+                let (from, to) = (exchange.from, exchange.to);
+                let (answerer, offerer) = if exchange.delayed { (from, to) } else { (to, from) };
                 if slot != answerer {
                     return;
                 }
+                if exchange.withdrawn {
+                    self.exchange = None;
+                    return self.restore(from, to, None);
+                }
+                exchange.said[1] = Some(own(&sdp));
                 (answerer, offerer, Ticket::Reanswer(offerer))
             }
             // A refresh of the session brought a changed answer: the relay must know the peer's new address.
@@ -95,16 +125,77 @@ impl Call {
                 None => return,
             },
         };
-        let command = MediaCommand::Answer { from: media(answerer), to: media(offerer), sdp };
-        self.ask_relay(ticket, command);
+        if ticket == Ticket::Nothing {
+            self.legs[answerer].agreed = Some(own(&sdp));
+        }
+        let (from, to) = (self.legs[answerer].media, self.legs[offerer].media);
+        self.ask_relay(ticket, MediaCommand::Answer { from, to, sdp });
     }
 
     pub(super) fn reanswer_ready(&mut self, to: Slot, reply: MediaReply, now: Now) {
-        self.exchange = None;
+        let Some(exchange) = self.exchange.take() else { return };
         match reply {
-            MediaReply::Sdp(sdp) => self.tell(to, LegCommand::Answer { sdp }),
+            MediaReply::Sdp(sdp) => {
+                self.tell(to, LegCommand::Answer { sdp });
+                self.agree(exchange);
+            }
             MediaReply::Refused(error) => self.media_refused(&error, now),
             MediaReply::Done | MediaReply::Report(_) => {}
+        }
+    }
+
+    /// Remembers what the two peers have agreed upon, and what had held before.
+    fn agree(&mut self, exchange: Exchange) {
+        let [offer, answer] = exchange.said;
+        let (from, to, withdrawn) = (exchange.from, exchange.to, exchange.withdrawn);
+        let (offerer, answerer) = if exchange.delayed { (to, from) } else { (from, to) };
+        let before = self.legs[from].agreed.clone();
+        for (slot, said) in [(offerer, offer), (answerer, answer)] {
+            if said.is_some() {
+                self.legs[slot].agreed = said;
+            }
+        }
+        if withdrawn && !exchange.delayed {
+            self.restore(from, to, before);
+        } else {
+            self.changed = before.map(|before| (from, before));
+        }
+    }
+
+    /// The offer of `slot`'s peer is void: cancelled, or not answered in time (RFC 3261 section 14.1: the session goes on as
+    /// if it had never been made).
+    pub(super) fn peer_withdraws_offer(&mut self, slot: Slot) {
+        let Some(exchange) = self.exchange.as_mut() else {
+            // Our answer crossed it: what has changed is changed back.
+            if let (Some((from, before)), Some(to)) = (self.changed.take(), self.other(slot)) {
+                if from == slot {
+                    self.restore(from, to, Some(before));
+                }
+            }
+            return;
+        };
+        if exchange.from != slot || exchange.withdrawn {
+            return;
+        }
+        exchange.withdrawn = true;
+        let (to, delayed, answered) = (exchange.to, exchange.delayed, exchange.said[1].is_some());
+        if !delayed && !answered {
+            let (from, to) = (self.legs[slot].media, self.legs[to].media);
+            self.ask_relay(Ticket::Nothing, MediaCommand::Withdraw { from, to });
+        }
+        if self.legs[to].state == LegState::Up {
+            let reason = Some("SIP;cause=487;text=\"Offer withdrawn\"".to_owned());
+            self.tell(to, LegCommand::Cancel { reason });
+        }
+    }
+
+    /// Offers `to`'s peer once more what held before `from`'s peer took back an offer that was accepted already.
+    fn restore(&mut self, from: Slot, to: Slot, before: Option<Bytes>) {
+        if before.is_some() {
+            self.legs[from].agreed = before;
+        }
+        if let Some(sdp) = self.legs[from].agreed.clone() {
+            self.offer_again(from, to, sdp);
         }
     }
 
@@ -112,6 +203,9 @@ impl Call {
         let Some(exchange) = self.exchange.take() else { return };
         if slot == exchange.to {
             let (from, to) = (self.legs[exchange.from].media, self.legs[exchange.to].media);
+            if exchange.withdrawn {
+                return; // the relay knows, and nobody waits
+            }
             if !exchange.delayed {
                 self.ask_relay(Ticket::Nothing, MediaCommand::Withdraw { from, to });
             }

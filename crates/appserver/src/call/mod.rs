@@ -76,6 +76,8 @@ struct Leg {
     state: LegState,
     /// An answer to our offer came with a provisional response.
     early_answer: bool,
+    /// What the peer last said that both agreed upon.
+    agreed: Option<Bytes>,
     order: Option<Box<Originate>>,
 }
 
@@ -87,9 +89,15 @@ impl Leg {
             address: incoming.source.ip(),
             state: LegState::Calling,
             early_answer: false,
+            agreed: incoming.offer.as_ref().map(own),
             order: None,
         }
     }
+}
+
+/// A copy that does not keep the message it came with.
+fn own(sdp: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(sdp)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +173,8 @@ pub struct Call {
     refusals: Vec<u16>,
     rejection: RejectionMethod,
     exchange: Option<Exchange>,
+    /// The last change that went through: who had offered it, and what he had said before it.
+    changed: Option<(Slot, Bytes)>,
     /// The relay has a session for this call.
     has_media: bool,
     tickets: Vec<(u32, Ticket)>,
@@ -189,6 +199,7 @@ impl Call {
             refusals: Vec::new(),
             rejection: RejectionMethod::default(),
             exchange: None,
+            changed: None,
             has_media: false,
             tickets: Vec::new(),
             next_ticket: 0,
@@ -222,6 +233,7 @@ impl Call {
             LegEvent::Confirmed { sdp } => self.caller_confirmed(slot, sdp),
             LegEvent::Offer { sdp, .. } => self.peer_offers(slot, sdp),
             LegEvent::Answer { sdp } => self.peer_answers(slot, sdp),
+            LegEvent::OfferWithdrawn => self.peer_withdraws_offer(slot),
             LegEvent::OfferRejected { status } => self.peer_refuses_offer(slot, status),
             LegEvent::Cancelled { .. } => self.caller_gave_up(slot, now),
             LegEvent::Ended { by_peer, cause, .. } => self.leg_ended(slot, by_peer, cause, now),

@@ -3,7 +3,7 @@
 //! In: the authenticated INVITE, progress and refusals of callees. Out: legs to every binding, the winner's answer to the
 //! caller, or one refusal chosen from all. Manual: "Making internal calls", "Users", "Extensions".
 
-use super::{Action, CALLER, Call, FORKS_MAX, Leg, LegState, Now, Phase, Slot, Ticket, World};
+use super::{Action, CALLER, Call, FORKS_MAX, Leg, LegState, Now, Phase, Slot, Ticket, World, own};
 use bytes::Bytes;
 use cluster::leg::{Binding, Incoming, LegCommand, Originate};
 use cluster::media::{MediaCommand, MediaError, MediaLeg, MediaReply};
@@ -130,6 +130,7 @@ impl Call {
             address,
             state: LegState::Prepared,
             early_answer: false,
+            agreed: None,
             order: Some(Box::new(order)),
         });
         self.story.add_callee_leg(endpoint);
@@ -189,6 +190,7 @@ impl Call {
             Some(sdp) if may_be_heard => {
                 self.early_from = Some(slot);
                 self.legs[slot].early_answer = true;
+                self.legs[slot].agreed = Some(own(&sdp));
                 let command = MediaCommand::Answer { from: self.legs[slot].media, to: MediaLeg(0), sdp };
                 self.ask_relay(Ticket::EarlyAnswer(slot, status), command);
             }
@@ -234,6 +236,9 @@ impl Call {
                 self.end_leg(other, 200, "Call completed elsewhere");
                 self.release(other);
             }
+        }
+        if let Some(sdp) = &sdp {
+            self.legs[slot].agreed = Some(own(sdp));
         }
         let callee = self.legs[slot].media;
         match (self.caller_offers, sdp) {
@@ -286,6 +291,7 @@ impl Call {
     pub(super) fn caller_confirmed(&mut self, slot: Slot, sdp: Option<Bytes>) {
         let Phase::Talking(callee) = self.phase else { return };
         if let (CALLER, false, Some(sdp)) = (slot, self.caller_offers, sdp) {
+            self.legs[CALLER].agreed = Some(own(&sdp));
             let command = MediaCommand::Answer { from: MediaLeg(0), to: self.legs[callee].media, sdp };
             self.ask_relay(Ticket::LateAnswer, command);
         } else if let (CALLER, Some(sdp)) = (slot, self.repair.take()) {

@@ -119,6 +119,7 @@ impl Test {
             "offers" => LegEvent::Offer { sdp, via: OfferVia::Invite },
             "counter-offers" => LegEvent::Offer { sdp, via: OfferVia::Response },
             "answers" => LegEvent::Answer { sdp: sdp.unwrap() },
+            "withdraws" => LegEvent::OfferWithdrawn,
             "refuses" => LegEvent::OfferRejected { status: argument.unwrap().parse().unwrap() },
             "info" => {
                 LegEvent::Info { content_type: "application/dtmf-relay".to_owned(), body: Bytes::new() }
@@ -440,6 +441,56 @@ fn a_second_offer_waits_for_the_first() {
         "alice offers one  => bob1 re-INVITE r(one)
          bob1 offers two   => bob1 refuse 491
          bob1 answers a    => alice answer r(a)",
+    );
+}
+
+#[test]
+fn a_withdrawn_offer_is_withdrawn_from_the_other_side_too() {
+    ladder(
+        &mut talking(),
+        "alice offers new    => bob1 re-INVITE r(new)
+         alice withdraws     => bob1 CANCEL
+         alice offers newer  => alice refuse 491
+         bob1 refuses 487    =>
+         alice offers newest => bob1 re-INVITE r(newest)
+         bob1 answers a      => alice answer r(a)",
+    );
+}
+
+#[test]
+fn a_withdrawn_offer_that_was_accepted_is_changed_back() {
+    // `o` is what Alice had offered when she called; her session does not wait for the answers, and ignores them.
+    ladder(
+        &mut talking(),
+        "alice offers new  => bob1 re-INVITE r(new)
+         alice withdraws   => bob1 CANCEL
+         bob1 answers b    => bob1 re-INVITE r(o)
+         bob1 answers c    => alice answer r(c)
+         bob1 offers hold  => alice re-INVITE r(hold)
+         alice answers d   => bob1 answer r(d)
+         alice offers e    => bob1 re-INVITE r(e)
+         alice withdraws   => bob1 CANCEL
+         bob1 answers f    => bob1 re-INVITE r(d)",
+    );
+    // The withdrawal crosses our answer.
+    ladder(
+        &mut talking(),
+        "alice offers new  => bob1 re-INVITE r(new)
+         bob1 answers b    => alice answer r(b)
+         alice withdraws   => bob1 re-INVITE r(o)
+         bob1 answers c    => alice answer r(c)
+         bob1 withdraws    =>",
+    );
+}
+
+#[test]
+fn a_withdrawn_delayed_offer_is_answered_as_before() {
+    ladder(
+        &mut talking(),
+        "alice offers           => bob1 re-INVITE -
+         alice withdraws        => bob1 CANCEL
+         bob1 counter-offers o2 => bob1 answer r(o)
+         bob1 offers o3         => alice re-INVITE r(o3)",
     );
 }
 

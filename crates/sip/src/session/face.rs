@@ -164,7 +164,8 @@ pub enum Command {
         /// More header lines; Contact is allowed here, for 3xx.
         headers: HeaderText,
     },
-    /// Outgoing, before the answer: gives up. An answer that crosses is acknowledged and hung up.
+    /// Outgoing, before the answer: gives up. An answer that crosses is acknowledged and hung up. Later: gives up the
+    /// re-INVITE of a [`Command::Reoffer`]; its outcome comes all the same, and is an [`Event::Answer`] when the answer crosses.
     Cancel {
         /// The value of a Reason header (RFC 3326).
         reason: Option<String>,

@@ -40,7 +40,7 @@ enum What {
 /// A change that has to wait: for its turn, or for a time.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    modify: Modify,
+    pub(super) modify: Modify,
     pub(super) not_before: Option<Instant>,
 }
 

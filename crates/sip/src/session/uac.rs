@@ -642,8 +642,13 @@ impl Session {
 
     /// [`super::Command::Cancel`].
     pub(super) fn cancel(&mut self, reason: Option<String>) -> Result<(), CommandError> {
+        let confirmed = self.life == Life::Confirmed;
+        if confirmed && self.wanted.take_if(|wanted| wanted.modify.is_by_user()).is_some() {
+            self.tell(Event::OfferRejected { status: 487 }); // it had not gone yet
+            return Ok(());
+        }
         let calling =
-            self.calling.as_mut().filter(|c| !c.cancelled && matches!(c.purpose, Purpose::Initial(_)));
+            self.calling.as_mut().filter(|c| !c.cancelled && (!c.is_reinvite() || c.is_users_change()));
         let calling = calling.ok_or(CommandError::WrongState)?;
         calling.cancelled = true;
         let seq = calling.seq;

@@ -645,6 +645,29 @@ fn a_callee_that_cancels_nothing_but_loses_its_reinvite_hears_of_it() {
 }
 
 #[test]
+fn a_user_gives_up_its_reinvite() {
+    let mut world = World::new();
+    world.play(TALK);
+    world.play(
+        "
+        alice does reoffer o2
+        alice sends INVITE o2
+        bob hears Offer o2 by INVITE
+        wait 1
+        alice does cancel
+        alice sends CANCEL
+        bob sends 200/CANCEL
+        bob sends 487/INVITE
+        alice sends ACK
+        bob hears OfferWithdrawn
+        alice hears OfferRejected 487
+        alice cannot cancel
+        ",
+    );
+    world.play_to_the_end(HANG_UP);
+}
+
+#[test]
 fn a_rested_session_is_small() {
     let mut world = World::new();
     world.play(TALK);
