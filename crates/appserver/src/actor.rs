@@ -319,7 +319,12 @@ impl Actor for Shard {
                 let (call, incoming) = *begin;
                 let id = call.id;
                 state.calls.insert(id, call);
-                state.deliver(id, CallMsg::Begin(Box::new(incoming)));
+                // Its server may have begun to drain since it was taken: the end of all calls must find it.
+                if state.shared.draining.load(Ordering::Relaxed) {
+                    state.deliver(id, CallMsg::HangUp(503, "Shutting down"));
+                } else {
+                    state.deliver(id, CallMsg::Begin(Box::new(incoming)));
+                }
             }
             ShardMsg::Call(id, message) => state.deliver(id, message),
             ShardMsg::HangUpAll(status, why) => {
