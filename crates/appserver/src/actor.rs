@@ -5,7 +5,7 @@
 //! Elsewhere: decisions (`call`), deadlines (`alarm`).
 
 use crate::alarm::Alarms;
-use crate::call::{Action, Call, Now, World};
+use crate::call::{Action, Call, Now, UNANSWERED_MAX, World};
 use crate::places::{Place, Places};
 use arc_swap::ArcSwap;
 use cluster::ids::{CallId, LegId};
@@ -71,6 +71,8 @@ struct Shared {
     limits: Limits,
     peers: OnceLock<Peers>,
     places: Places,
+    /// Unanswered calls by their callers.
+    attempts: Places,
     /// Filled before the first call.
     shards: OnceLock<Vec<ActorRef<ShardMsg>>>,
     alarms: OnceLock<Alarms<CallId>>,
@@ -126,6 +128,7 @@ impl AppServer {
             limits,
             peers: OnceLock::new(),
             places: Places::default(),
+            attempts: Places::default(),
             shards: OnceLock::new(),
             alarms: OnceLock::new(),
             live: AtomicUsize::new(0),
@@ -284,6 +287,10 @@ impl World for Shared {
 
     fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place> {
         self.places.take(user, limit)
+    }
+
+    fn take_attempt(&self, user: Id<User>) -> Option<Place> {
+        self.attempts.take(user, UNANSWERED_MAX)
     }
 }
 

@@ -9,8 +9,9 @@ use crate::stream::{Clocks, Kind, Sources};
 use sip::sdp::{Address, Direction, Media, Part, Sdp};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Media lines of one description that get ports: no description may empty the port range.
-const USABLE_MAX: usize = 8;
+/// Media lines of one description that get ports (audio, video, a second picture and text): each takes a pair for every
+/// device that rings, and no description may empty the port range.
+const USABLE_MAX: usize = 4;
 
 /// What one peer says in an `m=` section.
 #[derive(Clone, Debug)]
@@ -278,7 +279,7 @@ mod tests {
             "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{lines}"
         ));
         let lines = read(&sdp, None, "203.0.113.1".parse().unwrap());
-        assert_eq!((lines.len(), lines.iter().filter(|line| line.usable).count()), (40, USABLE_MAX));
+        assert_eq!((lines.len(), lines.iter().filter(|line| line.usable).count()), (40, 4));
     }
 
     #[test]

@@ -178,6 +178,39 @@ async fn a_call_lives_until_its_record_is_durable() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_comes_while_the_server_drains_is_refused_and_written_down() {
+    let (server, _world, mut lines) = server(false, 10).await;
+    assert!(server.incoming(incoming(CALL)), "taken, and its shard has not seen it yet");
+    server.drain();
+    expect(&mut lines, &["l1000000000001 Reject", "record 503 Shutting down"]).await;
+    server.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_makes_so_many_unanswered_calls_at_once() {
+    let (server, _world, mut lines) = server(false, 100).await;
+    for number in 1..=u64::from(UNANSWERED_MAX) {
+        assert!(server.incoming(incoming(number)));
+        expect(&mut lines, &["INVITE sip:bob@192.0.2.1", "noted"]).await;
+    }
+    assert!(server.incoming(incoming(50)));
+    expect(&mut lines, &["l1000000000001 Reject", "record 503 Too many unanswered calls"]).await;
+    // An answered one does not count any more, and one that is over neither.
+    let answer = LegEvent::Answered { sdp: Some(Bytes::from_static(b"a")), fork: 0 };
+    Calls::event(&*server, CallId::new(NodeId(1), 1), LegId::new(NodeId(1), 0, 2), answer);
+    expect(&mut lines, &["l1000000000001 Accept", "noted"]).await;
+    let given_up = LegEvent::Cancelled { reason: None };
+    Calls::event(&*server, CallId::new(NodeId(1), 2), LegId::new(NodeId(1), 0, 1), given_up);
+    expect(&mut lines, &["l1000000000002 Cancel", "media closed", "record 487 Cancelled"]).await;
+    for number in [51, 52] {
+        assert!(server.incoming(incoming(number)));
+        expect(&mut lines, &["INVITE sip:bob@192.0.2.1", "noted"]).await;
+    }
+    assert!(server.incoming(incoming(53)));
+    expect(&mut lines, &["l1000000000001 Reject", "record 503 Too many unanswered calls"]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_calls_than_the_limit_are_not_taken() {
     let (server, _world, mut lines) = server(false, 1).await;
     established(&server, &mut lines).await;

@@ -96,7 +96,8 @@ impl Call {
                 self.exchange = None;
                 let status = match error {
                     MediaError::BadSdp(_) => 488,
-                    MediaError::NoPorts | MediaError::OutOfStep(_) => 500,
+                    MediaError::NoPorts => 503,
+                    MediaError::OutOfStep(_) => 500,
                 };
                 self.tell(offerer, LegCommand::RejectOffer { status });
             }
@@ -167,10 +168,10 @@ impl Call {
     pub(super) fn peer_withdraws_offer(&mut self, slot: Slot) {
         let Some(exchange) = self.exchange.as_mut() else {
             // Our answer crossed it: what has changed is changed back.
-            if let (Some((from, before)), Some(to)) = (self.changed.take(), self.other(slot)) {
-                if from == slot {
-                    self.restore(from, to, Some(before));
-                }
+            if let (Some((from, before)), Some(to)) = (self.changed.take(), self.other(slot))
+                && from == slot
+            {
+                self.restore(from, to, Some(before));
             }
             return;
         };

@@ -41,6 +41,8 @@ pub trait World {
     fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding>;
     /// Counts one more call of a user, unless he handles `limit` already (0: no limit).
     fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place>;
+    /// Counts one more unanswered call that a user makes, unless he makes [`UNANSWERED_MAX`] already.
+    fn take_attempt(&self, user: Id<User>) -> Option<Place>;
 }
 
 /// What the shell must do.
@@ -58,6 +60,10 @@ pub enum Action {
     /// Write the call record; [`Call::recorded`] says when it is durable.
     Record(Box<Cdr>),
 }
+
+/// No user makes more calls than this at once that nobody has answered yet; the next one gets 503. Every call that rings
+/// holds media ports for each device that it rings, and nobody shall take them all.
+pub const UNANSWERED_MAX: u32 = 10;
 
 /// No call rings more bindings than this at once.
 pub const FORKS_MAX: usize = 10;
@@ -160,6 +166,8 @@ pub struct Call {
     legs: Vec<Leg>,
     story: Story,
     places: Vec<Place>,
+    /// Among the unanswered calls of the caller.
+    attempt: Option<Place>,
     /// The first offer came from the caller; otherwise the callee makes it.
     caller_offers: bool,
     /// The highest provisional status that the caller was told.
@@ -192,6 +200,7 @@ impl Call {
             legs: vec![Leg::caller(incoming)],
             story: Story::new(incoming, now),
             places: Vec::new(),
+            attempt: None,
             caller_offers: incoming.offer.is_some(),
             told: 100,
             early_from: None,
@@ -312,6 +321,7 @@ impl Call {
         }
         if durable {
             self.places.clear();
+            self.attempt = None;
         }
     }
 

@@ -71,6 +71,10 @@ impl Call {
         let (Some(caller_user), Some(client)) = (incoming.user, snapshot.client(self.client)) else {
             return self.finish(HungUpBy::Platform, 403, "Terminal without a user", now);
         };
+        self.attempt = world.take_attempt(caller_user);
+        if self.attempt.is_none() {
+            return self.finish(HungUpBy::Platform, 503, "Too many unanswered calls", now);
+        }
         self.places.extend(world.take_place(caller_user, 0));
         let (user, terminal) = match decide(&snapshot, self.client, &incoming.dialed) {
             Step::Refuse(status, why) => return self.finish(HungUpBy::Platform, status, why, now),
@@ -281,6 +285,7 @@ impl Call {
     }
 
     fn accept_caller(&mut self, sdp: Option<Bytes>, now: Now) {
+        self.attempt = None;
         self.legs[CALLER].state = LegState::Up;
         self.tell(CALLER, LegCommand::Accept { sdp, headers: HeaderText::default() });
         self.story.answered(now);

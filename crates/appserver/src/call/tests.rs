@@ -58,6 +58,10 @@ impl World for Test {
     fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place> {
         self.places.take(user, limit)
     }
+
+    fn take_attempt(&self, user: Id<User>) -> Option<Place> {
+        Places::default().take(user, UNANSWERED_MAX)
+    }
 }
 
 impl Test {
@@ -517,6 +521,8 @@ fn the_relay_refuses() {
     let mut later = talking();
     later.relay = Relay::Picky;
     ladder(&mut later, "alice offers x => alice refuse 488");
+    later.relay = Relay::Full;
+    ladder(&mut later, "alice offers x => alice refuse 503");
 }
 
 #[test]
