@@ -73,6 +73,15 @@ pub(super) fn content_type(msg: &Message) -> String {
     value(msg, HeaderId::ContentType).unwrap_or_default()
 }
 
+/// What goes with the refusal of an offer for want of something that may be there again soon (RFC 3261 section 21.5.4).
+pub(super) fn refusal_lines(status: u16) -> HeaderText {
+    let mut lines = HeaderText::new();
+    if status == 503 {
+        lines.push("Retry-After", "5");
+    }
+    lines
+}
+
 /// The lines of a refusal that tell more than its status.
 pub(super) fn telling_lines(response: &Message) -> HeaderText {
     let mut lines = HeaderText::new();

@@ -452,7 +452,7 @@ impl Session {
     /// Refuses the peer's re-INVITE.
     pub(super) fn refuse_reinvite(&mut self, status: u16, now: Instant) {
         self.usage.exchange = Exchange::Idle;
-        self.refuse_with(status, None, HeaderText::new(), now);
+        self.refuse_with(status, None, text::refusal_lines(status), now);
     }
 
     pub(super) fn serving_timeout(&mut self, now: Instant) {

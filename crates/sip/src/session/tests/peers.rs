@@ -126,6 +126,16 @@ fn strangers_get_481() {
 }
 
 #[test]
+fn an_offer_that_could_be_taken_later_is_told_when() {
+    for method in ["INVITE", "UPDATE"] {
+        let mut world = talking();
+        world.request(method, 1, "", Some(sdp("o2")));
+        world.act("alice", "refuse 503");
+        assert_eq!(text(&world.received_status(503), HeaderId::RetryAfter), "5", "{method}");
+    }
+}
+
+#[test]
 fn unknown_extensions_methods_and_bodies_are_refused_by_their_names() {
     let mut world = talking();
     world.request("INVITE", 1, "Require: timer, x-magic, 100rel, y-magic\r\n", Some(sdp("o2")));
