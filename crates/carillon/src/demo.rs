@@ -6,7 +6,7 @@
 use crate::cdrs::shown;
 use crate::config::{ListenerConfig, NodeConfig, PORTS_REMEDY, parse_ports};
 use crate::node::{Node, StartError, Users};
-use crate::{Ending, start_logging, tell};
+use crate::{Ending, logging, tell};
 use model::{Cdr, HungUpBy};
 use phone::{CallEvent, Phone, PhoneCall, PhoneConfig, Source, Traced, ladder};
 use sip::flow::Transport;
@@ -54,7 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the demonstration.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
-    start_logging("warn", false);
+    logging::start("warn", false);
     // From here on Ctrl-C leaves nothing behind.
     let mut ending = Ending::listen()?;
     demonstrate(&arguments, &std::env::temp_dir(), &mut ending).await

@@ -1,11 +1,12 @@
-//! `carillon`: the program. Arguments, logging, runtime; each command in a room of its own.
+//! `carillon`: the program. Arguments and runtime; each command in a room of its own.
 //!
 //! Elsewhere: the configuration file (`config`), starting and stopping a node (`node`), the demonstration (`demo`), the
-//! softphone on the command line (`phone_command`), call records on the command line (`cdrs`).
+//! softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the log (`logging`).
 
 mod cdrs;
 mod config;
 mod demo;
+mod logging;
 mod node;
 mod phone_command;
 
@@ -13,12 +14,11 @@ use clap::{Parser, Subcommand};
 use config::NodeConfig;
 use node::{Node, StartError, Users, known_passwords, read_users};
 use std::future::Future;
-use std::io::IsTerminal;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 
 /// Small messages by the million: mimalloc is faster here than the system's allocator.
 #[global_allocator]
@@ -52,12 +52,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let code = match Arguments::parse().command {
         Command::Demo(arguments) => run(0, demo::run(arguments)),
         Command::Serve { config, check } => serve(&config, check),
         Command::Phone(arguments) => run(1, phone_command::run(arguments)),
         Command::Cdrs(arguments) => finish(cdrs::run(&arguments)),
-    }
+    };
+    logging::finish();
+    code
 }
 
 fn serve(file: &std::path::Path, check: bool) -> ExitCode {
@@ -69,14 +71,15 @@ fn serve(file: &std::path::Path, check: bool) -> ExitCode {
         tell(&format!("{}: nothing wrong", file.display()));
         return ExitCode::SUCCESS;
     }
-    start_logging(&config.log.filter, config.log.json);
+    logging::start(&config.log.filter, config.log.json);
     run(config.threads, async move {
         let mut ending = Ending::listen()?;
         let node = Node::start(&config, users).await?;
         for (transport, address) in node.sip_addresses() {
             info!(%address, transport = transport.param_token(), "SIP");
         }
-        tell("carillon is ready");
+        // A node goes on when nobody takes this; a command of the operator does not.
+        let _ = writeln!(std::io::stdout(), "carillon is ready");
         ending.comes().await;
         info!("stopping");
         node.stop().await;
@@ -128,19 +131,6 @@ fn finish(result: Result<(), StartError>) -> ExitCode {
     }
 }
 
-/// Log lines on standard error. `RUST_LOG` goes before the configuration. The actor library's own spans, one for each actor,
-/// cost more than they tell.
-pub(crate) fn start_logging(filter: &str, json: bool) {
-    let filter = EnvFilter::try_from_default_env()
-        .or_else(|_| EnvFilter::try_new(format!("ractor=warn,{filter}")))
-        .unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal(); // a log file is no place for escape sequences
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    // Fails only when logging was started before.
-    let _ = if json { builder.json().try_init() } else { builder.try_init() };
-}
-
 /// SIGTERM and Ctrl-C, heard from when this is made: before that they end the process at once.
 pub(crate) struct Ending {
     terminate: Signal,
@@ -177,7 +167,7 @@ pub(crate) fn tell(line: &str) {
     println!("{line}");
 }
 
-#[expect(clippy::print_stderr, reason = "why a command failed goes to standard error")]
+/// Why a command failed.
 fn complain(line: &str) {
-    eprintln!("{line}");
+    let _ = writeln!(std::io::stderr(), "{line}"); // there is nobody else to tell
 }

@@ -3,7 +3,7 @@
 //! Elsewhere: the phone itself (crate `phone`).
 
 use crate::node::StartError;
-use crate::{Ending, complain, start_logging, tell};
+use crate::{Ending, complain, logging, tell};
 use phone::{CallEvent, Phone, PhoneCall, PhoneConfig, PhoneError, Source, read_wav, write_wav};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
 
 /// Registers, then calls, answers, or just stays registered.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
-    start_logging("warn", false);
+    logging::start("warn", false);
     let local = arguments.server.ip().is_loopback().then_some(arguments.server.ip());
     let bind = arguments.bind.or(local).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     if bind.is_unspecified() {
