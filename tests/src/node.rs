@@ -57,6 +57,7 @@ pub struct Setup {
     users: Configuration,
     listen: fn(&Place) -> Vec<String>,
     media_ports: fn(&Place) -> String,
+    workers: u8,
     media: String,
     algorithms: Option<String>,
     sections: String,
@@ -68,6 +69,7 @@ impl Default for Setup {
             users: Configuration::demo(),
             listen: |place| ["udp", "tcp"].map(|way| format!("\"{way}:{}\"", place.sip(NODE))).into(),
             media_ports: |_| "20000-24999".to_owned(),
+            workers: 2,
             media: String::new(),
             algorithms: None,
             sections: String::new(),
@@ -130,6 +132,13 @@ impl Setup {
         self
     }
 
+    /// SIP workers; two unless set. Answers of one keep the order of the questions.
+    #[must_use]
+    pub fn workers(mut self, count: u8) -> Self {
+        self.workers = count;
+        self
+    }
+
     /// What challenges offer, as a TOML list; unless set, the program's default, with which SIPp and baresip must work.
     #[must_use]
     pub fn algorithms(mut self, list: &str) -> Self {
@@ -166,9 +175,10 @@ impl Setup {
     fn file(&self, place: &Place, data: &Path, users: &Path) -> String {
         let algorithms = self.algorithms.as_ref().map(|list| format!("[auth]\nalgorithms = {list}\n"));
         format!(
-            "[node]\ndata = {data:?}\n[sip]\nworkers = 2\nlisten = [{}]\n[media]\nports = {:?}\n{}\
+            "[node]\ndata = {data:?}\n[sip]\nworkers = {}\nlisten = [{}]\n[media]\nports = {:?}\n{}\
              [users]\nfile = {users:?}\n[log]\nfilter = \"info\"\n\
              {}{}",
+            self.workers,
             (self.listen)(place).join(", "),
             (self.media_ports)(place),
             self.media,
