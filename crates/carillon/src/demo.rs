@@ -130,6 +130,8 @@ fn node_config(arguments: &Arguments, data: PathBuf) -> Result<NodeConfig, Start
     for transport in [Transport::Udp, Transport::Tcp] {
         config.listeners.push(ListenerConfig { transport, bind: address, advertise: advertise.clone() });
     }
+    // Two phones and a few visitors; open files may be scarce.
+    config.limits.tcp_connections = 100;
     config.media.ports = arguments.media_ports;
     config.media.addresses = vec![address.ip()];
     config.media.advertise = advertise.and_then(|text| text.parse().ok());
