@@ -47,8 +47,11 @@ pub enum MediaCommand {
         /// The leg.
         leg: MediaLeg,
     },
-    /// Ends the session: all ports free. Reply: `Report` with what each remaining leg saw. A session that does not exist
-    /// is reported empty. Whatever a peer has heard by now is counted; what the ports have not read yet is relayed no more.
+    /// No media flows any more; ports stay taken until `Close`. Reply: `Report` with what each remaining leg saw. A session
+    /// that does not exist is reported empty. Whatever a peer has heard by now is counted; what the ports have not read yet
+    /// is relayed no more.
+    Stop,
+    /// Ends the session: all ports free. Reply: as that of `Stop`.
     Close,
 }
 

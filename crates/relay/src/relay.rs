@@ -95,6 +95,10 @@ impl Relay {
                 }
                 None => return MediaReply::Report(Vec::new()),
             },
+            MediaCommand::Stop => match shard.get_mut(&call) {
+                Some(session) => (session.worker, MediaReply::Report(session.stop(&mut desk))),
+                None => return MediaReply::Report(Vec::new()),
+            },
             MediaCommand::Offer { from, to, sdp } => {
                 let known = shard.contains_key(&call);
                 let session = shard.entry(call).or_insert_with(|| Session::new(call, self.idlest_worker()));

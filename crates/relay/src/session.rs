@@ -233,6 +233,11 @@ impl Session {
         Some((id, report))
     }
 
+    /// All streams end; the legs keep their ports.
+    pub(crate) fn stop(&mut self, desk: &mut Desk<'_>) -> Vec<(MediaLeg, MediaReport)> {
+        self.legs.iter_mut().map(|leg| (leg.id, leg.stop(desk))).collect()
+    }
+
     /// All legs leave.
     pub(crate) fn close(self, desk: &mut Desk<'_>) -> Vec<(MediaLeg, MediaReport)> {
         self.legs.into_iter().map(|leg| (leg.id, leg.close(desk))).collect()
@@ -441,16 +446,24 @@ fn hash_but_origin(secret: &RandomState, text: &[u8]) -> u64 {
 }
 
 impl Leg {
-    /// Gives everything back.
-    fn close(mut self, desk: &mut Desk<'_>) -> MediaReport {
-        for line in self.lines {
-            desk.orders.extend(line.live.map(|(generation, slot)| Order::Idle { slot, generation }));
-            for lease in line.leases {
-                report::merge(&mut self.before, &lease.pair.figures.seen(lease.generation));
-                desk.freed.push(lease);
+    /// Ends its streams.
+    fn stop(&mut self, desk: &mut Desk<'_>) -> MediaReport {
+        let mut seen = self.before;
+        for line in &mut self.lines {
+            let live = line.live.take();
+            desk.orders.extend(live.map(|(generation, slot)| Order::Idle { slot, generation }));
+            for lease in &line.leases {
+                report::merge(&mut seen, &lease.pair.figures.seen(lease.generation));
             }
         }
-        report::of(&self.before)
+        report::of(&seen)
+    }
+
+    /// Gives everything back.
+    fn close(mut self, desk: &mut Desk<'_>) -> MediaReport {
+        let report = self.stop(desk);
+        desk.freed.extend(self.lines.into_iter().flat_map(|line| line.leases));
+        report
     }
 }
 

@@ -281,6 +281,28 @@ fn what_a_phone_has_heard_when_it_hangs_up_is_in_the_report() {
 }
 
 #[test]
+fn a_stopped_session_relays_nothing_and_keeps_its_ports_until_it_is_closed() {
+    let world = world();
+    let (mut a, b) = world.talking();
+    a.say("last word");
+    b.hear();
+    let used = world.relay.stats().ports_used;
+    assert_eq!(used, 2);
+    let mut reports = Vec::new();
+    for (command, left) in [(MediaCommand::Stop, used), (MediaCommand::Close, 0)] {
+        reports.push(report(world.relay.submit(call(1), 7, command, Signalling::default()).unwrap()));
+        world.relay.settle();
+        assert_eq!(world.relay.stats().ports_used, left);
+        let before = world.relay.stats().packets_forwarded;
+        a.say("too late");
+        world.relay.settle();
+        assert_eq!(world.relay.stats().packets_forwarded, before);
+    }
+    assert_eq!((reports[0][&A].packets_received, reports[0][&B].packets_sent), (1, 1));
+    assert_eq!(reports[0], reports[1]);
+}
+
+#[test]
 fn loss_on_the_way_to_us_is_reported() {
     let world = world();
     let (mut a, b) = world.talking();

@@ -173,7 +173,7 @@ impl Media for Relay {
             }
             MediaCommand::Answer { sdp, .. } => MediaReply::Sdp(marked(&sdp)),
             MediaCommand::Withdraw { .. } => MediaReply::Done,
-            MediaCommand::Release { .. } => MediaReply::Report(Vec::new()),
+            MediaCommand::Release { .. } | MediaCommand::Stop => MediaReply::Report(Vec::new()),
             MediaCommand::Close => {
                 sessions.remove(&call);
                 MediaReply::Report(Vec::new())

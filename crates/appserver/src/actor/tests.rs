@@ -53,6 +53,7 @@ impl Media for World {
             MediaCommand::Offer { sdp, .. } | MediaCommand::Answer { sdp, .. } => MediaReply::Sdp(sdp),
             MediaCommand::Withdraw { .. } => MediaReply::Done,
             MediaCommand::Release { .. } => MediaReply::Report(Vec::new()),
+            MediaCommand::Stop => MediaReply::Report(Vec::new()),
             MediaCommand::Close => {
                 self.say("media closed".to_owned());
                 MediaReply::Report(Vec::new())
@@ -161,11 +162,7 @@ async fn a_call_lives_until_its_record_is_durable() {
         let server = Arc::clone(&server);
         async move { server.hang_up_all().await }
     });
-    expect(
-        &mut lines,
-        &["l1000000000001 Bye", "l1000000000002 Bye", "media closed", "record 503 Shutting down"],
-    )
-    .await;
+    expect(&mut lines, &["l1000000000001 Bye", "l1000000000002 Bye", "record 503 Shutting down"]).await;
     tokio::task::yield_now().await;
     assert_eq!((server.stats().calls, hanging_up.is_finished()), (1, false));
     let done = world.held.lock().unwrap().pop().unwrap();
@@ -173,6 +170,7 @@ async fn a_call_lives_until_its_record_is_durable() {
     expect(&mut lines, &["record 503 Shutting down"]).await;
     let done = world.held.lock().unwrap().pop().unwrap();
     done(true);
+    expect(&mut lines, &["media closed"]).await;
     hanging_up.await.unwrap();
     assert_eq!(server.stats().records_total, 1);
 }
@@ -201,7 +199,7 @@ async fn a_user_makes_so_many_unanswered_calls_at_once() {
     expect(&mut lines, &["l1000000000001 Accept", "noted"]).await;
     let given_up = LegEvent::Cancelled { reason: None };
     Calls::event(&*server, CallId::new(NodeId(1), 2), LegId::new(NodeId(1), 0, 1), given_up);
-    expect(&mut lines, &["l1000000000002 Cancel", "media closed", "record 487 Cancelled"]).await;
+    expect(&mut lines, &["l1000000000002 Cancel", "record 487 Cancelled", "media closed"]).await;
     for number in [51, 52] {
         assert!(server.incoming(incoming(number)));
         expect(&mut lines, &["INVITE sip:bob@192.0.2.1", "noted"]).await;

@@ -320,6 +320,9 @@ impl Call {
             };
         }
         if durable {
+            if self.has_media {
+                self.ask_relay(Ticket::Nothing, MediaCommand::Close);
+            }
             self.places.clear();
             self.attempt = None;
         }
@@ -411,9 +414,10 @@ impl Call {
             MediaCommand::Offer { from, to, .. } | MediaCommand::Answer { from, to, .. } => {
                 Signalling { from: address(*from), to: address(*to) }
             }
-            MediaCommand::Withdraw { .. } | MediaCommand::Release { .. } | MediaCommand::Close => {
-                Signalling::default()
-            }
+            MediaCommand::Withdraw { .. }
+            | MediaCommand::Release { .. }
+            | MediaCommand::Stop
+            | MediaCommand::Close => Signalling::default(),
         }
     }
 
@@ -442,7 +446,8 @@ impl Call {
         self.legs[slot].state = LegState::Gone;
     }
 
-    /// Ends whatever still lives, asks the relay for the figures and then writes the record.
+    /// Ends whatever still lives, asks the relay for the figures and then writes the record. The ports stay this call's
+    /// until the record is durable.
     fn finish(&mut self, by: HungUpBy, status: u16, why: &str, now: Now) {
         for slot in 0..self.legs.len() {
             self.end_leg(slot, status, why);
@@ -451,7 +456,7 @@ impl Call {
         self.exchange = None;
         self.phase = Phase::Closing;
         if self.has_media {
-            self.ask_relay(Ticket::LastFigures, MediaCommand::Close);
+            self.ask_relay(Ticket::LastFigures, MediaCommand::Stop);
         } else {
             self.write_record(now);
         }

@@ -180,7 +180,7 @@ impl Test {
                         MediaCommand::Release { leg } => {
                             MediaReply::Report(vec![(leg, MediaReport::default())])
                         }
-                        MediaCommand::Close => {
+                        MediaCommand::Stop | MediaCommand::Close => {
                             let report = MediaReport { packets_received: 7, ..MediaReport::default() };
                             MediaReply::Report(vec![(MediaLeg(0), report)])
                         }
