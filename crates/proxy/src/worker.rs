@@ -49,8 +49,8 @@ const DATAGRAMS_MAX: usize = 64;
 /// Batches taken from a socket per turn: reading runs ahead of the work, so that the queue and its age are ours to see
 /// and not the kernel's to cut.
 const BATCHES_MAX: usize = 8;
-/// Messages, and their octets, that may wait in a worker's mailbox because another one received them. Nobody has looked at
-/// them yet, so strangers could send any number; who is left out repeats himself.
+/// Messages of one kind of sender, and their octets, that may wait in a worker's mailbox because another one received them:
+/// nobody has looked at them yet.
 const FOREIGN_MAX: usize = 8192;
 const FOREIGN_OCTETS_MAX: usize = 8 * 1024 * 1024;
 /// Owner of the client transactions that ping bindings: no leg has this name, its node would be 65535 and its counter full.
@@ -65,7 +65,7 @@ pub(crate) enum Cmd {
     /// End a leg, whatever its state, and say whether there was one.
     Kill { leg: LegId, done: oneshot::Sender<bool> },
     /// A message that another worker received and this one must handle.
-    Foreign { msg: Box<Message>, flow: Flow, lag: Duration },
+    Foreign { msg: Box<Message>, flow: Flow, sender: Sender, lag: Duration },
     /// A connection is gone, or could not be opened (`conn` 0).
     FlowGone(Flow),
     /// The changes of a REGISTER are durable, or are not.
@@ -81,7 +81,19 @@ pub(crate) enum Cmd {
 #[derive(Clone)]
 pub(crate) struct Link {
     sender: mpsc::UnboundedSender<Cmd>,
-    foreign: Arc<Foreign>,
+    /// By [`Sender`].
+    foreign: Arc<[Foreign; 3]>,
+}
+
+/// Who sent a message that one worker hands to another. Each kind has a bound of its own, so that none takes the others' room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// Datagrams of a flow that has not proved itself; dropped where there is no room.
+    Stranger,
+    /// Datagrams of one that has; the same, for it repeats itself.
+    Known,
+    /// A stream, which does not repeat itself (RFC 3261 section 17.1.1.2): it waits.
+    Stream,
 }
 
 /// What waits in a mailbox of messages from the wire.
@@ -102,26 +114,47 @@ impl Link {
         let _ = self.sender.send(cmd);
     }
 
-    /// Hands over a message that belongs to this worker. `false`: there are too many already, it is dropped.
-    fn hand_over(&self, msg: Message, flow: Flow, lag: Duration) -> bool {
-        let Foreign { messages, octets } = &*self.foreign;
-        let length = msg.raw().len();
+    /// Hands over a message that belongs to this worker. Given back: there are too many of this kind already.
+    fn hand_over(&self, parcel: Parcel) -> Option<Parcel> {
+        let Foreign { messages, octets } = &self.foreign[parcel.sender as usize];
+        let length = parcel.msg.raw().len();
         // Two workers at once may pass by a message or two: the bound is a bound of memory, not a count.
         if messages.load(Ordering::Relaxed) >= FOREIGN_MAX
             || octets.load(Ordering::Relaxed) + length > FOREIGN_OCTETS_MAX
         {
-            return false;
+            return Some(parcel);
         }
         messages.fetch_add(1, Ordering::Relaxed);
         octets.fetch_add(length, Ordering::Relaxed);
-        self.send(Cmd::Foreign { msg: Box::new(msg), flow, lag });
-        true
+        let Parcel { msg, flow, sender, lag } = parcel;
+        self.send(Cmd::Foreign { msg, flow, sender, lag });
+        None
     }
 
-    fn taken_over(&self, msg: &Message) {
-        self.foreign.messages.fetch_sub(1, Ordering::Relaxed);
-        self.foreign.octets.fetch_sub(msg.raw().len(), Ordering::Relaxed);
+    /// Takes all room for a kind of sender, or gives it back.
+    #[cfg(test)]
+    pub(crate) fn occupy(&self, sender: Sender, full: bool) {
+        let messages = &self.foreign[sender as usize].messages;
+        if full {
+            messages.fetch_add(FOREIGN_MAX, Ordering::Relaxed);
+        } else {
+            messages.fetch_sub(FOREIGN_MAX, Ordering::Relaxed);
+        }
     }
+
+    fn taken_over(&self, msg: &Message, sender: Sender) {
+        let Foreign { messages, octets } = &self.foreign[sender as usize];
+        messages.fetch_sub(1, Ordering::Relaxed);
+        octets.fetch_sub(msg.raw().len(), Ordering::Relaxed);
+    }
+}
+
+/// A message on its way to the worker that it belongs to.
+struct Parcel {
+    msg: Box<Message>,
+    flow: Flow,
+    sender: Sender,
+    lag: Duration,
 }
 
 /// A request that passed policy, while the transaction layer makes its transaction.
@@ -169,6 +202,8 @@ pub(crate) struct Worker {
     // What was taken from the queues for this turn.
     taken: Vec<Cmd>,
     messages: Vec<StreamMessage>,
+    /// Of streams, for workers whose mailboxes were full: no more than one turn's messages.
+    held: VecDeque<(usize, Parcel)>,
     batch: Vec<Datagram>,
     arrived: Vec<Waiting>,
     backlog: Backlog,
@@ -202,6 +237,7 @@ impl Worker {
             admitted: None,
             taken: Vec::new(),
             messages: Vec::new(),
+            held: VecDeque::new(),
             batch: Vec::new(),
             arrived: Vec::new(),
             backlog: Backlog::new(),
@@ -226,7 +262,9 @@ impl Worker {
         let mut ready = !self.backlog.is_empty();
         ready |= self.commands.poll_recv_many(cx, &mut self.taken, COMMANDS_MAX).is_ready();
         // The senders live as long as the proxy, so the channels do not close.
-        ready |= self.streams.poll_recv_many(cx, &mut self.messages, COMMANDS_MAX).is_ready();
+        self.hand_over_held();
+        ready |= !self.held.is_empty()
+            || self.streams.poll_recv_many(cx, &mut self.messages, COMMANDS_MAX).is_ready();
         for (listener, port) in (0u16..).zip(&mut self.ports) {
             let Some(port) = port else { continue };
             for _ in 0..BATCHES_MAX {
@@ -359,8 +397,8 @@ impl Worker {
             }
             Cmd::Leg { leg, message } => drop(self.tell(leg, message, now)),
             Cmd::Kill { leg, done } => drop(done.send(self.bury(leg, now))),
-            Cmd::Foreign { msg, flow, lag } => {
-                self.shared.links[usize::from(self.index)].taken_over(&msg);
+            Cmd::Foreign { msg, flow, sender, lag } => {
+                self.shared.links[usize::from(self.index)].taken_over(&msg, sender);
                 match msg.is_request() {
                     true => self.request(*msg, flow, lag, now),
                     false => self.response(*msg, flow, now),
@@ -430,16 +468,38 @@ impl Worker {
     }
 
     /// Gives a message to the worker that it belongs to.
-    fn hand_over(&self, worker: usize, msg: Message, flow: Flow, lag: Duration) {
-        if !self.shared.links[worker].hand_over(msg, flow, lag) {
-            self.shared.counters.count(Cause::Overload);
+    fn hand_over(&mut self, worker: usize, msg: Message, flow: Flow, lag: Duration, now: Instant) {
+        let sender = match flow.transport {
+            Transport::Udp if self.budget.is_proved(flow.remote, now) => Sender::Known,
+            Transport::Udp => Sender::Stranger,
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => Sender::Stream,
+        };
+        let parcel = Parcel { msg: Box::new(msg), flow, sender, lag };
+        // One of a stream goes behind those that wait: what a connection says keeps its order.
+        let refused = match sender {
+            Sender::Stream if !self.held.is_empty() => Some(parcel),
+            Sender::Stream | Sender::Known | Sender::Stranger => self.shared.links[worker].hand_over(parcel),
+        };
+        match refused {
+            Some(parcel) if sender == Sender::Stream => self.held.push_back((worker, parcel)),
+            Some(_) => self.shared.counters.count(Cause::Overload),
+            None => {}
+        }
+    }
+
+    /// Tries again to hand over what streams brought. While some of it waits no more is taken from them.
+    fn hand_over_held(&mut self) {
+        while let Some((worker, parcel)) = self.held.pop_front() {
+            if let Some(parcel) = self.shared.links[worker].hand_over(parcel) {
+                return self.held.push_front((worker, parcel));
+            }
         }
     }
 
     fn response(&mut self, msg: Message, flow: Flow, now: Instant) {
         match self.transactions.foreign_shard(&msg) {
             Some(shard) if usize::from(shard) < self.shared.links.len() => {
-                self.hand_over(usize::from(shard), msg, flow, Duration::ZERO);
+                self.hand_over(usize::from(shard), msg, flow, Duration::ZERO, now);
             }
             _ if msg.validate().is_err() => self.shared.counters.count(Cause::Malformed),
             _ => self.transactions.handle_message(msg, flow, now),
@@ -572,30 +632,37 @@ impl Worker {
 mod tests {
     use super::*;
 
-    /// Takes what the link has taken, and says how much that was.
-    fn fill(link: &Link, length: usize) -> usize {
+    fn parcel(length: usize, sender: Sender) -> Parcel {
         let text = format!("BYE sip:a SIP/2.0\r\nX: {}\r\n\r\n", "x".repeat(length));
-        let msg = Message::parse(Bytes::from(text)).unwrap();
+        let msg = Box::new(Message::parse(Bytes::from(text)).unwrap());
         let remote = ([192, 0, 2, 1], 5060).into();
         let flow = Flow { transport: Transport::Udp, listener: 0, remote, conn: ConnId(0) };
-        (0..FOREIGN_MAX * 2).take_while(|_| link.hand_over(msg.clone(), flow, Duration::ZERO)).count()
+        Parcel { msg, flow, sender, lag: Duration::ZERO }
+    }
+
+    /// How many messages the link takes.
+    fn fill(link: &Link, length: usize, sender: Sender) -> usize {
+        (0..FOREIGN_MAX * 2).take_while(|_| link.hand_over(parcel(length, sender)).is_none()).count()
     }
 
     #[test]
-    fn a_mailbox_takes_a_bounded_number_of_messages_from_the_wire_and_octets_of_them() {
+    fn a_mailbox_takes_so_many_messages_and_octets_of_each_kind_of_sender() {
         let (link, mut commands) = Link::new();
-        assert_eq!(fill(&link, 10), FOREIGN_MAX);
         let mut empty = || {
             while let Ok(cmd) = commands.try_recv() {
-                if let Cmd::Foreign { msg, .. } = cmd {
-                    link.taken_over(&msg);
+                if let Cmd::Foreign { msg, sender, .. } = cmd {
+                    link.taken_over(&msg, sender);
                 }
             }
         };
+        for sender in [Sender::Stranger, Sender::Known, Sender::Stream] {
+            assert_eq!(fill(&link, 10, sender), FOREIGN_MAX, "{sender:?} have room of their own");
+        }
         empty();
-        let long = fill(&link, 60_000);
+        let long = fill(&link, 60_000, Sender::Stranger);
         assert!((100..=FOREIGN_OCTETS_MAX / 60_000).contains(&long), "{long}");
+        assert!(link.hand_over(parcel(60_000, Sender::Stream)).is_none());
         empty();
-        assert_eq!(fill(&link, 10), FOREIGN_MAX, "what was taken makes room");
+        assert_eq!(fill(&link, 10, Sender::Stranger), FOREIGN_MAX, "what was taken makes room");
     }
 }

@@ -1,10 +1,15 @@
 //! Several SIP workers: what belongs together meets the same one whatever flow it comes by, and what waits between them is
 //! bounded.
 
-use super::world::{Heard, SDP, World};
-use crate::Cause;
+use super::world::{DOMAIN, Heard, SDP, World};
+use crate::legs::LegTag;
+use crate::worker::Sender;
+use crate::{Cause, Listener};
+use cluster::ids::{LegId, NodeId};
 use cluster::leg::LegEvent;
+use sip::flow::Transport;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_and_a_repeat_may_come_by_another_flow() {
@@ -53,4 +58,56 @@ async fn octets_that_wait_are_bounded_and_nobody_is_forgotten() {
     let mut alice = world.phone("alice", "198.51.100.7:5060");
     assert_eq!(alice.register("").await.status(), 200);
     assert_eq!(world.proxy.stats().refused(Cause::Panic), 0);
+}
+
+/// What has arrived within a while in which no time passes.
+async fn arrived(stream: &mut DuplexStream) -> String {
+    let mut text = vec![0; 16_384];
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    tokio::select! {
+        biased;
+        length = stream.read(&mut text) => String::from_utf8(text[..length.unwrap()].to_vec()).unwrap(),
+        () = std::future::ready(()) => String::new(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_brings_waits_for_another_worker_and_keeps_its_order() {
+    let world = World::with(|config| {
+        config.listeners.push(Listener::new(Transport::Tcp, "192.0.2.1:5060".parse().unwrap()));
+        config.workers = 2;
+    })
+    .await;
+    let (near, mut stream) = tokio::io::duplex(64 * 1024);
+    assert!(world.proxy.adopt_stream(1, Transport::Tcp, "198.51.100.7:40000".parse().unwrap(), near));
+    for worker in 0..2 {
+        world.proxy.shared.links[worker].occupy(Sender::Stream, true);
+    }
+    let bye = |number: u32, worker: u8| {
+        let tag = LegTag { leg: LegId::new(NodeId(1), worker, 7), secret: 1 }.text();
+        format!(
+            "BYE sip:{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/TCP 198.51.100.7:5060;branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@{DOMAIN}>;tag=1\r\nTo: <sip:{DOMAIN}>;tag={tag}\r\nCall-ID: {number}\r\nCSeq: {number} BYE\r\n\
+             Content-Length: 0\r\n\r\n"
+        )
+    };
+    // Legs of both workers are named: one of the two requests of each pair is for the other worker.
+    let all: String = (0..20).map(|number| bye(number, (number % 2) as u8)).collect();
+    stream.write_all(all.as_bytes()).await.unwrap();
+    let numbers = |text: &str| -> Vec<u32> {
+        let of = |line: &str| Some(line.strip_prefix("CSeq: ")?.split(' ').next()?.parse().unwrap());
+        text.lines().filter_map(of).collect()
+    };
+    let own = numbers(&arrived(&mut stream).await);
+    assert_eq!(own.len(), 10, "{own:?}: those of the other worker wait");
+    assert_eq!(arrived(&mut stream).await, "");
+    for worker in 0..2 {
+        world.proxy.shared.links[worker].occupy(Sender::Stream, false);
+    }
+    let others = numbers(&arrived(&mut stream).await);
+    assert_eq!(others.len(), 10, "{others:?}: nothing is dropped");
+    assert!(others.is_sorted(), "{others:?}");
+    assert_eq!(world.proxy.stats().refused(Cause::Overload), 0);
 }

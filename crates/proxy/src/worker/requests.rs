@@ -36,7 +36,7 @@ impl Worker {
         let tag = msg.to_tag().and_then(LegTag::parse).filter(|tag| self.shared.is_ours(tag.leg));
         let owner = self.owner(tag, &msg);
         if owner != usize::from(self.index) {
-            self.hand_over(owner, msg, flow, lag);
+            self.hand_over(owner, msg, flow, lag, now);
             return;
         }
         let is_invite = msg.method_is(&Method::Invite);
