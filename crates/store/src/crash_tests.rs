@@ -1,5 +1,6 @@
 //! The store on a disk that fails: nothing acknowledged is lost, nothing is there twice.
 
+use crate::disk::{DATABASE_NAME, Directory, Disk, segment_name};
 use crate::error::StoreError;
 use crate::record::Record;
 use crate::sim::SimDisk;
@@ -663,4 +664,52 @@ fn old_segments_go_when_their_records_are_in_the_tables() {
     put(&store, ended(21)).unwrap();
     store.close();
     assert_eq!(disk.segment_numbers(), [0; 0]);
+}
+
+/// A disk that said that a cut was done and kept the bytes: the refused frame is behind the acknowledged ones, whole or torn.
+#[test]
+fn what_was_refused_does_not_take_the_place_of_what_a_later_segment_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().join("data");
+    Store::open(&directory).unwrap().close();
+    let bound = |terminal: u32| Record::Bind(binding(terminal, 1));
+    let frame_of = |first: u64, records: &[Record]| {
+        let mut writer = frame::FrameWriter::default();
+        writer.start(first);
+        records.iter().for_each(|record| writer.push(&crate::record::encode(record)));
+        writer.finish().to_vec()
+    };
+    let acknowledged = [frame::header(0), frame_of(0, &[bound(1), bound(2)])].concat();
+    let refused = frame_of(2, &[bound(3), bound(4)]);
+    let later = [frame::header(2), frame_of(2, &[bound(5)])].concat();
+    for kept in [refused.len(), refused.len() - 3, 1] {
+        let copy = tempfile::tempdir().unwrap();
+        let copied = copy.path().join("data");
+        std::fs::create_dir(&copied).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&copied, private).unwrap();
+        std::fs::copy(directory.join(DATABASE_NAME), copied.join(DATABASE_NAME)).unwrap();
+        let first = [&acknowledged[..], &refused[..kept]].concat();
+        std::fs::write(copied.join(segment_name(0)), first).unwrap();
+        std::fs::write(copied.join(segment_name(2)), &later).unwrap();
+        let store = Store::open(&copied).unwrap();
+        let mut terminals: Vec<_> = store.bindings().unwrap().iter().map(|each| each.terminal).collect();
+        terminals.sort();
+        assert_eq!(terminals, [1, 2, 5].map(Id::new), "{kept} octets of what was refused");
+        store.append(bound(6), |kept| assert!(kept.is_ok()));
+        store.close();
+        drop(store);
+        assert_eq!(Store::open(&copied).unwrap().bindings().unwrap().len(), 4);
+    }
+}
+
+#[test]
+fn a_database_that_vanishes_is_not_replaced_by_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Directory::open(dir.path()).unwrap();
+    let mut builder = redb::Builder::new();
+    builder.set_cache_size(1024 * 1024);
+    assert!(disk.database(&builder, false).is_err() && !dir.path().join(DATABASE_NAME).exists());
+    drop(disk.database(&builder, true).unwrap());
+    assert!(disk.database(&builder, false).is_ok());
 }

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 pub(crate) trait Disk: Send + Sync + 'static {
     /// The name of the directory, for people.
     fn dir(&self) -> &Path;
-    /// Opens the database, made when absent; one that a crash left half made counts as absent.
-    fn database(&self, builder: &Builder) -> Result<Database, DatabaseError>;
+    /// Opens the database. Where it is absent it is made, if it may be; one that a crash left half made counts as absent.
+    fn database(&self, builder: &Builder, may_make: bool) -> Result<Database, DatabaseError>;
     /// Numbers of the segments that exist, ascending. A segment's number is the ordinal of its first record.
     fn segments(&self) -> io::Result<Vec<u64>>;
     fn read_segment(&self, number: u64) -> io::Result<Vec<u8>>;
@@ -93,10 +93,13 @@ impl Disk for Directory {
         &self.path
     }
 
-    fn database(&self, builder: &Builder) -> Result<Database, DatabaseError> {
+    fn database(&self, builder: &Builder, may_make: bool) -> Result<Database, DatabaseError> {
         let path = self.path.join(DATABASE_NAME);
         // An error is no absence: a new database must never take the place of one that cannot be looked at.
         if !path.try_exists()? {
+            if !may_make {
+                return Err(io::Error::from(io::ErrorKind::NotFound).into());
+            }
             let unborn = self.path.join(UNBORN_DATABASE_NAME);
             let file = open_file(&unborn)?;
             file.set_len(0)?;

@@ -18,10 +18,11 @@ pub(crate) fn recover(disk: &dyn Disk, tables: &Tables) -> Result<u64, StoreErro
     let numbers = disk.segments().map_err(failed("list"))?;
     let mut entries = Vec::new();
     let mut next = applied;
-    for &number in &numbers {
-        let is_last = numbers.last() == Some(&number);
+    for (place, &number) in numbers.iter().enumerate() {
         let bytes = disk.read_segment(number).map_err(failed("read"))?;
-        let Some(segment) = read_segment(disk, number, &bytes, is_last)? else { continue };
+        let Some(segment) = read_segment(disk, number, &bytes, numbers.get(place + 1).copied())? else {
+            continue;
+        };
         if segment.end() <= applied {
             continue; // a crash came between the transaction and the deletion
         }
@@ -32,8 +33,12 @@ pub(crate) fn recover(disk: &dyn Disk, tables: &Tables) -> Result<u64, StoreErro
                 format!("the records {next} to {} before it are missing", segment.first),
             ));
         }
-        let known =
-            usize::try_from(next - segment.first).expect("a segment's records were counted in memory");
+        let count = |records: u64| usize::try_from(records).expect("records were counted in memory");
+        // A segment begins where the acknowledged records ended when it was made. What the one before has beyond was
+        // refused, and was to be cut away when the disk failed.
+        next = next.min(segment.first).max(applied);
+        entries.truncate(count(next - applied));
+        let known = count(next - segment.first);
         for place in segment.records.iter().skip(known) {
             let entry = Entry::from_stored(&bytes[place.clone()])
                 .map_err(|what| damaged(disk, number, format!("byte {} begins {what}", place.start)))?;
@@ -54,26 +59,26 @@ pub(crate) fn recover(disk: &dyn Disk, tables: &Tables) -> Result<u64, StoreErro
     Ok(next)
 }
 
-/// `None` when the segment never held a record.
+/// `None` when the segment never held a record. `following` is the number of the next one.
 fn read_segment(
     disk: &dyn Disk,
     number: u64,
     bytes: &[u8],
-    is_last: bool,
+    following: Option<u64>,
 ) -> Result<Option<Segment>, StoreError> {
+    let is_last = following.is_none();
     match frame::read(bytes) {
         Ok(segment) if segment.first != number => {
             Err(damaged(disk, number, format!("it begins with record {}", segment.first)))
         }
         Ok(segment) => match segment.torn_at {
-            Some(at) if !is_last => Err(damaged(disk, number, format!("it breaks off at byte {at}"))),
+            // Nothing is missing if the next one goes on there.
+            Some(at) if following.is_some_and(|following| following > segment.end()) => {
+                Err(damaged(disk, number, format!("it breaks off at byte {at}")))
+            }
             Some(at) => {
                 // Nobody was told that these bytes are safe, so dropping them breaks no promise.
-                tracing::info!(
-                    segment = segment_name(number),
-                    at,
-                    "a write that a crash cut short is dropped"
-                );
+                tracing::info!(segment = segment_name(number), at, "a write that was cut short is dropped");
                 Ok(Some(segment))
             }
             None => Ok(Some(segment)),

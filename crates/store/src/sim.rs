@@ -274,8 +274,11 @@ impl Disk for SimDisk {
         Path::new("simulated")
     }
 
-    fn database(&self, builder: &Builder) -> Result<Database, DatabaseError> {
+    fn database(&self, builder: &Builder, may_make: bool) -> Result<Database, DatabaseError> {
         if !self.shared.world.lock().born {
+            if !may_make {
+                return Err(io::Error::from(io::ErrorKind::NotFound).into());
+            }
             self.operate(|world| world.database = SimFile::default(), |_| {})?;
             builder.create_with_backend(SimDatabase(self.clone()))?.close()?;
             self.operate(|world| world.database.sync(), |_| {})?;

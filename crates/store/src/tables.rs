@@ -19,6 +19,7 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -46,13 +47,16 @@ pub(crate) struct Tables {
     disk: Arc<dyn Disk>,
     cache_bytes: usize,
     file: PathBuf,
+    /// It was opened once. From then on an absent file is lost or out of reach, and no empty one must take its place.
+    is_made: AtomicBool,
 }
 
 impl Tables {
     pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Self, StoreError> {
         let file = disk.dir().join(DATABASE_NAME);
-        let tables = Self { db: RwLock::new(None), disk, cache_bytes, file };
+        let tables = Self { db: RwLock::new(None), disk, cache_bytes, file, is_made: AtomicBool::new(false) };
         tables.prepare()?;
+        tables.is_made.store(true, Ordering::Relaxed);
         Ok(tables)
     }
 
@@ -75,7 +79,8 @@ impl Tables {
         // A file that is not what redb wrote can make it panic; to an operator that is damage like any other.
         let mut builder = Builder::new();
         builder.set_cache_size(self.cache_bytes);
-        match catch_unwind(AssertUnwindSafe(|| self.disk.database(&builder))) {
+        let may_make = !self.is_made.load(Ordering::Relaxed);
+        match catch_unwind(AssertUnwindSafe(|| self.disk.database(&builder, may_make))) {
             Ok(Ok(db)) => Ok(db),
             Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
                 Err(StoreError::Locked { dir: self.disk.dir().to_owned() })
