@@ -22,8 +22,9 @@ use tracing::{debug, error, warn};
 
 /// Where calls are written down.
 pub trait CallLog: Send + Sync + 'static {
-    /// A call rings, or was answered; a later note of the same call replaces the earlier one. Not waited for.
-    fn began(&self, call: OpenCall);
+    /// A call rings, or was answered; a later note of the same call replaces the earlier one. Not waited for; `done` says
+    /// whether it is durable and may be called on any thread.
+    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>);
     /// A call ended; `done` says whether its record is durable and may be called on any thread.
     fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>);
 }
@@ -81,7 +82,7 @@ struct Shared {
     crashed: AtomicU64,
     recorded: AtomicU64,
     draining: AtomicBool,
-    /// The last record could not be written: new calls are refused until one can.
+    /// The last record or note could not be written: new calls are refused until one can.
     log_fails: AtomicBool,
     ended: Notify,
 }
@@ -106,6 +107,7 @@ enum CallMsg {
     LegLost(LegId),
     MediaReply(u32, MediaReply),
     Media(MediaEvent),
+    Noted(bool),
     Recorded(bool),
     Tick,
     HangUp(u16, &'static str),
@@ -381,6 +383,12 @@ impl CallState {
             CallMsg::LegLost(leg) => call.leg_lost(leg, now),
             CallMsg::MediaReply(ticket, reply) => call.media_reply(ticket, reply, now),
             CallMsg::Media(event) => call.media_event(event, now),
+            CallMsg::Noted(durable) => {
+                self.shared.log_fails.store(!durable, Ordering::Relaxed);
+                if !durable {
+                    call.unnoted(now);
+                }
+            }
             CallMsg::Recorded(durable) => {
                 self.shared.log_fails.store(!durable, Ordering::Relaxed);
                 if durable {
@@ -416,7 +424,16 @@ impl CallState {
                         self.call.media_reply(ticket, reply, self.shared.now());
                     }
                 }
-                Action::Note(open) => self.shared.log.began(*open),
+                Action::Note(open) => {
+                    let (id, shared) = (self.id, Arc::clone(&self.shared));
+                    // As a rule there is nothing to tell.
+                    let done = Box::new(move |durable: bool| {
+                        if !durable || shared.log_fails.load(Ordering::Relaxed) {
+                            shared.send(id, CallMsg::Noted(durable));
+                        }
+                    });
+                    self.shared.log.began(*open, done);
+                }
                 Action::Record(cdr) => {
                     debug!(call = %self.id, status = cdr.cause.status, "call ended");
                     let (id, shared) = (self.id, Arc::clone(&self.shared));
@@ -470,7 +487,7 @@ fn bury(call: &mut Call, id: CallId, shared: &Arc<Shared>) {
 fn record_for_the_dead(shared: &Arc<Shared>, cdr: Cdr) {
     let keeper = Arc::clone(shared);
     let copy = cdr.clone();
-    let done = Box::new(move |durable| {
+    let done = Box::new(move |durable: bool| {
         if durable {
             keeper.recorded.fetch_add(1, Ordering::Relaxed);
         } else {

@@ -171,8 +171,11 @@ impl Node {
 struct Log(Store);
 
 impl CallLog for Log {
-    fn began(&self, call: OpenCall) {
-        self.0.append(Record::CallBegan(call), |kept| report("a call that began", &kept));
+    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>) {
+        self.0.append(Record::CallBegan(call), move |kept| {
+            report("the note of a call", &kept);
+            done(kept.is_ok());
+        });
     }
 
     fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>) {

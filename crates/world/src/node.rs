@@ -141,10 +141,11 @@ struct Log {
 }
 
 impl CallLog for Log {
-    fn began(&self, call: OpenCall) {
+    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>) {
         if call.answered_us.is_some() {
             self.answered.lock().push(call);
         }
+        done(true);
     }
 
     fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>) {

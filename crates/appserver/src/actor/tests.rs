@@ -18,6 +18,7 @@ struct World {
     said: UnboundedSender<String>,
     held: Mutex<Vec<Done>>,
     hold_records: bool,
+    notes_to_fail: AtomicUsize,
 }
 
 impl World {
@@ -63,8 +64,11 @@ impl Media for World {
 }
 
 impl CallLog for World {
-    fn began(&self, _: OpenCall) {
+    fn began(&self, _: OpenCall, done: Done) {
         self.say("noted".to_owned());
+        let fails = self.notes_to_fail.load(Ordering::Relaxed);
+        self.notes_to_fail.store(fails.saturating_sub(1), Ordering::Relaxed);
+        done(fails == 0);
     }
 
     fn ended(&self, cdr: Cdr, done: Done) {
@@ -98,7 +102,8 @@ fn incoming(number: u64) -> Incoming {
 
 async fn server(hold_records: bool, calls: usize) -> (Arc<AppServer>, Arc<World>, UnboundedReceiver<String>) {
     let (said, lines) = unbounded_channel();
-    let world = Arc::new(World { said, held: Mutex::default(), hold_records });
+    let world =
+        Arc::new(World { said, held: Mutex::default(), hold_records, notes_to_fail: AtomicUsize::new(0) });
     let snapshot = Snapshot::build(&Configuration::demo()).unwrap();
     let deps = Deps {
         snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -206,6 +211,21 @@ async fn a_user_makes_so_many_unanswered_calls_at_once() {
     }
     assert!(server.incoming(incoming(53)));
     expect(&mut lines, &["l1000000000001 Reject", "record 503 Too many unanswered calls"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_note_that_cannot_be_written_is_made_again_and_no_call_begins_meanwhile() {
+    let (server, world, mut lines) = server(false, 10).await;
+    world.notes_to_fail.store(2, Ordering::Relaxed);
+    assert!(server.incoming(incoming(CALL)));
+    expect(&mut lines, &["INVITE sip:bob@192.0.2.1", "noted"]).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    assert!(!server.incoming(incoming(2)));
+    expect(&mut lines, &["noted", "noted"]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(lines.try_recv().is_err(), "it is written");
+    assert!(server.incoming(incoming(3)));
+    expect(&mut lines, &["INVITE sip:bob@192.0.2.1", "noted"]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -187,6 +187,8 @@ pub struct Call {
     has_media: bool,
     tickets: Vec<(u32, Ticket)>,
     next_ticket: u32,
+    /// The last note of this call is not on the disk: when to make another.
+    note_again: Option<Instant>,
     actions: VecDeque<Action>,
 }
 
@@ -212,6 +214,7 @@ impl Call {
             has_media: false,
             tickets: Vec::new(),
             next_ticket: 0,
+            note_again: None,
             actions: VecDeque::new(),
         }
     }
@@ -328,8 +331,19 @@ impl Call {
         }
     }
 
+    /// A note of this call could not be written: it is made again, unless the record comes first.
+    pub fn unnoted(&mut self, now: Now) {
+        self.note_again = Some(now.mono + record::RETRY);
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
+        if self.note_again.is_some_and(|at| at <= now.mono) {
+            self.note_again = None;
+            if matches!(self.phase, Phase::Ringing { .. } | Phase::Talking(_)) {
+                self.note();
+            }
+        }
         match self.phase {
             Phase::Ringing { until } if until <= now.mono => self.nobody_answered(now),
             Phase::Recording { retry: Some(at) } if at <= now.mono => {
@@ -351,11 +365,12 @@ impl Call {
 
     /// When to call [`Call::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match self.phase {
+        let phase = match self.phase {
             Phase::Ringing { until } => Some(until),
             Phase::Recording { retry } => retry,
             Phase::Talking(_) | Phase::Closing | Phase::Over => None,
-        }
+        };
+        [phase, self.note_again].into_iter().flatten().min()
     }
 
     /// The record is durable and nothing is left to do.
