@@ -2,7 +2,8 @@
 //!
 //! In: two [`Endpoint`]s. Out: an established call as both sides know it. Elsewhere: single messages (`endpoint`).
 
-use crate::endpoint::{Dialog, Endpoint, body, unique};
+use crate::endpoint::{Dialog, Endpoint, Invite, body, unique};
+use sip::msg::Message;
 use std::net::{IpAddr, SocketAddr};
 
 /// A session description with one audio stream of G.711 and telephone events.
@@ -62,18 +63,29 @@ pub fn establish_with(
 ) -> Established {
     let sent = caller.invite(number, "", offer);
     let invite = callee.expect("INVITE");
+    answer_to(caller, &sent, callee, &invite, answer)
+}
+
+/// The rest of it, when the caller's INVITE has reached the callee.
+pub fn answer_to(
+    caller: &mut Endpoint,
+    sent: &Invite,
+    callee: &mut Endpoint,
+    invite: &Message,
+    answer: &str,
+) -> Established {
     let tag = format!("c{}", unique());
-    callee.respond(&invite, 180, &tag, "", "");
+    callee.respond(invite, 180, &tag, "", "");
     caller.expect("180 INVITE");
-    callee.respond(&invite, 200, &tag, "", answer);
+    callee.respond(invite, 200, &tag, "", answer);
     let ok = caller.expect("200 INVITE");
-    let dialog = Dialog::of_caller(&sent, &ok);
+    let dialog = Dialog::of_caller(sent, &ok);
     caller.ack(&dialog, sent.cseq, "");
     callee.expect("ACK");
     Established {
         caller: dialog,
-        callee: Dialog::of_callee(&invite, &tag),
-        offer: body(&invite),
+        callee: Dialog::of_callee(invite, &tag),
+        offer: body(invite),
         answer: body(&ok),
     }
 }
