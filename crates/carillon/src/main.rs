@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod logging;
 mod node;
+mod pace;
 mod phone_command;
 
 use clap::{Parser, Subcommand};
@@ -115,7 +116,7 @@ fn run(threads: usize, command: impl Future<Output = Result<(), StartError>>) ->
     if threads > 0 {
         builder.worker_threads(threads);
     }
-    match builder.enable_all().build() {
+    match builder.enable_all().on_thread_park(pace::rest).build() {
         Ok(runtime) => finish(runtime.block_on(command)),
         Err(error) => finish(Err(StartError(format!("cannot start threads: {error}")))),
     }
