@@ -8,11 +8,12 @@ use crate::Shared;
 use crate::legs::LegTag;
 use cluster::ids::CallId;
 use cluster::leg::{Incoming, LegCommand, LegEvent};
+use model::{Id, Terminal};
 use sip::draft::{HeaderText, ResponseDraft};
-use sip::flow::Flow;
+use sip::flow::{ConnId, Flow};
 use sip::msg::{Message, Method};
 use sip::session::{Action, Failure, Outgoing, Session, SessionConfig};
-use sip::transaction::ServerId;
+use sip::transaction::{Destination, ServerId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,6 +61,8 @@ pub(crate) struct Arrived {
 pub(crate) struct Leg {
     call: CallId,
     tag: LegTag,
+    /// Whose device it is.
+    terminal: Id<Terminal>,
     config: Arc<SessionConfig>,
     stage: Stage,
     /// When the worker will wake us.
@@ -95,10 +98,17 @@ pub(crate) struct Wishes {
 
 impl Leg {
     /// A leg that is about to begin; `txn` is the INVITE that it answers for.
-    pub(crate) fn new(call: CallId, tag: LegTag, config: SessionConfig, txn: Option<ServerId>) -> Self {
+    pub(crate) fn new(
+        call: CallId,
+        tag: LegTag,
+        terminal: Id<Terminal>,
+        config: SessionConfig,
+        txn: Option<ServerId>,
+    ) -> Self {
         Self {
             call,
             tag,
+            terminal,
             config: Arc::new(config),
             stage: Stage::New { txn },
             alarm: None,
@@ -118,6 +128,33 @@ impl Leg {
         }
         self.rate.count = self.rate.count.saturating_add(1);
         self.rate.count <= limit
+    }
+
+    /// A stream's connection may end in the middle of a call: where a request to its device goes instead of `to` (RFC 3261
+    /// section 12.2.1.1 wants it to reach the remote target, by whatever connection; RFC 5626 section 5.3). `None`: by no other way.
+    pub(crate) fn way_instead(&mut self, to: Destination, shared: &Shared) -> Option<Destination> {
+        let Stage::Live(session) = &mut self.stage else { return None };
+        if !to.flow.transport.is_reliable() {
+            return None;
+        }
+        let is_open = |conn| shared.connections.is_open(conn);
+        let dialog = session.dialog();
+        let way = shared.registrar.way(self.terminal, &dialog.remote_target, is_open);
+        let way = way.filter(|way| way.transport == to.flow.transport);
+        let flow = match way {
+            // Numbers of connections grow: the device has come back by another one.
+            Some(way) if way.conn > to.flow.conn => way,
+            _ if is_open(to.flow.conn) => return None,
+            Some(way) => way,
+            // It never registered, but may be where it says it is.
+            None => {
+                let remote = session.next_address().filter(|next| next.ip() == to.flow.remote.ip())?;
+                Flow { remote, conn: ConnId(0), ..to.flow }
+            }
+        };
+        let to = Destination { flow, ..to };
+        session.set_destination(to);
+        Some(to)
     }
 
     /// Deals with one message. `false`: nothing is left to do, the leg is over.

@@ -352,7 +352,7 @@ impl Legs for Proxy {
             // A reliable response would bring an offer that had to be answered before the caller has seen it.
             config.rel100 = Rel100::Off;
         }
-        let state = Leg::new(order.call, tag, config, None);
+        let state = Leg::new(order.call, tag, order.terminal, config, None);
         let outgoing = legs::outgoing(shared, order, tag, &call_id);
         shared.link(leg).send(Cmd::Originate(Box::new((tag, state, outgoing))));
         (leg, call_id)

@@ -239,6 +239,25 @@ impl Registrar {
         live.into_iter().map(binding).collect()
     }
 
+    /// The way to the device whose contact this is, whatever parameters it is written with, by its newest registration.
+    pub(crate) fn way(
+        &self,
+        terminal: Id<Terminal>,
+        contact: &str,
+        is_open: impl Fn(ConnId) -> bool,
+    ) -> Option<Flow> {
+        let wanted = Uri::parse(contact.as_bytes()).ok()?;
+        let aor = self.aors.get(&terminal)?;
+        let is_it = |entry: &&Entry| {
+            Uri::parse(entry.record.contact.as_bytes()).is_ok_and(|uri| {
+                uri.host == wanted.host
+                    && uri.port == wanted.port
+                    && uri.user_decoded() == wanted.user_decoded()
+            })
+        };
+        aor.entries.iter().filter(is_it).max_by_key(|entry| entry.newness)?.way(is_open)
+    }
+
     /// Whether requests to this contact may go by TCP instead of UDP when they are large: it is where it says it is.
     pub(crate) fn may_use_stream(&self, terminal: Id<Terminal>, contact: &str) -> bool {
         self.aors.get(&terminal).is_some_and(|aor| {

@@ -398,6 +398,11 @@ impl Session {
         self.usage.dialog.next_hop()
     }
 
+    /// The address that [`Session::next_hop`] names, if it is one of the transport that the session is on.
+    pub fn next_address(&self) -> Option<SocketAddr> {
+        address_of(self.next_hop(), self.destination.flow.transport)
+    }
+
     /// Where the next request inside the dialog goes.
     pub fn destination(&self) -> Destination {
         self.destination
@@ -560,8 +565,7 @@ impl Session {
                 }
             }
             PeerAddress::NextHop => {
-                if let Some(remote) =
-                    address_of(self.usage.dialog.next_hop(), self.destination.flow.transport)
+                if let Some(remote) = self.next_address()
                     && remote != self.destination.flow.remote
                 {
                     self.destination.flow.remote = remote;

@@ -4,11 +4,11 @@ use super::world::{DOMAIN, FakeLog, World};
 use crate::{BindingLog, Cause, Deps, Listener, Network, Proxy, ProxyConfig, ProxyError};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use cluster::ids::{CallId, NodeId};
-use cluster::leg::{Directory, Legs, Originate};
+use cluster::ids::{CallId, LegId, NodeId};
+use cluster::leg::{Directory, LegCommand, Legs, Originate};
 use model::{BindingRecord, Configuration, FlowRecord, Id, Snapshot};
 use sip::digest::{Challenge, Login, answer};
-use sip::draft::HeaderText;
+use sip::draft::{HeaderText, ResponseDraft, serialize_response};
 use sip::flow::{ConnId, Flow, Transport};
 use sip::framing::{Frame, Framer};
 use sip::msg::{HeaderId, Message};
@@ -404,10 +404,10 @@ async fn register(proxy: &Proxy, contact: &str) -> (TcpStream, Framer) {
 }
 
 /// Calls the best binding of alice.
-fn call(proxy: &Proxy, target: Option<&str>, flow: Option<Flow>, offer: &str) {
+fn call(proxy: &Proxy, target: Option<&str>, flow: Option<Flow>, offer: &str) -> LegId {
     let binding = proxy.bindings(Id::new(1)).into_iter().next();
     let target = target.map_or_else(|| binding.as_ref().unwrap().contact.clone(), str::to_owned);
-    proxy.originate(Originate {
+    let order = Originate {
         call: CallId::new(NodeId(1), 1),
         terminal: Id::new(1),
         target,
@@ -420,7 +420,8 @@ fn call(proxy: &Proxy, target: Option<&str>, flow: Option<Flow>, offer: &str) {
         offer: Some(Bytes::copy_from_slice(offer.as_bytes())),
         headers: HeaderText::new(),
         max_forwards: 70,
-    });
+    };
+    proxy.originate(order).0
 }
 
 #[tokio::test]
@@ -454,6 +455,72 @@ async fn a_device_that_can_be_called_back_is() {
     let (mut stream, _) = device.accept().await.unwrap();
     let mut framer = Framer::new();
     assert_eq!(message(&mut stream, &mut framer).await.method_bytes(), b"INVITE");
+    proxy.stop().await;
+}
+
+/// Registers alice by TCP with this contact, calls her, and lets her answer; the call stands.
+async fn talk(proxy: &Proxy, contact: &str) -> (TcpStream, LegId) {
+    let (mut stream, mut framer) = register(proxy, contact).await;
+    let leg = call(proxy, None, None, OFFER);
+    let invite = message(&mut stream, &mut framer).await;
+    let mut draft = ResponseDraft {
+        to_tag: Some("a".to_owned()),
+        body: Bytes::from_static(OFFER.as_bytes()),
+        ..ResponseDraft::new(200)
+    };
+    draft.headers.push("Contact", contact.replace(";transport", ";ob;transport"));
+    draft.headers.push("Content-Type", "application/sdp");
+    let answer = serialize_response(&invite, address(proxy, 1), &draft);
+    stream.write_all(&answer).await.unwrap();
+    assert_eq!(message(&mut stream, &mut framer).await.method_bytes(), b"ACK");
+    (stream, leg)
+}
+
+const OFFER: &str =
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+
+#[tokio::test]
+async fn a_call_follows_its_device_to_the_connection_that_it_came_back_by() {
+    for breaks in [true, false] {
+        let proxy = real(&[Transport::Udp, Transport::Tcp]).await;
+        let contact = "<sip:alice@10.0.0.7;transport=tcp>";
+        let (old, leg) = talk(&proxy, contact).await;
+        let old = (!breaks).then_some(old);
+        while breaks && proxy.stats().connections > 0 {
+            tokio::task::yield_now().await;
+        }
+        let (mut stream, mut framer) = register(&proxy, contact).await;
+        proxy.command(leg, LegCommand::Bye { reason: None });
+        let bye = message(&mut stream, &mut framer).await;
+        assert_eq!((bye.method_bytes(), bye.to_tag()), (&b"BYE"[..], Some(&b"a"[..])));
+        drop(old);
+        proxy.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_device_whose_connection_broke_in_a_call_is_called_back_to_end_it() {
+    let proxy = real(&[Transport::Udp, Transport::Tcp]).await;
+    let device = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let contact = format!("<sip:alice@{};transport=tcp>", device.local_addr().unwrap());
+    let (stream, leg) = talk(&proxy, &contact).await;
+    drop(stream);
+    while proxy.stats().connections > 0 {
+        tokio::task::yield_now().await;
+    }
+    proxy.command(leg, LegCommand::Bye { reason: None });
+    let (mut stream, _) = device.accept().await.unwrap();
+    let mut framer = Framer::new();
+    assert_eq!(message(&mut stream, &mut framer).await.method_bytes(), b"BYE");
+    // It breaks again before the answer.
+    drop(stream);
+    let (mut stream, _) = device.accept().await.unwrap();
+    let mut framer = Framer::new();
+    assert_eq!(message(&mut stream, &mut framer).await.method_bytes(), b"BYE");
+    drop(stream);
+    while proxy.stats().legs > 0 {
+        tokio::task::yield_now().await;
+    }
     proxy.stop().await;
 }
 

@@ -10,7 +10,7 @@ use crate::stats::{Cause, add};
 use cluster::ids::LegId;
 use sip::draft::ResponseDraft;
 use sip::session::{Action, Failure};
-use sip::transaction::{ClientKey, ServerId};
+use sip::transaction::{ClientKey, Destination, ServerId};
 use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -110,6 +110,7 @@ impl Worker {
         let key = |seq| ClientKey { owner: leg.as_u64(), seq };
         match action {
             Action::Request { seq, draft, to } => {
+                let to = self.way_instead(leg, to);
                 if self.transactions.request(key(seq), draft, to, now).is_err() {
                     self.shared.counters.count(Cause::Capacity);
                     self.failures.push_back((leg, seq, Failure::Transport));
@@ -122,8 +123,16 @@ impl Worker {
                 self.transactions.respond(txn, &draft, now);
             }
             Action::Cancel { seq, reason } => self.transactions.cancel(key(seq), reason, now),
-            Action::Ack { draft, to } => self.transactions.send_ack(draft, to),
+            Action::Ack { draft, to } => {
+                let to = self.way_instead(leg, to);
+                self.transactions.send_ack(draft, to);
+            }
         }
+    }
+
+    fn way_instead(&mut self, leg: LegId, to: Destination) -> Destination {
+        let leg = self.legs.get_mut(&leg);
+        leg.and_then(|leg| leg.way_instead(to, &self.shared)).unwrap_or(to)
     }
 
     /// An INVITE was cancelled that nobody waits for any more.

@@ -46,7 +46,7 @@ pub(super) enum Job {
     User(Method),
 }
 
-/// What it takes to send a request again with credentials; kept only where there are some.
+/// What it takes to send a request again: with credentials, or by another connection. Kept only where there are some.
 #[derive(Debug)]
 struct Again {
     method: Method,
@@ -54,6 +54,8 @@ struct Again {
     content_type: String,
     body: Bytes,
     retries: u8,
+    /// It was sent once more because its connection had broken.
+    resent: bool,
 }
 
 /// A request of the peer that waits for the user.
@@ -390,10 +392,12 @@ impl Session {
         body: Bytes,
     ) {
         let mut client = Client::new(0, self.usage.fork, job);
-        if self.digest.is_some() && !matches!(client.job, Job::Update(_)) {
+        let may_break = self.destination.flow.transport.is_reliable();
+        if (self.digest.is_some() || may_break) && !matches!(client.job, Job::Update(_)) {
             let content_type = content_type.to_owned();
             let (method, lines, body) = (method.clone(), lines.clone(), body.clone());
-            client.again = Some(Box::new(Again { method, lines, content_type, body, retries: 0 }));
+            let again = Again { method, lines, content_type, body, retries: 0, resent: false };
+            client.again = Some(Box::new(again));
         }
         self.launch(client, method, &lines, content_type, body);
     }
@@ -458,23 +462,33 @@ impl Session {
             digest.accepted();
         }
         if again
-            && let Some(mut once_more) = client.again.take()
-            && once_more.retries < RETRIES_MAX
+            && let Some(once_more) = client.again.as_mut().filter(|once_more| once_more.retries < RETRIES_MAX)
         {
             once_more.retries += 1;
-            let (method, body) = (once_more.method.clone(), once_more.body.clone());
-            let (lines, content_type) = (once_more.lines.clone(), once_more.content_type.clone());
-            client.again = Some(once_more);
-            return self.launch(client, method, &lines, &content_type, body);
+            return self.launch_again(client);
         }
         self.conclude(client, status, Some(msg), again, now);
+    }
+
+    fn launch_again(&mut self, client: Client) {
+        let Some(again) = &client.again else { return };
+        let (method, body) = (again.method.clone(), again.body.clone());
+        let (lines, content_type) = (again.lines.clone(), again.content_type.clone());
+        self.launch(client, method, &lines, &content_type, body);
     }
 
     /// One of our requests other than INVITE gets no response.
     pub(super) fn on_no_reply(&mut self, seq: u32, failure: Failure, now: Instant) {
         let Some(at) = self.clients.iter().position(|client| client.seq == seq) else { return };
-        let client = self.clients.swap_remove(at);
+        let mut client = self.clients.swap_remove(at);
         self.select_fork_where(|usage| usage.fork == client.fork);
+        // The connection broke under it. The shell may know another way to the peer; if it does not, this fails at once.
+        if failure == Failure::Transport
+            && let Some(once_more) = client.again.as_mut().filter(|once_more| !once_more.resent)
+        {
+            once_more.resent = true;
+            return self.launch_again(client);
+        }
         self.conclude(client, failure.status(), None, false, now);
     }
 
