@@ -7,11 +7,13 @@ use crate::config::Place;
 use model::{Brand, Client, Id, Snapshot, Terminal, User};
 use sip::digest::{Config, Credentials, Ha1, Verdict, Verifier};
 use sip::draft::ResponseDraft;
+use sip::flow::Flow;
 use sip::header::NameAddr;
 use sip::msg::{HeaderId, Message};
 use sip::uri::{Host, Uri};
 use std::borrow::Cow;
 use std::hint::black_box;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// An authenticated endpoint.
@@ -23,6 +25,34 @@ pub(crate) struct Identity {
     pub(crate) user: Option<Id<User>>,
     /// Of the user: whether several contacts may ring. An endpoint without a user may have several.
     pub(crate) multi_contact: bool,
+}
+
+/// A request whose sender is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Passed {
+    pub(crate) identity: Identity,
+    /// It answers a challenge that went to where it came from, or came by a stream: the sender is there, and has not forged
+    /// the address.
+    pub(crate) is_there: bool,
+}
+
+/// Where a request came from, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) flow: Flow,
+    pub(crate) now_unix: u64,
+}
+
+impl Origin {
+    /// What a nonce that goes there is marked with. Not the port: a NAT may change it between challenge and answer, and who
+    /// reads at one port of an address can be believed to be at another.
+    fn place(&self) -> [u8; 16] {
+        match self.flow.remote.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        }
+        .octets()
+    }
 }
 
 /// Why a request goes no further.
@@ -70,8 +100,9 @@ impl Authenticator {
         purpose: Purpose,
         snapshot: &Snapshot,
         places: &[Place],
-        now_unix: u64,
-    ) -> Result<Identity, Denied> {
+        origin: Origin,
+    ) -> Result<Passed, Denied> {
+        let now_unix = origin.now_unix;
         let address = match purpose {
             Purpose::Register => msg.to(),
             Purpose::Call => msg.from(),
@@ -84,7 +115,7 @@ impl Authenticator {
         };
         let credentials = match Credentials::for_realm(msg.lines(header), &realm) {
             Ok(Some(credentials)) => credentials,
-            Ok(None) => return Err(Denied::Challenge(self.challenge(purpose, &realm, now_unix, false))),
+            Ok(None) => return Err(Denied::Challenge(self.challenge(purpose, &realm, origin, false))),
             Err(error) => return Err(Denied::Refused(bad(&error.to_string()))),
         };
         if !covers(credentials.uri(), msg) {
@@ -115,14 +146,20 @@ impl Authenticator {
                 if let Some(status) = refusal {
                     return Err(Denied::Refused(ResponseDraft::new(status)));
                 }
-                Ok(identity(client, endpoint.terminal, endpoint.user))
+                let is_there = origin.flow.transport.is_reliable()
+                    || self.verifier.was_given_to(&credentials, &origin.place());
+                if purpose == Purpose::Register && !is_there {
+                    // Calls and pings will go to this address: whoever has it must have read a challenge there.
+                    return Err(Denied::Challenge(self.challenge(purpose, &realm, origin, true)));
+                }
+                Ok(Passed { identity: identity(client, endpoint.terminal, endpoint.user), is_there })
             }
             (Verdict::Stale | Verdict::Replay, ..) => {
-                Err(Denied::Challenge(self.challenge(purpose, &realm, now_unix, true)))
+                Err(Denied::Challenge(self.challenge(purpose, &realm, origin, true)))
             }
             (Verdict::Malformed(what), ..) => Err(Denied::Refused(bad(what))),
             (Verdict::Wrong | Verdict::Ok, ..) => {
-                Err(Denied::Wrong(self.challenge(purpose, &realm, now_unix, false)))
+                Err(Denied::Wrong(self.challenge(purpose, &realm, origin, false)))
             }
         }
     }
@@ -137,13 +174,15 @@ impl Authenticator {
         Some(identity(client, endpoint.terminal, endpoint.user))
     }
 
-    fn challenge(&self, purpose: Purpose, realm: &str, now_unix: u64, stale: bool) -> ResponseDraft {
+    fn challenge(&self, purpose: Purpose, realm: &str, origin: Origin, stale: bool) -> ResponseDraft {
         let (status, header) = match purpose {
             Purpose::Register => (401, "WWW-Authenticate"),
             Purpose::Call => (407, "Proxy-Authenticate"),
         };
         let mut draft = ResponseDraft::new(status);
-        for value in counted(Work::Challenge, || self.verifier.challenge(realm, now_unix, stale)) {
+        for value in counted(Work::Challenge, || {
+            self.verifier.challenge(realm, &origin.place(), origin.now_unix, stale)
+        }) {
             draft.headers.push(header, value);
         }
         draft
@@ -253,8 +292,19 @@ mod tests {
     use bytes::Bytes;
     use model::Configuration;
     use sip::digest::{Algorithm, Challenge, Login, answer};
-    use sip::flow::Transport;
+    use sip::flow::{ConnId, Transport};
     use std::cell::RefCell;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    const ORIGIN: Origin = Origin {
+        flow: Flow {
+            transport: Transport::Udp,
+            listener: 0,
+            remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)), 5060),
+            conn: ConnId(0),
+        },
+        now_unix: 1_800_000_000,
+    };
 
     thread_local! {
         /// The steps of this thread since they were last taken.
@@ -271,12 +321,11 @@ mod tests {
 
     /// The steps of a request without credentials, and of one with them, by this algorithm.
     fn steps(name: &str, password: &str, domain: &str, algorithm: usize) -> (Vec<Work>, Vec<Work>) {
-        const NOW: u64 = 1_800_000_000;
         let snapshot = Snapshot::build(&Configuration::demo()).unwrap();
         let auth = Authenticator::new(vec![Algorithm::SHA_256, Algorithm::MD5], [7; 32]);
         let check = |lines: &str| {
             let msg = request(name, domain, lines);
-            let outcome = auth.check(&msg, Purpose::Register, &snapshot, &[], NOW);
+            let outcome = auth.check(&msg, Purpose::Register, &snapshot, &[], ORIGIN);
             (outcome, DONE.take())
         };
         let (Err(Denied::Challenge(draft)), asked) = check("") else { panic!("not challenged") };
@@ -288,6 +337,45 @@ mod tests {
         assert_eq!(outcome.is_ok(), name == password && domain == "users.democlient.com");
         assert!(outcome.is_ok() || matches!(outcome, Err(Denied::Wrong(_))), "{outcome:?}");
         (asked, tried)
+    }
+
+    #[test]
+    fn an_answer_to_a_challenge_that_went_elsewhere_proves_no_address_and_registers_none() {
+        let snapshot = Snapshot::build(&Configuration::demo()).unwrap();
+        let auth = Authenticator::new(vec![Algorithm::MD5], [7; 32]);
+        let elsewhere = |transport| {
+            let remote = "198.51.100.8:5060".parse().unwrap();
+            Origin { flow: Flow { remote, transport, ..ORIGIN.flow }, ..ORIGIN }
+        };
+        let domain = "users.democlient.com";
+        let login = Login::new("alice", "alice");
+        for (purpose, method, header) in [
+            (Purpose::Register, "REGISTER", "Authorization"),
+            (Purpose::Call, "INVITE", "Proxy-Authorization"),
+        ] {
+            let check = |lines: &str, origin| {
+                let text = String::from_utf8(request("alice", domain, lines).raw().to_vec()).unwrap();
+                let msg = Message::parse(Bytes::from(text.replace("REGISTER", method))).unwrap();
+                auth.check(&msg, purpose, &snapshot, &[], origin)
+            };
+            let ask = || {
+                let Err(Denied::Challenge(draft)) = check("", ORIGIN) else { panic!("not challenged") };
+                let challenge = Challenge::parse(draft.headers.lines().next().unwrap().1).unwrap();
+                let value = answer(&challenge, &login, method, &format!("sip:{domain}"), b"", 1, "c");
+                format!("{header}: {value}\r\n")
+            };
+            assert!(check(&ask(), ORIGIN).unwrap().is_there);
+            assert!(check(&ask(), elsewhere(Transport::Tcp)).unwrap().is_there);
+            match check(&ask(), elsewhere(Transport::Udp)) {
+                Ok(passed) => assert!(purpose == Purpose::Call && !passed.is_there),
+                Err(Denied::Challenge(draft)) => {
+                    assert!(purpose == Purpose::Register);
+                    let value = draft.headers.lines().next().unwrap().1;
+                    assert!(Challenge::parse(value).unwrap().stale);
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
@@ -314,7 +402,6 @@ mod tests {
     /// Alice calls `uri` with a right password, as a user of `from`, through listeners with an address, a name and all
     /// addresses.
     fn called(uri: &str, from: &str) -> String {
-        const NOW: u64 = 1_800_000_000;
         let mut configuration = Configuration::demo();
         let other = Client {
             id: Id::new(2),
@@ -343,7 +430,7 @@ mod tests {
             Message::parse(Bytes::from(text)).unwrap()
         };
         let is_believed = Authenticator::believe(&request(""), &snapshot, &places).is_some();
-        let check = |msg: &Message| auth.check(msg, Purpose::Call, &snapshot, &places, NOW);
+        let check = |msg: &Message| auth.check(msg, Purpose::Call, &snapshot, &places, ORIGIN);
         let Err(Denied::Challenge(draft)) = check(&request("")) else { panic!("{uri}: not challenged") };
         let challenge = Challenge::parse(draft.headers.lines().next().unwrap().1).unwrap();
         let value = answer(&challenge, &Login::new("alice", "alice"), "INVITE", uri, b"", 1, "c");

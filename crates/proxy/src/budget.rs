@@ -13,8 +13,9 @@
 //! the name of a NAT does not lock out the telephones behind it.
 //!
 //! Who has proved to be where the datagrams say is not counted: the digest was right on this very flow (address and
-//! port; other ports of a NAT have to prove themselves), not longer ago than a registration lasts. A proof by some
-//! dialog would add nothing, requests in dialogs are answered by transactions. TCP proves itself by its handshake.
+//! port; other ports of a NAT have to prove themselves), for a nonce that went to this address, not longer ago than a
+//! registration lasts. A proof by some dialog would add nothing, requests in dialogs are answered by transactions. TCP
+//! proves itself by its handshake.
 //!
 //! Both tables have a fixed size and are made of sets of a few places, so that finding and throwing out take one set. What
 //! is thrown out is the source that owes least, which is what an attack with many addresses fills the table with, or the

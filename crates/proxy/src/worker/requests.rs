@@ -6,7 +6,7 @@
 use super::legs::Admission;
 use super::{Admitted, Cmd, Link, Worker};
 use crate::Direction;
-use crate::auth::{Authenticator, Denied, Identity, Purpose};
+use crate::auth::{Authenticator, Denied, Identity, Origin, Passed, Purpose};
 use crate::leg::{Arrived, Leg, LegMsg};
 use crate::legs::{LegTag, passed_headers, session_config};
 use crate::policy::{self, Facts, Verdict};
@@ -183,26 +183,27 @@ impl Worker {
         purpose: Purpose,
         now: Instant,
     ) -> Option<Identity> {
-        let identity = self.identity(msg, flow, purpose, now);
-        // Where From is believed, on loopback, nobody from outside can be the sender.
-        if identity.is_some() && flow.transport == Transport::Udp {
+        let Passed { identity, is_there } = self.identity(msg, flow, purpose, now)?;
+        if is_there && flow.transport == Transport::Udp {
             self.budget.prove(flow.remote, now);
         }
-        identity
+        Some(identity)
     }
 
-    fn identity(&mut self, msg: &Message, flow: Flow, purpose: Purpose, now: Instant) -> Option<Identity> {
+    fn identity(&mut self, msg: &Message, flow: Flow, purpose: Purpose, now: Instant) -> Option<Passed> {
         let snapshot = self.shared.snapshot.load();
         if purpose == Purpose::Call && !self.shared.config.auth.invite {
             let identity = Authenticator::believe(msg, &snapshot, &self.shared.places);
             if identity.is_none() {
                 self.refuse(msg, flow, &ResponseDraft::new(403), Cause::Forbidden, now);
             }
-            return identity;
+            // Where From is believed, on loopback, nobody from outside can be the sender.
+            return identity.map(|identity| Passed { identity, is_there: true });
         }
-        let unix = self.shared.clock.unix_secs().unsigned_abs();
-        match self.auth.check(msg, purpose, &snapshot, &self.shared.places, unix) {
-            Ok(identity) => Some(identity),
+        let now_unix = self.shared.clock.unix_secs().unsigned_abs();
+        let origin = Origin { flow, now_unix };
+        match self.auth.check(msg, purpose, &snapshot, &self.shared.places, origin) {
+            Ok(passed) => Some(passed),
             Err(Denied::Challenge(draft)) => {
                 self.refuse(msg, flow, &draft, Cause::Challenged, now);
                 None

@@ -152,9 +152,15 @@ impl Uses {
 
 #[cfg(test)]
 mod tests {
+    use super::super::server::PLACE_OCTETS;
     use super::*;
+
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    fn nonce_of(issued: u32, sequence: u64) -> Nonce {
+        Nonce { issued, sequence, place: [0; PLACE_OCTETS] }
+    }
 
     fn counts() -> NonceCounts {
         let cfg = super::super::Config::default();
@@ -175,15 +181,14 @@ mod tests {
                 // Nonces of this second and of those before it come back in no order.
                 let delay = each % SLOWEST;
                 let Some(issued) = second.checked_sub(delay) else { continue };
-                let nonce =
-                    Nonce { issued: now - u32::try_from(delay).unwrap(), sequence: issued * RATE + each };
+                let nonce = nonce_of(now - u32::try_from(delay).unwrap(), issued * RATE + each);
                 let oldest_live = now.saturating_sub(lifetime);
                 assert_eq!(counts.spend(nonce, 1, oldest_live), Verdict::Ok, "second {second}, {each}");
             }
             // Replays of what was used up to the whole lifetime ago.
             for age in [0, 1, 100, 250] {
                 let Some(then) = second.checked_sub(age + SLOWEST) else { continue };
-                let nonce = Nonce { issued: u32::try_from(then).unwrap(), sequence: then * RATE + 77 };
+                let nonce = nonce_of(u32::try_from(then).unwrap(), then * RATE + 77);
                 assert_ne!(
                     counts.spend(nonce, 1, now.saturating_sub(lifetime)),
                     Verdict::Ok,
@@ -221,7 +226,7 @@ mod tests {
     #[test]
     fn a_full_table_forgets_the_oldest_and_never_accepts_a_replay() {
         let later = LaterUses::new(8); // one bucket
-        let nonce = |sequence: u64| Nonce { issued: 7, sequence };
+        let nonce = |sequence: u64| nonce_of(7, sequence);
         for sequence in 0..9 {
             assert_eq!(later.spend(nonce(sequence), 2, 0), Verdict::Ok);
         }
@@ -232,7 +237,7 @@ mod tests {
             assert_eq!(later.spend(nonce(sequence), 3, 0), Verdict::Ok);
         }
         // Whoever expired makes room for an older one that is still alive.
-        let fresh = Nonce { issued: 1000, sequence: 9 };
+        let fresh = nonce_of(1000, 9);
         assert_eq!(later.spend(fresh, 2, 700), Verdict::Ok);
         assert_eq!(later.spend(nonce(0), 2, 0), Verdict::Stale);
     }
@@ -246,7 +251,7 @@ mod tests {
                     scope.spawn(|| {
                         let each = (0..20_000u64).flat_map(|sequence| [(sequence, 1), (sequence, 2)]);
                         each.filter(|(sequence, count)| {
-                            let nonce = Nonce { issued: 5, sequence: *sequence };
+                            let nonce = nonce_of(5, *sequence);
                             counts.spend(nonce, *count, 0) == Verdict::Ok
                         })
                         .count()
@@ -264,7 +269,7 @@ mod tests {
             let counted = NonceCounts::new(1, 8);
             let mut passed = BTreeSet::new();
             for (sequence, count) in uses {
-                let nonce = Nonce { issued: 5, sequence: sequence * 5000 };
+                let nonce = nonce_of(5, sequence * 5000);
                 if counted.spend(nonce, count, 0) == Verdict::Ok {
                     prop_assert!(passed.insert((sequence, count)), "{sequence} {count} passed twice");
                 }

@@ -178,10 +178,11 @@ impl Verifier {
         Verifier { cfg, mac, nobody, issued: AtomicU64::new(0), counts }
     }
 
-    /// The values of the WWW- or Proxy-Authenticate headers of one answer, in this order, one header each.
-    pub fn challenge(&self, realm: &str, now_unix: u64, stale: bool) -> Vec<String> {
+    /// The values of the WWW- or Proxy-Authenticate headers of one answer, in this order, one header each. `place` is
+    /// where the answer goes, in any form: see [`Verifier::was_given_to`].
+    pub fn challenge(&self, realm: &str, place: &[u8], now_unix: u64, stale: bool) -> Vec<String> {
         let sequence = self.issued.fetch_add(1, Ordering::Relaxed);
-        let nonce = Nonce { issued: seconds(now_unix), sequence };
+        let nonce = Nonce { issued: seconds(now_unix), sequence, place: self.place(place) };
         let text = nonce.seal(&self.mac, realm);
         let nonce = std::str::from_utf8(&text).expect("base64 is ASCII");
         let qop = if self.cfg.auth_int { "auth,auth-int" } else { "auth" };
@@ -249,6 +250,19 @@ impl Verifier {
         let count = credentials.protection.as_ref().map_or(1, |p| p.count);
         let oldest_live = now.saturating_sub(self.cfg.lifetime_secs);
         self.counts.spend(nonce, count, oldest_live)
+    }
+
+    /// Whether credentials that were found right answer a challenge which went to this very place: their sender has then
+    /// read there what we sent. Anybody who knows a password may answer with a nonce that he got elsewhere, and from an
+    /// address that is not his.
+    pub fn was_given_to(&self, credentials: &Credentials<'_>, place: &[u8]) -> bool {
+        let nonce = Nonce::open(&credentials.nonce, &self.mac, &credentials.realm);
+        nonce.is_some_and(|nonce| nonce.place == self.place(place))
+    }
+
+    fn place(&self, place: &[u8]) -> [u8; PLACE_OCTETS] {
+        let full = self.mac.clone().chain_update(b"place").chain_update(place).finalize().into_bytes();
+        std::array::from_fn(|at| full[at])
     }
 }
 
@@ -387,24 +401,29 @@ fn seconds(unix: u64) -> u32 {
     u32::try_from(unix).unwrap_or(u32::MAX)
 }
 
-/// What a nonce says: base64url of time of issue, sequence number and a MAC over both and the realm.
+/// What a nonce says: base64url of time of issue, sequence number, a mark of where it went, and a MAC over all and the realm.
 #[derive(Clone, Copy)]
 pub(super) struct Nonce {
     /// Unix time in seconds.
     pub(super) issued: u32,
     pub(super) sequence: u64,
+    pub(super) place: [u8; PLACE_OCTETS],
 }
 
-const NONCE_OCTETS: usize = 24;
-const NONCE_TEXT: usize = 32;
+/// Nobody tries out 2^48 places.
+pub(super) const PLACE_OCTETS: usize = 6;
+const TAG_AT: usize = 12 + PLACE_OCTETS;
+const NONCE_OCTETS: usize = TAG_AT + 12;
+const NONCE_TEXT: usize = NONCE_OCTETS / 3 * 4;
 
 impl Nonce {
     fn seal(self, mac: &Hmac<Sha256>, realm: &str) -> [u8; NONCE_TEXT] {
         let mut octets = [0; NONCE_OCTETS];
         octets[..4].copy_from_slice(&self.issued.to_be_bytes());
         octets[4..12].copy_from_slice(&self.sequence.to_be_bytes());
+        octets[12..TAG_AT].copy_from_slice(&self.place);
         let tag = Nonce::tag(&octets, mac, realm);
-        octets[12..].copy_from_slice(&tag);
+        octets[TAG_AT..].copy_from_slice(&tag);
         base64(&octets)
     }
 
@@ -412,17 +431,18 @@ impl Nonce {
     fn open(text: &[u8], mac: &Hmac<Sha256>, realm: &str) -> Option<Nonce> {
         let octets = from_base64(text)?;
         let tag = Nonce::tag(&octets, mac, realm);
-        if !bool::from(tag.ct_eq(&octets[12..])) {
+        if !bool::from(tag.ct_eq(&octets[TAG_AT..])) {
             return None;
         }
         let issued = u32::from_be_bytes(octets[..4].try_into().ok()?);
         let sequence = u64::from_be_bytes(octets[4..12].try_into().ok()?);
-        Some(Nonce { issued, sequence })
+        let place = octets[12..TAG_AT].try_into().ok()?;
+        Some(Nonce { issued, sequence, place })
     }
 
     fn tag(octets: &[u8; NONCE_OCTETS], mac: &Hmac<Sha256>, realm: &str) -> [u8; 12] {
         let full =
-            mac.clone().chain_update(b"nonce").chain_update(&octets[..12]).chain_update(realm).finalize();
+            mac.clone().chain_update(b"nonce").chain_update(&octets[..TAG_AT]).chain_update(realm).finalize();
         let mut tag = [0; 12];
         tag.copy_from_slice(&full.into_bytes()[..12]);
         tag
@@ -473,6 +493,7 @@ mod tests {
 
     const REALM: &str = "users.example.com";
     const NOON: u64 = 1_700_000_000;
+    const HERE: &[u8] = b"198.51.100.7:5060";
 
     fn verifier() -> Verifier {
         Verifier::new(Config::default(), [7; 32])
@@ -488,7 +509,7 @@ mod tests {
     }
 
     fn challenge(verifier: &Verifier, now: u64) -> Challenge {
-        Challenge::parse(verifier.challenge(REALM, now, false).last().unwrap().as_bytes()).unwrap()
+        Challenge::parse(verifier.challenge(REALM, HERE, now, false).last().unwrap().as_bytes()).unwrap()
     }
 
     fn judge(verifier: &Verifier, value: &str, now: u64) -> Verdict {
@@ -499,7 +520,7 @@ mod tests {
     #[test]
     fn the_strongest_challenge_comes_first_and_says_what_rfc_8760_wants() {
         let verifier = verifier();
-        let values = verifier.challenge("a \"b\"", NOON, true);
+        let values = verifier.challenge("a \"b\"", HERE, NOON, true);
         assert_eq!(values.len(), 2);
         let first = Challenge::parse(values[0].as_bytes()).unwrap();
         assert_eq!(
@@ -509,7 +530,7 @@ mod tests {
         assert!(
             first.stale && values[0].contains("qop=\"auth\"") && values[0].contains("algorithm=SHA-256,")
         );
-        assert!(!verifier.challenge(REALM, NOON, false)[1].contains("stale"));
+        assert!(!verifier.challenge(REALM, HERE, NOON, false)[1].contains("stale"));
     }
 
     #[test]
@@ -539,6 +560,17 @@ mod tests {
     }
 
     #[test]
+    fn a_nonce_tells_where_it_went_and_serves_elsewhere_all_the_same() {
+        let verifier = verifier();
+        let value = answered(&challenge(&verifier, NOON), "zanzibar", 1);
+        assert_eq!(judge(&verifier, &value, NOON), Verdict::Ok);
+        let credentials = Credentials::parse(value.as_bytes()).unwrap();
+        assert!(verifier.was_given_to(&credentials, HERE));
+        assert!(!verifier.was_given_to(&credentials, b"198.51.100.7:5061"));
+        assert!(!Verifier::new(Config::default(), [8; 32]).was_given_to(&credentials, HERE));
+    }
+
+    #[test]
     fn without_a_count_a_nonce_serves_once() {
         let verifier = verifier();
         let asked = Challenge { qop: None, ..challenge(&verifier, NOON) };
@@ -562,7 +594,7 @@ mod tests {
         let mut forged = asked.clone();
         forged.nonce.replace_range(0..1, "B");
         assert_eq!(judge(&ours, &answered(&forged, "zanzibar", 6), NOON), Verdict::Stale);
-        let elsewhere = ours.challenge("other.example.com", NOON, false);
+        let elsewhere = ours.challenge("other.example.com", HERE, NOON, false);
         let nonce = Challenge::parse(elsewhere[1].as_bytes()).unwrap().nonce;
         assert_eq!(
             judge(&ours, &answered(&Challenge { nonce, ..asked }, "zanzibar", 7), NOON),
@@ -589,7 +621,7 @@ mod tests {
     fn a_failure_takes_the_same_work_whatever_its_reason() {
         for algorithm in [Algorithm::SHA_256, Algorithm::MD5] {
             let verifier = verifier();
-            let values = verifier.challenge("x", NOON, false);
+            let values = verifier.challenge("x", HERE, NOON, false);
             let asked: Vec<Challenge> =
                 values.iter().map(|value| Challenge::parse(value.as_bytes()).unwrap()).collect();
             let asked = asked.into_iter().find(|each| each.algorithm == algorithm).unwrap();
