@@ -81,6 +81,8 @@ pub struct Binding {
     pub flow: Flow,
     /// Preference in thousandths; higher first (RFC 3261 section 20.10).
     pub q: u16,
+    /// Grows with each registration of the endpoint: the largest is the latest.
+    pub newness: u64,
 }
 
 /// The legs of a proxy.

@@ -96,6 +96,8 @@ pub enum LegRole {
     Caller,
     /// A leg that we made.
     Callee,
+    /// A leg that we made, and whose peer answered the call.
+    Answerer,
 }
 
 /// RTP figures of one peer, summed over its streams.

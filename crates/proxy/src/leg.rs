@@ -12,7 +12,7 @@ use model::{Id, Terminal};
 use sip::draft::{HeaderText, ResponseDraft};
 use sip::flow::{ConnId, Flow};
 use sip::msg::{Message, Method};
-use sip::session::{Action, Failure, Outgoing, Session, SessionConfig};
+use sip::session::{Action, CommandError, Failure, Outgoing, Session, SessionConfig};
 use sip::transaction::{Destination, ServerId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -200,9 +200,7 @@ impl Leg {
             Ok(session) => {
                 self.stage = Stage::Live(Box::new(session));
                 if !shared.calls.get().is_some_and(|calls| calls.incoming(incoming)) {
-                    let mut headers = HeaderText::new();
-                    let retry_after = shared.config.overload.retry_after_secs;
-                    headers.push_fmt("Retry-After", format_args!("{retry_after}"));
+                    let headers = HeaderText::new();
                     self.command(LegCommand::Reject { status: 503, reason: None, headers }, shared, now);
                 }
             }
@@ -222,6 +220,7 @@ impl Leg {
         let Stage::Live(session) = &mut self.stage else { return };
         let unanswered = refusal_of(&command);
         if let Err(error) = session.command(command, now) {
+            let unanswered = unanswered(error);
             // Crossing messages make this normal; the event that crossed is on its way to the call.
             tracing::debug!(leg = %self.tag.leg, %error, "a command came too late");
             // What the call waits for must not stay without an answer.
@@ -295,11 +294,15 @@ impl Leg {
 }
 
 /// What a call is told when one of its commands that has an outcome cannot be carried out.
-fn refusal_of(command: &LegCommand) -> Option<LegEvent> {
+fn refusal_of(command: &LegCommand) -> fn(CommandError) -> Option<LegEvent> {
     match command {
-        LegCommand::Reoffer { .. } => Some(LegEvent::OfferRejected { status: 491 }),
-        LegCommand::Info { .. } => Some(LegEvent::Replied { method: Method::Info, status: 481 }),
-        LegCommand::Message { .. } => Some(LegEvent::Replied { method: Method::Message, status: 481 }),
-        _ => None,
+        LegCommand::Reoffer { .. } => |error| {
+            // 491 asks to try again, which is in vain where the device cannot do it at all.
+            let status = if error == CommandError::Unsupported { 488 } else { 491 };
+            Some(LegEvent::OfferRejected { status })
+        },
+        LegCommand::Info { .. } => |_| Some(LegEvent::Replied { method: Method::Info, status: 481 }),
+        LegCommand::Message { .. } => |_| Some(LegEvent::Replied { method: Method::Message, status: 481 }),
+        _ => |_| None,
     }
 }

@@ -205,6 +205,7 @@ impl Proxy {
                 allow: policy::CALL_ALLOW,
                 session_timer: config.session_timer,
                 rel100: config.rel100,
+                retry_after_secs: config.overload.retry_after_secs,
                 ..SessionConfig::new("")
             },
             registrar: Registrar::new(config.registrar, &config.limits, keeper),

@@ -235,6 +235,7 @@ impl Registrar {
             path: entry.record.path.clone(),
             flow,
             q: entry.record.q,
+            newness: entry.newness,
         };
         live.into_iter().map(binding).collect()
     }

@@ -494,7 +494,7 @@ impl Session {
     fn close_offer(&mut self, status: u16) {
         let open = std::mem::replace(&mut self.usage.exchange, Exchange::Idle);
         if let Exchange::Theirs { by: TheirVehicle::Prack(txn) | TheirVehicle::Update(txn), .. } = open {
-            self.respond(txn, status, text::refusal_lines(status), None);
+            self.respond(txn, status, text::say_when(status, HeaderText::new(), &self.cfg), None);
         }
     }
 

@@ -288,7 +288,7 @@ fn info_goes_end_to_end() {
 
 #[test]
 fn a_refusal_reaches_the_caller() {
-    for (refusal, told) in [("486", "486"), ("603", "603"), ("480", "480"), ("503", "500")] {
+    for (refusal, told) in [("486", "486"), ("603", "603"), ("480", "480"), ("503", "480"), ("405", "500")] {
         ladder(&format!(
             "
             alice INVITE > us INVITE > bob
@@ -297,7 +297,7 @@ fn a_refusal_reaches_the_caller() {
             alice ACK > us
             cdr answered=no status={told} by={}
             ",
-            if refusal == "503" { "Platform" } else { "Callee" },
+            if matches!(refusal, "503" | "405") { "Platform" } else { "Callee" },
         ));
     }
 }

@@ -44,7 +44,7 @@ impl Directory for World {
     fn bindings(&self, _: Id<Terminal>) -> Vec<Binding> {
         let remote = ([192, 0, 2, 1], 5060).into();
         let flow = Flow { transport: Transport::Udp, listener: 0, remote, conn: ConnId(0) };
-        vec![Binding { contact: "sip:bob@192.0.2.1".to_owned(), path: Vec::new(), flow, q: 1000 }]
+        vec![Binding { contact: "sip:bob@192.0.2.1".to_owned(), path: Vec::new(), flow, q: 1000, newness: 1 }]
     }
 }
 

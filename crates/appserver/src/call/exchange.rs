@@ -21,13 +21,22 @@ pub(super) struct Exchange {
     delayed: bool,
     /// `from`'s peer takes it back: whatever `to`'s peer says, all shall be as before.
     withdrawn: bool,
+    /// It brings back what had held before: ours, and no peer waits for its outcome.
+    restores: bool,
     /// What was offered, and what was answered.
     said: [Option<Bytes>; 2],
 }
 
 impl Exchange {
     fn new(from: Slot, to: Slot, offer: Option<&Bytes>) -> Self {
-        Self { from, to, delayed: offer.is_none(), withdrawn: false, said: [offer.map(own), None] }
+        Self {
+            from,
+            to,
+            delayed: offer.is_none(),
+            withdrawn: false,
+            restores: false,
+            said: [offer.map(own), None],
+        }
     }
 }
 
@@ -59,7 +68,7 @@ impl Call {
     /// Offers to `to` what `from` has agreed to already; what `from` is told of the outcome, its session ignores.
     pub(super) fn offer_again(&mut self, from: Slot, to: Slot, sdp: Bytes) {
         if self.exchange.is_none() {
-            self.exchange = Some(Exchange::new(from, to, Some(&sdp)));
+            self.exchange = Some(Exchange { restores: true, ..Exchange::new(from, to, Some(&sdp)) });
             self.changed = None;
             self.ask_for_reoffer(from, to, sdp);
         }
@@ -139,6 +148,16 @@ impl Call {
             MediaReply::Sdp(sdp) => {
                 self.tell(to, LegCommand::Answer { sdp });
                 self.agree(exchange);
+            }
+            // The change has failed, the session has not (RFC 3261 section 14.1).
+            MediaReply::Refused(MediaError::BadSdp(_)) if !exchange.delayed && !exchange.restores => {
+                let Exchange { from, to: answerer, withdrawn, .. } = exchange;
+                let (offered, by) = (self.legs[answerer].media, self.legs[from].media);
+                self.ask_relay(Ticket::Nothing, MediaCommand::Withdraw { from: by, to: offered });
+                if !withdrawn {
+                    self.tell(from, LegCommand::RejectOffer { status: 488 });
+                }
+                self.restore(from, answerer, None);
             }
             MediaReply::Refused(error) => self.media_refused(&error, now),
             MediaReply::Done | MediaReply::Report(_) => {}
@@ -223,7 +242,9 @@ impl Call {
                 let mut early = (1..self.legs.len()).filter(|slot| self.legs[*slot].early_answer);
                 early.next().filter(|_| early.next().is_none())
             }
-            (Phase::Ringing { .. }, from) if self.early_from == Some(from) => Some(CALLER),
+            (Phase::Ringing { .. }, from) if self.early_from.is_some_and(|(heard, _)| heard == from) => {
+                Some(CALLER)
+            }
             _ => None,
         }
     }

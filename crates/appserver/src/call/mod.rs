@@ -82,6 +82,8 @@ struct Leg {
     state: LegState,
     /// An answer to our offer came with a provisional response.
     early_answer: bool,
+    /// What each fork behind this leg last said before anybody answered.
+    early: Vec<(u32, Bytes)>,
     /// What the peer last said that both agreed upon.
     agreed: Option<Bytes>,
     order: Option<Box<Originate>>,
@@ -95,6 +97,7 @@ impl Leg {
             address: incoming.source.ip(),
             state: LegState::Calling,
             early_answer: false,
+            early: Vec::new(),
             agreed: incoming.offer.as_ref().map(own),
             order: None,
         }
@@ -172,13 +175,15 @@ pub struct Call {
     caller_offers: bool,
     /// The highest provisional status that the caller was told.
     told: u16,
-    /// The callee whose early media the caller hears.
-    early_from: Option<Slot>,
+    /// The callee, and which of its forks, whose early media the caller hears.
+    early_from: Option<(Slot, u32)>,
     /// The winner's answer, when the caller heard early media of another device and may hold its answer for the final one:
     /// offered to him once the call stands.
     repair: Option<Bytes>,
-    /// The final refusals of callees so far.
-    refusals: Vec<u16>,
+    /// The final refusals of callees so far, with the lines that say more.
+    refusals: Vec<(u16, HeaderText)>,
+    /// The lines of the refusal that the caller gets.
+    telling: HeaderText,
     rejection: RejectionMethod,
     exchange: Option<Exchange>,
     /// The last change that went through: who had offered it, and what he had said before it.
@@ -208,6 +213,7 @@ impl Call {
             early_from: None,
             repair: None,
             refusals: Vec::new(),
+            telling: HeaderText::new(),
             rejection: RejectionMethod::default(),
             exchange: None,
             changed: None,
@@ -239,9 +245,9 @@ impl Call {
             return;
         }
         match event {
-            LegEvent::Progress { status, sdp, .. } => self.callee_progress(slot, status, sdp),
-            LegEvent::Answered { sdp, .. } => self.callee_answered(slot, sdp, now),
-            LegEvent::Rejected { status, .. } => self.callee_refused(slot, status, now),
+            LegEvent::Progress { status, sdp, fork } => self.callee_progress(slot, fork, status, sdp),
+            LegEvent::Answered { sdp, fork } => self.callee_answered(slot, fork, sdp, now),
+            LegEvent::Rejected { status, headers, .. } => self.callee_refused(slot, status, headers, now),
             LegEvent::Confirmed { sdp } => self.caller_confirmed(slot, sdp),
             LegEvent::Offer { sdp, .. } => self.peer_offers(slot, sdp),
             LegEvent::Answer { sdp } => self.peer_answers(slot, sdp),
@@ -440,7 +446,7 @@ impl Call {
     fn ending(&self, slot: Slot, status: u16, why: &str) -> Option<LegCommand> {
         match self.legs[slot].state {
             LegState::Calling if slot == CALLER => {
-                Some(LegCommand::Reject { status, reason: None, headers: retry_after(status) })
+                Some(LegCommand::Reject { status, reason: None, headers: self.telling.clone() })
             }
             LegState::Calling => {
                 Some(LegCommand::Cancel { reason: Some(format!("SIP;cause={status};text=\"{why}\"")) })
@@ -473,6 +479,7 @@ impl Call {
         if self.has_media {
             self.ask_relay(Ticket::LastFigures, MediaCommand::Stop);
         } else {
+            self.attempt = None;
             self.write_record(now);
         }
     }
@@ -491,6 +498,9 @@ impl Call {
             self.callee_lost(slot, if status < 300 { 480 } else { status }, now);
             return;
         }
+        if slot == CALLER && cause == sip::session::EndCause::NoPrack {
+            self.story.not_answered();
+        }
         let by = match (by_peer, slot) {
             (true, CALLER) => HungUpBy::Caller,
             (true, _) => HungUpBy::Callee,
@@ -506,13 +516,4 @@ impl Call {
             self.tell(slot, LegCommand::Bye { reason: None });
         }
     }
-}
-
-/// Headers that belong to a refusal of our own (RFC 3261 section 21.5.4).
-fn retry_after(status: u16) -> HeaderText {
-    let mut headers = HeaderText::default();
-    if status == 503 {
-        headers.push("Retry-After", "5");
-    }
-    headers
 }

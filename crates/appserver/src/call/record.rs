@@ -72,8 +72,19 @@ impl Story {
         self.legs[slot].sip_call_id = sip_call_id;
     }
 
-    pub(super) fn answered(&mut self, now: Now) {
+    pub(super) fn answered(&mut self, slot: Slot, now: Now) {
         self.answered_us = Some(now.unix_us);
+        self.legs[slot].role = LegRole::Answerer;
+    }
+
+    /// The answer never left: its caller took the call back, or did not acknowledge what had to come before it (RFC 3262
+    /// section 3).
+    pub(super) fn not_answered(&mut self) {
+        self.answered_us = None;
+        self.legs
+            .iter_mut()
+            .filter(|leg| leg.role == LegRole::Answerer)
+            .for_each(|leg| leg.role = LegRole::Callee);
     }
 
     /// The first ending counts. The end of an answered call is a normal one unless we ended it.

@@ -11,6 +11,12 @@ use model::{Client, ExtensionRoute, HungUpBy, Id, Party, RejectionMethod, Snapsh
 use sip::draft::HeaderText;
 use std::time::Duration;
 
+/// Descriptions that a call keeps of devices which ring behind one binding.
+const EARLY_MAX: usize = 8;
+
+/// Octets of the lines that go with a refusal.
+const TOLD_MAX: usize = 1024;
+
 /// What a dialled number means to a caller.
 #[derive(Debug, PartialEq, Eq)]
 enum Step<'a> {
@@ -71,23 +77,28 @@ impl Call {
         let (Some(caller_user), Some(client)) = (incoming.user, snapshot.client(self.client)) else {
             return self.finish(HungUpBy::Platform, 403, "Terminal without a user", now);
         };
-        self.attempt = world.take_attempt(caller_user);
-        if self.attempt.is_none() {
-            return self.finish(HungUpBy::Platform, 503, "Too many unanswered calls", now);
-        }
         self.places.extend(world.take_place(caller_user, 0));
         let (user, terminal) = match decide(&snapshot, self.client, &incoming.dialed) {
             Step::Refuse(status, why) => return self.finish(HungUpBy::Platform, status, why, now),
             Step::Ring { user, terminal } => (user, terminal),
         };
         self.story.callee(user_party(&snapshot, user));
-        let bindings = world.bindings(terminal.id);
+        let mut bindings = world.bindings(terminal.id);
+        if !user.multi_contact {
+            // They may be older than the setting.
+            let latest = bindings.iter().map(|binding| binding.newness).max();
+            bindings.retain(|binding| Some(binding.newness) == latest);
+        }
         if bindings.is_empty() {
             return self.finish(HungUpBy::Platform, 480, "Not registered", now);
         }
         match world.take_place(user.id, user.call_waiting) {
             Some(place) => self.places.push(place),
             None => return self.finish(HungUpBy::Platform, 486, "Call waiting limit reached", now),
+        }
+        self.attempt = world.take_attempt(caller_user);
+        if self.attempt.is_none() {
+            return self.finish(HungUpBy::Platform, 503, "Too many unanswered calls", now);
         }
         self.rejection = user.rejection;
         self.phase =
@@ -134,6 +145,7 @@ impl Call {
             address,
             state: LegState::Prepared,
             early_answer: false,
+            early: Vec::new(),
             agreed: None,
             order: Some(Box::new(order)),
         });
@@ -184,15 +196,23 @@ impl Call {
         self.finish(HungUpBy::Platform, status, why, now);
     }
 
-    pub(super) fn callee_progress(&mut self, slot: Slot, status: u16, sdp: Option<Bytes>) {
+    pub(super) fn callee_progress(&mut self, slot: Slot, fork: u32, status: u16, sdp: Option<Bytes>) {
         if slot == CALLER || !matches!(self.phase, Phase::Ringing { .. }) || status <= 100 {
             return;
         }
-        // One early conversation at a time: the first callee that sends audio is heard until somebody answers.
-        let may_be_heard = self.caller_offers && self.early_from.is_none_or(|heard| heard == slot);
+        if let Some(sdp) = &sdp {
+            let early = &mut self.legs[slot].early;
+            early.retain(|(other, _)| *other != fork);
+            if early.len() < EARLY_MAX {
+                early.push((fork, own(sdp)));
+            }
+        }
+        // One early conversation at a time: the first device that sends audio is heard until somebody answers. Several may
+        // ring behind one binding: another proxy forks to them (RFC 3261 section 13.2.2.4).
+        let may_be_heard = self.caller_offers && self.early_from.is_none_or(|heard| heard == (slot, fork));
         match sdp {
             Some(sdp) if may_be_heard => {
-                self.early_from = Some(slot);
+                self.early_from = Some((slot, fork));
                 self.legs[slot].early_answer = true;
                 self.legs[slot].agreed = Some(own(&sdp));
                 let command = MediaCommand::Answer { from: self.legs[slot].media, to: MediaLeg(0), sdp };
@@ -200,7 +220,7 @@ impl Call {
             }
             Some(_) | None => {
                 let news = status > self.told || status == 180 && self.told != 180;
-                if news && self.early_from.is_none_or(|heard| heard == slot) {
+                if news && self.early_from.is_none_or(|(heard, _)| heard == slot) {
                     self.tell_progress(status, None);
                 }
             }
@@ -222,17 +242,21 @@ impl Call {
         }
     }
 
-    pub(super) fn callee_answered(&mut self, slot: Slot, sdp: Option<Bytes>, now: Now) {
+    pub(super) fn callee_answered(&mut self, slot: Slot, fork: u32, sdp: Option<Bytes>, now: Now) {
         if slot == CALLER {
             return;
         }
         self.legs[slot].state = LegState::Up;
+        // What this device said before it answered, and nobody heard, stands if it says nothing new.
+        let unheard = self.early_from != Some((slot, fork));
+        let said = std::mem::take(&mut self.legs[slot].early).into_iter().find(|(who, _)| *who == fork);
+        let sdp = sdp.or(said.filter(|_| unheard).map(|(_, sdp)| sdp));
         if !matches!(self.phase, Phase::Ringing { .. }) {
             self.end_leg(slot, 200, "Call completed elsewhere"); // somebody else was faster
             return;
         }
         self.phase = Phase::Talking(slot);
-        if self.early_from.is_some_and(|heard| heard != slot) {
+        if self.early_from.is_some() && unheard {
             self.repair = sdp.clone();
         }
         for other in 1..self.legs.len() {
@@ -252,7 +276,7 @@ impl Call {
                     MediaCommand::Answer { from: callee, to: MediaLeg(0), sdp },
                 );
             }
-            (true, None) if self.legs[slot].early_answer => self.accept_caller(None, now),
+            (true, None) if !unheard => self.accept_caller(None, now),
             (true, None) => self.finish(HungUpBy::Platform, 488, "Answer without a session description", now),
             (false, Some(sdp)) => {
                 self.ask_relay(Ticket::LateOffer, MediaCommand::Offer { from: callee, to: MediaLeg(0), sdp });
@@ -288,7 +312,9 @@ impl Call {
         self.attempt = None;
         self.legs[CALLER].state = LegState::Up;
         self.tell(CALLER, LegCommand::Accept { sdp, headers: HeaderText::default() });
-        self.story.answered(now);
+        if let Phase::Talking(callee) = self.phase {
+            self.story.answered(callee, now);
+        }
         self.note();
     }
 
@@ -317,13 +343,13 @@ impl Call {
 
     /// A device refused. Whether that ends the ringing everywhere is the user's setting (manual 10.1.1, "Call Rejection
     /// Method").
-    pub(super) fn callee_refused(&mut self, slot: Slot, status: u16, now: Now) {
+    pub(super) fn callee_refused(&mut self, slot: Slot, status: u16, lines: HeaderText, now: Now) {
         self.legs[slot].state = LegState::Gone;
         if slot == CALLER || !matches!(self.phase, Phase::Ringing { .. }) {
             return;
         }
         self.release(slot);
-        self.refusals.push(status);
+        self.refusals.push((status, told_lines(&lines)));
         let person_refused = matches!(status, 480 | 486 | 600 | 603);
         let all = match self.rejection {
             RejectionMethod::ByResponse => status >= 600,
@@ -331,6 +357,7 @@ impl Call {
             RejectionMethod::AllDevices => person_refused || status >= 600,
         };
         if all {
+            self.telling = self.refusals.pop().map(|(_, lines)| lines).unwrap_or_default();
             self.finish(HungUpBy::Callee, told_to_caller(status), sip::draft::reason_phrase(status), now);
         } else {
             self.refuse_when_none_is_left(now);
@@ -340,7 +367,7 @@ impl Call {
     /// A callee's leg failed without an answer; `status` is what that counts as.
     pub(super) fn callee_lost(&mut self, slot: Slot, status: u16, now: Now) {
         self.release(slot);
-        self.refusals.push(status);
+        self.refusals.push((status, HeaderText::new()));
         self.refuse_when_none_is_left(now);
     }
 
@@ -348,14 +375,15 @@ impl Call {
         if self.legs[1..].iter().any(|leg| leg.state != LegState::Gone) {
             return;
         }
-        let status = best_refusal(&self.refusals);
+        let (status, lines) = best_refusal(std::mem::take(&mut self.refusals));
+        self.telling = lines;
         let by = if matches!(status, 486 | 600 | 603 | 480) { HungUpBy::Callee } else { HungUpBy::Platform };
         let why = if status == 408 { "Unreachable" } else { sip::draft::reason_phrase(status) };
         self.finish(by, told_to_caller(status), why, now);
     }
 
     fn release(&mut self, slot: Slot) {
-        if self.early_from == Some(slot) {
+        if self.early_from.is_some_and(|(heard, _)| heard == slot) {
             self.early_from = None;
         }
         if self.caller_offers {
@@ -373,6 +401,7 @@ impl Call {
             return;
         }
         self.legs[CALLER].state = LegState::Gone; // its session answers 487 itself
+        self.story.not_answered();
         self.finish(HungUpBy::Caller, 487, "Cancelled", now);
     }
 }
@@ -382,7 +411,7 @@ fn endpoint_name(snapshot: &Snapshot, terminal: Id<Terminal>) -> String {
 }
 
 /// One refusal for all forks: a 6xx decides, else what tells the caller most (RFC 3261 section 16.7 step 6).
-fn best_refusal(refusals: &[u16]) -> u16 {
+fn best_refusal(refusals: Vec<(u16, HeaderText)>) -> (u16, HeaderText) {
     let rank = |status: u16| match status {
         600.. => 0,
         486 => 1,
@@ -392,15 +421,47 @@ fn best_refusal(refusals: &[u16]) -> u16 {
         400..=499 => 4,
         _ => 6,
     };
-    refusals.iter().copied().min_by_key(|status| (rank(*status), *status)).unwrap_or(480)
+    refusals
+        .into_iter()
+        .min_by_key(|(status, _)| (rank(*status), *status))
+        .unwrap_or_else(|| (480, HeaderText::new()))
 }
 
-/// What a callee's refusal is for the caller: redirections and challenges are ours to handle and become "unavailable", a
-/// callee's 503 says nothing about this platform (RFC 3261 section 16.7 step 6).
+/// The lines of a refusal that say more and are not about our own request, if they are not too long.
+fn told_lines(lines: &HeaderText) -> HeaderText {
+    let mut told = HeaderText::new();
+    for name in ["Retry-After", "Warning", "Reason", "Error-Info"] {
+        for (_, value) in lines.lines().filter(|(line, _)| line.eq_ignore_ascii_case(name.as_bytes())) {
+            if told.as_bytes().len() + value.len() <= TOLD_MAX {
+                told.push(name, value);
+            }
+        }
+    }
+    told
+}
+
+/// What a callee's refusal is for the caller. Redirections and challenges are ours to handle and become "unavailable"; so
+/// does a callee's 503, which says nothing about this platform (RFC 3261 section 16.7 step 6), nor a way that is broken. What is
+/// wrong with our request is no fault of the caller's (and would have to name what is allowed, sections 21.4.6 to 21.4.15);
+/// what is wrong with its body is, for that is the caller's.
 fn told_to_caller(status: u16) -> u16 {
     match status {
-        300..=399 | 401 | 407 | 408 | 481 | 482 | 483 => 480,
-        503 => 500,
+        300..=399 | 401 | 407 | 408 | 481 | 482 | 483 | 489 | 503 => 480,
+        406 | 415 | 580 => 488,
+        400
+        | 402
+        | 405
+        | 411..=414
+        | 416..=428
+        | 430..=440
+        | 469
+        | 470
+        | 491
+        | 493
+        | 494
+        | 501
+        | 505
+        | 513 => 500,
         other => other,
     }
 }
@@ -411,6 +472,11 @@ mod tests {
 
     #[test]
     fn one_refusal_is_chosen_for_the_caller() {
+        let with_lines = |status: &u16| {
+            let mut lines = HeaderText::new();
+            lines.push_fmt("Warning", format_args!("399 phone \"{status}\""));
+            (*status, lines)
+        };
         for (refusals, chosen) in [
             (&[408, 486][..], 486),
             (&[486, 603], 603),
@@ -419,8 +485,23 @@ mod tests {
             (&[500], 500),
             (&[], 480),
         ] {
-            assert_eq!(best_refusal(refusals), chosen, "{refusals:?}");
+            let (status, lines) = best_refusal(refusals.iter().map(with_lines).collect());
+            assert_eq!(status, chosen, "{refusals:?}");
+            assert!(refusals.is_empty() || lines == with_lines(&chosen).1, "its own lines");
         }
-        assert_eq!([302, 407, 408, 503, 486].map(told_to_caller), [480, 480, 480, 500, 486]);
+        for (theirs, told) in [
+            (302, 480),
+            (407, 480),
+            (408, 480),
+            (503, 480),
+            (486, 486),
+            (405, 500),
+            (420, 500),
+            (415, 488),
+            (404, 404),
+            (603, 603),
+        ] {
+            assert_eq!(told_to_caller(theirs), told, "{theirs}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::places::Places;
 use bytes::Bytes;
 use cluster::ids::NodeId;
 use cluster::media::MediaError;
-use model::{Configuration, MediaReport, RejectionMethod};
+use model::{Configuration, LegRole, MediaReport, RejectionMethod};
 use sip::flow::{ConnId, Flow, Transport};
 use sip::session::{EndCause, OfferVia};
 use std::time::Duration;
@@ -15,9 +15,11 @@ struct Test {
     configuration: Configuration,
     bindings: usize,
     places: Places,
+    attempts: Places,
     relay: Relay,
     call: Option<Call>,
     names: Vec<(LegId, String)>,
+    targets: Vec<String>,
     now: Instant,
     records: Vec<Cdr>,
     notes: Vec<OpenCall>,
@@ -31,6 +33,8 @@ enum Relay {
     /// Serves that many offers and answers; then its ports are out.
     Runs(usize),
     Picky,
+    /// Refuses what is called `bad`.
+    Particular,
 }
 
 impl World for Test {
@@ -51,6 +55,7 @@ impl World for Test {
                 path: Vec::new(),
                 flow: flow(n as u16),
                 q: 1000,
+                newness: n as u64,
             })
             .collect()
     }
@@ -60,7 +65,7 @@ impl World for Test {
     }
 
     fn take_attempt(&self, user: Id<User>) -> Option<Place> {
-        Places::default().take(user, UNANSWERED_MAX)
+        self.attempts.take(user, UNANSWERED_MAX)
     }
 }
 
@@ -70,9 +75,11 @@ impl Test {
             configuration: Configuration::demo(),
             bindings,
             places: Places::default(),
+            attempts: Places::default(),
             relay: Relay::Works,
             call: None,
             names: Vec::new(),
+            targets: Vec::new(),
             now: Instant::now(),
             records: Vec::new(),
             notes: Vec::new(),
@@ -108,14 +115,16 @@ impl Test {
         self.drain()
     }
 
-    /// `who event [argument]`, as in `bob1 180 sdp`.
+    /// `who[/fork] event [argument]`, as in `bob1 180 sdp`.
     fn on(&mut self, line: &str) -> String {
         let mut words = line.split_whitespace();
         let (who, what, argument) = (words.next().unwrap(), words.next().unwrap(), words.next());
+        let (who, fork) = who.split_once('/').unwrap_or((who, "0"));
+        let fork = fork.parse().unwrap();
         let sdp = argument.map(|text| Bytes::from(text.to_owned()));
-        let headers = HeaderText::default();
+        let mut headers = HeaderText::default();
         let event = match what {
-            "200" => LegEvent::Answered { sdp, fork: 0 },
+            "200" => LegEvent::Answered { sdp, fork },
             "ack" => LegEvent::Confirmed { sdp },
             "bye" => LegEvent::Ended { by_peer: true, cause: EndCause::Bye, reason: None },
             "expired" => LegEvent::Ended { by_peer: false, cause: EndCause::SessionExpired, reason: None },
@@ -130,8 +139,12 @@ impl Test {
             }
             "info-ok" => LegEvent::Replied { method: sip::msg::Method::Info, status: 200 },
             status => match status.parse().unwrap() {
-                status @ 101..=199 => LegEvent::Progress { status, sdp, fork: 0 },
-                status => LegEvent::Rejected { status, reason: String::new(), headers },
+                status @ 101..=199 => LegEvent::Progress { status, sdp, fork },
+                status => {
+                    headers.push("Contact", "<sip:elsewhere>");
+                    argument.into_iter().for_each(|text| headers.push("Warning", text));
+                    LegEvent::Rejected { status, reason: String::new(), headers }
+                }
             },
         };
         let leg = self.names.iter().find(|(_, name)| name == who).expect(who).0;
@@ -160,6 +173,7 @@ impl Test {
                 Action::Originate(slot, order) => {
                     let leg = LegId::new(NodeId(1), 0, slot as u64);
                     self.names.push((leg, format!("bob{slot}")));
+                    self.targets.push(order.target.clone());
                     done.push(format!("bob{slot} INVITE {}", text(order.offer.as_ref())));
                     call.originated(slot, leg, format!("b{slot}@us"));
                 }
@@ -167,7 +181,12 @@ impl Test {
                     let reply = match command {
                         MediaCommand::Offer { sdp, .. } | MediaCommand::Answer { sdp, .. } => {
                             match self.relay {
-                                Relay::Works => MediaReply::Sdp(format!("r({})", text(Some(&sdp))).into()),
+                                Relay::Particular if sdp == "bad" => {
+                                    MediaReply::Refused(MediaError::BadSdp("line 1".to_owned()))
+                                }
+                                Relay::Works | Relay::Particular => {
+                                    MediaReply::Sdp(format!("r({})", text(Some(&sdp))).into())
+                                }
                                 Relay::Runs(left @ 1..) => {
                                     self.relay = Relay::Runs(left - 1);
                                     MediaReply::Sdp(format!("r({})", text(Some(&sdp))).into())
@@ -213,7 +232,8 @@ fn shown(command: &LegCommand) -> String {
     match command {
         LegCommand::Progress { status, sdp, .. } => format!("{status} {}", text(sdp.as_ref())),
         LegCommand::Accept { sdp, .. } => format!("200 {}", text(sdp.as_ref())),
-        LegCommand::Reject { status, .. } => format!("{status}"),
+        LegCommand::Reject { status, headers, .. } if headers.is_empty() => format!("{status}"),
+        LegCommand::Reject { status, headers, .. } => format!("{status} {headers:?}"),
         LegCommand::Cancel { .. } => "CANCEL".to_owned(),
         LegCommand::Reoffer { sdp, .. } => format!("re-INVITE {}", text(sdp.as_ref())),
         LegCommand::Answer { sdp } => format!("answer {}", text(Some(sdp))),
@@ -256,6 +276,7 @@ fn a_call_is_answered_and_hung_up() {
     assert_eq!((cdr.caller.number.as_str(), cdr.caller.name.as_str()), ("101", "Alice Allison"));
     assert_eq!((cdr.callee.number.as_str(), cdr.dialed.as_str()), ("102", "102"));
     assert_eq!((cdr.legs.len(), cdr.legs[1].sip_call_id.as_str()), (2, "b1@us"));
+    assert_eq!([cdr.legs[0].role, cdr.legs[1].role], [LegRole::Caller, LegRole::Answerer]);
     assert_eq!(cdr.legs[0].media.unwrap().packets_received, 7);
     assert!(test.call.as_ref().unwrap().is_over());
     assert_eq!(test.places.of(Id::new(1)) + test.places.of(Id::new(2)), 0, "both are free again");
@@ -308,6 +329,115 @@ fn early_media_of_the_first_device_is_heard() {
          alice ack      => alice re-INVITE r(b)
          alice answers c => bob2 answer r(c)
          alice offers d  => bob2 re-INVITE r(d)",
+    );
+}
+
+#[test]
+fn another_device_behind_the_same_binding_answers_than_was_heard() {
+    ladder(
+        &mut Test::new(1),
+        "dial 102 offer => bob1 INVITE r(o)
+         bob1/0 183 a   => alice 183 r(a)
+         bob1/1 183 b   =>
+         bob1/1 200     => alice 200 r(b), noted c1000000000001
+         alice ack      => alice re-INVITE r(b)",
+    );
+    ladder(
+        &mut Test::new(1),
+        "dial 102 offer => bob1 INVITE r(o)
+         bob1/0 183 a   => alice 183 r(a)
+         bob1/1 200 b   => alice 200 r(b), noted c1000000000001
+         alice ack      => alice re-INVITE r(b)",
+    );
+}
+
+#[test]
+fn what_a_device_said_unheard_stands_when_it_answers() {
+    let mut test = Test::new(2);
+    ladder(
+        &mut test,
+        "dial 102 offer => bob1 INVITE r(o), bob2 INVITE r(o)
+         bob1 183 a     => alice 183 r(a)
+         bob2 183 b     =>
+         bob2 200       => bob1 CANCEL, alice 200 r(b), noted c1000000000001
+         alice ack      => alice re-INVITE r(b)
+         alice answers c => bob2 answer r(c)
+         alice bye      => bob2 BYE, record 200 Caller answered (Normal clearing)",
+    );
+    let roles: Vec<LegRole> = test.records[0].legs.iter().map(|leg| leg.role).collect();
+    assert_eq!(roles, [LegRole::Caller, LegRole::Callee, LegRole::Answerer]);
+}
+
+#[test]
+fn an_answer_that_never_left_is_none() {
+    let mut test = Test::new(1);
+    ladder(
+        &mut test,
+        "dial 102 offer => bob1 INVITE r(o)
+         bob1 200 a     => alice 200 r(a), noted c1000000000001
+         alice cancel   => bob1 BYE, record 487 Caller unanswered (Cancelled)",
+    );
+    assert_eq!(test.records[0].legs[1].role, LegRole::Callee);
+}
+
+#[test]
+fn a_change_that_is_answered_badly_fails_and_the_session_goes_on() {
+    let mut test = talking();
+    test.relay = Relay::Particular;
+    ladder(
+        &mut test,
+        "alice offers x   => bob1 re-INVITE r(x)
+         bob1 answers bad => alice refuse 488, bob1 re-INVITE r(o)
+         bob1 answers a   => alice answer r(a)
+         bob1 offers y    => alice re-INVITE r(y)
+         alice answers z  => bob1 answer r(z)",
+    );
+    // Whoever cannot even agree to what was there has no session.
+    ladder(
+        &mut test,
+        "alice offers x   => bob1 re-INVITE r(x)
+         bob1 answers bad => alice refuse 488, bob1 re-INVITE r(z)
+         bob1 answers bad => alice BYE, bob1 BYE, record 488 Platform answered (Unusable session description)",
+    );
+}
+
+#[test]
+fn without_multi_contact_only_the_latest_registration_rings() {
+    let mut test = Test::new(3);
+    test.configuration.users.iter_mut().for_each(|user| user.multi_contact = false);
+    ladder(&mut test, "dial 102 offer => bob1 INVITE r(o)");
+    assert_eq!(test.targets, ["sip:bob@192.0.2.1:3"]);
+}
+
+#[test]
+fn a_call_that_never_rings_is_no_attempt_and_one_that_rings_is() {
+    let mut test = Test::new(1);
+    let others: Vec<_> =
+        (0..UNANSWERED_MAX).map(|_| test.attempts.take(Id::new(1), UNANSWERED_MAX).unwrap()).collect();
+    ladder(&mut test, "dial 999 offer => alice 404, record 404 Platform unanswered (No such extension)");
+    ladder(
+        &mut test,
+        "dial 102 offer => alice 503, record 503 Platform unanswered (Too many unanswered calls)",
+    );
+    drop(others);
+    ladder(&mut test, "dial 102 offer => bob1 INVITE r(o)");
+    assert_eq!(test.attempts.of(Id::new(1)), 1);
+    ladder(&mut test, "bob1 200 a => alice 200 r(a), noted c1000000000001");
+    assert_eq!(test.attempts.of(Id::new(1)), 0);
+}
+
+#[test]
+fn a_refusal_brings_along_what_it_says_more() {
+    ladder(
+        &mut Test::new(2),
+        r#"dial 102 offer => bob1 INVITE r(o), bob2 INVITE r(o)
+         bob1 488 codec => 
+         bob2 404 gone  => alice 488 "Warning: codec\r\n", record 488 Platform unanswered (Not Acceptable Here)"#,
+    );
+    ladder(
+        &mut Test::new(1),
+        "dial 102 offer => bob1 INVITE r(o)
+         bob1 405       => alice 500, record 500 Platform unanswered (Method Not Allowed)",
     );
 }
 

@@ -399,5 +399,26 @@ fn dialed(msg: &Message) -> String {
             uri.user_decoded().map(|user| String::from_utf8_lossy(&user).into_owned()).unwrap_or_default()
         }
     };
-    text.chars().filter(|c| !c.is_control()).take(DIALED_MAX).collect()
+    // A telephone-subscriber brings its parameters along (section 19.1.6); the number ends before them.
+    let number = text.split(';').next().unwrap_or_default();
+    number.chars().filter(|c| !c.is_control()).take(DIALED_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dialled_is_the_number_alone() {
+        for (uri, number) in [
+            ("sip:102@users.example.com", "102"),
+            ("sip:%31%30%32@users.example.com", "102"),
+            ("sip:102;phone-context=users.example.com@users.example.com;user=phone", "102"),
+            ("tel:102;phone-context=users.example.com", "102"),
+            ("sip:users.example.com", ""),
+        ] {
+            let text = format!("INVITE {uri} SIP/2.0\r\n\r\n");
+            assert_eq!(dialed(&Message::parse(Bytes::from(text)).unwrap()), number, "{uri}");
+        }
+    }
 }

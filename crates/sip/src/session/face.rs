@@ -37,6 +37,8 @@ pub struct SessionConfig {
     pub first_response: Option<Duration>,
     /// Where requests inside the dialog go.
     pub peer_address: PeerAddress,
+    /// The Retry-After of refusals with 503 that bring none of their own, in seconds.
+    pub retry_after_secs: u32,
 }
 
 impl SessionConfig {
@@ -53,6 +55,7 @@ impl SessionConfig {
             answer_limit: Duration::from_secs(30), // below the 64*T1 after which a peer gives up its 2xx
             first_response: None,
             peer_address: PeerAddress::Flow,
+            retry_after_secs: 5,
         }
     }
 }
@@ -254,6 +257,9 @@ pub enum CommandError {
     /// It does not fit the state, for instance an Accept after a CANCEL: crossing events make this normal.
     #[error("the session is not in a state for this command")]
     WrongState,
+    /// The peer does not take what this needs (an UPDATE before the answer), and will not later.
+    #[error("the peer does not take what this command needs")]
+    Unsupported,
     /// The message must carry a session description.
     #[error("this message must carry a session description")]
     SdpRequired,

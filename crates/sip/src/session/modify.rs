@@ -63,8 +63,11 @@ impl Session {
             }
             // RFC 3311 section 5.1: not before the first exchange was done reliably.
             self.select_fork_where(|usage| usage.is_settled() && usage.takes_update);
-            if sdp.is_none() || !self.usage.is_settled() || !self.usage.takes_update {
+            if sdp.is_none() || !self.usage.is_settled() {
                 return Err(CommandError::WrongState);
+            }
+            if !self.usage.takes_update {
+                return Err(CommandError::Unsupported);
             }
         }
         let update = sdp.is_some() && (early || (prefer_update && self.usage.takes_update));

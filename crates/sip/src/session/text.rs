@@ -73,11 +73,10 @@ pub(super) fn content_type(msg: &Message) -> String {
     value(msg, HeaderId::ContentType).unwrap_or_default()
 }
 
-/// What goes with the refusal of an offer for want of something that may be there again soon (RFC 3261 section 21.5.4).
-pub(super) fn refusal_lines(status: u16) -> HeaderText {
-    let mut lines = HeaderText::new();
-    if status == 503 {
-        lines.push("Retry-After", "5");
+/// Adds to a refusal for want of something that may be there again soon when that will be (RFC 3261 section 21.5.4).
+pub(super) fn say_when(status: u16, mut lines: HeaderText, cfg: &SessionConfig) -> HeaderText {
+    if status == 503 && lines.get("Retry-After").is_none() {
+        lines.push_fmt("Retry-After", format_args!("{}", cfg.retry_after_secs));
     }
     lines
 }

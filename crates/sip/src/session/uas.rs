@@ -315,6 +315,7 @@ impl Session {
     /// The final refusal of the peer's INVITE; a PRACK on its way is still awaited (RFC 3262 section 3).
     fn refuse_with(&mut self, status: u16, phrase: Option<String>, lines: HeaderText, now: Instant) {
         let patience = self.patience();
+        let lines = text::say_when(status, lines, &self.cfg);
         let Some(serving) = &mut self.serving else { return };
         let txn = serving.txn;
         serving.reliable.finish();
@@ -452,7 +453,7 @@ impl Session {
     /// Refuses the peer's re-INVITE.
     pub(super) fn refuse_reinvite(&mut self, status: u16, now: Instant) {
         self.usage.exchange = Exchange::Idle;
-        self.refuse_with(status, None, text::refusal_lines(status), now);
+        self.refuse_with(status, None, HeaderText::new(), now);
     }
 
     pub(super) fn serving_timeout(&mut self, now: Instant) {
