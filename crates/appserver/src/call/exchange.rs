@@ -269,8 +269,6 @@ impl Call {
             (LegEvent::Replied { method: Method::Message, status }, Some(other)) => {
                 self.tell(other, LegCommand::RespondMessage { status });
             }
-            // Call transfer is no service of this platform yet.
-            (LegEvent::Refer { .. }, _) => self.tell(slot, LegCommand::RespondRefer { status: 501 }),
             // The other events have their own ways; a void offer's outcome is told to a session that no longer waits.
             (_, _) => {}
         }

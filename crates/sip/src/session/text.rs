@@ -100,3 +100,19 @@ pub(super) fn attach(draft: &mut RequestDraft, content_type: &str, body: Bytes) 
         draft.body = body;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_for_want_of_something_says_when_to_come_again() {
+        let cfg = SessionConfig { retry_after_secs: 7, ..SessionConfig::new("<sip:us>") };
+        let said = |status, lines| say_when(status, lines, &cfg).as_bytes().to_vec();
+        assert_eq!(said(503, HeaderText::new()), b"Retry-After: 7\r\n");
+        assert!(said(486, HeaderText::new()).is_empty());
+        let mut own = HeaderText::new();
+        own.push("Retry-After", "60");
+        assert_eq!(said(503, own), b"Retry-After: 60\r\n");
+    }
+}

@@ -1,8 +1,8 @@
 //! Offers and answers in all their vehicles: delayed offers, reliable provisional responses, re-INVITE, UPDATE, glare.
 
 use super::calls::TALK;
-use super::world::{ALICE, BOB, World, config};
-use crate::session::Rel100;
+use super::world::{ALICE, BOB, World, config, sdp};
+use crate::session::{Command, CommandError, Rel100};
 
 #[track_caller]
 fn ladder(text: &str) {
@@ -594,6 +594,26 @@ fn early_updates_both_ways_after_a_reliable_answer() {
         bob hears Confirmed -
         ",
     );
+}
+
+#[test]
+fn a_peer_that_takes_no_update_is_not_asked_before_it_has_an_answer() {
+    let mut world = World::new();
+    world.sides[ALICE].cfg.allow = "INVITE, ACK, CANCEL, BYE, PRACK";
+    world.play(
+        "
+        alice does call o1
+        alice sends INVITE o1
+        bob hears Incoming o1
+        bob does progress 183 a1
+        bob sends 183/INVITE a1 rel
+        alice sends PRACK
+        bob sends 200/PRACK
+        alice hears Progress 183 a1 fork0
+        ",
+    );
+    let update = Command::Reoffer { sdp: Some(sdp("o2")), prefer_update: true };
+    assert_eq!(world.command(BOB, update), Err(CommandError::Unsupported));
 }
 
 #[test]
