@@ -39,13 +39,16 @@ impl Worker {
             self.hand_over(owner, msg, flow, lag, now);
             return;
         }
-        let is_invite = msg.method_is(&Method::Invite);
-        if is_invite
-            && msg.to_tag().is_none()
+        // Calls that cannot be served, and the ACKs of their refusals, cost no more than they must.
+        let is_new_call = msg.method_is(&Method::Invite) && msg.to_tag().is_none();
+        let is_end_of_one = tag.is_none() && msg.method_is(&Method::Ack);
+        if (is_new_call || is_end_of_one)
             && self.is_overloaded(flow, lag, now)
             && !self.transactions.knows(&msg)
         {
-            self.refuse_busy(&msg, flow, Cause::Overload, now);
+            if is_new_call {
+                self.refuse_busy(&msg, flow, Cause::Overload, now);
+            }
             return;
         }
         if let Err(defect) = msg.validate() {

@@ -26,12 +26,24 @@ pub struct Stranger {
 }
 
 impl Transactions {
-    /// Whether a request repeats one that has a transaction here. Whoever refuses requests without a transaction asks
-    /// first, lest a repeat be refused that is already being served.
+    /// Whether a request repeats one that has a transaction here, or is the ACK of an INVITE that has. Whoever refuses
+    /// requests without a transaction asks first, lest a repeat be refused that is already being served.
     pub fn knows(&self, msg: &Message) -> bool {
         let Ok(via) = msg.via() else { return false };
         let id = self.secret.request(msg, &via, || msg.to_tag());
-        self.find(id.print, self.secret.method(&msg.method())).is_some()
+        match msg.method() {
+            Method::Ack => self.invite_of(id, msg).is_some(),
+            method => self.find(id.print, self.secret.method(&method)).is_some(),
+        }
+    }
+
+    /// The INVITE that an ACK of this identity is for.
+    fn invite_of(&self, id: RequestId, ack: &Message) -> Option<u32> {
+        self.find(id.print, MethodCode::INVITE).or_else(|| {
+            // An INVITE by RFC 2543 outside a dialog had no To tag yet.
+            let via = ack.via().ok().filter(|_| id.legacy)?;
+            self.find(self.secret.request(ack, &via, || None).print, MethodCode::INVITE)
+        })
     }
 
     /// The same for a validated request that may then be handed to [`Transactions::begin`], so that what identifies it
@@ -181,11 +193,7 @@ impl Transactions {
 
     /// An ACK ends the repeating of a failure answer, or is for the dialog. It makes no state.
     fn handle_ack(&mut self, id: RequestId, msg: Message, flow: Flow, now: Instant) {
-        let invite = self.find(id.print, MethodCode::INVITE).or_else(|| {
-            // An INVITE by RFC 2543 outside a dialog had no To tag yet.
-            let via = msg.via().ok().filter(|_| id.legacy)?;
-            self.find(self.secret.request(&msg, &via, || None).print, MethodCode::INVITE)
-        });
+        let invite = self.invite_of(id, &msg);
         let mut fate = AckFate::Passed;
         if let Some(slot) = invite {
             self.step_server(slot, now, |server, step| {
