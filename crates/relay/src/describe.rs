@@ -4,6 +4,7 @@
 //! the other peer. Every line that does not depend on an address stays byte for byte. Elsewhere: ports, exchanges
 //! ([`crate::session`]).
 
+use crate::own::Own;
 use crate::ports::Family;
 use crate::stream::{Clocks, Kind, Sources};
 use sip::sdp::{Address, Direction, Media, Part, Sdp};
@@ -19,10 +20,13 @@ pub(crate) struct MediaLine {
     /// Neither rejected (port 0) nor of a transport that a datagram relay cannot carry.
     pub(crate) usable: bool,
     pub(crate) kind: Kind,
-    /// Where it wants RTP; `None` when that is nowhere (hold by an unspecified address) or unknown (a host name).
+    /// Where it wants RTP; `None` when that is nowhere (hold by an unspecified address, one of our own ports) or unknown (a
+    /// host name).
     pub(crate) rtp: Option<SocketAddr>,
     /// It wants nothing sent: an unspecified address.
     pub(crate) nowhere: bool,
+    /// It names one of our own sockets, where nothing is sent.
+    pub(crate) ours: bool,
     /// Where it wants RTCP (RFC 3550 section 11, RFC 3605).
     pub(crate) rtcp: Option<SocketAddr>,
     /// It can do with one port for both (RFC 5761).
@@ -50,13 +54,22 @@ pub(crate) fn family(sdp: &Sdp) -> Option<Family> {
         .find_map(|media| Some(Family::of(media.connection()?.address.ip()?)))
 }
 
-/// Reads the media lines. `signalling` is where the peer's SIP messages come from, if known; `ours` is our address on
-/// this side. Lines beyond the bound are as good as rejected.
-pub(crate) fn read(sdp: &Sdp, signalling: Option<IpAddr>, ours: IpAddr) -> Vec<MediaLine> {
+/// Where we are ourselves.
+#[derive(Clone, Copy)]
+pub(crate) struct Here<'a> {
+    /// Our address on this side.
+    pub(crate) address: IpAddr,
+    /// All our sockets.
+    pub(crate) own: &'a Own,
+}
+
+/// Reads the media lines. `signalling` is where the peer's SIP messages come from, if known. Lines beyond the bound are
+/// as good as rejected.
+pub(crate) fn read(sdp: &Sdp, signalling: Option<IpAddr>, here: Here<'_>) -> Vec<MediaLine> {
     let mut used = 0;
     sdp.all_media()
         .map(|media| {
-            let mut line = read_line(&media, signalling, ours);
+            let mut line = read_line(&media, signalling, here);
             line.usable &= used < USABLE_MAX;
             used += usize::from(line.usable);
             line
@@ -112,13 +125,13 @@ fn is_unwanted(name: &str, value: Option<&str>) -> bool {
     }
 }
 
-fn read_line(media: &Media<'_>, signalling: Option<IpAddr>, ours: IpAddr) -> MediaLine {
+fn read_line(media: &Media<'_>, signalling: Option<IpAddr>, here: Here<'_>) -> MediaLine {
     let kind = kind_of(media);
     let host = media.connection().and_then(|connection| match connection.address {
         Address::Ip(ip) => Some(ip.to_canonical()),
         Address::Name(_) => None,
     });
-    let rtp = host.and_then(|host| target(host, media.port(), ours));
+    let rtp = host.and_then(|host| target(host, media.port(), here));
     let (rtcp_port, rtcp_host) = match media.rtcp() {
         Some((port, address)) => (port, address.map_or(host, |address| address.ip())),
         None => (media.port().checked_add(1).unwrap_or(0), host),
@@ -128,7 +141,8 @@ fn read_line(media: &Media<'_>, signalling: Option<IpAddr>, ours: IpAddr) -> Med
         kind: kind.unwrap_or(Kind::Opaque),
         rtp,
         nowhere: host.is_some_and(|host| host.is_unspecified()),
-        rtcp: rtcp_host.and_then(|host| target(host.to_canonical(), rtcp_port, ours)),
+        ours: host.is_some_and(|host| here.own.has(SocketAddr::new(host, media.port()))),
+        rtcp: rtcp_host.and_then(|host| target(host.to_canonical(), rtcp_port, here)),
         mux: media.rtcp_mux(),
         direction: media.direction(),
         sources: match (rtp.map(|to| to.ip()), signalling.map(|from| from.to_canonical())) {
@@ -157,13 +171,14 @@ fn kind_of(media: &Media<'_>) -> Option<Kind> {
     }
 }
 
-/// An address that media may be sent to: one host, and no loopback unless we live there ourselves.
-fn target(host: IpAddr, port: u16, ours: IpAddr) -> Option<SocketAddr> {
+/// An address that media may be sent to: one host, no loopback unless we live there ourselves, and never a socket of ours.
+fn target(host: IpAddr, port: u16, here: Here<'_>) -> Option<SocketAddr> {
+    let address = SocketAddr::new(host, port);
     let elsewhere = host.is_unspecified()
         || host.is_multicast()
         || host == IpAddr::V4(Ipv4Addr::BROADCAST)
-        || (host.is_loopback() && !ours.is_loopback());
-    (!elsewhere && port != 0).then(|| SocketAddr::new(host, port))
+        || (host.is_loopback() && !here.address.is_loopback());
+    (!elsewhere && port != 0 && !here.own.has(address)).then_some(address)
 }
 
 /// An address that means nothing beyond its own network (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 section 2.5.6).
@@ -196,15 +211,28 @@ fn clocks(media: &Media<'_>) -> Clocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{MediaAddress, RelayConfig};
 
     fn parse(text: &str) -> Sdp {
         Sdp::parse(text.as_bytes().to_vec()).unwrap()
     }
 
-    fn line(body: &str) -> MediaLine {
-        let ours = "203.0.113.1".parse().unwrap();
+    /// What a relay on 203.0.113.1 with the usual ports reads.
+    fn read_here(sdp: &Sdp, signalling: Option<IpAddr>) -> Vec<MediaLine> {
+        let address = "203.0.113.1".parse().unwrap();
+        let addresses =
+            vec![MediaAddress::plain(address), MediaAddress::plain("2001:db8::1".parse().unwrap())];
+        let own = Own::new(&RelayConfig { addresses, ..RelayConfig::default() });
+        read(sdp, signalling, Here { address, own: &own })
+    }
+
+    fn line_from(body: &str, signalling: Option<&str>) -> MediaLine {
         let sdp = parse(&format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\n{body}"));
-        read(&sdp, None, ours).remove(0)
+        read_here(&sdp, signalling.map(|ip| ip.parse().unwrap())).remove(0)
+    }
+
+    fn line(body: &str) -> MediaLine {
+        line_from(body, None)
     }
 
     fn at(text: &str) -> Option<SocketAddr> {
@@ -248,14 +276,43 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_sent_to_our_own_media_ports_and_nothing_comes_from_them() {
+        let peer: IpAddr = "198.51.100.7".parse().unwrap();
+        for host in ["IP4 203.0.113.1", "IP6 2001:db8::1", "IP6 ::ffff:203.0.113.1"] {
+            for port in [13_000, 15_001, 19_000] {
+                let line =
+                    line_from(&format!("m=audio {port} RTP/AVP 0\r\nc=IN {host}\r\n"), Some("198.51.100.7"));
+                assert_eq!(
+                    (line.usable, line.ours, line.rtp, line.sources),
+                    (true, true, None, Sources::Host(peer)),
+                    "{host} {port}"
+                );
+                let rtcp =
+                    format!("m=audio 4000 RTP/AVP 0\r\nc=IN IP4 {peer}\r\na=rtcp:{port} IN {host}\r\n");
+                assert_eq!((self::line(&rtcp).rtp, self::line(&rtcp).rtcp), (at("198.51.100.7:4000"), None));
+            }
+        }
+        let edge = line("m=audio 12999 RTP/AVP 0\r\nc=IN IP4 203.0.113.1\r\n");
+        assert_eq!((edge.rtp, edge.rtcp), (at("203.0.113.1:12999"), None), "RTCP would be in the range");
+        let inner = line("m=audio 20000 RTP/AVP 0\r\nc=IN IP4 203.0.113.1\r\na=rtcp:13001\r\n");
+        assert_eq!((inner.rtp, inner.rtcp), (at("203.0.113.1:20000"), None), "the host of the c= line");
+        let neighbour = line("m=audio 20000 RTP/AVP 0\r\nc=IN IP4 203.0.113.1\r\n");
+        assert!(!neighbour.ours);
+        assert_eq!((neighbour.rtp, neighbour.rtcp), (at("203.0.113.1:20000"), at("203.0.113.1:20001")));
+        assert_eq!(
+            neighbour.sources,
+            Sources::Host("203.0.113.1".parse().unwrap()),
+            "a telephone on our host"
+        );
+    }
+
+    #[test]
     fn who_may_send_follows_from_description_and_signalling() {
         let sources = |address: &str, signalling: Option<&str>| {
             let sdp = parse(&format!(
                 "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 {address}\r\nm=audio 4 RTP/AVP 0\r\n"
             ));
-            read(&sdp, signalling.map(|ip| ip.parse().unwrap()), "203.0.113.1".parse().unwrap())
-                .remove(0)
-                .sources
+            read_here(&sdp, signalling.map(|ip| ip.parse().unwrap())).remove(0).sources
         };
         for private in ["10.1.2.3", "192.168.0.4", "172.16.0.1", "100.64.0.1", "169.254.0.9"] {
             assert_eq!(sources(private, None), Sources::First);
@@ -278,7 +335,7 @@ mod tests {
         let sdp = parse(&format!(
             "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{lines}"
         ));
-        let lines = read(&sdp, None, "203.0.113.1".parse().unwrap());
+        let lines = read_here(&sdp, None);
         assert_eq!((lines.len(), lines.iter().filter(|line| line.usable).count()), (40, 4));
     }
 

@@ -5,6 +5,7 @@
 
 use crate::config::{MediaAddress, RelayConfig, RelayError};
 use crate::figures::Figures;
+use crate::own::Own;
 use parking_lot::Mutex;
 use rand::seq::SliceRandom;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -80,6 +81,7 @@ pub(crate) struct PortCounts {
 
 /// All port pairs of a relay.
 pub(crate) struct Ports {
+    own: Arc<Own>,
     spaces: Vec<Space>,
     options: SocketOptions,
     /// Pairs bound so far, and how many may be: the rest of the process needs descriptors, too.
@@ -167,12 +169,17 @@ impl Ports {
                 "fewer port pairs than the range has: raise the limit of open files"
             );
         }
-        Ok(Self { spaces, options, bound: AtomicUsize::new(0), bound_max })
+        Ok(Self { own: Arc::new(Own::new(config)), spaces, options, bound: AtomicUsize::new(0), bound_max })
     }
 
     /// The family for a peer of which nothing is known.
     pub(crate) fn default_family(&self) -> Family {
         self.spaces[0].family
+    }
+
+    /// What is ours, bound by now or not.
+    pub(crate) fn own(&self) -> &Arc<Own> {
+        &self.own
     }
 
     /// The address that session descriptions name; `None` when the relay does not speak this family.

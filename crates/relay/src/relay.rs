@@ -66,6 +66,7 @@ impl Relay {
                 core: config.pin_workers.then(|| cores[number % cores.len()]),
                 silence: config.silence,
                 packets_per_second: config.packets_per_second,
+                own: Arc::clone(relay.ports.own()),
             };
             let (link, thread) = worker::start(options, Arc::clone(&sink)).map_err(RelayError::Worker)?;
             relay.workers.push(link);

@@ -4,7 +4,7 @@
 //! worker hears of a stream when it is answered, not before. Elsewhere: text ([`crate::describe`]), packets
 //! ([`crate::worker`]).
 
-use crate::describe::{self, Face, MediaLine};
+use crate::describe::{self, Face, Here, MediaLine};
 use crate::figures::Seen;
 use crate::ports::{Family, Lease, Ports};
 use crate::report;
@@ -160,7 +160,8 @@ impl Session {
         let (offerer_family, answerer_family) = (exchange.from_family, exchange.to_family);
         let here = MediaError::OutOfStep("no media address");
         let ours = desk.ports.advertised(answerer_family).ok_or(here)?;
-        let answered = describe::read(&sdp, signalling.from, ours);
+        let here = Here { address: ours, own: desk.ports.own() };
+        let answered = self.read_at(here, &sdp, signalling.from);
         if answered.len() != exchange.offered.len() {
             let (had, wanted) = (answered.len(), exchange.offered.len());
             return Err(MediaError::BadSdp(format!("answer has {had} media where the offer had {wanted}")));
@@ -284,10 +285,18 @@ impl Session {
             .or(self.leg(from).and_then(|leg| leg.family))
             .or(signalling.map(Family::of).filter(|family| desk.ports.advertised(*family).is_some()))
             .unwrap_or_else(|| desk.ports.default_family());
-        let Some(ours) = desk.ports.advertised(family) else {
+        let Some(address) = desk.ports.advertised(family) else {
             return Err(MediaError::BadSdp(format!("no media address for {family}")));
         };
-        Ok((describe::read(sdp, signalling, ours), family))
+        Ok((self.read_at(Here { address, own: desk.ports.own() }, sdp, signalling), family))
+    }
+
+    fn read_at(&self, here: Here<'_>, sdp: &Sdp, signalling: Option<IpAddr>) -> Vec<MediaLine> {
+        let lines = describe::read(sdp, signalling, here);
+        if lines.iter().any(|line| line.ours) {
+            tracing::debug!(call = %self.call, "a description names a media port of ours, where nothing is sent");
+        }
+        lines
     }
 
     /// The IP version to offer a leg: its own, that of its signalling, or that of who offers.

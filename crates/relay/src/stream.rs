@@ -4,10 +4,12 @@
 //! to, figures. Elsewhere: moving the bytes ([`crate::worker`]), making setups ([`crate::session`]).
 
 use crate::figures::Figures;
+use crate::own::Own;
 use crate::quality::Quality;
 use cluster::ids::CallId;
 use cluster::media::MediaLeg;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// Payload formats of a media line whose clock is known; more are measured without jitter.
 pub(crate) const CLOCKS_MAX: usize = 16;
@@ -148,6 +150,7 @@ pub(crate) struct Stream {
     pub(crate) watch: Watch,
     rtcp: Latch,
     pub(crate) setup: Box<Setup>,
+    own: Arc<Own>,
 }
 
 /// Silence of a leg, kept in one of its streams.
@@ -170,7 +173,7 @@ struct Latch {
 
 impl Stream {
     /// A stream at its first exchange. `rate_bound` is in packets per second, 0 for none.
-    pub(crate) fn new(setup: Box<Setup>, rate_bound: u32, now_us: u64) -> Self {
+    pub(crate) fn new(setup: Box<Setup>, rate_bound: u32, own: Arc<Own>, now_us: u64) -> Self {
         Self {
             peer: Some(setup.peer),
             kind: setup.kind,
@@ -185,6 +188,7 @@ impl Stream {
             window_packets: 0,
             taken: 0,
             setup,
+            own,
         }
     }
 
@@ -281,7 +285,7 @@ impl Stream {
         let admitted = match self.rtp.locked {
             Some(_) => self.rtp.admits(from, is_negotiated, is_named, RTP_LOST_US, now_us),
             None => is_named || self.setup.sources == Sources::First,
-        };
+        } && !self.is_ours(from, self.rtp.locked);
         if admitted {
             if self.rtp.locked != Some(from) {
                 self.rtcp.locked = self.rtcp.locked.filter(|locked| locked.ip() == from.ip());
@@ -295,7 +299,7 @@ impl Stream {
     fn admit_muxed(&self, from: SocketAddr) -> bool {
         match self.rtp.locked {
             Some(locked) => locked == from,
-            None => self.setup.sources.names(from.ip()),
+            None => self.setup.sources.names(from.ip()) && !self.own.has(from),
         }
     }
 
@@ -306,11 +310,17 @@ impl Stream {
         let admitted = match self.rtcp.locked {
             Some(_) => self.rtcp.admits(from, is_negotiated, is_named, RTCP_LOST_US, now_us),
             None => self.rtp.locked.is_some_and(|rtp| rtp.ip() == from.ip()) || is_named || is_negotiated,
-        };
+        } && !self.is_ours(from, self.rtcp.locked);
         if admitted {
             self.rtcp.hear(from, now_us);
         }
         admitted
+    }
+
+    /// What comes out of a socket of ours is no peer's, whatever host the peer is on. The source of a lock was looked at
+    /// when it was locked.
+    fn is_ours(&self, from: SocketAddr, locked: Option<SocketAddr>) -> bool {
+        locked != Some(from) && self.own.has(from)
     }
 
     fn is_too_much(&mut self, now_us: u64) -> bool {
@@ -355,6 +365,7 @@ impl Latch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{MediaAddress, RelayConfig};
     use cluster::ids::NodeId;
 
     const RTP: [u8; 14] = [0x80, 0, 0, 1, 0, 0, 0, 160, 0, 0, 0, 7, 0xd5, 0xd5];
@@ -386,8 +397,14 @@ mod tests {
         setup(Sources::Host(at("192.0.2.1:0").ip()))
     }
 
+    /// A relay on 203.0.113.1 with the usual ports.
+    fn own() -> Arc<Own> {
+        let addresses = vec![MediaAddress::plain(at("203.0.113.1:0").ip())];
+        Arc::new(Own::new(&RelayConfig { addresses, ..RelayConfig::default() }))
+    }
+
     fn stream(setup: Setup) -> Stream {
-        Stream::new(Box::new(setup), 2000, 0)
+        Stream::new(Box::new(setup), 2000, own(), 0)
     }
 
     #[test]
@@ -506,7 +523,7 @@ mod tests {
         assert_eq!(stream.judge(Channel::Rtp, &RTP, at("192.0.2.1:4000"), 0), Verdict::Rtp);
         assert_eq!(stream.judge(Channel::Rtp, &RTCP, at("192.0.2.1:4002"), 0), Verdict::Drop);
         assert_eq!(stream.destination(Channel::Rtcp), Some((Channel::Rtp, at("192.0.2.1:4000"))));
-        let mut plain = Stream::new(Box::new(host()), 0, 0);
+        let mut plain = Stream::new(Box::new(host()), 0, own(), 0);
         let marked = [0x80, 200, 0, 1, 0, 0, 0, 160, 0, 0, 0, 7];
         assert_eq!(
             plain.judge(Channel::Rtp, &marked, at("192.0.2.1:4000"), 0),
@@ -525,7 +542,7 @@ mod tests {
 
     #[test]
     fn more_than_the_bound_in_a_second_is_dropped_and_strangers_do_not_use_it_up() {
-        let mut stream = Stream::new(Box::new(host()), 3, 0);
+        let mut stream = Stream::new(Box::new(host()), 3, own(), 0);
         let (peer, stranger) = (at("192.0.2.1:4000"), at("192.0.2.2:4000"));
         let verdicts: Vec<_> = (0..6)
             .map(|n| {
@@ -535,6 +552,31 @@ mod tests {
             .collect();
         assert_eq!(verdicts.iter().filter(|v| **v == Verdict::Rtp).count(), 3);
         assert_eq!(stream.judge(Channel::Rtp, &RTP, peer, RATE_WINDOW_US), Verdict::Rtp);
+    }
+
+    #[test]
+    fn what_comes_out_of_our_own_sockets_is_nobodys() {
+        let near = at("203.0.113.1:0").ip();
+        let own = ["203.0.113.1:13000", "203.0.113.1:13001", "[::ffff:203.0.113.1]:19000"];
+        for sources in [Sources::First, Sources::Host(near), Sources::Either(at("192.0.2.1:0").ip(), near)] {
+            for mux in [false, true] {
+                let mut stream = stream(Setup { mux, ..setup(sources) });
+                let of_rtcp = if mux { Channel::Rtp } else { Channel::Rtcp };
+                let mut judge = |from: &str, now_us| {
+                    [(Channel::Rtp, &RTP[..]), (of_rtcp, &RTCP)]
+                        .map(|(channel, bytes)| stream.judge(channel, bytes, at(from), now_us))
+                };
+                for from in own {
+                    assert_eq!(judge(from, 0), [Verdict::Drop; 2], "{sources:?} {from}");
+                }
+                // A telephone on our host has other ports. Its lock is not for us either, however long it is silent.
+                assert!(!judge("203.0.113.1:20000", 0).contains(&Verdict::Drop));
+                for from in own {
+                    assert_eq!(judge(from, 2 * RTCP_LOST_US), [Verdict::Drop; 2], "{sources:?} {from}");
+                }
+                assert!(!judge("203.0.113.1:20000", 2 * RTCP_LOST_US).contains(&Verdict::Drop));
+            }
+        }
     }
 
     #[test]

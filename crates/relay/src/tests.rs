@@ -557,6 +557,44 @@ fn a_call_without_media_takes_no_ports_until_a_line_is_added() {
 }
 
 #[test]
+fn calls_bent_into_a_ring_pass_nothing_on() {
+    let world = world_with(RelayConfig { ports: quiet_range(40), workers: 1, ..RelayConfig::default() });
+    let port = |to: Option<SocketAddr>| to.unwrap().port();
+    let said = |rtp: u16, rtcp: u16| {
+        format!(
+            "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+             m=audio {rtp} RTP/AVP 0\r\na=rtcp:{rtcp}\r\n"
+        )
+    };
+    let (a1, b1) = world.talking();
+    world.of_call(2);
+    let (a2, b2) = world.talking();
+    // Each side of each call names the relay's own ports of the other call as its own.
+    for (call, a, b) in [(1, &a2, &b2), (2, &a1, &b1)] {
+        world.of_call(call);
+        let theirs = |phone: &Phone| said(port(phone.to_rtp), port(phone.to_rtcp));
+        assert!(world.offer(A, B, &theirs(a)).is_ok() && world.answer(B, A, &theirs(b)).is_ok());
+    }
+    let mut outside = Phone::new("127.0.0.1");
+    let report_of_nothing = Writer::new().receiver_report(1, &[]).finish();
+    for to in [&a1, &b1, &a2, &b2] {
+        (outside.to_rtp, outside.to_rtcp) = (to.to_rtp, to.to_rtcp);
+        outside.say("round and round");
+        outside.report(&report_of_nothing);
+    }
+    // A packet that went round would move on by one port at least with every word of another call.
+    world.of_call(3);
+    let (mut a, b) = world.talking();
+    for word in 0..100 {
+        a.say(&word.to_string());
+        assert_eq!(b.hear(), word.to_string());
+    }
+    world.forwarded(100);
+    let forwarded = world.relay.stats().packets_forwarded;
+    assert!(forwarded <= 108, "{forwarded}: the words, and what came from outside, once each");
+}
+
+#[test]
 fn muxed_rtcp_uses_the_rtp_port_on_both_sides() {
     let world = world();
     let (mut a, mut b) = (Phone::new("127.0.0.1"), Phone::new("127.0.0.1"));

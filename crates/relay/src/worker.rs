@@ -5,6 +5,7 @@
 //! do ([`crate::stream`]), what orders mean ([`crate::session`]).
 
 use crate::figures::add;
+use crate::own::Own;
 use crate::ports::Pair;
 use crate::stream::{Channel, Kind, Setup, Stream, Verdict};
 use cluster::media::{MediaEvent, MediaSink};
@@ -82,6 +83,7 @@ pub(crate) struct WorkerOptions {
     pub(crate) core: Option<usize>,
     pub(crate) silence: Duration,
     pub(crate) packets_per_second: u32,
+    pub(crate) own: Arc<Own>,
 }
 
 /// Starts a worker's thread.
@@ -143,6 +145,7 @@ struct Worker {
     begun: Instant,
     silence_us: u64,
     rate_bound: u32,
+    own: Arc<Own>,
     /// The slot at hand, to be idled should the code fail over it.
     serving: Option<u32>,
 }
@@ -187,6 +190,7 @@ impl Worker {
             ticker,
             silence_us,
             rate_bound: options.packets_per_second,
+            own: Arc::clone(&options.own),
             serving: None,
         })
     }
@@ -411,7 +415,7 @@ impl Worker {
             Some(stream) if stream.setup.generation == setup.generation => stream.renew(setup, now_us),
             stream => {
                 slot.pair.figures.reset(setup.generation);
-                *stream = Some(Stream::new(setup, self.rate_bound, now_us));
+                *stream = Some(Stream::new(setup, self.rate_bound, Arc::clone(&self.own), now_us));
             }
         }
     }
@@ -526,6 +530,7 @@ mod tests {
             core: None,
             silence: Duration::from_micros(SILENCE_US),
             packets_per_second: 2000,
+            own: Arc::new(Own::new(&RelayConfig::default())),
         };
         (Worker::new(&options, Arc::clone(&heard) as Arc<dyn MediaSink>).unwrap(), heard)
     }
