@@ -258,6 +258,37 @@ fn sigterm_ends_every_call_tidily() {
 }
 
 #[test]
+fn sigterm_waits_until_a_phone_has_heard_the_bye_that_was_lost() {
+    let mut node = Node::start();
+    let mut phones = Phones::new(&node);
+    phones.call();
+    node.process().terminate();
+    phones.alice.hung_up();
+    phones.bob.expect("BYE"); // as if it had not come
+    let again = phones.bob.expect_repeat("BYE");
+    phones.bob.respond(&again, 200, "", "", "");
+    let ended = node.process().ended(system_tests::PATIENCE);
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}; {}", node.process().tail(40));
+    let log = node.process().lines().join("\n");
+    assert!(!log.contains("did not answer"), "nobody was given up: {log}");
+}
+
+#[test]
+fn a_second_sigterm_waits_for_nobody() {
+    let mut node = Node::start();
+    let mut phones = Phones::new(&node);
+    phones.call();
+    node.process().terminate();
+    phones.alice.expect("BYE");
+    phones.bob.expect("BYE");
+    node.process().terminate();
+    let ended = node.process().ended(system_tests::PATIENCE);
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}; {}", node.process().tail(40));
+    let log = node.process().lines().join("\n");
+    assert!(log.contains("told to stop at once") && !log.contains("did not answer"), "{log}");
+}
+
+#[test]
 fn a_call_whose_node_dies_leaves_one_record_and_bindings_stay() {
     let mut node = Node::start();
     let mut phones = Phones::new(&node);

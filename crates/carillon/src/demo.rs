@@ -83,7 +83,7 @@ async fn demonstrate(arguments: &Arguments, temporary: &Path, ending: &mut Endin
     }
     let node = Node::start(&config, Users::Demo).await?;
     let outcome = with_node(&node, arguments, &config, ending).await;
-    node.stop().await;
+    node.stop(ending.comes_again()).await;
     outcome
 }
 
@@ -377,6 +377,6 @@ mod tests {
         let heard = node.sip_addresses();
         assert_eq!(heard.len(), 2);
         assert!(heard.iter().all(|(_, address)| *address == sip_address(&node, arguments.sip)), "{heard:?}");
-        node.stop().await;
+        node.stop(std::future::pending()).await;
     }
 }

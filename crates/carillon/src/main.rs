@@ -83,7 +83,7 @@ fn serve(file: &std::path::Path, check: bool) -> ExitCode {
         let _ = writeln!(std::io::stdout(), "carillon is ready");
         ending.comes().await;
         info!("stopping");
-        node.stop().await;
+        node.stop(ending.comes_again()).await;
         Ok(())
     })
 }
@@ -149,6 +149,12 @@ impl Ending {
     #[cfg(test)]
     pub(crate) fn come() -> std::io::Result<Self> {
         Ok(Self { came: true, ..Self::listen()? })
+    }
+
+    /// Returns when one comes from now on, whatever has come before.
+    pub(crate) async fn comes_again(&mut self) {
+        self.came = false;
+        self.comes().await;
     }
 
     /// Returns when one has come; from then on at once.

@@ -9,11 +9,13 @@ use cluster::ids::NodeId;
 use model::{Cdr, Configuration, OpenCall, Snapshot};
 use proxy::{Proxy, ProxyConfig};
 use relay::{MediaAddress, Relay, RelayConfig};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::{Record, Store, StoreError};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 /// Why a node did not start, for the operator.
@@ -107,6 +109,12 @@ const NO_USERS_REMEDY: &str =
 /// Every password in deploy/users.toml.
 const EXAMPLE_SECRET: &str = "CHANGE-ME";
 
+/// The end of a node waits this long for call records to be durable.
+const RECORDS: Duration = Duration::from_secs(10);
+/// And then this long for telephones to answer. A BYE that is lost is repeated after 0.5, 1.5, 3.5 seconds (RFC 3261 section
+/// 17.1.2.2) and would go on for 32 seconds, which is too long for whoever restarts a node whose telephones are gone.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// A running node.
 pub(crate) struct Node {
     pub(crate) proxy: Arc<Proxy>,
@@ -150,12 +158,13 @@ impl Node {
         self.proxy.listeners()
     }
 
-    /// Hangs up what is left, waits for the records, and closes the store.
-    pub(crate) async fn stop(self) {
-        const PATIENCE: Duration = Duration::from_secs(10);
+    /// Hangs up what is left, waits for the records and until the telephones have heard of it, and closes the store. Nobody
+    /// is waited for once `hurry` is over.
+    pub(crate) async fn stop(self, hurry: impl Future<Output = ()>) {
         self.proxy.drain(true);
-        if tokio::time::timeout(PATIENCE, self.calls.hang_up_all()).await.is_err() {
-            warn!(calls = self.calls.stats().calls, "calls without a durable record are left behind");
+        tokio::select! {
+            () = self.end_calls() => {}
+            () = hurry => warn!(calls = self.calls.stats().calls, "told to stop at once"),
         }
         self.proxy.stop().await;
         let store = self.store.clone();
@@ -164,6 +173,17 @@ impl Node {
             warn!("the store was not closed in order; the next start takes in its journal");
         }
         info!("stopped");
+    }
+}
+
+impl Node {
+    async fn end_calls(&self) {
+        if timeout(RECORDS, self.calls.hang_up_all()).await.is_err() {
+            warn!(calls = self.calls.stats().calls, "calls without a durable record are left behind");
+        }
+        if timeout(FAREWELL, self.proxy.settled()).await.is_err() {
+            warn!("some telephones did not answer that their calls are over");
+        }
     }
 }
 

@@ -317,8 +317,23 @@ impl Proxy {
         }
     }
 
+    /// Returns when no leg is left, and no request of a call waits for its final response nor a refused INVITE for its ACK:
+    /// what ends calls is repeated until it has arrived (RFC 3261 section 17), and that takes a proxy that runs. Whoever
+    /// waits for this drains, hangs up all calls first, and has a bound: a telephone that is gone answers nothing.
+    pub async fn settled(&self) {
+        let settle = |link: &Link| {
+            let (teller, told) = oneshot::channel();
+            link.send(Cmd::Settle(teller));
+            told
+        };
+        let workers: Vec<_> = self.shared.links.iter().map(settle).collect();
+        for told in workers {
+            let _ = told.await; // the worker only lets go of its end
+        }
+    }
+
     /// Takes no more connections, ends all legs by their last will (the peers get BYE, CANCEL or 500), then all workers.
-    /// Whoever wants calls to end by themselves drains and waits first.
+    /// Whoever wants calls to end by themselves drains and waits first, and waits for [`Proxy::settled`].
     pub async fn stop(&self) {
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in &tasks {

@@ -72,6 +72,8 @@ pub(crate) enum Cmd {
     Stored { txn: ServerId, answer: Box<ResponseDraft>, undo: Option<Box<Undo>>, durable: bool },
     /// Send this OPTIONS.
     Ping(Box<Ping>),
+    /// Let go of this when nothing is awaited from any peer of a call.
+    Settle(oneshot::Sender<()>),
     /// End.
     Stop,
 }
@@ -208,6 +210,8 @@ pub(crate) struct Worker {
     arrived: Vec<Waiting>,
     backlog: Backlog,
     failed: Vec<SocketAddr>,
+    /// Who waits for the last answers.
+    settling: Vec<oneshot::Sender<()>>,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -242,6 +246,7 @@ impl Worker {
             arrived: Vec::new(),
             backlog: Backlog::new(),
             failed: Vec::new(),
+            settling: Vec::new(),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
     }
@@ -348,6 +353,9 @@ impl Worker {
         let gauge = &self.shared.gauges[usize::from(self.index)];
         gauge.transactions.store(self.transactions.open(), Ordering::Relaxed);
         gauge.queued.store(self.queued(), Ordering::Relaxed);
+        if !self.settling.is_empty() && self.legs.is_empty() && !self.transactions.awaits_peers(PING_OWNER) {
+            self.settling.clear();
+        }
         true
     }
 
@@ -407,6 +415,7 @@ impl Worker {
             Cmd::FlowGone(flow) => self.transactions.handle_transport_error(flow, now),
             Cmd::Stored { txn, answer, undo, durable } => self.stored(txn, &answer, undo, durable, now),
             Cmd::Ping(ping) => self.ping(*ping, now),
+            Cmd::Settle(teller) => self.settling.push(teller),
             Cmd::Stop => {}
         }
     }

@@ -17,12 +17,12 @@ fn accept() -> LegCommand {
     LegCommand::Accept { sdp: Some(Bytes::from_static(SDP.as_bytes())), headers: HeaderText::new() }
 }
 
-fn bye() -> LegCommand {
+pub(super) fn bye() -> LegCommand {
     LegCommand::Bye { reason: None }
 }
 
 /// Alice calls 102; her INVITE has arrived.
-async fn calling(world: &mut World, lines: &str) -> (Phone, Message, Incoming) {
+pub(super) async fn calling(world: &mut World, lines: &str) -> (Phone, Message, Incoming) {
     world.callers += 1;
     let mut alice = world.phone("alice", &format!("198.51.100.7:{}", 5060 + world.callers));
     let invite = alice.invite("102", lines, SDP).await;
@@ -32,7 +32,7 @@ async fn calling(world: &mut World, lines: &str) -> (Phone, Message, Incoming) {
 }
 
 /// Alice's call is answered and acknowledged.
-async fn talking(world: &mut World) -> (Phone, Message, LegId) {
+pub(super) async fn talking(world: &mut World) -> (Phone, Message, LegId) {
     let (mut alice, _, incoming) = calling(world, "").await;
     world.proxy.command(incoming.leg, accept());
     let answer = alice.recv().await;
@@ -225,7 +225,7 @@ fn order(world: &World, callee: Id<model::Terminal>) -> Originate {
 }
 
 /// Bob is registered and rings.
-async fn ringing(world: &mut World) -> (Phone, Message, LegId) {
+pub(super) async fn ringing(world: &mut World) -> (Phone, Message, LegId) {
     let mut bob = world.phone("bob", "198.51.100.8:5060");
     let contact = bob.contact();
     bob.register(&contact).await;

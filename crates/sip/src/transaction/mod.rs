@@ -378,6 +378,16 @@ impl Transactions {
         self.table.open()
     }
 
+    /// Whether a peer still owes something: the final response to a request of ours, or the ACK of a failure answer to its
+    /// INVITE (RFC 3261 section 17). Requests of the owner `apart` do not count. Looks at every transaction: for a shell
+    /// that is about to end.
+    pub fn awaits_peers(&self, apart: u64) -> bool {
+        self.table.entries().any(|entry| match entry {
+            Entry::Client(client) => client.is_pending() && client.peer.key.owner != apart,
+            Entry::Server(server) => server.awaits_ack(),
+        })
+    }
+
     /// For a response to a request of another table of this process: the number of that table. The shell hands the
     /// response over.
     pub fn foreign_shard(&self, msg: &Message) -> Option<u8> {

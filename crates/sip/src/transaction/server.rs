@@ -130,6 +130,11 @@ impl Server {
         }
     }
 
+    /// Whether a failure was answered whose ACK is still to come (section 17.2.1). Nothing else is awaited from a client.
+    pub(super) fn awaits_ack(&self) -> bool {
+        matches!(self.machine, Machine::Invite(InviteServer::Completed { .. }))
+    }
+
     /// The flow of the request is gone. The transaction stays (RFC 6026 section 7.1) and answers another way.
     pub(super) fn handle_transport_error(&mut self, step: &mut Step<'_>) {
         if self.peer.way_back.reroute()

@@ -167,6 +167,11 @@ impl Table {
         self.open -= 1;
     }
 
+    /// All entries, in no order: for rare questions.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.blocks.iter().flatten().filter_map(|slot| slot.entry.as_ref())
+    }
+
     pub(super) fn get(&self, slot: u32) -> Option<&Entry> {
         self.blocks.get(slot as usize / BLOCK)?.get(slot as usize % BLOCK)?.entry.as_ref()
     }
