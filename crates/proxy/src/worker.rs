@@ -65,7 +65,7 @@ pub(crate) enum Cmd {
     /// End a leg, whatever its state, and say whether there was one.
     Kill { leg: LegId, done: oneshot::Sender<bool> },
     /// A message that another worker received and this one must handle.
-    Foreign { msg: Box<Message>, flow: Flow, sender: Sender, lag: Duration },
+    Foreign { msg: Message, flow: Flow, sender: Sender, lag: Duration },
     /// A connection is gone, or could not be opened (`conn` 0).
     FlowGone(Flow),
     /// The changes of a REGISTER are durable, or are not.
@@ -153,7 +153,7 @@ impl Link {
 
 /// A message on its way to the worker that it belongs to.
 struct Parcel {
-    msg: Box<Message>,
+    msg: Message,
     flow: Flow,
     sender: Sender,
     lag: Duration,
@@ -408,8 +408,8 @@ impl Worker {
             Cmd::Foreign { msg, flow, sender, lag } => {
                 self.shared.links[usize::from(self.index)].taken_over(&msg, sender);
                 match msg.is_request() {
-                    true => self.request(*msg, flow, lag, now),
-                    false => self.response(*msg, flow, now),
+                    true => self.request(msg, flow, lag, now),
+                    false => self.response(msg, flow, now),
                 }
             }
             Cmd::FlowGone(flow) => self.transactions.handle_transport_error(flow, now),
@@ -483,7 +483,7 @@ impl Worker {
             Transport::Udp => Sender::Stranger,
             Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => Sender::Stream,
         };
-        let parcel = Parcel { msg: Box::new(msg), flow, sender, lag };
+        let parcel = Parcel { msg, flow, sender, lag };
         // One of a stream goes behind those that wait: what a connection says keeps its order.
         let refused = match sender {
             Sender::Stream if !self.held.is_empty() => Some(parcel),
@@ -643,7 +643,7 @@ mod tests {
 
     fn parcel(length: usize, sender: Sender) -> Parcel {
         let text = format!("BYE sip:a SIP/2.0\r\nX: {}\r\n\r\n", "x".repeat(length));
-        let msg = Box::new(Message::parse(Bytes::from(text)).unwrap());
+        let msg = Message::parse(Bytes::from(text)).unwrap();
         let remote = ([192, 0, 2, 1], 5060).into();
         let flow = Flow { transport: Transport::Udp, listener: 0, remote, conn: ConnId(0) };
         Parcel { msg, flow, sender, lag: Duration::ZERO }

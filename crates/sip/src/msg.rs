@@ -24,26 +24,19 @@ use crate::header::{
 };
 use crate::uri::{Uri, UriError};
 use bytes::Bytes;
-use index::{Entry, Flaw, Span, Start};
+use index::{Index, Span, Start};
 use memchr::{memchr, memchr_iter};
 use std::fmt;
+use std::sync::Arc;
 
 /// No message may have more header lines than this.
 pub const HEADERS_MAX: usize = 256;
 /// No message may have come over more hops than this: one for each step of the usual Max-Forwards.
 pub const VIAS_MAX: usize = 70;
 
-/// A parsed message: the bytes it came in, and where in them its start line, headers and body are. A clone shares the
-/// bytes and copies the index.
+/// A parsed message: the bytes it came in, and where in them its start line, headers and body are. A clone shares both.
 #[derive(Clone)]
-pub struct Message {
-    buf: Bytes,
-    start: Start,
-    headers: Vec<Entry>,
-    body: Span,
-    /// The first thing found wrong with the structure; [`Message::validate`] reports it.
-    flaw: Option<Flaw>,
-}
+pub struct Message(Arc<Index>);
 
 impl Message {
     /// Finds the parts of one whole message. In a datagram, what follows behind Content-Length is no part of it (RFC
@@ -67,13 +60,13 @@ impl Message {
 
     /// Whether this is a request.
     pub fn is_request(&self) -> bool {
-        matches!(self.start, Start::Request { .. })
+        matches!(self.0.start, Start::Request { .. })
     }
 
     /// The method: of the request line, or of CSeq for a response.
     pub fn method(&self) -> Method {
         let name = self.method_bytes();
-        Method::known(name).unwrap_or_else(|| Method::Other(self.buf.slice_ref(name)))
+        Method::known(name).unwrap_or_else(|| Method::Other(self.0.buf.slice_ref(name)))
     }
 
     /// Compares the method.
@@ -83,7 +76,7 @@ impl Message {
 
     /// The method's bytes; empty for a response without a readable CSeq.
     pub fn method_bytes(&self) -> &[u8] {
-        match &self.start {
+        match &self.0.start {
             Start::Request { method, .. } => self.at(*method),
             Start::Response { .. } => self.cseq().map(|cseq| cseq.method).unwrap_or_default(),
         }
@@ -91,7 +84,7 @@ impl Message {
 
     /// The Request-URI as written; empty for a response.
     pub fn request_uri(&self) -> &[u8] {
-        match &self.start {
+        match &self.0.start {
             Start::Request { uri, .. } => self.at(*uri),
             Start::Response { .. } => &[],
         }
@@ -107,7 +100,7 @@ impl Message {
 
     /// The status code; 0 for a request (and for a response whose code is none, which `validate` refuses).
     pub fn status(&self) -> u16 {
-        match self.start {
+        match self.0.start {
             Start::Request { .. } => 0,
             Start::Response { status, .. } => status,
         }
@@ -115,7 +108,7 @@ impl Message {
 
     /// The reason phrase as written; empty for a request.
     pub fn reason(&self) -> &[u8] {
-        match &self.start {
+        match &self.0.start {
             Start::Request { .. } => &[],
             Start::Response { reason, .. } => self.at(*reason),
         }
@@ -124,12 +117,12 @@ impl Message {
     /// The value of a header's first line, trimmed. One that was folded still has its line breaks; the typed parsers
     /// take them for the white space they are.
     pub fn header(&self, id: HeaderId) -> Option<&[u8]> {
-        self.headers.iter().find(|h| h.id == id).map(|h| self.at(h.value()))
+        self.0.headers.first(id).map(|h| self.at(h.value()))
     }
 
     /// The values of all lines of a header, in order.
     pub fn lines(&self, id: HeaderId) -> impl Iterator<Item = &[u8]> {
-        self.headers.iter().filter(move |h| h.id == id).map(|h| self.at(h.value()))
+        self.0.headers.of(id).iter().filter(move |h| h.id == id).map(|h| self.at(h.value()))
     }
 
     /// The comma-separated values of all lines of a header, in order. For headers whose grammar is a list; quoted
@@ -152,17 +145,17 @@ impl Message {
 
     /// Every header line in order: id, name and value as written.
     pub fn all_headers(&self) -> impl Iterator<Item = (HeaderId, &[u8], &[u8])> {
-        self.headers.iter().map(|h| (h.id, self.at(h.name()), self.at(h.value())))
+        self.0.headers.lines().iter().map(|h| (h.id, self.at(h.name()), self.at(h.value())))
     }
 
     /// The body, sharing the message's buffer.
     pub fn body(&self) -> Bytes {
-        self.buf.slice(self.body.range())
+        self.0.buf.slice(self.0.body.range())
     }
 
     /// All bytes as they came in, including any behind the body.
     pub fn raw(&self) -> &Bytes {
-        &self.buf
+        &self.0.buf
     }
 
     /// The topmost Via.
@@ -347,7 +340,7 @@ impl Message {
 
     /// The length of everything before the body.
     pub(crate) fn head_len(&self) -> usize {
-        self.body.range().start
+        self.0.body.range().start
     }
 
     fn required(&self, id: HeaderId) -> Result<&[u8], HeaderError> {
@@ -355,7 +348,7 @@ impl Message {
     }
 
     fn at(&self, span: Span) -> &[u8] {
-        &self.buf[span.range()]
+        &self.0.buf[span.range()]
     }
 }
 
@@ -379,13 +372,13 @@ fn plain_tag(value: &[u8]) -> Option<Option<&[u8]>> {
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Message");
-        match &self.start {
+        match &self.0.start {
             Start::Request { method, uri, .. } => out
                 .field("method", &String::from_utf8_lossy(self.at(*method)))
                 .field("uri", &String::from_utf8_lossy(self.at(*uri))),
             Start::Response { status, .. } => out.field("status", status),
         };
-        out.field("headers", &self.headers.len()).field("body", &self.body.range().len()).finish()
+        out.field("headers", &self.0.headers.lines().len()).field("body", &self.0.body.range().len()).finish()
     }
 }
 

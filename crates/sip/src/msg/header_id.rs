@@ -199,6 +199,11 @@ impl HeaderId {
         }
     }
 
+    /// The header's place in a set of headers.
+    pub(crate) const fn bit(self) -> u128 {
+        1 << self as u32
+    }
+
     /// The long name; empty for `Other`.
     pub fn name(self) -> &'static str {
         NAMES.get(self as usize).map_or("", |(_, name)| name)

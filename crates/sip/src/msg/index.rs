@@ -5,7 +5,9 @@ use crate::flow::MESSAGE_MAX;
 use crate::header::lex::{is_space, is_token_byte, number, number_saturating, trim};
 use bytes::Bytes;
 use memchr::{memchr, memchr2, memrchr};
+use smallvec::SmallVec;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Bytes that are no message of ours; there is nothing to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +86,64 @@ impl Entry {
     }
 }
 
+/// So many header lines need no allocation of their own: few telephones send more.
+const LINES_USUAL: usize = 20;
+
+/// What a message consists of.
+pub(crate) struct Index {
+    pub(crate) buf: Bytes,
+    pub(crate) start: Start,
+    pub(crate) headers: Headers,
+    pub(crate) body: Span,
+    /// The first thing found wrong with the structure; [`Message::validate`] reports it.
+    pub(crate) flaw: Option<Flaw>,
+}
+
+/// The header lines in order.
+pub(crate) struct Headers {
+    lines: SmallVec<[Entry; LINES_USUAL]>,
+    /// For each header, the number of its first line, counted from 1; 0 when there is none.
+    first: [u16; HeaderId::Other as usize + 1],
+    /// The headers that have more than one line, a bit for each.
+    pub(crate) repeated: u128,
+}
+
+impl Headers {
+    fn new() -> Headers {
+        Headers { lines: SmallVec::new(), first: [0; HeaderId::Other as usize + 1], repeated: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, entry: Entry) {
+        self.lines.push(entry);
+        let first = &mut self.first[entry.id as usize];
+        if *first == 0 {
+            *first = self.lines.len() as u16;
+        } else {
+            self.repeated |= entry.id.bit();
+        }
+    }
+
+    /// Every line.
+    pub(crate) fn lines(&self) -> &[Entry] {
+        &self.lines
+    }
+
+    /// The first line of a header.
+    #[inline]
+    pub(crate) fn first(&self, id: HeaderId) -> Option<Entry> {
+        self.of(id).first().copied()
+    }
+
+    /// The lines from the first to the last one of a header, with other headers' in between.
+    #[inline]
+    pub(crate) fn of(&self, id: HeaderId) -> &[Entry] {
+        let Some(first) = usize::from(self.first[id as usize]).checked_sub(1) else { return &[] };
+        let end = if self.repeated & id.bit() != 0 { self.lines.len() } else { first + 1 };
+        &self.lines[first..end]
+    }
+}
+
 pub(crate) fn parse(buf: Bytes) -> Result<Message, ParseError> {
     if buf.len() > MESSAGE_MAX {
         return Err(ParseError::TooLong);
@@ -98,7 +158,7 @@ pub(crate) fn parse(buf: Bytes) -> Result<Message, ParseError> {
         flaw = flaw.or(Some(Flaw::BareCr));
     }
 
-    let mut headers = Vec::with_capacity(24);
+    let mut headers = Headers::new();
     loop {
         match &text[at..] {
             [] => {
@@ -115,7 +175,7 @@ pub(crate) fn parse(buf: Bytes) -> Result<Message, ParseError> {
             }
             _ => {}
         }
-        if headers.len() == HEADERS_MAX {
+        if headers.lines.len() == HEADERS_MAX {
             flaw = flaw.or(Some(Flaw::TooManyHeaders));
             // Where the body begins is unknown now; none is better than a wrong one.
             at = text.len();
@@ -134,7 +194,7 @@ pub(crate) fn parse(buf: Bytes) -> Result<Message, ParseError> {
     }
 
     let mut end = text.len();
-    if let Some(entry) = headers.iter().find(|h| h.id == HeaderId::ContentLength)
+    if let Some(entry) = headers.first(HeaderId::ContentLength)
         && let Some(length) = number(&text[entry.value().range()])
     {
         end = usize::try_from(length)
@@ -142,7 +202,7 @@ pub(crate) fn parse(buf: Bytes) -> Result<Message, ParseError> {
             .and_then(|length| at.checked_add(length))
             .map_or(end, |e| e.min(end));
     }
-    Ok(Message { body: Span::new(at, end), buf, start, headers, flaw })
+    Ok(Message(Arc::new(Index { body: Span::new(at, end), buf, start, headers, flaw })))
 }
 
 /// The Content-Length in the head of a message (start line, headers, empty line); `None` when it is missing, no number,
@@ -335,12 +395,12 @@ mod tests {
             ("A sip:b SIP/2.0\r\nx: y", Some(Flaw::NoEmptyLine)),
             ("A sip:b SIP/2.0", Some(Flaw::NoEmptyLine)),
         ] {
-            assert_eq!(parse_text(text).unwrap().flaw, flaw, "{text:?}");
+            assert_eq!(parse_text(text).unwrap().0.flaw, flaw, "{text:?}");
         }
         let many = format!("A sip:b SIP/2.0\r\n{}\r\n", "x: y\r\n".repeat(HEADERS_MAX + 1));
-        assert_eq!(parse_text(&many).unwrap().flaw, Some(Flaw::TooManyHeaders));
+        assert_eq!(parse_text(&many).unwrap().0.flaw, Some(Flaw::TooManyHeaders));
         let most = format!("A sip:b SIP/2.0\r\n{}\r\n", "x: y\r\n".repeat(HEADERS_MAX));
-        assert_eq!(parse_text(&most).unwrap().flaw, None);
+        assert_eq!(parse_text(&most).unwrap().0.flaw, None);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) fn validate(msg: &Message) -> Result<(), Defect> {
 }
 
 fn check(msg: &Message) -> Result<(), Defect> {
-    match msg.flaw {
+    match msg.0.flaw {
         None | Some(Flaw::NoEmptyLine) => {}
         Some(Flaw::Version) => return Err(Defect::message(505, "Version Not Supported")),
         Some(Flaw::Status) => return Err(Defect::message(400, "Bad status code")),
@@ -58,7 +58,7 @@ fn check(msg: &Message) -> Result<(), Defect> {
     if msg.is_request() {
         check_request(msg)?;
     }
-    if msg.flaw == Some(Flaw::NoEmptyLine) {
+    if msg.0.flaw == Some(Flaw::NoEmptyLine) {
         return Err(Defect::message(400, "No empty line after the headers"));
     }
     Ok(())
@@ -96,25 +96,19 @@ const fn bits(ids: &[HeaderId]) -> u128 {
     let mut bits = 0;
     let mut i = 0;
     while i < ids.len() {
-        bits |= 1 << ids[i] as u32;
+        bits |= ids[i].bit();
         i += 1;
     }
     bits
 }
 
 fn check_counts(msg: &Message) -> Result<(), Defect> {
-    let (mut seen, mut twice) = (0u128, 0u128);
-    for entry in &msg.headers {
-        let bit = 1 << entry.id as u32;
-        twice |= seen & bit;
-        seen |= bit;
+    let headers = &msg.0.headers;
+    if let Some(missing) = MANDATORY.iter().find(|id| headers.first(**id).is_none()) {
+        return Err(HeaderError::new(missing.name(), "missing").into());
     }
-    if seen & bits(&MANDATORY) != bits(&MANDATORY) {
-        let missing = MANDATORY.iter().find(|id| seen & bits(&[**id]) == 0).map_or("", |id| id.name());
-        return Err(HeaderError::new(missing, "missing").into());
-    }
-    if twice & bits(&SINGLE) != 0 {
-        let double = SINGLE.iter().find(|id| twice & bits(&[**id]) != 0).map_or("", |id| id.name());
+    if headers.repeated & const { bits(&SINGLE) } != 0 {
+        let double = SINGLE.iter().find(|id| headers.repeated & id.bit() != 0).map_or("", |id| id.name());
         return Err(HeaderError::new(double, "more than one").into());
     }
     Ok(())
@@ -147,7 +141,7 @@ fn check_call_id(msg: &Message) -> Result<(), Defect> {
 
 fn check_cseq(msg: &Message) -> Result<(), Defect> {
     let cseq = msg.cseq()?;
-    if let Start::Request { method, .. } = msg.start
+    if let Start::Request { method, .. } = msg.0.start
         && msg.at(method) != cseq.method
     {
         let mut defect = Defect::from(HeaderError::new("CSeq", "another method than the request"));
@@ -165,7 +159,7 @@ fn check_content_length(msg: &Message) -> Result<(), Defect> {
     let fault = |what| Err(HeaderError::new("Content-Length", what).into());
     match number(value) {
         None => fault("not a number"),
-        Some(length) if length != msg.body.range().len() as u64 => fault("more than there is"),
+        Some(length) if length != msg.0.body.range().len() as u64 => fault("more than there is"),
         Some(_) => Ok(()),
     }
 }
@@ -177,7 +171,7 @@ fn check_request(msg: &Message) -> Result<(), Defect> {
         check_addresses(msg, HeaderId::Contact)?;
     }
     // Few messages have any of these; one walk over the index finds them.
-    for entry in &msg.headers {
+    for entry in msg.0.headers.lines() {
         check_known(entry.id, msg.at(entry.value()))?;
     }
     Ok(())

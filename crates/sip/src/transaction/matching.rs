@@ -171,9 +171,9 @@ impl Transactions {
             let mut step = Step { now, spans: &self.spans, secret: &self.secret, out: &mut self.out };
             let machine = if method == MethodCode::INVITE {
                 let immediately = self.cfg.trying_immediately;
-                Machine::Invite(InviteServer::start(Box::new(msg.clone()), immediately, &peer, &mut step))
+                Machine::Invite(InviteServer::start(msg.clone(), immediately, &peer, &mut step))
             } else {
-                Machine::Other(OtherServer::start(Box::new(msg.clone()), &step))
+                Machine::Other(OtherServer::start(msg.clone(), &step))
             };
             Entry::Server(Server { print: id.print, method, call, legacy_to_tag, peer, machine })
         });

@@ -11,12 +11,11 @@ use crate::draft::ResponseDraft;
 use crate::msg::Message;
 use bytes::Bytes;
 
-/// The machine; each variant is a state of RFC 6026 figure 7. The request is boxed because most transactions of a table
-/// linger without it.
+/// The machine; each variant is a state of RFC 6026 figure 7.
 pub(super) enum InviteServer {
     /// The user has not decided. `trying` is when the 100 is due, `give_up` when the user counts as lost.
     Proceeding {
-        request: Box<Message>,
+        request: Message,
         last: Option<Bytes>,
         trying: Option<Deadline>,
         give_up: Deadline,
@@ -44,7 +43,7 @@ pub(super) enum AckFate {
 impl InviteServer {
     /// A new INVITE, which the caller has announced to the user.
     pub(super) fn start(
-        request: Box<Message>,
+        request: Message,
         trying_immediately: bool,
         peer: &Peer,
         step: &mut Step<'_>,

@@ -15,9 +15,9 @@ use bytes::Bytes;
 pub(super) enum OtherServer {
     /// Nothing was answered; repeats are absorbed. `slow` is when RFC 4320 wants a 100, `give_up` when the peer has
     /// given up.
-    Trying { request: Box<Message>, slow: Deadline, give_up: Deadline },
+    Trying { request: Message, slow: Deadline, give_up: Deadline },
     /// A 100 was answered.
-    Proceeding { request: Box<Message>, last: Bytes, give_up: Deadline },
+    Proceeding { request: Message, last: Bytes, give_up: Deadline },
     /// The final answer was given. Timer J.
     Completed { response: Bytes, linger: Deadline },
     /// Over.
@@ -26,7 +26,7 @@ pub(super) enum OtherServer {
 
 impl OtherServer {
     /// A new request, which the caller has announced to the user.
-    pub(super) fn start(request: Box<Message>, step: &Step<'_>) -> OtherServer {
+    pub(super) fn start(request: Message, step: &Step<'_>) -> OtherServer {
         OtherServer::Trying { request, slow: step.after(Span::SLOW), give_up: step.after(Span::LIFE) }
     }
 
