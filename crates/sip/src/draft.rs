@@ -211,10 +211,9 @@ pub fn serialize_response(req: &Message, source: SocketAddr, draft: &ResponseDra
     push_clean(&mut out, draft.reason.as_deref().unwrap_or(reason_phrase(draft.status)).as_bytes());
     out.extend_from_slice(b"\r\n");
     for (at, value) in req.lines(HeaderId::Via).enumerate() {
-        if at == 0 {
-            top_via(&mut out, value, source);
-        } else {
-            line(&mut out, "Via", value);
+        match req.top_via().filter(|_| at == 0) {
+            Some(via) => top_via(&mut out, &via, value, source),
+            None => line(&mut out, "Via", value),
         }
     }
     copy_first(&mut out, req, HeaderId::From);
@@ -250,22 +249,19 @@ fn makes_dialogs(req: &Message) -> bool {
 
 /// The topmost Via with `received` and `rport`. Whatever the sender wrote into these itself is replaced: they say what
 /// we saw. `received` is always written when `rport` is (RFC 3581 section 4), else when sent-by differs.
-fn top_via(out: &mut Vec<u8>, value: &[u8], source: SocketAddr) {
-    let mut hops = Values::new(value);
-    let top = hops.next().unwrap_or_default();
-    let Ok(via) = Via::parse(top) else {
-        return line(out, "Via", value);
-    };
+fn top_via(out: &mut Vec<u8>, via: &Via<'_>, value: &[u8], source: SocketAddr) {
     let ip = source.ip().to_canonical();
-    let asked = via.params.has("rport");
+    let mut asked = false;
     out.extend_from_slice(b"Via: ");
     push_clean(out, via.head());
-    for (name, value) in via.params.iter() {
-        if name.eq_ignore_ascii_case("received") || name.eq_ignore_ascii_case("rport") {
+    for (name, value) in via.params.pairs() {
+        let is_rport = name.eq_ignore_ascii_case(b"rport");
+        asked |= is_rport;
+        if is_rport || name.eq_ignore_ascii_case(b"received") {
             continue;
         }
         out.push(b';');
-        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(name);
         if let Some(value) = value {
             out.push(b'=');
             push_clean(out, value);
@@ -290,6 +286,8 @@ fn top_via(out: &mut Vec<u8>, value: &[u8], source: SocketAddr) {
         out.extend_from_slice(b";rport=");
         decimal(out, usize::from(source.port()));
     }
+    let mut hops = Values::new(value);
+    hops.next();
     if let Some(others) = hops.rest() {
         out.push(b',');
         push_clean(out, others);

@@ -51,32 +51,44 @@ impl HeaderError {
 /// value was parsed, so looking them up cannot fail.
 #[derive(Clone, Copy, Debug)]
 pub struct Params<'a> {
-    raw: &'a [u8],
+    pub(crate) raw: &'a [u8],
+    pub(crate) identity: Option<Identity<'a>>,
+}
+
+/// What identifies a dialog or a transaction, for which everybody asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Identity<'a> {
+    Tag(&'a str),
+    Branch(&'a str),
 }
 
 impl<'a> Params<'a> {
     /// Checks everything from here to the end of the value.
     fn parse(lexer: &mut Lexer<'a>, header: &'static str) -> Result<Params<'a>, HeaderError> {
         let start = lexer.position();
-        let (mut count, mut identified) = (0, false);
+        let (mut count, mut identity) = (0, None);
         while lexer.separator(b';') {
             count += 1;
             if count > PARAMS_MAX {
                 return Err(HeaderError::new(header, "too many parameters"));
             }
             let (name, value) = next_param(lexer).ok_or(HeaderError::new(header, "bad parameter"))?;
-            // What identifies a dialog or a transaction stands there once, as a token.
-            if name.eq_ignore_ascii_case(b"tag") || name.eq_ignore_ascii_case(b"branch") {
-                if identified || !value.is_some_and(|value| value.is_ascii() && value[0] != b'"') {
-                    return Err(HeaderError::new(header, "bad tag or branch"));
-                }
-                identified = true;
-            }
+            let identify = if name.eq_ignore_ascii_case(b"tag") {
+                Identity::Tag
+            } else if name.eq_ignore_ascii_case(b"branch") {
+                Identity::Branch
+            } else {
+                continue;
+            };
+            // It stands there once, as a token.
+            let token = value.filter(|value| value.is_ascii() && value[0] != b'"' && identity.is_none());
+            let token = token.and_then(|token| std::str::from_utf8(token).ok());
+            identity = Some(identify(token.ok_or(HeaderError::new(header, "bad tag or branch"))?));
         }
         if !lexer.is_empty() {
             return Err(HeaderError::new(header, "unexpected character"));
         }
-        Ok(Params { raw: trim(lexer.since(start)) })
+        Ok(Params { raw: trim(lexer.since(start)), identity })
     }
 
     /// Name and value in order; the value as written, a quoted string with its quotes.
@@ -84,7 +96,8 @@ impl<'a> Params<'a> {
         self.pairs().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
     }
 
-    fn pairs(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+    /// The same with names as bytes.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let mut lexer = Lexer::new(self.raw);
         std::iter::from_fn(move || if lexer.separator(b';') { next_param(&mut lexer) } else { None })
     }
@@ -199,7 +212,10 @@ impl<'a> NameAddr<'a> {
 
     /// The `tag` parameter.
     pub fn tag(&self) -> Option<&'a str> {
-        self.params.get("tag").flatten()
+        match self.params.identity {
+            Some(Identity::Tag(tag)) => Some(tag),
+            Some(Identity::Branch(_)) | None => None,
+        }
     }
 
     /// A parameter of the header.
@@ -317,7 +333,7 @@ pub struct Via<'a> {
     /// The parameters.
     pub params: Params<'a>,
     /// Everything before the parameters, as written.
-    head: &'a [u8],
+    pub(crate) head: &'a [u8],
 }
 
 /// A branch that begins with this was made by the rules of RFC 3261 (section 8.1.1.7).
@@ -333,12 +349,10 @@ impl<'a> Via<'a> {
         let mut lexer = Lexer::new(value);
         lexer.space();
         let start = lexer.position();
-        let name = lexer.token().ok_or(fault("no protocol"))?;
-        if !name.eq_ignore_ascii_case("SIP") || !lexer.separator(b'/') {
-            return Err(fault("protocol is not SIP"));
-        }
-        if lexer.token() != Some("2.0") || !lexer.separator(b'/') {
-            return Err(fault("protocol version is not 2.0"));
+        if lexer.rest().starts_with(b"SIP/2.0/") {
+            lexer.advance(8);
+        } else {
+            sent_protocol(&mut lexer)?;
         }
         let transport = lexer.token().ok_or(fault("no transport"))?;
         if !lexer.space() {
@@ -366,7 +380,10 @@ impl<'a> Via<'a> {
 
     /// The `branch` parameter.
     pub fn branch(&self) -> Option<&'a str> {
-        self.params.get("branch").flatten()
+        match self.params.identity {
+            Some(Identity::Branch(branch)) => Some(branch),
+            Some(Identity::Tag(_)) | None => None,
+        }
     }
 
     /// The branch, when it names the transaction by the rules of RFC 3261: with the cookie and something behind it.
@@ -403,6 +420,19 @@ impl<'a> Via<'a> {
     pub fn head(&self) -> &'a [u8] {
         self.head
     }
+}
+
+/// `SIP/2.0/` in any case, white space around the slashes.
+fn sent_protocol(lexer: &mut Lexer<'_>) -> Result<(), HeaderError> {
+    let fault = |what| HeaderError::new("Via", what);
+    let name = lexer.token().ok_or(fault("no protocol"))?;
+    if !name.eq_ignore_ascii_case("SIP") || !lexer.separator(b'/') {
+        return Err(fault("protocol is not SIP"));
+    }
+    if lexer.token() != Some("2.0") || !lexer.separator(b'/') {
+        return Err(fault("protocol version is not 2.0"));
+    }
+    Ok(())
 }
 
 fn address(text: &str) -> Option<IpAddr> {

@@ -8,6 +8,7 @@ mod header_id;
 mod index;
 mod method;
 mod multipart;
+mod top_via;
 mod validate;
 
 pub use header_id::HeaderId;
@@ -163,7 +164,15 @@ impl Message {
     /// # Errors
     /// When it is missing or malformed.
     pub fn via(&self) -> Result<Via<'_>, HeaderError> {
-        self.vias().next().unwrap_or(Err(HeaderError::new("Via", "missing")))
+        match self.top_via() {
+            Some(via) => Ok(via),
+            None => self.vias().next().unwrap_or(Err(HeaderError::new("Via", "missing"))),
+        }
+    }
+
+    /// The first value of the first Via line, which was read when the message was; `None` when that is no Via.
+    pub(crate) fn top_via(&self) -> Option<Via<'_>> {
+        self.0.top_via.as_ref()?.view(&self.0.buf)
     }
 
     /// All hops from the top.

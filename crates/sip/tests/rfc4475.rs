@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use sip::draft::{ResponseDraft, serialize_response};
 use sip::flow::Transport;
-use sip::header::{AuthParams, MediaType};
+use sip::header::{AuthParams, MediaType, Via};
 use sip::msg::{HeaderId, Message, Method};
 use sip::uri::{Host, Scheme, decode};
 use std::path::PathBuf;
@@ -154,6 +154,28 @@ fn the_table_agrees_with_the_index() {
             unknown => panic!("{name}: {unknown}"),
         };
         assert!(fits, "{name}: {verdict:?} against {}", entry["expect"]);
+    }
+}
+
+/// The topmost Via is kept from when the message was read; reading all of them reads it again.
+#[test]
+fn the_topmost_via_is_the_first_of_all() {
+    for (name, _) in TABLE {
+        let message = load(name);
+        let facts = |via: Via<'_>| {
+            let (host, params) = (via.host.to_string(), via.params.as_bytes().to_vec());
+            (
+                via.transport.to_owned(),
+                host,
+                via.port,
+                params,
+                via.branch().map(str::to_owned),
+                via.head().to_vec(),
+            )
+        };
+        let first = message.vias().next().map(|via| via.map(facts));
+        let top = Some(message.via().map(facts)).filter(|_| first.is_some());
+        assert_eq!(top, first, "{name}");
     }
 }
 

@@ -1,8 +1,10 @@
 //! Finding the parts of a message: start line, header lines, body. One pass, nothing copied.
 
+use super::top_via::TopVia;
 use super::{HEADERS_MAX, HeaderId, Message};
 use crate::flow::MESSAGE_MAX;
 use crate::header::lex::{is_space, is_token_byte, number, number_saturating, trim};
+use crate::header::{Values, Via};
 use bytes::Bytes;
 use memchr::{memchr, memchr2, memrchr};
 use smallvec::SmallVec;
@@ -53,6 +55,13 @@ impl Span {
         Span { start: start as u32, end: end as u32 }
     }
 
+    /// The place of `part` in the text that it is a slice of.
+    pub(crate) fn of(part: &[u8], text: &[u8]) -> Span {
+        let start = part.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
+        debug_assert!(start + part.len() <= text.len(), "not a slice of the text");
+        Span::new(start, start + part.len())
+    }
+
     #[inline]
     pub(crate) fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
@@ -97,6 +106,8 @@ pub(crate) struct Index {
     pub(crate) body: Span,
     /// The first thing found wrong with the structure; [`Message::validate`] reports it.
     pub(crate) flaw: Option<Flaw>,
+    /// The first value of the first Via line; `None` when that is no Via.
+    pub(crate) top_via: Option<TopVia>,
 }
 
 /// The header lines in order.
@@ -202,7 +213,10 @@ pub(crate) fn parse(buf: Bytes) -> Result<Message, ParseError> {
             .and_then(|length| at.checked_add(length))
             .map_or(end, |e| e.min(end));
     }
-    Ok(Message(Arc::new(Index { body: Span::new(at, end), buf, start, headers, flaw })))
+    let top = headers.first(HeaderId::Via).and_then(|line| Values::new(&text[line.value().range()]).next());
+    let top_via = top.and_then(|top| Via::parse(top).ok()).map(|via| TopVia::of(&via, text));
+    let body = Span::new(at, end);
+    Ok(Message(Arc::new(Index { buf, start, headers, body, flaw, top_via })))
 }
 
 /// The Content-Length in the head of a message (start line, headers, empty line); `None` when it is missing, no number,

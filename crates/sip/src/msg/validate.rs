@@ -3,7 +3,9 @@
 use super::index::{Flaw, Start};
 use super::{HeaderId, Message, Method, VIAS_MAX};
 use crate::header::lex::number;
-use crate::header::{Event, HeaderError, MediaType, NameAddr, RAck, ReferTo, ReplacesHdr, SessionExpires};
+use crate::header::{
+    Event, HeaderError, MediaType, NameAddr, RAck, ReferTo, ReplacesHdr, SessionExpires, Via,
+};
 use crate::uri::{Scheme, Uri, UriError};
 
 /// Why a message is refused.
@@ -116,8 +118,11 @@ fn check_counts(msg: &Message) -> Result<(), Defect> {
 
 fn check_vias(msg: &Message) -> Result<(), Defect> {
     let mut count = 0;
-    for via in msg.vias() {
-        via?;
+    for value in msg.values(HeaderId::Via) {
+        // The first one was read already, unless something is wrong with it.
+        if count > 0 || msg.0.top_via.is_none() {
+            Via::parse(value)?;
+        }
         count += 1;
         if count > VIAS_MAX {
             return Err(HeaderError::new("Via", "too many").into());
