@@ -109,6 +109,9 @@ impl<'a> Host<'a> {
             let address = ipv6(&text[1..end]).ok_or(UriError::Host)?;
             return Ok((Host::V6(address), end + 1));
         }
+        if let Some((address, used)) = ipv4_prefix(text) {
+            return Ok((Host::V4(address), used));
+        }
         let end = text.iter().position(|c| !is_host_byte(*c)).unwrap_or(text.len());
         let name = std::str::from_utf8(&text[..end]).map_err(|_| UriError::Host)?;
         let labels = name.strip_suffix('.').unwrap_or(name).as_bytes();
@@ -117,11 +120,11 @@ impl<'a> Host<'a> {
         if empty_label || end > HOST_MAX {
             return Err(UriError::Host);
         }
-        // The last label of a name is never all digits (toplabel), so this can only be an address.
+        // The last label of a name is never all digits (toplabel), so this could only be an address, and is none.
         if last.is_ascii_digit()
             && labels.rsplit(|c| *c == b'.').next().is_some_and(|l| l.iter().all(u8::is_ascii_digit))
         {
-            return Ok((Host::V4(name.parse().map_err(|_| UriError::Host)?), end));
+            return Err(UriError::Host);
         }
         Ok((Host::Name(name), end))
     }
@@ -604,6 +607,33 @@ pub(crate) fn port(text: &[u8]) -> Option<u16> {
     number(text).and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0)
 }
 
+/// The IPv4 address that a text begins with, and its length; `None` when more of a host follows. Most hosts of messages
+/// are one, and the standard library's parser wants them cut out and checked first.
+fn ipv4_prefix(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
+    let mut octets = [0; 4];
+    let mut at = 0;
+    for (place, octet) in octets.iter_mut().enumerate() {
+        if place > 0 {
+            text.get(at).filter(|c| **c == b'.')?;
+            at += 1;
+        }
+        let start = at;
+        let mut value = 0;
+        while let Some(digit) = text.get(at).filter(|c| c.is_ascii_digit())
+            && at < start + 3
+        {
+            value = value * 10 + u16::from(digit - b'0');
+            at += 1;
+        }
+        // Some read an octet with leading zeros as octal: it is none (RFC 3261 section 25.1 leaves it open).
+        if at == start || (text[start] == b'0' && at > start + 1) {
+            return None;
+        }
+        *octet = u8::try_from(value).ok()?;
+    }
+    text.get(at).is_none_or(|c| !is_host_byte(*c)).then(|| (Ipv4Addr::from(octets), at))
+}
+
 /// An IPv6 address in text form. RFC 3261's grammar also derives a third colon before an embedded IPv4 address; RFC
 /// 5118 section 4.10 wants it understood.
 pub(crate) fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
@@ -687,6 +717,33 @@ mod tests {
         let there = uri(a).equivalent(&uri(b));
         assert_eq!(there, uri(b).equivalent(&uri(a)), "comparison is symmetric: {a} {b}");
         there
+    }
+
+    #[test]
+    fn an_ipv4_address_is_what_the_standard_library_takes_for_one() {
+        let octets = [
+            "0", "1", "9", "10", "99", "100", "249", "255", "256", "300", "00", "01", "001", "1000", "", "x",
+        ];
+        for a in octets {
+            for b in octets {
+                for text in [
+                    format!("{a}.2.3.{b}"),
+                    format!("1.{a}.{b}.4"),
+                    format!("{a}.{b}"),
+                    format!("1.2.3.{a}.{b}"),
+                ] {
+                    let expected: Option<Ipv4Addr> = text.parse().ok();
+                    assert_eq!(ipv4_prefix(text.as_bytes()), expected.map(|ip| (ip, text.len())), "{text}");
+                }
+            }
+        }
+        for end in [":5060", ";lr", " ", "]"] {
+            let text = format!("192.0.2.1{end}");
+            assert_eq!(ipv4_prefix(text.as_bytes()), Some(([192, 0, 2, 1].into(), 9)), "{text}");
+        }
+        for end in [".", ".example.com", "-a", "_", "a"] {
+            assert_eq!(ipv4_prefix(format!("192.0.2.1{end}").as_bytes()), None, "{end}");
+        }
     }
 
     #[test]
