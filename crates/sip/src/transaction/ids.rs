@@ -135,7 +135,9 @@ impl Secret {
     pub(super) fn to_tag(&self, request: &Message) -> String {
         let facts = CallFacts::of(request);
         let parts = [facts.from_tag, facts.call_id, &facts.number.to_be_bytes()];
-        format!("{:016x}", self.hash64(b't', &parts))
+        let mut tag = String::with_capacity(16);
+        push_hex(&mut tag, self.hash64(b't', &parts), 16);
+        tag
     }
 
     /// Hash of any other key; `domain` keeps uses apart.
@@ -229,6 +231,7 @@ fn push_hex(text: &mut String, number: u64, digits: u32) {
 struct SipHash {
     v: [u64; 4],
     pending: u64,
+    /// Bits of it that are there, fewer than 64.
     filled: u32,
     length: u64,
 }
@@ -250,29 +253,31 @@ impl SipHash {
         self.write(bytes);
     }
 
-    fn write(&mut self, mut bytes: &[u8]) {
+    fn write(&mut self, bytes: &[u8]) {
         self.length += bytes.len() as u64;
-        while self.filled != 0 && !bytes.is_empty() {
-            self.push(bytes[0]);
-            bytes = &bytes[1..];
-        }
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
-            self.absorb(u64::from_le_bytes(*word));
+            self.push(u64::from_le_bytes(*word), 64);
+        }
+        let (halves, rest) = rest.as_chunks::<4>();
+        for half in halves {
+            self.push(u64::from(u32::from_le_bytes(*half)), 32);
         }
         for byte in rest {
-            self.push(*byte);
+            self.push(u64::from(*byte), 8);
         }
     }
 
-    fn push(&mut self, byte: u8) {
-        self.pending |= u64::from(byte) << self.filled;
-        self.filled += 8;
-        if self.filled == 64 {
-            let word = std::mem::take(&mut self.pending);
-            self.filled = 0;
-            self.absorb(word);
+    /// Takes so many bits behind those that are pending, whole bytes.
+    fn push(&mut self, bits: u64, count: u32) {
+        self.pending |= bits << self.filled;
+        let filled = self.filled + count;
+        if filled >= 64 {
+            self.absorb(self.pending);
+            // What did not fit; of 64 bits behind none, nothing is left.
+            self.pending = bits.checked_shr(64 - self.filled).unwrap_or(0);
         }
+        self.filled = filled % 64;
     }
 
     fn absorb(&mut self, word: u64) {
