@@ -3,10 +3,10 @@
 //! In: the INVITE or response that makes it, later target refreshes. Out: in-dialog requests as drafts, the next hop,
 //! the verdict on a peer's CSeq. Elsewhere: what the requests mean (`session`), their repeats (`transaction`).
 
-use crate::draft::{HeaderText, RequestDraft};
+use crate::draft::{Decimal, HeaderText, RequestDraft};
 use crate::header::NameAddr;
 use crate::msg::{HeaderId, Message, Method};
-use crate::uri::{Scheme, Uri};
+use crate::uri::Uri;
 use bytes::Bytes;
 
 /// The longest route set that a peer can make us carry; what goes beyond is cut, and such a call will not get far.
@@ -55,7 +55,7 @@ impl Dialog {
         let cseq = invite.cseq().map_err(|_| DialogError("Bad CSeq"))?;
         let contact = invite.contact().map_err(|_| DialogError("Bad Contact"))?;
         let contact = contact.ok_or(DialogError("Missing Contact"))?;
-        let remote_target = sip_text(contact.uri_raw).ok_or(DialogError("Bad Contact"))?;
+        let remote_target = sip_text(&contact).ok_or(DialogError("Bad Contact"))?;
         Ok(Dialog {
             call_id: invite.call_id().into(),
             local_tag: local_tag.into(),
@@ -133,7 +133,7 @@ impl Dialog {
 
     /// The target that a request or response names in its Contact, if it can be one.
     pub fn target_of(msg: &Message) -> Option<Box<str>> {
-        sip_text(msg.contact().ok()??.uri_raw)
+        sip_text(&msg.contact().ok()??)
     }
 
     /// Follows the Contact of a target refresh request or of its 2xx (section 12.2); one that cannot be used is ignored.
@@ -177,11 +177,11 @@ impl Dialog {
     pub fn numbered(&self, method: Method, cseq: u32, max_forwards: Option<u8>) -> RequestDraft {
         let mut headers = HeaderText::default();
         let uri = self.push_route(&mut headers);
-        headers.push_fmt("Max-Forwards", format_args!("{}", max_forwards.unwrap_or(70)));
-        headers.push("From", tagged(&self.local_uri, Some(self.local_tag.as_bytes())));
-        headers.push("To", tagged(&self.remote_uri, self.remote_tag.as_deref()));
+        headers.push_pieces("Max-Forwards", &[Decimal::of(max_forwards.unwrap_or(70).into()).as_bytes()]);
+        headers.push_pieces("From", &tagged(&self.local_uri, Some(self.local_tag.as_bytes())));
+        headers.push_pieces("To", &tagged(&self.remote_uri, self.remote_tag.as_deref()));
         headers.push("Call-ID", &self.call_id);
-        headers.push_fmt("CSeq", format_args!("{cseq} {method}"));
+        headers.push_pieces("CSeq", &[Decimal::of(cseq.into()).as_bytes(), b" ", method.as_bytes()]);
         RequestDraft { method, uri, headers, body: Bytes::new() }
     }
 
@@ -237,13 +237,11 @@ fn name_addr_text(addr: &NameAddr<'_>) -> Box<[u8]> {
     one_line(&text)
 }
 
-fn tagged(name_addr: &[u8], tag: Option<&[u8]>) -> Vec<u8> {
-    let mut text = name_addr.to_vec();
-    if let Some(tag) = tag {
-        text.extend_from_slice(b";tag=");
-        text.extend_from_slice(tag);
+fn tagged<'a>(name_addr: &'a [u8], tag: Option<&'a [u8]>) -> [&'a [u8]; 3] {
+    match tag {
+        Some(tag) => [name_addr, b";tag=", tag],
+        None => [name_addr, b"", b""],
     }
-    text
 }
 
 /// A folded value on one line (RFC 3261 section 7.3.1): line ends count as white space.
@@ -252,10 +250,9 @@ fn one_line(value: &[u8]) -> Box<[u8]> {
 }
 
 /// A SIP or SIPS URI as text; anything else cannot be a target.
-fn sip_text(uri: &[u8]) -> Option<Box<str>> {
-    let text = std::str::from_utf8(uri).ok()?;
-    let parsed = Uri::parse(uri).ok()?;
-    matches!(parsed.scheme, Scheme::Sip | Scheme::Sips).then(|| text.into())
+fn sip_text(addr: &NameAddr<'_>) -> Option<Box<str>> {
+    let text = std::str::from_utf8(addr.uri_raw).ok()?;
+    addr.uri.is_sip().then(|| text.into())
 }
 
 fn starts_sips(uri: &[u8]) -> bool {

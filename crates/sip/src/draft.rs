@@ -32,11 +32,16 @@ impl HeaderText {
     /// Appends a line. CR, LF and NUL are removed from the value, so that no value becomes two lines. Nothing is
     /// appended when the name is no header name, or is Via or Content-Length, which the message writes itself.
     pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        self.push_pieces(name, &[value.as_ref()]);
+    }
+
+    /// Appends a line whose value is these pieces one behind the other; the same rules.
+    pub(crate) fn push_pieces(&mut self, name: &str, value: &[&[u8]]) {
         if is_ours_to_write(name) {
             return;
         }
         self.begin(name);
-        push_clean(&mut self.0, value.as_ref());
+        value.iter().for_each(|piece| push_clean(&mut self.0, piece));
         self.0.extend_from_slice(b"\r\n");
     }
 
@@ -203,10 +208,20 @@ impl From<&Defect> for ResponseDraft {
 /// came from (section 18.2.1, RFC 3581 section 4); From, To with a tag, Call-ID, CSeq; Record-Route when a dialog may
 /// come of it (section 12.1.1); Timestamp in a 100 (section 8.2.6.1). What the request lacks is left out.
 pub fn serialize_response(req: &Message, source: SocketAddr, draft: &ResponseDraft) -> Bytes {
+    serialize_tagged_response(req, source, draft, draft.to_tag.as_deref())
+}
+
+/// The same with this tag for To in place of the draft's own.
+pub(crate) fn serialize_tagged_response(
+    req: &Message,
+    source: SocketAddr,
+    draft: &ResponseDraft,
+    to_tag: Option<&str>,
+) -> Bytes {
     // What is copied is no longer than the request's own head.
     let mut out = Vec::with_capacity(192 + req.head_len() + draft.headers.0.len() + draft.body.len());
     out.extend_from_slice(b"SIP/2.0 ");
-    decimal(&mut out, usize::from(draft.status));
+    out.extend_from_slice(Decimal::of(draft.status.into()).as_bytes());
     out.push(b' ');
     push_clean(&mut out, draft.reason.as_deref().unwrap_or(reason_phrase(draft.status)).as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -220,7 +235,7 @@ pub fn serialize_response(req: &Message, source: SocketAddr, draft: &ResponseDra
     if let Some(to) = req.header(HeaderId::To) {
         out.extend_from_slice(b"To: ");
         push_clean(&mut out, to);
-        if let Some(tag) = &draft.to_tag
+        if let Some(tag) = to_tag
             && draft.status != 100
             && req.to_tag().is_none()
         {
@@ -275,7 +290,7 @@ fn top_via(out: &mut Vec<u8>, via: &Via<'_>, value: &[u8], source: SocketAddr) {
                     if at > 0 {
                         out.push(b'.');
                     }
-                    decimal(out, usize::from(octet));
+                    out.extend_from_slice(Decimal::of(octet.into()).as_bytes());
                 }
             }
             // RFC 5118 section 4.5: it goes out without brackets here.
@@ -284,7 +299,7 @@ fn top_via(out: &mut Vec<u8>, via: &Via<'_>, value: &[u8], source: SocketAddr) {
     }
     if asked {
         out.extend_from_slice(b";rport=");
-        decimal(out, usize::from(source.port()));
+        out.extend_from_slice(Decimal::of(source.port().into()).as_bytes());
     }
     let mut hops = Values::new(value);
     hops.next();
@@ -324,7 +339,10 @@ fn same_branch_request(invite: &Message, method: &Method, to: &[u8]) -> Vec<u8> 
     line(&mut out, "To", to);
     copy_first(&mut out, invite, HeaderId::CallId);
     let number = invite.cseq().map_or(0, |cseq| cseq.number);
-    let _ = write!(CleanWriter(&mut out), "CSeq: {number} {method}");
+    out.extend_from_slice(b"CSeq: ");
+    out.extend_from_slice(Decimal::of(number.into()).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(method.as_bytes());
     out.extend_from_slice(b"\r\n");
     out
 }
@@ -351,22 +369,33 @@ fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 fn finish(mut out: Vec<u8>, body: &Bytes) -> Bytes {
     out.extend_from_slice(b"Content-Length: ");
-    decimal(&mut out, body.len());
+    out.extend_from_slice(Decimal::of(body.len() as u64).as_bytes());
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);
     Bytes::from(out)
 }
 
-fn decimal(out: &mut Vec<u8>, mut number: usize) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return out.extend_from_slice(&digits[at..]);
+/// A number as text: formatting costs ten times as much, and every message has several.
+pub(crate) struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    pub(crate) fn of(mut number: u64) -> Decimal {
+        let mut decimal = Decimal { digits: [0; 20], start: 20 };
+        loop {
+            decimal.start -= 1;
+            decimal.digits[decimal.start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return decimal;
+            }
         }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
     }
 }
 

@@ -43,7 +43,6 @@ use rand::{Rng, SeedableRng};
 use server::{Server, WayBack};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 use step::{Out, Step, serialize_tagged};
@@ -503,8 +502,9 @@ fn write_via(via: &mut String, cfg: &Config, flow: Flow, branch: Branch) {
     via.clear();
     let sent_by = cfg.via_hosts.get(usize::from(flow.listener)).map_or("", |listener| &listener.sent_by);
     let rport = if flow.transport == Transport::Udp { ";rport" } else { "" };
-    // Writing to a String cannot fail.
-    let _ = write!(via, "SIP/2.0/{} {sent_by}{rport};branch=", flow.transport.via_token());
+    for piece in ["SIP/2.0/", flow.transport.via_token(), " ", sent_by, rport, ";branch="] {
+        via.push_str(piece);
+    }
     branch.write(via);
 }
 

@@ -5,7 +5,7 @@
 use super::Event;
 use super::ids::Secret;
 use super::timers::{Deadline, Span, Spans};
-use crate::draft::{ResponseDraft, serialize_response};
+use crate::draft::{ResponseDraft, serialize_response, serialize_tagged_response};
 use crate::flow::{Flow, Transmit};
 use crate::msg::Message;
 use bytes::Bytes;
@@ -60,6 +60,5 @@ pub(super) fn serialize_tagged(
     if draft.to_tag.is_some() || draft.status == 100 || request.to_tag().is_some() {
         return serialize_response(request, source, draft);
     }
-    let tagged = ResponseDraft { to_tag: Some(secret.to_tag(request)), ..draft.clone() };
-    serialize_response(request, source, &tagged)
+    serialize_tagged_response(request, source, draft, Some(&secret.to_tag(request)))
 }
