@@ -38,7 +38,7 @@ use config::Place;
 use leg::{Leg, LegMsg};
 use legs::LegTag;
 use model::{BindingRecord, Id, Snapshot, Terminal};
-use net::tcp::{Connections, INPUT_MAX};
+use net::tcp::{Connections, Inputs};
 use net::{Port, tcp, udp};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -184,8 +184,8 @@ impl Proxy {
         let mut rng = StdRng::from_seed(deps.seed.unwrap_or_else(|| rand::rng().random()));
         let Opened { places, mut ports, sockets } = open(&config, &deps.network, workers)?;
         let places: Arc<[Place]> = places.into();
-        let (links, commands): (Vec<Link>, Vec<_>) = (0..workers).map(|_| Link::new()).unzip();
-        let (inputs, streams): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(INPUT_MAX)).unzip();
+        let (links, mailboxes): (Vec<Link>, Vec<_>) = (0..workers).map(|_| Link::new()).unzip();
+        let (inputs, streams): (Vec<_>, Vec<_>) = (0..workers).map(|_| Inputs::new()).unzip();
         let counters = Arc::new(Counters::default());
         let clock = Clock::new(deps.unix_time, matches!(deps.network, Network::Sim(_)));
         let (keeper, watches) = mpsc::unbounded_channel();
@@ -234,12 +234,12 @@ impl Proxy {
         }
         let auth = Authenticator::new(shared.config.auth.algorithms.clone(), rng.random());
         let mut running = Vec::with_capacity(workers);
-        for ((index, commands), streams) in (0u8..).zip(commands).zip(streams) {
+        for ((index, mailbox), streams) in (0u8..).zip(mailboxes).zip(streams) {
             let parts = Parts {
                 index,
                 transactions: Transactions::new(transaction_config(&shared, index), rng.random()),
                 ports: ports.iter_mut().map(|of_listener| of_listener.pop()).collect(),
-                commands,
+                mailbox,
                 streams,
                 auth: auth.clone(),
                 rng: StdRng::from_rng(&mut rng),

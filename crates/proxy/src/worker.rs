@@ -12,7 +12,7 @@ use crate::auth::{Authenticator, Identity};
 use crate::budget::Budget;
 use crate::leg::{Leg, LegMsg, Wishes};
 use crate::legs::LegTag;
-use crate::net::tcp::StreamMessage;
+use crate::net::tcp::{StreamMessage, Streams};
 use crate::net::{Datagram, Port};
 use crate::ping::{Ping, Watch};
 use crate::registrar::Undo;
@@ -44,6 +44,9 @@ use tokio::time::Sleep;
 
 /// Commands and messages of streams per turn.
 const COMMANDS_MAX: usize = 256;
+/// Messages per turn of strangers' streams, and of strangers whom another worker heard: as many as of their datagrams while others
+/// wait.
+const STRANGERS_MAX: usize = 16;
 /// Datagrams worked on per turn.
 const DATAGRAMS_MAX: usize = 64;
 /// Batches taken from a socket per turn: reading runs ahead of the work, so that the queue and its age are ours to see
@@ -83,8 +86,16 @@ pub(crate) enum Cmd {
 #[derive(Clone)]
 pub(crate) struct Link {
     sender: mpsc::UnboundedSender<Cmd>,
+    /// For messages of strangers.
+    apart: mpsc::UnboundedSender<Cmd>,
     /// By [`Sender`].
-    foreign: Arc<[Foreign; 3]>,
+    foreign: Arc<[Foreign; 4]>,
+}
+
+/// The other end of a [`Link`].
+pub(crate) struct Mailbox {
+    commands: mpsc::UnboundedReceiver<Cmd>,
+    apart: mpsc::UnboundedReceiver<Cmd>,
 }
 
 /// Who sent a message that one worker hands to another. Each kind has a bound of its own, so that none takes the others' room.
@@ -94,8 +105,20 @@ pub(crate) enum Sender {
     Stranger,
     /// Datagrams of one that has; the same, for it repeats itself.
     Known,
-    /// A stream, which does not repeat itself (RFC 3261 section 17.1.1.2): it waits.
-    Stream,
+    /// A stream whose peer has not shown a password. Streams do not repeat themselves (RFC 3261 section 17.1.1.2): they wait.
+    StrangerStream,
+    /// One whose peer has.
+    KnownStream,
+}
+
+impl Sender {
+    fn is_stranger(self) -> bool {
+        matches!(self, Sender::Stranger | Sender::StrangerStream)
+    }
+
+    fn is_stream(self) -> bool {
+        matches!(self, Sender::StrangerStream | Sender::KnownStream)
+    }
 }
 
 /// What waits in a mailbox of messages from the wire.
@@ -106,9 +129,9 @@ struct Foreign {
 }
 
 impl Link {
-    pub(crate) fn new() -> (Link, mpsc::UnboundedReceiver<Cmd>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Link { sender, foreign: Arc::default() }, receiver)
+    pub(crate) fn new() -> (Link, Mailbox) {
+        let ((sender, commands), (apart, strangers)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        (Link { sender, apart, foreign: Arc::default() }, Mailbox { commands, apart: strangers })
     }
 
     /// A worker that has ended takes nothing; there is nobody left to tell.
@@ -129,7 +152,8 @@ impl Link {
         messages.fetch_add(1, Ordering::Relaxed);
         octets.fetch_add(length, Ordering::Relaxed);
         let Parcel { msg, flow, sender, lag } = parcel;
-        self.send(Cmd::Foreign { msg, flow, sender, lag });
+        let queue = if sender.is_stranger() { &self.apart } else { &self.sender };
+        let _ = queue.send(Cmd::Foreign { msg, flow, sender, lag });
         None
     }
 
@@ -172,8 +196,8 @@ pub(crate) struct Parts {
     pub(crate) transactions: Transactions,
     /// By listener.
     pub(crate) ports: Vec<Option<Port>>,
-    pub(crate) commands: mpsc::UnboundedReceiver<Cmd>,
-    pub(crate) streams: mpsc::Receiver<StreamMessage>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) streams: Streams,
     pub(crate) auth: Authenticator,
     pub(crate) rng: StdRng,
 }
@@ -183,8 +207,8 @@ pub(crate) struct Worker {
     index: u8,
     transactions: Transactions,
     ports: Vec<Option<Port>>,
-    commands: mpsc::UnboundedReceiver<Cmd>,
-    streams: mpsc::Receiver<StreamMessage>,
+    mailbox: Mailbox,
+    streams: Streams,
     auth: Authenticator,
     budget: Budget,
     rng: StdRng,
@@ -204,8 +228,9 @@ pub(crate) struct Worker {
     // What was taken from the queues for this turn.
     taken: Vec<Cmd>,
     messages: Vec<StreamMessage>,
-    /// Of streams, for workers whose mailboxes were full: no more than one turn's messages.
+    /// Of streams, for workers whose mailboxes were full: no more than one turn's messages. Those of strangers wait apart.
     held: VecDeque<(usize, Parcel)>,
+    held_apart: VecDeque<(usize, Parcel)>,
     batch: Vec<Datagram>,
     arrived: Vec<Waiting>,
     backlog: Backlog,
@@ -217,7 +242,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, parts: Parts) -> Self {
-        let Parts { index, transactions, ports, commands, streams, auth, rng } = parts;
+        let Parts { index, transactions, ports, mailbox, streams, auth, rng } = parts;
         let proof_lasts = Duration::from_secs(u64::from(shared.config.registrar.max_expires));
         let budget = Budget::new(&shared.config.limits, shared.links.len(), proof_lasts);
         Self {
@@ -225,7 +250,7 @@ impl Worker {
             index,
             transactions,
             ports,
-            commands,
+            mailbox,
             streams,
             auth,
             budget,
@@ -242,6 +267,7 @@ impl Worker {
             taken: Vec::new(),
             messages: Vec::new(),
             held: VecDeque::new(),
+            held_apart: VecDeque::new(),
             batch: Vec::new(),
             arrived: Vec::new(),
             backlog: Backlog::new(),
@@ -265,11 +291,17 @@ impl Worker {
     /// Takes what there is; pending only when there is nothing to do at all.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut ready = !self.backlog.is_empty();
-        ready |= self.commands.poll_recv_many(cx, &mut self.taken, COMMANDS_MAX).is_ready();
         // The senders live as long as the proxy, so the channels do not close.
-        self.hand_over_held();
-        ready |= !self.held.is_empty()
-            || self.streams.poll_recv_many(cx, &mut self.messages, COMMANDS_MAX).is_ready();
+        ready |= self.mailbox.commands.poll_recv_many(cx, &mut self.taken, COMMANDS_MAX).is_ready();
+        ready |= self.mailbox.apart.poll_recv_many(cx, &mut self.taken, STRANGERS_MAX).is_ready();
+        // While some of a kind waits no more of it is taken.
+        let Streams { known, strangers } = &mut self.streams;
+        for (held, streams, bound) in
+            [(&mut self.held, known, COMMANDS_MAX), (&mut self.held_apart, strangers, STRANGERS_MAX)]
+        {
+            hand_over_held(held, &self.shared.links);
+            ready |= !held.is_empty() || streams.poll_recv_many(cx, &mut self.messages, bound).is_ready();
+        }
         for (listener, port) in (0u16..).zip(&mut self.ports) {
             let Some(port) = port else { continue };
             for _ in 0..BATCHES_MAX {
@@ -360,7 +392,21 @@ impl Worker {
     }
 
     fn queued(&self) -> usize {
-        self.backlog.len() + self.commands.len() + self.streams.len()
+        let strangers = self.backlog.len() - self.backlog.known();
+        self.queued_by_known() + strangers + self.mailbox.apart.len() + self.streams.strangers.len()
+    }
+
+    /// Without what strangers have waiting.
+    fn queued_by_known(&self) -> usize {
+        self.backlog.known() + self.mailbox.commands.len() + self.streams.known.len()
+    }
+
+    /// Whether the sender has shown a password on this flow.
+    fn is_known(&self, flow: Flow, now: Instant) -> bool {
+        match flow.transport.is_reliable() {
+            true => self.shared.connections.is_proved(flow.conn),
+            false => self.budget.is_proved(flow.remote, now),
+        }
     }
 
     /// Does one thing and what follows from it. A panic is a mistake of ours, but must not be everybody's.
@@ -478,30 +524,23 @@ impl Worker {
 
     /// Gives a message to the worker that it belongs to.
     fn hand_over(&mut self, worker: usize, msg: Message, flow: Flow, lag: Duration, now: Instant) {
-        let sender = match flow.transport {
-            Transport::Udp if self.budget.is_proved(flow.remote, now) => Sender::Known,
-            Transport::Udp => Sender::Stranger,
-            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => Sender::Stream,
+        let sender = match (flow.transport.is_reliable(), self.is_known(flow, now)) {
+            (false, false) => Sender::Stranger,
+            (false, true) => Sender::Known,
+            (true, false) => Sender::StrangerStream,
+            (true, true) => Sender::KnownStream,
         };
         let parcel = Parcel { msg, flow, sender, lag };
+        let held = if sender.is_stranger() { &mut self.held_apart } else { &mut self.held };
         // One of a stream goes behind those that wait: what a connection says keeps its order.
-        let refused = match sender {
-            Sender::Stream if !self.held.is_empty() => Some(parcel),
-            Sender::Stream | Sender::Known | Sender::Stranger => self.shared.links[worker].hand_over(parcel),
+        let refused = match sender.is_stream() && !held.is_empty() {
+            true => Some(parcel),
+            false => self.shared.links[worker].hand_over(parcel),
         };
         match refused {
-            Some(parcel) if sender == Sender::Stream => self.held.push_back((worker, parcel)),
+            Some(parcel) if sender.is_stream() => held.push_back((worker, parcel)),
             Some(_) => self.shared.counters.count(Cause::Overload),
             None => {}
-        }
-    }
-
-    /// Tries again to hand over what streams brought. While some of it waits no more is taken from them.
-    fn hand_over_held(&mut self) {
-        while let Some((worker, parcel)) = self.held.pop_front() {
-            if let Some(parcel) = self.shared.links[worker].hand_over(parcel) {
-                return self.held.push_front((worker, parcel));
-            }
         }
     }
 
@@ -637,6 +676,15 @@ impl Worker {
     }
 }
 
+/// Tries again to hand over what streams brought.
+fn hand_over_held(held: &mut VecDeque<(usize, Parcel)>, links: &[Link]) {
+    while let Some((worker, parcel)) = held.pop_front() {
+        if let Some(parcel) = links[worker].hand_over(parcel) {
+            return held.push_front((worker, parcel));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -656,21 +704,21 @@ mod tests {
 
     #[test]
     fn a_mailbox_takes_so_many_messages_and_octets_of_each_kind_of_sender() {
-        let (link, mut commands) = Link::new();
+        let (link, mut mailbox) = Link::new();
         let mut empty = || {
-            while let Ok(cmd) = commands.try_recv() {
+            while let Ok(cmd) = mailbox.commands.try_recv().or_else(|_| mailbox.apart.try_recv()) {
                 if let Cmd::Foreign { msg, sender, .. } = cmd {
                     link.taken_over(&msg, sender);
                 }
             }
         };
-        for sender in [Sender::Stranger, Sender::Known, Sender::Stream] {
+        for sender in [Sender::Stranger, Sender::Known, Sender::StrangerStream, Sender::KnownStream] {
             assert_eq!(fill(&link, 10, sender), FOREIGN_MAX, "{sender:?} have room of their own");
         }
         empty();
         let long = fill(&link, 60_000, Sender::Stranger);
         assert!((100..=FOREIGN_OCTETS_MAX / 60_000).contains(&long), "{long}");
-        assert!(link.hand_over(parcel(60_000, Sender::Stream)).is_none());
+        assert!(link.hand_over(parcel(60_000, Sender::KnownStream)).is_none());
         empty();
         assert_eq!(fill(&link, 10, Sender::Stranger), FOREIGN_MAX, "what was taken makes room");
     }

@@ -17,15 +17,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Messages of all connections that may wait for one worker; then readers wait, and with them the peers.
-pub(crate) const INPUT_MAX: usize = 1024;
+/// Messages of all connections of a kind that may wait for one worker; then readers wait, and with them the peers.
+const INPUT_MAX: usize = 1024;
 const READ_CHUNK: usize = 16 * 1024;
 const BACKLOG: u32 = 1024;
 /// Pause after a failed accept, for instance when the process is out of descriptors.
@@ -55,7 +55,7 @@ pub(crate) struct Connections {
     limits: Limits,
     places: Arc<[Place]>,
     /// One per worker; a connection belongs to one worker for life.
-    inputs: Vec<mpsc::Sender<StreamMessage>>,
+    inputs: Vec<Inputs>,
     links: Vec<Link>,
     counters: Arc<Counters>,
     /// Without a kernel there is nobody to call.
@@ -65,6 +65,28 @@ pub(crate) struct Connections {
 struct Conn {
     queue: mpsc::Sender<Bytes>,
     cut: Arc<Notify>,
+    proved: Arc<AtomicBool>,
+}
+
+/// Where messages wait for a worker: those of peers who have shown a password apart from strangers', so that no number of
+/// connections keeps a call waiting.
+pub(crate) struct Inputs {
+    pub(crate) known: mpsc::Sender<StreamMessage>,
+    pub(crate) strangers: mpsc::Sender<StreamMessage>,
+}
+
+/// The other ends of [`Inputs`].
+pub(crate) struct Streams {
+    pub(crate) known: mpsc::Receiver<StreamMessage>,
+    pub(crate) strangers: mpsc::Receiver<StreamMessage>,
+}
+
+impl Inputs {
+    pub(crate) fn new() -> (Inputs, Streams) {
+        let ((known, known_end), (strangers, strangers_end)) =
+            (mpsc::channel(INPUT_MAX), mpsc::channel(INPUT_MAX));
+        (Inputs { known, strangers }, Streams { known: known_end, strangers: strangers_end })
+    }
 }
 
 /// Opens the port of a stream listener.
@@ -83,7 +105,7 @@ impl Connections {
     pub(crate) fn new(
         limits: &Limits,
         places: Arc<[Place]>,
-        inputs: Vec<mpsc::Sender<StreamMessage>>,
+        inputs: Vec<Inputs>,
         links: Vec<Link>,
         counters: Arc<Counters>,
         may_dial: bool,
@@ -111,6 +133,18 @@ impl Connections {
     /// Whether a connection is still there.
     pub(crate) fn is_open(&self, conn: ConnId) -> bool {
         self.table.contains_key(&conn)
+    }
+
+    /// Whoever is at the other end has shown a password.
+    pub(crate) fn prove(&self, conn: ConnId) {
+        if let Some(conn) = self.table.get(&conn) {
+            conn.proved.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the peer of a connection has shown a password.
+    pub(crate) fn is_proved(&self, conn: ConnId) -> bool {
+        self.table.get(&conn).is_some_and(|conn| conn.proved.load(Ordering::Relaxed))
     }
 
     /// Takes connections until the task is aborted.
@@ -227,10 +261,10 @@ impl Connections {
         let conn = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
         let flow = Flow { transport, listener, remote, conn };
         let (queue, waiting) = mpsc::channel(self.limits.tcp_write_queue.max(1));
-        let cut = Arc::new(Notify::new());
-        self.table.insert(conn, Conn { queue, cut: Arc::clone(&cut) });
+        let (cut, proved) = (Arc::new(Notify::new()), Arc::default());
+        self.table.insert(conn, Conn { queue, cut: Arc::clone(&cut), proved: Arc::clone(&proved) });
         self.by_peer.insert((transport, remote), conn);
-        Some((Booked { conns: Arc::clone(self), flow }, waiting, cut))
+        Some((Booked { conns: Arc::clone(self), flow, proved }, waiting, cut))
     }
 
     fn tell_gone(&self, flow: Flow) {
@@ -244,6 +278,18 @@ impl Connections {
 struct Booked {
     conns: Arc<Connections>,
     flow: Flow,
+    proved: Arc<AtomicBool>,
+}
+
+impl Booked {
+    /// Gives a message to the worker of this connection, as soon as it has room. `false`: it is gone.
+    async fn pass(&self, message: StreamMessage) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "a remainder of a small number")]
+        let worker = (self.flow.conn.0 % self.conns.inputs.len() as u64) as usize;
+        let Inputs { known, strangers } = &self.conns.inputs[worker];
+        let input = if self.proved.load(Ordering::Relaxed) { known } else { strangers };
+        input.send(message).await.is_ok()
+    }
 }
 
 impl Drop for Booked {
@@ -288,9 +334,7 @@ enum End {
 }
 
 async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) -> End {
-    let Booked { conns, flow } = booked;
-    #[expect(clippy::cast_possible_truncation, reason = "a remainder of a small number")]
-    let worker = (flow.conn.0 % conns.inputs.len() as u64) as usize;
+    let Booked { conns, flow, .. } = booked;
     let mut framer = Framer::new();
     let mut chunk = vec![0; READ_CHUNK];
     let mut deadline = Instant::now() + conns.limits.tcp_first_message;
@@ -305,7 +349,7 @@ async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) -> End {
                 has_spoken = true;
                 whole_by = None;
                 let message = StreamMessage { bytes, flow: *flow, broken: None };
-                if conns.inputs[worker].send(message).await.is_err() {
+                if !booked.pass(message).await {
                     return End::Closed;
                 }
             }
@@ -340,10 +384,7 @@ async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) -> End {
             }
             Err(error) => {
                 let last = StreamMessage { bytes: framer.take_head(), flow: *flow, broken: Some(error) };
-                return match conns.inputs[worker].send(last).await {
-                    Ok(()) => End::Broken,
-                    Err(_) => End::Closed,
-                };
+                return if booked.pass(last).await { End::Broken } else { End::Closed };
             }
         }
     }

@@ -15,7 +15,7 @@ use sip::msg::{HeaderId, Message};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 
 pub(super) fn options(number: u32) -> String {
@@ -286,6 +286,30 @@ async fn a_peer_that_does_not_read_is_cut() {
     assert_eq!(world.proxy.stats().connections, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_strangers_connections_bring_keeps_no_known_one_waiting() {
+    const FLOOD: u64 = 900;
+    let world = world(|config| config.workers = 1).await;
+    let from = "198.51.100.7:40000";
+    let mut alice = open(&world, from).unwrap();
+    let mut framer =
+        register_by(&mut alice, from.parse().unwrap(), "<sip:alice@10.0.0.7;transport=tcp>").await;
+    let (near, mut stranger) = tokio::io::duplex(1024 * 1024);
+    assert!(world.proxy.adopt_stream(1, Transport::Tcp, "203.0.113.9:5060".parse().unwrap(), near));
+    let before = world.proxy.stats().received;
+    let flood: String = (1..=FLOOD).map(|number| options(u32::try_from(number).unwrap())).collect();
+    stranger.write_all(flood.as_bytes()).await.unwrap();
+    // All of it waits for the worker before alice says a word.
+    while world.proxy.stats().received == before {
+        tokio::task::yield_now().await;
+    }
+    alice.write_all(options(1).as_bytes()).await.unwrap();
+    assert_eq!(message(&mut alice, &mut framer).await.status(), 200);
+    let served = world.proxy.stats().received - before;
+    assert!(served < FLOOD / 2, "{served} went before her");
+    assert_eq!(read(&mut stranger, FLOOD as usize).await.0.len(), FLOOD as usize, "nothing is dropped");
+}
+
 /// A proxy on real sockets of loopback.
 async fn real(transports: &[Transport]) -> Arc<Proxy> {
     let listeners = transports
@@ -367,7 +391,7 @@ async fn the_last_answer_reaches_a_real_peer() {
 }
 
 /// A message of a real peer, however many reads it takes.
-pub(super) async fn message(stream: &mut TcpStream, framer: &mut Framer) -> Message {
+pub(super) async fn message(stream: &mut (impl AsyncRead + Unpin), framer: &mut Framer) -> Message {
     let mut chunk = [0; 4096];
     loop {
         match framer.next().unwrap() {
@@ -385,7 +409,18 @@ pub(super) async fn message(stream: &mut TcpStream, framer: &mut Framer) -> Mess
 /// Registers alice by TCP with this contact; the connection stays open.
 async fn register(proxy: &Proxy, contact: &str) -> (TcpStream, Framer) {
     let mut stream = TcpStream::connect(address(proxy, 1)).await.unwrap();
-    let (local, mut framer) = (stream.local_addr().unwrap(), Framer::new());
+    let local = stream.local_addr().unwrap();
+    let framer = register_by(&mut stream, local, contact).await;
+    (stream, framer)
+}
+
+/// The same by a stream that exists.
+async fn register_by(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    local: SocketAddr,
+    contact: &str,
+) -> Framer {
+    let mut framer = Framer::new();
     let text = |number: u32, lines: &str| {
         format!(
             "REGISTER sip:{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/TCP {local};branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
@@ -394,13 +429,13 @@ async fn register(proxy: &Proxy, contact: &str) -> (TcpStream, Framer) {
         )
     };
     stream.write_all(text(1, "").as_bytes()).await.unwrap();
-    let challenge = message(&mut stream, &mut framer).await;
+    let challenge = message(stream, &mut framer).await;
     let challenge = Challenge::parse(challenge.header(HeaderId::WwwAuthenticate).unwrap()).unwrap();
     let value =
         answer(&challenge, &Login::new("alice", "alice"), "REGISTER", &format!("sip:{DOMAIN}"), b"", 1, "c");
     stream.write_all(text(2, &format!("Authorization: {value}\r\n")).as_bytes()).await.unwrap();
-    assert_eq!(message(&mut stream, &mut framer).await.status(), 200);
-    (stream, framer)
+    assert_eq!(message(stream, &mut framer).await.status(), 200);
+    framer
 }
 
 /// Calls the best binding of alice.

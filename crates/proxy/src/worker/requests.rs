@@ -187,7 +187,9 @@ impl Worker {
         now: Instant,
     ) -> Option<Identity> {
         let Passed { identity, is_there } = self.identity(msg, flow, purpose, now)?;
-        if is_there && flow.transport == Transport::Udp {
+        if flow.transport.is_reliable() {
+            self.shared.connections.prove(flow.conn);
+        } else if is_there {
             self.budget.prove(flow.remote, now);
         }
         Some(identity)
@@ -256,8 +258,7 @@ impl Worker {
     /// Strangers who wait do not count for those who are served before them.
     fn is_overloaded(&self, flow: Flow, lag: Duration, now: Instant) -> bool {
         let overload = &self.shared.config.overload;
-        let is_known = flow.transport != Transport::Udp || self.budget.is_proved(flow.remote, now);
-        let queued = self.queued() - if is_known { self.backlog.len() - self.backlog.known() } else { 0 };
+        let queued = if self.is_known(flow, now) { self.queued_by_known() } else { self.queued() };
         lag > overload.lag || queued >= overload.queue
     }
 
