@@ -105,14 +105,28 @@ fn all_mistakes_of_the_users_are_listed() {
     users.users[0].terminal = Some(model::Id::new(77));
     users.extensions[1].number = users.extensions[0].number.clone();
     let file = folder.path().join("users.toml");
-    std::fs::write(&file, toml::to_string(&users).unwrap()).unwrap();
+    // Wrong types and unknown keys hide neither each other nor what refers to nothing.
+    let text = toml::to_string(&users).unwrap();
+    let text = text.replacen("call_waiting = 0", "call_waiting = -1", 1).replacen(
+        "[[clients]]",
+        "[[clients]]\ncolour = 1",
+        1,
+    );
+    std::fs::write(&file, text).unwrap();
     let place = Place::take();
     let complaint = complaint(&format!(
         "[node]\ndata = \"DATA\"\n[sip]\nlisten = [\"udp:{}\"]\n[users]\nfile = {file:?}\n",
         place.sip(1)
     ));
-    assert!(complaint.contains("77") && complaint.contains("101"), "{complaint}");
-    assert!(complaint.contains("2 mistakes"), "{complaint}");
+    for line in [
+        "users.file: users[1].terminal = 77: there is no such terminal",
+        "users.file: extensions[2].number = 101: ",
+        "users.file: users[1].call_waiting = -1: give a whole number from 0",
+        "users.file: clients[1].colour = 1: unknown key; there are id, brand, name, domain",
+        "4 mistakes",
+    ] {
+        assert!(complaint.contains(line), "{line} in:\n{complaint}");
+    }
 }
 
 #[test]

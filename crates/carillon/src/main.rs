@@ -1,6 +1,6 @@
 //! `carillon`: the program. Arguments and runtime; each command in a room of its own.
 //!
-//! Elsewhere: the configuration file (`config`), starting and stopping a node (`node`), the demonstration (`demo`), the
+//! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), the demonstration (`demo`), the
 //! softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the log (`logging`).
 
 mod cdrs;
@@ -10,10 +10,11 @@ mod logging;
 mod node;
 mod pace;
 mod phone_command;
+mod users;
 
 use clap::{Parser, Subcommand};
 use config::NodeConfig;
-use node::{Node, StartError, Users, known_passwords, read_users};
+use node::{Node, StartError, Users, known_passwords};
 use std::future::Future;
 use std::io::Write;
 use std::path::PathBuf;
@@ -96,7 +97,7 @@ fn read_config(file: &std::path::Path) -> Result<(NodeConfig, Users), StartError
     let (config, mut mistakes) = config::read(&text);
     let mut users = Users::Kept;
     if let Some(file) = &config.users {
-        match read_users(file) {
+        match users::read(file) {
             Ok(read) => {
                 mistakes.extend(known_passwords("users.file", &file.display().to_string(), &read, &config));
                 users = Users::From(Box::new(read));

@@ -11,7 +11,6 @@ use proxy::{Proxy, ProxyConfig};
 use relay::{MediaAddress, Relay, RelayConfig};
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::{Record, Store, StoreError};
@@ -218,19 +217,6 @@ pub(crate) fn unix_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Reads and checks a users' file: TOML with brands, clients, terminals, users and extensions.
-pub(crate) fn read_users(path: &Path) -> Result<Configuration, Vec<Mistake>> {
-    let wrong = |remedy: String| vec![Mistake::new("users.file", &path.display().to_string(), &remedy)];
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| wrong(format!("{error}; name a file that exists and may be read")))?;
-    let configuration: Configuration = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    let own = |mistake: model::Mistake| {
-        Mistake::new(&format!("users.file: {}", mistake.key), &mistake.value, &mistake.remedy)
-    };
-    Snapshot::build(&configuration).map_err(|mistakes| mistakes.into_iter().map(own).collect::<Vec<_>>())?;
-    Ok(configuration)
-}
-
 fn proxy_config(config: &NodeConfig) -> ProxyConfig {
     let mut proxy = ProxyConfig {
         node: NodeId(config.node),
@@ -313,7 +299,7 @@ mod tests {
     #[test]
     fn the_example_of_users_is_right_and_its_passwords_face_no_network() {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/users.toml");
-        let users = read_users(Path::new(example)).unwrap();
+        let users = crate::users::read(std::path::Path::new(example)).unwrap();
         assert!(users.terminals.len() >= 2 && users.extensions.len() >= 2, "{users:?}");
         assert!(users.terminals.iter().all(|terminal| terminal.secret.reveal() == EXAMPLE_SECRET));
         assert!(users.users.iter().all(|user| user.terminal.is_some() && user.extension.is_some()));

@@ -120,8 +120,8 @@ pub enum ExtensionRoute {
 /// The digits of an extension.
 ///
 /// [`FromStr`] is strict. Deserializing takes any text, so that [`crate::Snapshot::build`] can list a wrong number
-/// beside all other mistakes of a configuration; within a snapshot every number is right.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// beside all other mistakes of a configuration; within a snapshot every number is right. The default has no digits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ExtensionNumber(String);
 
