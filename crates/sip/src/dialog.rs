@@ -3,9 +3,10 @@
 //! In: the INVITE or response that makes it, later target refreshes. Out: in-dialog requests as drafts, the next hop,
 //! the verdict on a peer's CSeq. Elsewhere: what the requests mean (`session`), their repeats (`transaction`).
 
-use crate::draft::{Decimal, HeaderText, RequestDraft};
+use crate::draft::{HeaderText, RequestDraft};
 use crate::header::NameAddr;
 use crate::msg::{HeaderId, Message, Method};
+use crate::text::Decimal;
 use crate::uri::Uri;
 use bytes::Bytes;
 

@@ -11,10 +11,11 @@ pub use phrase::reason_phrase;
 use crate::header::lex::{is_token, is_token_byte, trim};
 use crate::header::{Values, Via};
 use crate::msg::{Defect, HeaderId, Message, Method};
+use crate::text::{Decimal, push_ip};
 use bytes::Bytes;
 use memchr::{memchr, memchr3};
 use std::fmt::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Room that the first line makes: most drafts need no more.
 const FIRST_ROOM: usize = 384;
@@ -284,18 +285,8 @@ fn top_via(out: &mut Vec<u8>, via: &Via<'_>, value: &[u8], source: SocketAddr) {
     }
     if asked || via.host.ip().map(|host| host.to_canonical()) != Some(ip) {
         out.extend_from_slice(b";received=");
-        match ip {
-            IpAddr::V4(ip) => {
-                for (at, octet) in ip.octets().into_iter().enumerate() {
-                    if at > 0 {
-                        out.push(b'.');
-                    }
-                    out.extend_from_slice(Decimal::of(octet.into()).as_bytes());
-                }
-            }
-            // RFC 5118 section 4.5: it goes out without brackets here.
-            IpAddr::V6(ip) => drop(write!(CleanWriter(out), "{ip}")),
-        }
+        // RFC 5118 section 4.5: an IPv6 address goes out without brackets here.
+        push_ip(out, ip);
     }
     if asked {
         out.extend_from_slice(b";rport=");
@@ -373,30 +364,6 @@ fn finish(mut out: Vec<u8>, body: &Bytes) -> Bytes {
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);
     Bytes::from(out)
-}
-
-/// A number as text: formatting costs ten times as much, and every message has several.
-pub(crate) struct Decimal {
-    digits: [u8; 20],
-    start: usize,
-}
-
-impl Decimal {
-    pub(crate) fn of(mut number: u64) -> Decimal {
-        let mut decimal = Decimal { digits: [0; 20], start: 20 };
-        loop {
-            decimal.start -= 1;
-            decimal.digits[decimal.start] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                return decimal;
-            }
-        }
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.digits[self.start..]
-    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,12 @@
 
 use super::view::{attribute, split_media};
 use super::{Direction, LINES_MAX, Line, MEDIA_MAX, Part, Sdp};
+use crate::text::{Decimal, push_ip};
 use std::fmt;
 use std::net::IpAddr;
+
+/// Room that the first line of ours makes: a relay needs no more.
+const FIRST_ROOM: usize = 192;
 
 /// Fields of a new `m=` line (RFC 8866 section 5.14).
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +32,15 @@ impl Sdp {
         // A blank would shift the fields for strict readers.
         let name = |c: char| if c.is_whitespace() { '_' } else { c };
         let username: String = username.chars().map(name).collect();
-        self.set_line(
-            Part::Session,
-            b'o',
-            format_args!("{username} {session_id} {version} IN {} {address}", family(address)),
-        );
+        let line = self.write_with(b'o', |out| {
+            for piece in [&username, " ", session_id, " "] {
+                out.extend_from_slice(piece.as_bytes());
+            }
+            out.extend_from_slice(Decimal::of(version).as_bytes());
+            out.push(b' ');
+            push_address(out, address);
+        });
+        self.set(Part::Session, b'o', line);
     }
 
     /// Replaces the version in the `o=` line.
@@ -48,7 +56,10 @@ impl Sdp {
 
     /// Sets the `c=` line of one part.
     pub fn set_connection(&mut self, part: Part, address: IpAddr) {
-        self.set_line(part, b'c', format_args!("IN {} {address}", family(address)));
+        if self.has(part) {
+            let line = self.write_with(b'c', |out| push_address(out, address));
+            self.set(part, b'c', line);
+        }
     }
 
     /// Points every `c=` line there is to one address, as a relay does. One that says "unspecified" (hold in the manner
@@ -67,8 +78,9 @@ impl Sdp {
     pub fn set_port(&mut self, index: usize, port: u16) {
         let Some(&at) = self.media.get(index) else { return };
         let Ok(old) = split_media(self.value(at)) else { return };
-        let (kind, rest) = (old.kind.to_owned(), old.after_port.to_owned());
-        let line = self.write(b'm', format_args!("{kind} {port} {rest}"));
+        let (kind, port) = (old.kind.as_bytes(), Decimal::of(port.into()));
+        let value = [kind, b" ", port.as_bytes(), b" ", old.after_port.as_bytes()].concat();
+        let line = self.write_with(b'm', |out| out.extend_from_slice(&value));
         self.put(at, line);
     }
 
@@ -135,14 +147,19 @@ impl Sdp {
     /// Replaces the lines of a type in one part by a single one, or inserts it where RFC 8866 section 5 wants it.
     /// `m=` lines have their own setters.
     pub fn set_line(&mut self, part: Part, letter: u8, value: impl fmt::Display) {
-        if letter == b'm' || !letter.is_ascii_lowercase() {
-            return;
+        if letter != b'm' && letter.is_ascii_lowercase() && self.has(part) {
+            let line = self.write(letter, value);
+            self.set(part, letter, line);
         }
+    }
+
+    /// Whether a line can be put into a part.
+    fn has(&self, part: Part) -> bool {
+        part == Part::Session || !self.range(part).is_empty()
+    }
+
+    fn set(&mut self, part: Part, letter: u8, line: Line) {
         let range = self.range(part);
-        if range.is_empty() && part != Part::Session {
-            return;
-        }
-        let line = self.write(letter, value);
         if let Some(first) = range.clone().find(|at| self.letter(*at) == letter) {
             self.put(first, line);
             for at in (first + 1..range.end).rev() {
@@ -177,9 +194,17 @@ impl Sdp {
     /// Stores a line of ours.
     fn write(&mut self, letter: u8, value: impl fmt::Display) -> Line {
         use std::io::Write;
+        self.write_with(letter, |out| write!(out, "{value}").expect("writing to memory does not fail"))
+    }
+
+    /// The same for a value that is appended in place.
+    fn write_with(&mut self, letter: u8, value: impl FnOnce(&mut Vec<u8>)) -> Line {
+        if self.own.capacity() == 0 {
+            self.own.reserve(FIRST_ROOM);
+        }
         let start = self.own.len();
         self.own.extend_from_slice(&[letter, b'=']);
-        write!(self.own, "{value}").expect("writing to memory does not fail");
+        value(&mut self.own);
         if memchr::memchr3(b'\r', b'\n', b'\0', &self.own[start..]).is_some() {
             let clean: Vec<u8> =
                 self.own.drain(start..).filter(|b| !matches!(b, b'\r' | b'\n' | b'\0')).collect();
@@ -218,9 +243,8 @@ impl Sdp {
 /// The order of RFC 8866 section 5, session and media parts alike.
 const ORDER: &[u8] = b"vosmiuepcbtrzka";
 
-fn family(address: IpAddr) -> &'static str {
-    match address {
-        IpAddr::V4(_) => "IP4",
-        IpAddr::V6(_) => "IP6",
-    }
+/// Appends `IN IP4 192.0.2.1`, or the same with `IP6`.
+fn push_address(out: &mut Vec<u8>, address: IpAddr) {
+    out.extend_from_slice(if address.is_ipv4() { b"IN IP4 " } else { b"IN IP6 " });
+    push_ip(out, address);
 }

@@ -1,9 +1,10 @@
-//! Typed views of a description's lines; nothing is stored, every call reads the line again.
+//! Typed views of a description's lines; nothing is stored but the `m=` line, every call reads its line again.
 //!
 //! In: lines of an [`Sdp`]. Out: origin, connection, direction, formats, attributes (RFC 8866, RFC 3605, RFC 4568,
 //! RFC 5761, RFC 8122, RFC 8839). Elsewhere: changing them (`edit`).
 
 use super::{Part, Sdp};
+use std::cell::OnceCell;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -62,21 +63,18 @@ impl<'a> Address<'a> {
     }
 
     fn parse(address_type: &str, text: &'a str) -> Option<Address<'a>> {
-        let (v4, v6) = (text.parse::<Ipv4Addr>().ok(), text.parse::<Ipv6Addr>().ok());
-        if address_type.eq_ignore_ascii_case("IP4") {
-            match (v4, v6) {
-                (Some(ip), _) => return Some(Address::Ip(ip.into())),
-                (None, Some(_)) => return None,
-                (None, None) => {}
-            }
+        let (v4, v6) = (|| text.parse::<Ipv4Addr>().ok(), || text.parse::<Ipv6Addr>().ok());
+        let (ip, is_of_other_family) = if address_type.eq_ignore_ascii_case("IP4") {
+            let ip = v4();
+            (ip.map(IpAddr::V4), ip.is_none() && v6().is_some())
         } else if address_type.eq_ignore_ascii_case("IP6") {
-            match (v6, v4) {
-                (Some(ip), _) => return Some(Address::Ip(ip.into())),
-                (None, Some(_)) => return None,
-                (None, None) => {}
-            }
+            let ip = v6();
+            (ip.map(IpAddr::V6), ip.is_none() && v4().is_some())
         } else {
             return None;
+        };
+        if ip.is_some() || is_of_other_family {
+            return ip.map(Address::Ip);
         }
         let name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
         let all_digits = text.bytes().all(|b| b.is_ascii_digit() || b == b'.'); // 300.1.1.1 is no host name
@@ -344,11 +342,13 @@ pub struct Media<'a> {
     sdp: &'a Sdp,
     index: usize,
     section: Section<'a>,
+    /// Its first line, once somebody has asked for a part of it.
+    line: OnceCell<Split<'a>>,
 }
 
 impl<'a> Media<'a> {
     pub(super) fn new(sdp: &'a Sdp, index: usize) -> Media<'a> {
-        Media { sdp, index, section: Section::new(sdp, Part::Media(index)) }
+        Media { sdp, index, section: Section::new(sdp, Part::Media(index)), line: OnceCell::new() }
     }
 
     /// Its place in the description, from 0.
@@ -363,7 +363,8 @@ impl<'a> Media<'a> {
 
     fn line(&self) -> Split<'a> {
         // The parser and the setters let no other line in.
-        self.section.first(b'm').and_then(|value| split_media(value).ok()).unwrap_or_default()
+        let read = || self.section.first(b'm').and_then(|value| split_media(value).ok()).unwrap_or_default();
+        *self.line.get_or_init(read)
     }
 
     /// `audio`, `video`, `image`, …
@@ -482,12 +483,14 @@ impl<'a> Media<'a> {
         self.attribute(name).or_else(|| self.sdp.session().attribute(name))
     }
 
-    /// `a=name:format value`.
+    /// `a=name:format value`. Text is made of the line that is meant alone.
     fn of_format(&self, name: &'static str, format: &str) -> Option<&'a str> {
-        self.section.attributes_named(name).find_map(|value| {
-            let (other, rest) = value.trim_ascii_start().split_once([' ', '\t'])?;
-            (other == format).then(|| rest.trim_ascii())
-        })
+        let values = self.section.lines().filter(|(letter, _)| *letter == b'a').filter_map(|(_, value)| {
+            let value = value.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
+            let rest = value.trim_ascii_start().strip_prefix(format.as_bytes())?;
+            matches!(rest.first(), Some(b' ' | b'\t')).then_some(rest)
+        });
+        values.filter_map(|rest| std::str::from_utf8(rest).ok()).next().map(str::trim_ascii)
     }
 }
 
@@ -505,11 +508,10 @@ pub(super) struct Split<'a> {
 
 pub(super) fn split_media(value: &[u8]) -> Result<Split<'_>, &'static str> {
     let text = std::str::from_utf8(value).map_err(|_| "m= is not UTF-8")?.trim_ascii();
-    let (kind, text) = text.split_once([' ', '\t']).ok_or("m= without a port")?;
-    let (port, after_port) =
-        text.trim_ascii_start().split_once([' ', '\t']).ok_or("m= without a protocol")?;
+    let (kind, text) = cut(text).ok_or("m= without a port")?;
+    let (port, after_port) = cut(text.trim_ascii_start()).ok_or("m= without a protocol")?;
     let after_port = after_port.trim_ascii_start();
-    let (protocol, formats) = after_port.split_once([' ', '\t']).unwrap_or((after_port, ""));
+    let (protocol, formats) = cut(after_port).unwrap_or((after_port, ""));
     let (port, count) = match port.split_once('/') {
         Some((port, count)) => (port, Some(count)),
         None => (port, None),
@@ -528,4 +530,10 @@ pub(super) fn split_media(value: &[u8]) -> Result<Split<'_>, &'static str> {
         return Err("m= without media type or protocol");
     }
     Ok(Split { kind, port, port_count, after_port, protocol, formats })
+}
+
+/// What stands before the first blank, and behind it.
+fn cut(text: &str) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|b| matches!(b, b' ' | b'\t'))?;
+    Some((&text[..at], &text[at + 1..]))
 }
