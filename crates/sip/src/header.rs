@@ -55,11 +55,11 @@ pub struct Params<'a> {
     pub(crate) identity: Option<Identity<'a>>,
 }
 
-/// What identifies a dialog or a transaction, for which everybody asks.
+/// What identifies a dialog or a transaction, for which everybody asks: ASCII.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Identity<'a> {
-    Tag(&'a str),
-    Branch(&'a str),
+    Tag(&'a [u8]),
+    Branch(&'a [u8]),
 }
 
 impl<'a> Params<'a> {
@@ -82,7 +82,6 @@ impl<'a> Params<'a> {
             };
             // It stands there once, as a token.
             let token = value.filter(|value| value.is_ascii() && value[0] != b'"' && identity.is_none());
-            let token = token.and_then(|token| std::str::from_utf8(token).ok());
             identity = Some(identify(token.ok_or(HeaderError::new(header, "bad tag or branch"))?));
         }
         if !lexer.is_empty() {
@@ -213,7 +212,7 @@ impl<'a> NameAddr<'a> {
     /// The `tag` parameter.
     pub fn tag(&self) -> Option<&'a str> {
         match self.params.identity {
-            Some(Identity::Tag(tag)) => Some(tag),
+            Some(Identity::Tag(tag)) => std::str::from_utf8(tag).ok(),
             Some(Identity::Branch(_)) | None => None,
         }
     }
@@ -381,7 +380,7 @@ impl<'a> Via<'a> {
     /// The `branch` parameter.
     pub fn branch(&self) -> Option<&'a str> {
         match self.params.identity {
-            Some(Identity::Branch(branch)) => Some(branch),
+            Some(Identity::Branch(branch)) => std::str::from_utf8(branch).ok(),
             Some(Identity::Tag(_)) | None => None,
         }
     }

@@ -26,7 +26,7 @@ use crate::header::{
 use crate::uri::{Uri, UriError};
 use bytes::Bytes;
 use index::{Index, Span, Start};
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 use std::fmt;
 use std::sync::Arc;
 
@@ -233,20 +233,14 @@ impl Message {
         CSeq::parse(self.required(HeaderId::CSeq)?)
     }
 
-    /// The tag of From. Every step needs it: the usual forms are read without parsing the URI.
+    /// The tag of From. Every step needs it: it is read with the message, in the usual forms without parsing the URI.
     pub fn from_tag(&self) -> Option<&[u8]> {
-        match self.header(HeaderId::From).and_then(plain_tag) {
-            Some(tag) => tag,
-            None => self.from().ok()?.tag().map(str::as_bytes),
-        }
+        self.0.from_tag.map(|tag| self.at(tag))
     }
 
     /// The tag of To, as [`Message::from_tag`].
     pub fn to_tag(&self) -> Option<&[u8]> {
-        match self.header(HeaderId::To).and_then(plain_tag) {
-            Some(tag) => tag,
-            None => self.to().ok()?.tag().map(str::as_bytes),
-        }
+        self.0.to_tag.map(|tag| self.at(tag))
     }
 
     /// Max-Forwards; `None` when missing, which RFC 2543 allowed.
@@ -361,12 +355,28 @@ impl Message {
     }
 }
 
+/// The tag of an address.
+fn tag_of<'a>(value: &'a [u8], header: &'static str) -> Option<&'a [u8]> {
+    match plain_tag(value) {
+        Some(tag) => tag,
+        None => NameAddr::parse(value, header).ok()?.tag().map(str::as_bytes),
+    }
+}
+
 /// The tag of `"Display" <uri>;tag=token`, the display name and the tag being optional; `None` when it takes more to tell.
 fn plain_tag(value: &[u8]) -> Option<Option<&[u8]>> {
-    let open = memchr(b'<', value)?;
-    let display = &value[..open];
+    let mut quotes = 0;
+    let mut open = value.iter().enumerate();
+    let open = loop {
+        match open.next()? {
+            (at, b'<') => break at,
+            (_, b'\\') => return None,
+            (_, b'"') => quotes += 1,
+            _ => {}
+        }
+    };
     // Quotes that open and close once, before the bracket: the bracket is no part of a quoted string.
-    if memchr(b'\\', display).is_some() || !matches!(memchr_iter(b'"', display).count(), 0 | 2) {
+    if !matches!(quotes, 0 | 2) {
         return None;
     }
     let close = open + memchr(b'>', &value[open..])?;

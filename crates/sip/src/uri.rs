@@ -112,20 +112,8 @@ impl<'a> Host<'a> {
         if let Some((address, used)) = ipv4_prefix(text) {
             return Ok((Host::V4(address), used));
         }
-        let end = text.iter().position(|c| !is_host_byte(*c)).unwrap_or(text.len());
+        let end = host_name(text).ok_or(UriError::Host)?;
         let name = std::str::from_utf8(&text[..end]).map_err(|_| UriError::Host)?;
-        let labels = name.strip_suffix('.').unwrap_or(name).as_bytes();
-        let (Some(first), Some(last)) = (labels.first(), labels.last()) else { return Err(UriError::Host) };
-        let empty_label = *first == b'.' || *last == b'.' || labels.windows(2).any(|pair| pair == b"..");
-        if empty_label || end > HOST_MAX {
-            return Err(UriError::Host);
-        }
-        // The last label of a name is never all digits (toplabel), so this could only be an address, and is none.
-        if last.is_ascii_digit()
-            && labels.rsplit(|c| *c == b'.').next().is_some_and(|l| l.iter().all(u8::is_ascii_digit))
-        {
-            return Err(UriError::Host);
-        }
         Ok((Host::Name(name), end))
     }
 
@@ -262,6 +250,9 @@ impl<'a> Uri<'a> {
         let (host, used) = Host::parse_prefix(rest.as_bytes())?;
         uri.host = host;
         let mut rest = &rest[used..];
+        if rest.is_empty() {
+            return Ok(uri);
+        }
         if let Some(after) = rest.strip_prefix(':') {
             let end = memchr2(b';', b'?', after.as_bytes()).unwrap_or(after.len());
             uri.port = Some(port(&after.as_bytes()[..end]).ok_or(UriError::Port)?);
@@ -605,6 +596,24 @@ fn check_headers(uri: &Uri<'_>) -> Result<(), UriError> {
 /// Port 0 is refused too: nothing can be sent there.
 pub(crate) fn port(text: &[u8]) -> Option<u16> {
     number(text).and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0)
+}
+
+/// The length of the host name that a text begins with: labels that are not empty, behind the last of them a dot or none.
+fn host_name(text: &[u8]) -> Option<usize> {
+    let (mut label, mut last, mut at) = (0, 0, 0);
+    while let Some(c) = text.get(at).filter(|c| is_host_byte(**c)) {
+        if *c == b'.' {
+            if at == label {
+                return None;
+            }
+            (label, last) = (at + 1, label);
+        }
+        at += 1;
+    }
+    let last = if label == at { &text[last..at.checked_sub(1)?] } else { &text[label..at] };
+    // The last label of a name is never all digits (toplabel): that could only be an address, and is none.
+    let is_name = last.iter().any(|c| !c.is_ascii_digit());
+    (is_name && at <= HOST_MAX).then_some(at)
 }
 
 /// The IPv4 address that a text begins with, and its length; `None` when more of a host follows. Most hosts of messages

@@ -183,7 +183,7 @@ impl HeaderId {
     pub fn from_name(name: &[u8]) -> HeaderId {
         match name {
             [letter] => compact(letter.to_ascii_lowercase()),
-            [first, ..] if name.len() <= LONGEST => {
+            [first, .., last] if name.len() <= LONGEST => {
                 let (sorted, starts) = &BY_LENGTH;
                 let range = usize::from(starts[name.len()])..usize::from(starts[name.len() + 1]);
                 sorted[range]
@@ -191,7 +191,9 @@ impl HeaderId {
                     .copied()
                     .find(|id| {
                         let known = id.name().as_bytes();
-                        known[0] | 0x20 == first | 0x20 && (known == name || known.eq_ignore_ascii_case(name))
+                        known[0] | 0x20 == first | 0x20
+                            && known[known.len() - 1] | 0x20 == last | 0x20
+                            && (known == name || known.eq_ignore_ascii_case(name))
                     })
                     .unwrap_or(H::Other)
             }

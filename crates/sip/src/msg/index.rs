@@ -1,7 +1,7 @@
 //! Finding the parts of a message: start line, header lines, body. One pass, nothing copied.
 
 use super::top_via::TopVia;
-use super::{HEADERS_MAX, HeaderId, Message};
+use super::{HEADERS_MAX, HeaderId, Message, tag_of};
 use crate::flow::MESSAGE_MAX;
 use crate::header::lex::{is_space, is_token_byte, number, number_saturating, trim};
 use crate::header::{Values, Via};
@@ -108,6 +108,8 @@ pub(crate) struct Index {
     pub(crate) flaw: Option<Flaw>,
     /// The first value of the first Via line; `None` when that is no Via.
     pub(crate) top_via: Option<TopVia>,
+    pub(crate) from_tag: Option<Span>,
+    pub(crate) to_tag: Option<Span>,
 }
 
 /// The header lines in order.
@@ -215,8 +217,13 @@ pub(crate) fn parse(buf: Bytes) -> Result<Message, ParseError> {
     }
     let top = headers.first(HeaderId::Via).and_then(|line| Values::new(&text[line.value().range()]).next());
     let top_via = top.and_then(|top| Via::parse(top).ok()).map(|via| TopVia::of(&via, text));
+    let tag = |id| {
+        let value = &text[headers.first(id)?.value().range()];
+        tag_of(value, id.name()).map(|tag| Span::of(tag, text))
+    };
+    let (from_tag, to_tag) = (tag(HeaderId::From), tag(HeaderId::To));
     let body = Span::new(at, end);
-    Ok(Message(Arc::new(Index { buf, start, headers, body, flaw, top_via })))
+    Ok(Message(Arc::new(Index { buf, start, headers, body, flaw, top_via, from_tag, to_tag })))
 }
 
 /// The Content-Length in the head of a message (start line, headers, empty line); `None` when it is missing, no number,

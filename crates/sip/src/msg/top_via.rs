@@ -52,10 +52,7 @@ impl TopVia {
             TopHost::V4(address) => Host::V4(address),
             TopHost::V6(address) => Host::V6(address),
         };
-        let identity = match self.branch {
-            Some(branch) => Some(Identity::Branch(part(branch)?)),
-            None => None,
-        };
+        let identity = self.branch.map(|branch| Identity::Branch(&text[branch.range()]));
         let params = Params { raw: &text[self.params.range()], identity };
         let head = &text[self.head.range()];
         Some(Via { transport: part(self.transport)?, host, port: self.port, params, head })
