@@ -19,8 +19,8 @@ fn users(answer: &Message) -> Vec<String> {
     answer
         .contacts()
         .map(|contact| {
-            let contact = contact.unwrap();
-            String::from_utf8(contact.uri.user_decoded().unwrap().into_owned()).unwrap()
+            let user = contact.ok().and_then(|contact| Some(contact.uri.user_decoded()?.into_owned()));
+            String::from_utf8_lossy(&user.expect("a contact with a user")).into_owned()
         })
         .collect()
 }

@@ -1,7 +1,8 @@
 //! `carillon`: the program. Arguments and runtime; each command in a room of its own.
 //!
-//! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), the demonstration (`demo`), the
-//! softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the log (`logging`).
+//! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), the
+//! demonstration (`demo`), the softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the
+//! log (`logging`), when threads rest (`pace`).
 
 mod cdrs;
 mod config;

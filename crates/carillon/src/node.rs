@@ -173,9 +173,7 @@ impl Node {
         }
         info!("stopped");
     }
-}
 
-impl Node {
     async fn end_calls(&self) {
         if timeout(RECORDS, self.calls.hang_up_all()).await.is_err() {
             warn!(calls = self.calls.stats().calls, "calls without a durable record are left behind");
