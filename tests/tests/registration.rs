@@ -2,7 +2,7 @@
 
 use sip::msg::{HeaderId, Message};
 use std::process::Command;
-use system_tests::call::establish;
+use system_tests::call::{establish, sdp};
 use system_tests::endpoint::{Endpoint, header, reason};
 use system_tests::node::{Node, Setup, carillon};
 use system_tests::process::Process;
@@ -174,6 +174,28 @@ fn a_registration_outlives_a_kill_right_after_its_answer() {
     Sipp::caller("call").start(&node).finish();
     callee.finish();
     node.stop().answered(model::HungUpBy::Caller);
+}
+
+#[test]
+fn a_registration_does_not_outlive_a_change_of_its_password() {
+    let mut node = Node::start();
+    let mut bob = Endpoint::udp(&node, 3, "bob");
+    bob.register();
+    node.stop();
+    let file = node.folder().join("users.toml");
+    let users = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, users.replace("secret = \"bob\"", "secret = \"another\"")).unwrap();
+    node.restart();
+    // Whoever has the telephone with the old password is called no more; the one with the new one is.
+    let mut alice = Endpoint::udp(&node, 2, "alice");
+    let invite = alice.invite("102", "", &sdp(alice.ip(), 30_000));
+    alice.refused(&invite, 480);
+    let mut new = Endpoint::udp(&node, 4, "bob").with_login("bob", "another");
+    new.register();
+    let mut call = establish(&mut alice, &mut new);
+    alice.in_dialog(&mut call.caller, "BYE", "", "");
+    new.hung_up();
+    assert_eq!(bob.try_register(3600).status(), 401, "and this is the first that the old one hears");
 }
 
 #[test]

@@ -6,14 +6,16 @@ use crate::config::{MediaConfig, Mistake, NodeConfig, list};
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
 use cluster::ids::NodeId;
-use model::{Cdr, Configuration, OpenCall, Snapshot};
+use model::{BindingRecord, Cdr, Configuration, Id, OpenCall, Secret, Snapshot, Terminal};
 use proxy::{Proxy, ProxyConfig};
 use relay::{MediaAddress, Relay, RelayConfig};
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::{Record, Store, StoreError};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -125,12 +127,15 @@ impl Node {
     /// Starts every role.
     pub(crate) async fn start(config: &NodeConfig, users: Users) -> Result<Self, StartError> {
         let store = Store::open(&config.data)?;
-        let configuration = users.choose(config, store.configuration()?)?;
+        let before = store.configuration()?;
+        let configuration = users.choose(config, before.clone())?;
         if configuration.terminals.is_empty() {
             warn!("no user is configured, so nobody can register or call; {NO_USERS_REMEDY}");
         }
         let snapshot = Snapshot::build(&configuration)
             .map_err(|mistakes| StartError(list(&mistakes, "the users' configuration")))?;
+        // First the bindings: a start that is cut short in between finds them at the next one.
+        let bindings = keep_bindings(&store, &before.unwrap_or_default(), &configuration).await?;
         store.put_configuration(&configuration)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let log = Arc::new(Log(store.clone()));
@@ -140,7 +145,7 @@ impl Node {
         let deps = proxy::Deps {
             snapshot,
             log: Arc::new(store.clone()),
-            bindings: store.bindings()?,
+            bindings,
             network: proxy::net::Network::Os,
             unix_time: None,
             seed: None,
@@ -182,6 +187,49 @@ impl Node {
             warn!("some telephones did not answer that their calls are over");
         }
     }
+}
+
+/// Bindings that are given up in one go: well below what may wait for the disk.
+const UNBIND_MAX: usize = 10_000;
+
+/// The bindings whose account is what it was when they were made. Whoever registered as somebody who has another name, domain
+/// or password now, or is no more, has no right to calls: those bindings are durably gone when this returns.
+async fn keep_bindings(
+    store: &Store,
+    before: &Configuration,
+    now: &Configuration,
+) -> Result<Vec<BindingRecord>, StartError> {
+    let (before, now) = (accounts(before), accounts(now));
+    let is_kept = |binding: &BindingRecord| {
+        let account = now.get(&binding.terminal);
+        account.is_some() && account == before.get(&binding.terminal)
+    };
+    let (kept, gone): (Vec<_>, Vec<_>) = store.bindings()?.into_iter().partition(is_kept);
+    for some in gone.chunks(UNBIND_MAX) {
+        let unbind = |binding: &BindingRecord| {
+            let (done, is_durable) = oneshot::channel();
+            let record = Record::Unbind { terminal: binding.terminal, contact: binding.contact.clone() };
+            store.append(record, move |result| drop(done.send(result)));
+            is_durable
+        };
+        let durable: Vec<_> = some.iter().map(unbind).collect();
+        for each in durable {
+            each.await??;
+        }
+    }
+    if !gone.is_empty() {
+        info!(bindings = gone.len(), "registrations of accounts that have changed are dropped");
+    }
+    Ok(kept)
+}
+
+/// What a telephone must know to register as a terminal: domain, user name, password.
+fn accounts(configuration: &Configuration) -> HashMap<Id<Terminal>, (&str, &str, &Secret)> {
+    let domains: HashMap<_, _> =
+        configuration.clients.iter().map(|client| (client.id, &client.domain)).collect();
+    let terminals = configuration.terminals.iter();
+    let domain = |client| domains.get(client).map_or("", |domain| domain.as_str());
+    terminals.map(|own| (own.id, (domain(&own.client), own.name.as_str(), &own.secret))).collect()
 }
 
 /// The application server's way to the journal.
@@ -272,6 +320,7 @@ fn relay_config(config: &NodeConfig) -> RelayConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::FlowRecord;
 
     #[test]
     fn limits_follow_from_what_else_is_configured() {
@@ -319,6 +368,68 @@ mod tests {
         assert!(text.contains("terminal bob is"), "{text}");
         users.terminals[1].secret = model::Secret::new("another");
         assert!(kept(&users, "192.0.2.1").is_ok());
+    }
+
+    /// A binding of a terminal that lasts longer than any test.
+    fn binding(terminal: Id<Terminal>) -> BindingRecord {
+        BindingRecord {
+            terminal,
+            contact: format!("sip:phone@192.0.2.{terminal}:5060"),
+            instance: None,
+            reg_id: None,
+            call_id: "c".to_owned(),
+            cseq: 1,
+            q: 1000,
+            expires_at: i64::MAX,
+            path: Vec::new(),
+            user_agent: String::new(),
+            flow: FlowRecord {
+                transport: "UDP".to_owned(),
+                listener: 0,
+                remote: ([192, 0, 2, 1], 5060).into(),
+            },
+            nat: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_drops_the_bindings_of_accounts_that_have_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        // Six accounts, of two clients.
+        let mut before = Configuration::demo();
+        (before.users, before.extensions) = (Vec::new(), Vec::new());
+        let (client, terminal) = (before.clients[0].clone(), before.terminals[0].clone());
+        before.clients.push(model::Client { id: Id::new(2), domain: "b.example.com".to_owned(), ..client });
+        for (id, client) in [(3, 1), (4, 1), (5, 2), (6, 1)] {
+            let (id, client, name) = (Id::new(id), Id::new(client), format!("phone{id}"));
+            before.terminals.push(Terminal { id, client, name, ..terminal.clone() });
+        }
+        let mut after = before.clone();
+        after.terminals[1].name = "robert".to_owned();
+        after.terminals[2].secret = Secret::new("another");
+        after.terminals.remove(3);
+        after.clients[1].domain = "c.example.com".to_owned();
+        after.clients[0].name = "Renamed".to_owned(); // is nothing that a phone must know
+
+        let store = Store::open(folder.path()).unwrap();
+        for terminal in &before.terminals {
+            store.append(Record::Bind(binding(terminal.id)), |result| result.unwrap());
+        }
+        let reopen = |store: Store| {
+            store.close();
+            drop(store);
+            Store::open(folder.path()).unwrap()
+        };
+        let store = reopen(store);
+        let ids = |bindings: &[BindingRecord]| -> Vec<u32> {
+            bindings.iter().map(|binding| binding.terminal.get()).collect()
+        };
+        let same = keep_bindings(&store, &before, &before).await.unwrap();
+        assert_eq!(ids(&same), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(ids(&keep_bindings(&store, &before, &after).await.unwrap()), [1, 6]);
+        let store = reopen(store);
+        assert_eq!(ids(&store.bindings().unwrap()), [1, 6], "for good");
+        assert!(keep_bindings(&store, &Configuration::default(), &after).await.unwrap().is_empty());
     }
 
     #[test]
