@@ -9,6 +9,7 @@ use crate::quality::Quality;
 use cluster::ids::CallId;
 use cluster::media::MediaLeg;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Payload formats of a media line whose clock is known; more are measured without jitter.
@@ -23,6 +24,16 @@ const RTCP_LOST_US: u64 = 25_000_000;
 
 /// The window of the packet rate bound (microseconds).
 const RATE_WINDOW_US: u64 = 1_000_000;
+
+/// The second octet of RTCP, where it may be told from RTP by it (RFC 5761 section 4).
+const RTCP: RangeInclusive<u8> = 192..=223;
+
+/// The second octet of RTCP that comes to the RTP port without anybody having agreed to it. Every compound packet begins by a
+/// sender or receiver report (RFC 3550 section 6.1), and payload types 72 to 76 are reserved so that these and the next
+/// three cannot be taken for RTP (appendix A.1, RFC 3551 section 6); the other types are RTP with the marker bit here.
+/// Read as RTP it would make loss and jitter nonsense; dropped, the peer would miss reports that are right. So it goes on to
+/// the peer's RTCP port, where it would have gone had its sender known better.
+const RTCP_ASTRAY: RangeInclusive<u8> = 200..=204;
 
 /// What runs on a media line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,9 +279,12 @@ impl Stream {
         if first >> 6 != 2 {
             return Verdict::Drop; // STUN, DTLS, noise
         }
-        let is_rtcp = (192..=223).contains(&second);
+        let is_rtcp = match channel {
+            Channel::Rtp if !self.mux => RTCP_ASTRAY.contains(&second),
+            Channel::Rtp | Channel::Rtcp => RTCP.contains(&second),
+        };
         match channel {
-            Channel::Rtp if !(self.mux && is_rtcp) => {
+            Channel::Rtp if !is_rtcp => {
                 let header = 12 + 4 * usize::from(first & 15);
                 if bytes.len() >= header { Verdict::Rtp } else { Verdict::Drop }
             }
@@ -523,12 +537,22 @@ mod tests {
         assert_eq!(stream.judge(Channel::Rtp, &RTP, at("192.0.2.1:4000"), 0), Verdict::Rtp);
         assert_eq!(stream.judge(Channel::Rtp, &RTCP, at("192.0.2.1:4002"), 0), Verdict::Drop);
         assert_eq!(stream.destination(Channel::Rtcp), Some((Channel::Rtp, at("192.0.2.1:4000"))));
+    }
+
+    #[test]
+    fn without_mux_rtcp_on_the_rtp_port_is_rtcp_and_a_marked_packet_is_rtp() {
         let mut plain = Stream::new(Box::new(host()), 0, own(), 0);
-        let marked = [0x80, 200, 0, 1, 0, 0, 0, 160, 0, 0, 0, 7];
+        for kind in 200..=204 {
+            let astray = [0x80, kind, 0, 1, 0, 0, 0, 7];
+            assert_eq!(plain.judge(Channel::Rtp, &astray, at("192.0.2.1:4000"), 0), Verdict::Rtcp);
+            assert_eq!(plain.judge(Channel::Rtp, &astray, at("192.0.2.9:4000"), 0), Verdict::Drop);
+        }
+        assert_eq!(plain.destination(Channel::Rtcp), Some((Channel::Rtcp, at("192.0.2.1:4001"))));
+        let marked = [0x80, 208, 0, 1, 0, 0, 0, 160, 0, 0, 0, 7];
         assert_eq!(
             plain.judge(Channel::Rtp, &marked, at("192.0.2.1:4000"), 0),
             Verdict::Rtp,
-            "payload type 72"
+            "payload type 80"
         );
     }
 

@@ -610,6 +610,23 @@ fn muxed_rtcp_uses_the_rtp_port_on_both_sides() {
 }
 
 #[test]
+fn rtcp_that_goes_astray_reaches_the_rtcp_port_and_no_figure_of_rtp() {
+    let world = world();
+    let (mut a, b) = world.talking();
+    let info = SenderInfo { ssrc: a.address().port().into(), ..SenderInfo::default() };
+    for word in ["one", "two", "three"] {
+        a.say(word);
+        assert_eq!(b.hear(), word);
+        let report = Writer::new().sender_report(&info, &[]).cname(info.ssrc, "a").finish();
+        a.rtp.send_to(&report, a.to_rtp.unwrap()).unwrap();
+        assert_eq!(b.hear_report(), (report, b.to_rtcp.unwrap()));
+    }
+    let report = world.close();
+    let of_a = &report[&A];
+    assert_eq!((of_a.packets_received, of_a.lost, of_a.dropped, report[&B].packets_sent), (3, 0, 0, 3));
+}
+
+#[test]
 fn ipv6_meets_ipv4() {
     let config = RelayConfig {
         addresses: vec![MediaAddress::plain(ip("127.0.0.1")), MediaAddress::plain(ip("::1"))],
