@@ -60,6 +60,7 @@ pub struct Setup {
     workers: u8,
     media: String,
     algorithms: Option<String>,
+    log: String,
     sections: String,
 }
 
@@ -72,6 +73,7 @@ impl Default for Setup {
             workers: 2,
             media: String::new(),
             algorithms: None,
+            log: "info".to_owned(),
             sections: String::new(),
         }
     }
@@ -146,6 +148,13 @@ impl Setup {
         self
     }
 
+    /// What is logged; `info` unless set.
+    #[must_use]
+    pub fn log(mut self, filter: &str) -> Self {
+        self.log = filter.to_owned();
+        self
+    }
+
     /// More text of the configuration file: whole sections, of `[registrar]` and `[limits]`.
     #[must_use]
     pub fn with(mut self, section: &str) -> Self {
@@ -176,12 +185,13 @@ impl Setup {
         let algorithms = self.algorithms.as_ref().map(|list| format!("[auth]\nalgorithms = {list}\n"));
         format!(
             "[node]\ndata = {data:?}\n[sip]\nworkers = {}\nlisten = [{}]\n[media]\nports = {:?}\n{}\
-             [users]\nfile = {users:?}\n[log]\nfilter = \"info\"\n\
+             [users]\nfile = {users:?}\n[log]\nfilter = {:?}\n\
              {}{}",
             self.workers,
             (self.listen)(place).join(", "),
             (self.media_ports)(place),
             self.media,
+            self.log,
             algorithms.unwrap_or_default(),
             self.sections
         )

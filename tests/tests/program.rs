@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 use system_tests::call::{Established, establish, establish_with, media_address, sdp};
 use system_tests::endpoint::Endpoint;
-use system_tests::node::{Node, carillon, run};
+use system_tests::node::{Node, Setup, carillon, run};
 use system_tests::place::Place;
 use system_tests::process::Process;
 use system_tests::records::{Records, check};
@@ -226,6 +226,69 @@ impl Phones {
 
     fn call(&mut self) -> Established {
         establish(&mut self.alice, &mut self.bob)
+    }
+}
+
+/// What a registration, its refresh, a call, a refusal and the end of the registration leave in the log.
+fn log_of_a_day(filter: &str) -> Vec<String> {
+    let mut node = Setup::default().log(filter).start();
+    let mut phones = Phones::new(&node);
+    phones.bob.register();
+    let mut call = phones.call();
+    phones.alice.in_dialog(&mut call.caller, "BYE", "", "");
+    phones.bob.hung_up();
+    phones.alice.expect("200 BYE");
+    assert_eq!(phones.bob.try_register(0).status(), 200);
+    let mut thief = Endpoint::udp(&node, 4, "bob").with_login("bob", "hush-hush");
+    assert_eq!(thief.try_register(300).status(), 401);
+    node.process().terminate();
+    assert!(node.process().ended(system_tests::PATIENCE).is_some(), "{}", node.process().tail(40));
+    node.process().lines()
+}
+
+#[test]
+fn a_log_tells_what_became_of_registrations_and_calls() {
+    let lines = log_of_a_day("debug");
+    let has = |parts: &[&str]| {
+        assert!(
+            lines.iter().any(|line| parts.iter().all(|part| line.contains(part))),
+            "no line with {parts:?} in:\n{}",
+            lines.join("\n")
+        );
+    };
+    for what in ["registered", "refreshed", "unregistered"] {
+        has(&["DEBUG", "binding terminal=2", &format!("what=\"{what}\"")]);
+    }
+    has(&["DEBUG", "request refused", "method=REGISTER", "status=401", "cause=Challenged"]);
+    has(&["DEBUG", "request refused", "method=REGISTER", "status=401", "cause=WrongPassword"]);
+    let began = lines.iter().find(|line| line.contains("call began")).expect("a line of the call");
+    let call = began.split_whitespace().find(|word| word.starts_with("call=")).expect("its id");
+    for what in ["leg began", "leg ended"] {
+        let of_legs = lines.iter().filter(|line| line.contains(what) && line.contains(call));
+        assert_eq!(of_legs.count(), 2, "{what} {call} in:\n{}", lines.join("\n"));
+    }
+    has(&["DEBUG", "call answered", call]);
+    has(&["INFO", "call ended", call]);
+    assert!(!lines.iter().any(|line| line.contains("TRACE")));
+}
+
+#[test]
+fn a_log_never_holds_a_secret_nor_what_is_said() {
+    let lines = log_of_a_day("trace");
+    let text = lines.join("\n");
+    for line in
+        ["INVITE sip:102@", "SIP/2.0 180 Ringing", "direction=\"in\"", "direction=\"out\"", "line=BYE sip:"]
+    {
+        assert!(text.contains(line), "{line} in:\n{text}");
+    }
+    for secret in ["hush-hush", "Authorization", "nonce", "response=", "Digest", "m=audio", "secret"] {
+        assert!(!text.contains(secret), "{secret} in:\n{text}");
+    }
+    // From INFO on, nobody's name or address-of-record. Numbers stand in both.
+    for line in lines.iter().filter(|line| !line.contains("TRACE") && !line.contains("DEBUG")) {
+        for person in ["sip:", "alice", "bob", "Allison", "Bobson"] {
+            assert!(!line.contains(person), "{person} in {line}");
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::Notify;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 /// Where calls are written down.
 pub trait CallLog: Send + Sync + 'static {
@@ -378,7 +378,11 @@ impl CallState {
         let now = self.shared.now();
         let call = &mut self.call;
         match message {
-            CallMsg::Begin(incoming) => call.set_up(*incoming, self.shared.as_ref(), now),
+            CallMsg::Begin(incoming) => {
+                let Incoming { leg, client, terminal, .. } = *incoming;
+                debug!(call = %self.id, %leg, %client, %terminal, "call began");
+                call.set_up(*incoming, self.shared.as_ref(), now);
+            }
             CallMsg::Leg(leg, event) => call.leg_event(leg, event, now),
             CallMsg::LegLost(leg) => call.leg_lost(leg, now),
             CallMsg::MediaReply(ticket, reply) => call.media_reply(ticket, reply, now),
@@ -425,6 +429,9 @@ impl CallState {
                     }
                 }
                 Action::Note(open) => {
+                    if open.answered_us.is_some() {
+                        debug!(call = %self.id, "call answered");
+                    }
                     let (id, shared) = (self.id, Arc::clone(&self.shared));
                     // As a rule there is nothing to tell.
                     let done = Box::new(move |durable: bool| {
@@ -435,7 +442,7 @@ impl CallState {
                     self.shared.log.began(*open, done);
                 }
                 Action::Record(cdr) => {
-                    debug!(call = %self.id, status = cdr.cause.status, "call ended");
+                    info!(call = %self.id, status = cdr.cause.status, "call ended");
                     let (id, shared) = (self.id, Arc::clone(&self.shared));
                     // The call outlives this, or was buried.
                     let done = Box::new(move |durable| shared.send(id, CallMsg::Recorded(durable)));

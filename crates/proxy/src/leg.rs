@@ -116,6 +116,11 @@ impl Leg {
         }
     }
 
+    /// The call that owns it.
+    pub(crate) fn call(&self) -> CallId {
+        self.call
+    }
+
     /// Whether this is the dialog's tag, all of it.
     pub(crate) fn has(&self, tag: LegTag) -> bool {
         self.tag == tag
@@ -222,7 +227,7 @@ impl Leg {
         if let Err(error) = session.command(command, now) {
             let unanswered = unanswered(error);
             // Crossing messages make this normal; the event that crossed is on its way to the call.
-            tracing::debug!(leg = %self.tag.leg, %error, "a command came too late");
+            tracing::debug!(call = %self.call, leg = %self.tag.leg, %error, "a command came too late");
             // What the call waits for must not stay without an answer.
             if let Some(event) = unanswered {
                 self.tell(shared, event);

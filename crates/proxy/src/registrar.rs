@@ -18,6 +18,7 @@ use sip::uri::{Uri, UriBuf};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
+use tracing::{debug, info};
 
 use date::date;
 use wish::ContactWish;
@@ -196,6 +197,7 @@ impl Registrar {
         if aor.version != undo.version {
             return;
         }
+        debug!(terminal = %undo.terminal, "bindings are as before: the change could not be stored");
         let (added, kept) = aor.entries.drain(..).partition(|entry| undo.added.contains(&entry.newness));
         aor.entries = kept;
         let added: Vec<Entry> = added;
@@ -311,7 +313,11 @@ impl Registrar {
         let (expired, kept) = aor.entries.drain(..).partition(over);
         aor.entries = kept;
         let expired: Vec<Entry> = expired;
-        expired.iter().for_each(|entry| self.forget(entry));
+        for entry in &expired {
+            self.forget(entry);
+            let is_old = entry.record.expires_at <= now;
+            entry.tell(if is_old { "expired" } else { "its connection is gone" }, 0);
+        }
         // The log knows a contact by its URI, which another flow of the same device may share.
         let is_left = |contact: &str| aor.entries.iter().any(|entry| entry.record.contact == contact);
         let gone =
@@ -329,10 +335,10 @@ impl Registrar {
         let is_lost = entry.misses >= MISSES_MAX;
         if is_lost && !was_lost {
             self.unreachable.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(terminal = %watch.terminal, misses = entry.misses, "a binding does not answer pings");
+            info!(terminal = %watch.terminal, misses = entry.misses, "a binding does not answer pings");
         } else if was_lost && !is_lost {
             self.unreachable.fetch_sub(1, Ordering::Relaxed);
-            tracing::info!(terminal = %watch.terminal, "a binding answers pings again");
+            info!(terminal = %watch.terminal, "a binding answers pings again");
         }
     }
 
@@ -406,11 +412,20 @@ impl Registrar {
             let entry = self.entry(who, wish, contact, old, now);
             // A refresh overwrites its record; only another spelling of the contact is another record.
             changes.push(BindingChange::Bind(entry.record.clone()));
+            entry.tell(if old.is_some() { "refreshed" } else { "registered" }, contact.expires.into());
             added.push(entry.newness);
             aor.entries.push(entry);
         }
         for entry in &removed {
             self.forget(entry);
+            if !aor.entries.iter().any(|each| each.id == entry.id) {
+                let why = match (is_over(entry), concerned(entry)) {
+                    (true, _) => "expired",
+                    (false, true) => "unregistered",
+                    (false, false) => "replaced by another",
+                };
+                entry.tell(why, 0);
+            }
             if !aor.entries.iter().any(|each| each.record.contact == entry.record.contact) {
                 changes.push(entry.unbind());
             }
@@ -511,6 +526,13 @@ pub(crate) enum Inspection {
 impl Entry {
     fn unbind(&self) -> BindingChange {
         BindingChange::Unbind { terminal: self.record.terminal, contact: self.record.contact.clone() }
+    }
+
+    /// The log's line of what became of it; the contact's URI may name a person.
+    fn tell(&self, what: &'static str, expires_secs: u64) {
+        let Entry { id, record, flow, .. } = self;
+        let transport = flow.transport.via_token();
+        debug!(terminal = %record.terminal, binding = id, remote = %flow.remote, transport, expires_secs, what, "binding");
     }
 
     fn is_device_of(&self, other: &Entry) -> bool {

@@ -4,6 +4,7 @@
 //! amount of each and then lets other tasks run. Elsewhere: what a new request may do (`worker::requests`).
 
 mod backlog;
+mod first_line;
 mod legs;
 mod requests;
 mod strays;
@@ -21,6 +22,7 @@ use crate::{Direction, Shared};
 use backlog::{Backlog, Waiting};
 use bytes::Bytes;
 use cluster::ids::LegId;
+use first_line::FirstLine;
 use rand::rngs::StdRng;
 use sip::draft::ResponseDraft;
 use sip::flow::{ConnId, Flow, Transport};
@@ -41,6 +43,7 @@ use std::time::{Duration, Instant};
 use strays::{STRAY_OWNER, Strays};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
+use tracing::trace;
 
 /// Commands and messages of streams per turn.
 const COMMANDS_MAX: usize = 256;
@@ -509,6 +512,7 @@ impl Worker {
 
     fn message(&mut self, bytes: Bytes, flow: Flow, lag: Duration, now: Instant) {
         add(&self.shared.counters.received);
+        trace!(direction = "in", remote = %flow.remote, transport = flow.transport.via_token(), line = %FirstLine(&bytes), "SIP");
         if let Some(tap) = &self.shared.tap {
             tap.seen(Direction::In, flow, &bytes);
         }
@@ -643,6 +647,7 @@ impl Worker {
 
     /// `false`: there is no way.
     fn send(&mut self, flow: Flow, bytes: Bytes) -> bool {
+        trace!(direction = "out", remote = %flow.remote, transport = flow.transport.via_token(), line = %FirstLine(&bytes), "SIP");
         if let Some(tap) = &self.shared.tap {
             tap.seen(Direction::Out, flow, &bytes);
         }

@@ -240,10 +240,10 @@ impl Worker {
 
     /// After a panic: the stream that it happened in is given up, the others go on.
     fn bury(&mut self) {
-        tracing::error!(slot = self.serving, "media worker failed over a stream, which is given up");
-        if let Some(slot) = self.serving.take().and_then(|slot| self.slot(slot)) {
-            slot.stream = None;
-        }
+        let slot = self.serving.take().and_then(|slot| self.slot(slot));
+        let stream = slot.and_then(|slot| slot.stream.take());
+        let call = stream.map(|stream| tracing::field::display(stream.call));
+        tracing::error!(call, "media worker failed over a stream, which is given up");
     }
 
     fn slot(&mut self, slot: u32) -> Option<&mut Slot> {

@@ -15,6 +15,7 @@ use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use tracing::{debug, error};
 
 /// What the table says of a request inside a dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(super) enum Admission {
 impl Worker {
     /// A new leg, and its first message.
     pub(super) fn begin(&mut self, tag: LegTag, leg: Leg, first: LegMsg, now: Instant) {
+        let direction = if matches!(first, LegMsg::Originate(_)) { "out" } else { "in" };
+        debug!(call = %leg.call(), leg = %tag.leg, direction, "leg began");
         let old = self.legs.insert(tag.leg, leg);
         assert!(old.is_none(), "leg names are never reused");
         self.shared.legs.fetch_add(1, Ordering::Relaxed);
@@ -71,7 +74,8 @@ impl Worker {
             Ok(true) => {}
             Ok(false) => drop(self.remove(id)),
             Err(_) => {
-                tracing::error!(leg = %id, "a leg failed; its dialog is ended");
+                let call = self.legs.get(&id).map(Leg::call);
+                error!(call = call.map(tracing::field::display), leg = %id, "a leg failed; its dialog is ended");
                 self.shared.counters.count(Cause::Panic);
                 self.bury(id, now);
             }
@@ -102,6 +106,7 @@ impl Worker {
 
     fn remove(&mut self, id: LegId) -> Option<Leg> {
         let leg = self.legs.remove(&id)?;
+        debug!(call = %leg.call(), leg = %id, "leg ended");
         self.shared.legs.fetch_sub(1, Ordering::Relaxed);
         Some(leg)
     }

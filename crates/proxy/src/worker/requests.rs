@@ -4,7 +4,7 @@
 //! decision (`policy`, `auth`, `registrar`).
 
 use super::legs::Admission;
-use super::{Admitted, Cmd, Link, Worker};
+use super::{Admitted, Cmd, FirstLine, Link, Worker};
 use crate::Direction;
 use crate::auth::{Authenticator, Denied, Identity, Origin, Passed, Purpose};
 use crate::leg::{Arrived, Leg, LegMsg};
@@ -26,6 +26,7 @@ use sip::uri::Scheme;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tracing::{debug, trace};
 
 /// What was dialled is cut to this many characters; no number is as long.
 const DIALED_MAX: usize = 128;
@@ -52,9 +53,11 @@ impl Worker {
             return;
         }
         if let Err(defect) = msg.validate() {
-            self.shared.counters.count(Cause::Malformed);
-            if !defect.silent {
-                self.reply(&msg, flow, &ResponseDraft::from(&defect), now);
+            let draft = ResponseDraft::from(&defect);
+            if defect.silent {
+                self.count_refused(&msg, flow, &draft, Cause::Malformed);
+            } else {
+                self.refuse(&msg, flow, &draft, Cause::Malformed, now);
             }
             return;
         }
@@ -87,6 +90,7 @@ impl Worker {
     /// read (RFC 3261 sections 18.3 and 18.4).
     pub(super) fn broken(&mut self, head: Bytes, flow: Flow, error: FrameError, now: Instant) {
         add(&self.shared.counters.received);
+        trace!(direction = "in", remote = %flow.remote, line = %FirstLine(&head), "SIP, cut off");
         if let Some(tap) = &self.shared.tap {
             tap.seen(Direction::In, flow, &head);
         }
@@ -150,7 +154,7 @@ impl Worker {
         match policy::judge(&msg, &facts) {
             Verdict::Answer(draft, cause) => {
                 if let Some(cause) = cause {
-                    self.shared.counters.count(cause);
+                    self.count_refused(&msg, flow, &draft, cause);
                 }
                 self.reply(&msg, flow, &draft, now);
             }
@@ -214,8 +218,8 @@ impl Worker {
                 None
             }
             Err(Denied::Wrong(draft)) => {
-                self.shared.counters.count(Cause::WrongPassword);
-                self.refuse(msg, flow, &draft, Cause::Challenged, now);
+                self.shared.counters.count(Cause::Challenged);
+                self.refuse(msg, flow, &draft, Cause::WrongPassword, now);
                 None
             }
             Err(Denied::Refused(draft)) => {
@@ -226,8 +230,14 @@ impl Worker {
     }
 
     fn refuse(&mut self, msg: &Message, flow: Flow, draft: &ResponseDraft, cause: Cause, now: Instant) {
-        self.shared.counters.count(cause);
+        self.count_refused(msg, flow, draft, cause);
         self.reply(msg, flow, draft, now);
+    }
+
+    fn count_refused(&self, msg: &Message, flow: Flow, draft: &ResponseDraft, cause: Cause) {
+        self.shared.counters.count(cause);
+        let method = msg.method_bytes().escape_ascii();
+        debug!(%method, from = %flow.remote, status = draft.status, ?cause, "request refused");
     }
 
     fn refuse_busy(&mut self, msg: &Message, flow: Flow, cause: Cause, now: Instant) {
@@ -324,7 +334,7 @@ impl Worker {
             Ok(Some(answer)) => self.transactions.respond(txn, &answer, now),
             Ok(None) => {} // leaves when the changes are durable
             Err(draft) => {
-                self.shared.counters.count(Cause::Registration);
+                self.count_refused(msg, flow, &draft, Cause::Registration);
                 self.transactions.respond(txn, &draft, now);
             }
         }
