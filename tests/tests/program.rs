@@ -61,6 +61,22 @@ fn the_demo_interrupted_during_its_call_leaves_nothing_behind() {
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
 }
 
+#[test]
+fn a_phone_that_neither_calls_nor_answers_says_that_it_waits_and_how_to_end_it() {
+    let node = Node::start();
+    let server = node.sip().to_string();
+    for (answer, said) in [(None, "stays registered"), (Some("--answer"), "waits for calls")] {
+        let mut command = Command::new(carillon());
+        command.args(["phone", "--server", &server, "--user", "bob", "--password", "bob"]).args(answer);
+        let mut phone = Process::start("carillon phone", &mut command);
+        let line = phone.line_with(said, system_tests::PATIENCE);
+        assert!(line.is_some_and(|line| line.contains("Ctrl-C ends this")), "{}", phone.tail(30));
+        phone.terminate();
+        let ended = phone.ended(system_tests::PATIENCE);
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}; {}", phone.tail(30));
+    }
+}
+
 /// `serve` with this configuration text must fail; its complaint.
 fn complaint(text: &str) -> String {
     let folder = tempfile::tempdir().expect("a directory");

@@ -108,6 +108,12 @@ async fn work(
         let call = phone.call(number, source.clone()).await.map_err(failed)?;
         return talk(call, arguments, ending).await;
     }
+    tell(match arguments.answer {
+        true => "waits for calls and answers them; Ctrl-C ends this",
+        false => {
+            "stays registered: a call rings here and is not answered (--answer does that, --call NUMBER calls); Ctrl-C ends this"
+        }
+    });
     loop {
         tokio::select! {
             () = ending.comes() => return Ok(()),
