@@ -83,15 +83,17 @@ impl User {
     }
 }
 
-/// What it means when one of several ringing devices declines (manual 10.1.1, "Call Rejection Method").
+/// What it means when one of several ringing devices declines (manual 10.1.1, "Call Rejection Method"): when it answers 480,
+/// 486 or any 6xx, 600 and 603 above all. Other failures (404, 488, 500) are no word of its owner, and end the ringing of that
+/// device alone, always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RejectionMethod {
-    /// 600 and 603 end the ringing everywhere; 480, 486 and all others on that device alone.
+    /// 6xx ends the ringing everywhere (RFC 3261 section 21.6), 480 and 486 on that device alone.
     #[default]
     ByResponse,
-    /// That device alone stops ringing, whatever it answered.
+    /// That device alone stops ringing, whichever of these it answered.
     ThisDevice,
-    /// All devices stop ringing, whatever it answered.
+    /// All devices stop ringing, whichever of these it answered.
     AllDevices,
 }
 
