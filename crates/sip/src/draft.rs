@@ -42,7 +42,9 @@ impl HeaderText {
             return;
         }
         self.begin(name);
-        value.iter().for_each(|piece| push_clean(&mut self.0, piece));
+        let start = self.0.len();
+        value.iter().for_each(|piece| self.0.extend_from_slice(piece));
+        clean(&mut self.0, start);
         self.0.extend_from_slice(b"\r\n");
     }
 
@@ -123,7 +125,8 @@ impl fmt::Debug for HeaderText {
 }
 
 fn is_ours_to_write(name: &str) -> bool {
-    let may_be = matches!(name.as_bytes().first(), Some(b'v' | b'V' | b'c' | b'C' | b'l' | b'L') | None);
+    // The lengths of the two names and of their compact forms.
+    let may_be = matches!(name.len(), 1 | 3 | 14);
     !is_token(name.as_bytes())
         || may_be && matches!(HeaderId::from_name(name.as_bytes()), HeaderId::Via | HeaderId::ContentLength)
 }
@@ -134,12 +137,18 @@ fn split_line(line: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Appends a value without CR, LF and NUL. What was folded becomes one line that way.
-fn push_clean(out: &mut Vec<u8>, mut value: &[u8]) {
-    while let Some(at) = memchr3(b'\r', b'\n', 0, value) {
-        out.extend_from_slice(&value[..at]);
-        value = &value[at + 1..];
-    }
+fn push_clean(out: &mut Vec<u8>, value: &[u8]) {
+    let start = out.len();
     out.extend_from_slice(value);
+    clean(out, start);
+}
+
+/// Takes CR, LF and NUL out of what was appended from `start` on.
+fn clean(out: &mut Vec<u8>, start: usize) {
+    if memchr3(b'\r', b'\n', 0, &out[start..]).is_some() {
+        let value = out.split_off(start);
+        out.extend(value.into_iter().filter(|c| !matches!(c, b'\r' | b'\n' | 0)));
+    }
 }
 
 struct CleanWriter<'a>(&'a mut Vec<u8>);
@@ -268,8 +277,9 @@ fn makes_dialogs(req: &Message) -> bool {
 fn top_via(out: &mut Vec<u8>, via: &Via<'_>, value: &[u8], source: SocketAddr) {
     let ip = source.ip().to_canonical();
     let mut asked = false;
+    let start = out.len();
     out.extend_from_slice(b"Via: ");
-    push_clean(out, via.head());
+    out.extend_from_slice(via.head());
     for (name, value) in via.params.pairs() {
         let is_rport = name.eq_ignore_ascii_case(b"rport");
         asked |= is_rport;
@@ -280,7 +290,7 @@ fn top_via(out: &mut Vec<u8>, via: &Via<'_>, value: &[u8], source: SocketAddr) {
         out.extend_from_slice(name);
         if let Some(value) = value {
             out.push(b'=');
-            push_clean(out, value);
+            out.extend_from_slice(value);
         }
     }
     if asked || via.host.ip().map(|host| host.to_canonical()) != Some(ip) {
@@ -296,8 +306,9 @@ fn top_via(out: &mut Vec<u8>, via: &Via<'_>, value: &[u8], source: SocketAddr) {
     hops.next();
     if let Some(others) = hops.rest() {
         out.push(b',');
-        push_clean(out, others);
+        out.extend_from_slice(others);
     }
+    clean(out, start);
     out.extend_from_slice(b"\r\n");
 }
 

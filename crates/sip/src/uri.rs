@@ -104,17 +104,25 @@ impl<'a> Host<'a> {
 
     /// Parses the host that the text begins with, and tells how many bytes it takes.
     pub(crate) fn parse_prefix(text: &'a [u8]) -> Result<(Host<'a>, usize), UriError> {
-        if text.first() == Some(&b'[') {
-            let end = memchr(b']', text).ok_or(UriError::Host)?;
-            let address = ipv6(&text[1..end]).ok_or(UriError::Host)?;
-            return Ok((Host::V6(address), end + 1));
+        match address_prefix(text)? {
+            Some(found) => Ok(found),
+            None => {
+                let end = host_name(text).ok_or(UriError::Host)?;
+                let name = std::str::from_utf8(&text[..end]).map_err(|_| UriError::Host)?;
+                Ok((Host::Name(name), end))
+            }
         }
-        if let Some((address, used)) = ipv4_prefix(text) {
-            return Ok((Host::V4(address), used));
+    }
+
+    /// The same for what is known to be text.
+    fn prefix_of(text: &'a str) -> Result<(Host<'a>, usize), UriError> {
+        match address_prefix(text.as_bytes())? {
+            Some(found) => Ok(found),
+            None => {
+                let end = host_name(text.as_bytes()).ok_or(UriError::Host)?;
+                Ok((Host::Name(&text[..end]), end))
+            }
         }
-        let end = host_name(text).ok_or(UriError::Host)?;
-        let name = std::str::from_utf8(&text[..end]).map_err(|_| UriError::Host)?;
-        Ok((Host::Name(name), end))
     }
 
     /// The address, when it is one.
@@ -187,12 +195,13 @@ impl<'a> Uri<'a> {
     }
 
     fn parse_any_length(text: &'a [u8]) -> Result<Uri<'a>, UriError> {
-        let mut escapes = false;
+        let (mut legal, mut escapes) = (true, false);
         for &c in text {
-            if !is_uri_byte(c) {
-                return Err(UriError::Character);
-            }
+            legal &= is_uri_byte(c);
             escapes |= c == b'%';
+        }
+        if !legal {
+            return Err(UriError::Character);
         }
         let text = std::str::from_utf8(text).map_err(|_| UriError::Character)?;
         let colon = memchr(b':', text.as_bytes()).ok_or(UriError::Scheme)?;
@@ -247,7 +256,7 @@ impl<'a> Uri<'a> {
             }
             None => text,
         };
-        let (host, used) = Host::parse_prefix(rest.as_bytes())?;
+        let (host, used) = Host::prefix_of(rest)?;
         uri.host = host;
         let mut rest = &rest[used..];
         if rest.is_empty() {
@@ -401,28 +410,32 @@ impl<'a> Uri<'a> {
 
 impl fmt::Display for Uri<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.scheme.as_str())?;
+        f.write_str(self.scheme.as_str())?;
+        f.write_str(":")?;
         if let Some(opaque) = self.opaque() {
             return f.write_str(opaque);
         }
         if let Some(user) = self.user {
             f.write_str(user)?;
             if let Some(password) = self.password {
-                write!(f, ":{password}")?;
+                f.write_str(":")?;
+                f.write_str(password)?;
             }
             if self.is_sip() {
                 f.write_str("@")?;
             }
         }
-        write!(f, "{}", self.host)?;
+        self.host.fmt(f)?;
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }
         if !self.params.is_empty() {
-            write!(f, ";{}", self.params)?;
+            f.write_str(";")?;
+            f.write_str(self.params)?;
         }
         if let Some(headers) = self.headers {
-            write!(f, "?{headers}")?;
+            f.write_str("?")?;
+            f.write_str(headers)?;
         }
         Ok(())
     }
@@ -458,7 +471,9 @@ impl UriBuf {
             user => Some(escape_user(user.as_bytes())),
         };
         let uri = Uri { user: user.as_deref(), host, port, ..Uri::empty(Scheme::Sip) };
-        UriBuf::parse(&uri.to_string())
+        let text = uri.to_string();
+        Uri::parse(text.as_bytes())?;
+        Ok(UriBuf(text))
     }
 
     /// Appends a parameter; characters that may not stand in one are escaped. Nothing changes when the URI has such a
@@ -596,6 +611,16 @@ fn check_headers(uri: &Uri<'_>) -> Result<(), UriError> {
 /// Port 0 is refused too: nothing can be sent there.
 pub(crate) fn port(text: &[u8]) -> Option<u16> {
     number(text).and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0)
+}
+
+/// The address that a text begins with, and its length.
+fn address_prefix(text: &[u8]) -> Result<Option<(Host<'static>, usize)>, UriError> {
+    if text.first() == Some(&b'[') {
+        let end = memchr(b']', text).ok_or(UriError::Host)?;
+        let address = ipv6(&text[1..end]).ok_or(UriError::Host)?;
+        return Ok(Some((Host::V6(address), end + 1)));
+    }
+    Ok(ipv4_prefix(text).map(|(address, used)| (Host::V4(address), used)))
 }
 
 /// The length of the host name that a text begins with: labels that are not empty, behind the last of them a dot or none.

@@ -37,6 +37,10 @@ impl<'a> Iterator for Values<'a> {
 
 /// Where the first separating comma is, or the end.
 fn comma(text: &[u8]) -> usize {
+    // Most values stand alone: then quotes and brackets need not be looked for.
+    if memchr::memchr(b',', text).is_none() {
+        return text.len();
+    }
     let mut at = 0;
     while let Some(found) = text.get(at..).and_then(|rest| memchr3(b',', b'"', b'<', rest)) {
         at += found;

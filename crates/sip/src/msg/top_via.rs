@@ -40,7 +40,10 @@ impl TopVia {
             },
             port: via.port,
             params: span(via.params.as_bytes()),
-            branch: via.branch().map(|branch| span(branch.as_bytes())),
+            branch: match via.params.identity {
+                Some(Identity::Branch(branch)) => Some(span(branch)),
+                Some(Identity::Tag(_)) | None => None,
+            },
         }
     }
 
