@@ -36,13 +36,20 @@ impl LegTag {
 
     /// Reads a tag of that form.
     pub(crate) fn parse(tag: &[u8]) -> Option<LegTag> {
-        let (leg, secret) = std::str::from_utf8(tag).ok()?.strip_prefix('l')?.split_once('.')?;
-        let hex = |text: &str| {
-            text.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(text, 16))
-        };
-        let secret = if secret.len() == 16 { hex(secret)?.ok()? } else { return None };
-        Some(LegTag { leg: LegId::from_u64(hex(leg)?.ok()?), secret })
+        let digits = tag.strip_prefix(b"l")?;
+        let (leg, secret) = (digits.get(..digits.len().checked_sub(17)?)?, digits.last_chunk::<17>()?);
+        let secret = secret.strip_prefix(b".")?;
+        Some(LegTag { leg: LegId::from_u64(hex(leg)?), secret: hex(secret)? })
     }
+}
+
+/// A number of hexadecimal digits.
+fn hex(digits: &[u8]) -> Option<u64> {
+    let number = digits.iter().try_fold(0u64, |number, digit| {
+        let digit = char::from(*digit).to_digit(16)?;
+        (number >> 60 == 0).then_some(number << 4 | u64::from(digit))
+    });
+    number.filter(|_| !digits.is_empty())
 }
 
 /// Headers of an INVITE that the call passes on: what the caller says about the call, never who it says it is, nor what makes
