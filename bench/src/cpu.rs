@@ -88,7 +88,7 @@ impl Drop for Server {
         let (root, others) = (tree.first().copied(), tree.get(1..).unwrap_or_default());
         let ids = |ids: &mut dyn Iterator<Item = u32>| ids.map(|pid| pid.to_string()).collect::<Vec<_>>();
         let _ = Command::new("kill").arg("-TERM").args(ids(&mut root.into_iter())).status();
-        for _ in 0..50 {
+        for _ in 0..400 {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return;
             }

@@ -31,7 +31,9 @@ impl Own {
             && self.hosts.iter().any(|own| {
                 host == own.advertised
                     || host == own.bind
-                    || (own.bind.is_unspecified() && is_of_this_machine(host))
+                    || (own.bind.is_unspecified()
+                        && own.bind.is_ipv4() == host.is_ipv4()
+                        && is_of_this_machine(host))
             })
     }
 }
@@ -41,12 +43,12 @@ impl Own {
 /// that and sends nothing.
 fn is_of_this_machine(host: IpAddr) -> bool {
     let any: IpAddr = if host.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-    let source = || {
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.connect((host, 9))?; // any port will do
-        socket.local_addr()
-    };
-    host.is_loopback() || source().is_ok_and(|source| source.ip() == host)
+    if host.is_loopback() {
+        return true;
+    }
+    let Ok(socket) = UdpSocket::bind((any, 0)) else { return true }; // rather no audio than a ring
+    let source = socket.connect((host, 9)).and_then(|()| socket.local_addr()); // any port will do
+    source.is_ok_and(|source| source.ip() == host)
 }
 
 #[cfg(test)]

@@ -558,11 +558,24 @@ fn a_call_without_media_takes_no_ports_until_a_line_is_added() {
 
 #[test]
 fn calls_bent_into_a_ring_pass_nothing_on() {
-    let world = world_with(RelayConfig { ports: quiet_range(40), workers: 1, ..RelayConfig::default() });
+    ring(MediaAddress::plain(ip("127.0.0.1")), "127.0.0.1");
+    // Bound to all addresses, it has more of them than the one that it shows.
+    ring(MediaAddress { bind: ip("0.0.0.0"), advertised: ip("127.9.9.9") }, "127.0.0.1");
+}
+
+/// Two calls whose sides name the relay's ports at `host` as their own.
+fn ring(address: MediaAddress, host: &str) {
+    let config = RelayConfig {
+        addresses: vec![address],
+        ports: quiet_range(40),
+        workers: 1,
+        ..RelayConfig::default()
+    };
+    let world = world_with(config);
     let port = |to: Option<SocketAddr>| to.unwrap().port();
     let said = |rtp: u16, rtcp: u16| {
         format!(
-            "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+            "v=0\r\no=- 1 2 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n\
              m=audio {rtp} RTP/AVP 0\r\na=rtcp:{rtcp}\r\n"
         )
     };
