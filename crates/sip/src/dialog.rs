@@ -235,7 +235,8 @@ fn name_addr_text(addr: &NameAddr<'_>) -> Box<[u8]> {
     text.push(b'<');
     text.extend_from_slice(addr.uri_raw);
     text.push(b'>');
-    one_line(&text)
+    text.iter_mut().for_each(|b| *b = unfolded(*b));
+    text.into_boxed_slice()
 }
 
 fn tagged<'a>(name_addr: &'a [u8], tag: Option<&'a [u8]>) -> [&'a [u8]; 3] {
@@ -247,7 +248,11 @@ fn tagged<'a>(name_addr: &'a [u8], tag: Option<&'a [u8]>) -> [&'a [u8]; 3] {
 
 /// A folded value on one line (RFC 3261 section 7.3.1): line ends count as white space.
 fn one_line(value: &[u8]) -> Box<[u8]> {
-    value.iter().map(|&b| if matches!(b, b'\r' | b'\n' | 0) { b' ' } else { b }).collect()
+    value.iter().map(|b| unfolded(*b)).collect()
+}
+
+fn unfolded(b: u8) -> u8 {
+    if matches!(b, b'\r' | b'\n' | 0) { b' ' } else { b }
 }
 
 /// A SIP or SIPS URI as text; anything else cannot be a target.
