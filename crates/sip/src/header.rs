@@ -350,6 +350,7 @@ impl<'a> Via<'a> {
         let start = lexer.position();
         if lexer.rest().starts_with(b"SIP/2.0/") {
             lexer.advance(8);
+            lexer.space();
         } else {
             sent_protocol(&mut lexer)?;
         }
@@ -566,6 +567,7 @@ mod tests {
         assert_eq!(via.received(), Some("2001:db8::9:255".parse().unwrap()));
         assert_eq!((via.rport(), via.ttl(), via.transaction_branch()), (Some(None), None, None));
         assert_eq!(via.head(), b"SIP/2.0/UDP [::1]");
+        assert_eq!(Via::parse(b"SIP/2.0/\tUDP a").unwrap().transport(), Some(Transport::Udp));
         assert_eq!(Via::parse(b"SIP/2.0/UDP a;rport=5061").unwrap().rport(), Some(Some(5061)));
         for text in [
             "",
