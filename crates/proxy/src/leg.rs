@@ -6,6 +6,7 @@
 
 use crate::Shared;
 use crate::legs::LegTag;
+use crate::registrar::Device;
 use cluster::ids::CallId;
 use cluster::leg::{Incoming, LegCommand, LegEvent};
 use model::{Id, Terminal};
@@ -61,8 +62,9 @@ pub(crate) struct Arrived {
 pub(crate) struct Leg {
     call: CallId,
     tag: LegTag,
-    /// Whose device it is.
+    /// Whose device it is, and which one, where a stream leads there.
     terminal: Id<Terminal>,
+    device: Option<Box<Device>>,
     config: Arc<SessionConfig>,
     stage: Stage,
     /// When the worker will wake us.
@@ -101,7 +103,7 @@ impl Leg {
     pub(crate) fn new(
         call: CallId,
         tag: LegTag,
-        terminal: Id<Terminal>,
+        (terminal, device): (Id<Terminal>, Option<Box<Device>>),
         config: SessionConfig,
         txn: Option<ServerId>,
     ) -> Self {
@@ -109,6 +111,7 @@ impl Leg {
             call,
             tag,
             terminal,
+            device,
             config: Arc::new(config),
             stage: Stage::New { txn },
             alarm: None,
@@ -143,8 +146,10 @@ impl Leg {
             return None;
         }
         let is_open = |conn| shared.connections.is_open(conn);
-        let dialog = session.dialog();
-        let way = shared.registrar.way(self.terminal, &dialog.remote_target, is_open);
+        let way = self
+            .device
+            .as_ref()
+            .and_then(|device| shared.registrar.way(self.terminal, device, to.flow.conn, is_open));
         let way = way.filter(|way| way.transport == to.flow.transport);
         let flow = match way {
             // Numbers of connections grow: the device has come back by another one.

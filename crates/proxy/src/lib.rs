@@ -43,7 +43,7 @@ use net::{Port, tcp, udp};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use registrar::Registrar;
+use registrar::{Device, Registrar};
 use sip::flow::{Flow, Transport};
 use sip::session::{Rel100, SessionConfig};
 use sip::transaction::{Config, ListenerVia, Transactions};
@@ -368,7 +368,8 @@ impl Legs for Proxy {
             // A reliable response would bring an offer that had to be answered before the caller has seen it.
             config.rel100 = Rel100::Off;
         }
-        let state = Leg::new(order.call, tag, order.terminal, config, None);
+        let device = shared.device(order.terminal, order.flow, Some(&order.target));
+        let state = Leg::new(order.call, tag, (order.terminal, device), config, None);
         let outgoing = legs::outgoing(shared, order, tag, &call_id);
         shared.link(leg).send(Cmd::Originate(Box::new((tag, state, outgoing))));
         (leg, call_id)
@@ -405,6 +406,11 @@ impl Shared {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash will do")]
         let hash = hasher.finish() as usize;
         hash % self.links.len()
+    }
+
+    /// Which device of an endpoint a stream leads to; datagrams need no such thing.
+    fn device(&self, terminal: Id<Terminal>, flow: Flow, contact: Option<&str>) -> Option<Box<Device>> {
+        flow.transport.is_reliable().then(|| self.registrar.device(terminal, flow.conn, contact)).flatten()
     }
 
     fn new_leg(&self, worker: u8) -> LegId {

@@ -98,6 +98,23 @@ struct Entry {
     misses: u8,
 }
 
+/// A telephone of an endpoint, as its registrations name it: by its instance (RFC 5626 section 4.1), or by its contact's URI.
+#[derive(Debug)]
+pub(crate) struct Device {
+    contact: String,
+    instance: Option<String>,
+}
+
+impl Device {
+    fn has(&self, record: &BindingRecord) -> bool {
+        if self.instance.is_some() || record.instance.is_some() {
+            return self.instance == record.instance;
+        }
+        let uris = (Uri::parse(self.contact.as_bytes()), Uri::parse(record.contact.as_bytes()));
+        matches!(uris, (Ok(own), Ok(other)) if own.equivalent(&other))
+    }
+}
+
 /// What a REGISTER came to.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -242,23 +259,38 @@ impl Registrar {
         live.into_iter().map(binding).collect()
     }
 
-    /// The way to the device whose contact this is, whatever parameters it is written with, by its newest registration.
+    /// The device that is registered by this connection, or else with this contact.
+    pub(crate) fn device(
+        &self,
+        terminal: Id<Terminal>,
+        conn: ConnId,
+        contact: Option<&str>,
+    ) -> Option<Box<Device>> {
+        let aor = self.aors.get(&terminal)?;
+        let newest = |is_it: &dyn Fn(&&Entry) -> bool| {
+            aor.entries.iter().filter(is_it).max_by_key(|entry| entry.newness)
+        };
+        let by_conn = newest(&|entry| conn != ConnId(0) && entry.flow.conn == conn);
+        let entry = by_conn.or_else(|| newest(&|entry| contact == Some(&entry.record.contact)))?;
+        let Entry { record, .. } = entry;
+        Some(Box::new(Device { contact: record.contact.clone(), instance: record.instance.clone() }))
+    }
+
+    /// Another way to a device than this connection: by its newest registration. `None` while one of its registrations is by
+    /// this connection and that is open, or when there is none at all.
     pub(crate) fn way(
         &self,
         terminal: Id<Terminal>,
-        contact: &str,
+        device: &Device,
+        conn: ConnId,
         is_open: impl Fn(ConnId) -> bool,
     ) -> Option<Flow> {
-        let wanted = Uri::parse(contact.as_bytes()).ok()?;
         let aor = self.aors.get(&terminal)?;
-        let is_it = |entry: &&Entry| {
-            Uri::parse(entry.record.contact.as_bytes()).is_ok_and(|uri| {
-                uri.host == wanted.host
-                    && uri.port == wanted.port
-                    && uri.user_decoded() == wanted.user_decoded()
-            })
-        };
-        aor.entries.iter().filter(is_it).max_by_key(|entry| entry.newness)?.way(is_open)
+        let own = || aor.entries.iter().filter(|entry| device.has(&entry.record));
+        if is_open(conn) && own().any(|entry| entry.flow.conn == conn) {
+            return None;
+        }
+        own().max_by_key(|entry| entry.newness)?.way(is_open)
     }
 
     /// Whether requests to this contact may go by TCP instead of UDP when they are large: it is where it says it is.

@@ -36,7 +36,7 @@ use crate::uri::Uri;
 use bytes::Bytes;
 use modify::Wanted;
 use offers::{Exchange, TheirVehicle, print_of};
-use requests::{Asked, Client, Job};
+use requests::{Asked, Client, Job, Postponed};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,6 +64,8 @@ pub struct Session {
     random: u64,
     /// Our non-INVITE requests without final response.
     clients: Vec<Client>,
+    /// Those of them that no connection takes at the moment.
+    postponed: Vec<Postponed>,
     /// The peer's requests that wait for the user.
     asked: Vec<Asked>,
     /// The peer's INVITE, until it is acknowledged.
@@ -191,6 +193,7 @@ impl Session {
             offers: 0,
             random,
             clients: Vec::new(),
+            postponed: Vec::new(),
             asked: Vec::new(),
             serving: None,
             calling: None,
@@ -291,6 +294,7 @@ impl Session {
         self.serving_timeout(now);
         self.calling_timeout(now);
         self.asked_timeout(now);
+        self.postponed_timeout(now);
         while self.offer_limit().is_some_and(|limit| limit <= now) {
             self.offer_timeout(now);
         }
@@ -336,6 +340,7 @@ impl Session {
             self.serving.as_ref().and_then(|s| s.deadline()),
             self.calling.as_ref().and_then(|c| c.give_up),
             self.asked.iter().map(|a| a.limit).min(),
+            self.postponed.iter().map(|postponed| postponed.due).min(),
             self.offer_limit(),
             self.timer.deadline(),
             self.acks.iter().map(|a| a.until).min(),
@@ -352,6 +357,7 @@ impl Session {
     pub fn is_over(&self) -> bool {
         self.told
             && self.clients.is_empty()
+            && self.postponed.is_empty()
             && self.serving.is_none()
             && self.calling.is_none()
             && self.linger.is_none()

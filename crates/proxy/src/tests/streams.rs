@@ -503,7 +503,7 @@ async fn talk(proxy: &Proxy, contact: &str) -> (TcpStream, LegId) {
         body: Bytes::from_static(OFFER.as_bytes()),
         ..ResponseDraft::new(200)
     };
-    draft.headers.push("Contact", contact.replace(";transport", ";ob;transport"));
+    draft.headers.push("Contact", contact);
     draft.headers.push("Content-Type", "application/sdp");
     let answer = serialize_response(&invite, address(proxy, 1), &draft);
     stream.write_all(&answer).await.unwrap();
@@ -534,6 +534,35 @@ async fn a_call_follows_its_device_to_the_connection_that_it_came_back_by() {
 }
 
 #[tokio::test]
+async fn another_telephone_of_the_same_user_does_not_take_a_call_over() {
+    let instance = |n: u8| format!("<sip:alice@10.0.0.7;transport=tcp>;+sip.instance=\"<urn:uuid:{n}>\"");
+    let line = |n: u8| format!("<sip:alice@10.0.0.7;transport=tcp;line={n}>");
+    for (own, others) in [(instance(1), instance(2)), (line(1), line(2))] {
+        for breaks in [false, true] {
+            let proxy = real(&[Transport::Udp, Transport::Tcp]).await;
+            let (mut own_stream, leg) = talk(&proxy, &own).await;
+            let (mut other, _) = register(&proxy, &others).await;
+            if breaks {
+                drop(own_stream);
+                while proxy.stats().connections > 1 {
+                    tokio::task::yield_now().await;
+                }
+                proxy.command(leg, LegCommand::Bye { reason: None });
+                let (mut again, mut framer) = register(&proxy, &own).await;
+                assert_eq!(message(&mut again, &mut framer).await.method_bytes(), b"BYE");
+            } else {
+                proxy.command(leg, LegCommand::Bye { reason: None });
+                let mut framer = Framer::new();
+                assert_eq!(message(&mut own_stream, &mut framer).await.method_bytes(), b"BYE");
+            }
+            let nothing = tokio::time::timeout(Duration::ZERO, other.read_u8()).await;
+            assert!(nothing.is_err(), "the other telephone hears nothing");
+            proxy.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_device_whose_connection_broke_in_a_call_is_called_back_to_end_it() {
     let proxy = real(&[Transport::Udp, Transport::Tcp]).await;
     let device = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -547,12 +576,18 @@ async fn a_device_whose_connection_broke_in_a_call_is_called_back_to_end_it() {
     let (mut stream, _) = device.accept().await.unwrap();
     let mut framer = Framer::new();
     assert_eq!(message(&mut stream, &mut framer).await.method_bytes(), b"BYE");
-    // It breaks again before the answer.
+    // It breaks again before the answer, and again: the BYE comes until it is answered.
+    for _ in 0..2 {
+        drop(stream);
+        stream = device.accept().await.unwrap().0;
+        framer = Framer::new();
+        assert_eq!(message(&mut stream, &mut framer).await.method_bytes(), b"BYE");
+    }
     drop(stream);
     let (mut stream, _) = device.accept().await.unwrap();
-    let mut framer = Framer::new();
-    assert_eq!(message(&mut stream, &mut framer).await.method_bytes(), b"BYE");
-    drop(stream);
+    let bye = message(&mut stream, &mut Framer::new()).await;
+    let answer = serialize_response(&bye, address(&proxy, 1), &ResponseDraft::new(200));
+    stream.write_all(&answer).await.unwrap();
     while proxy.stats().legs > 0 {
         tokio::task::yield_now().await;
     }

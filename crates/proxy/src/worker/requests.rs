@@ -300,7 +300,8 @@ impl Worker {
             return;
         };
         let incoming = incoming(&self.shared, leg, &msg, flow, identity);
-        let state = Leg::new(incoming.call, tag, incoming.terminal, config, Some(txn));
+        let device = self.shared.device(incoming.terminal, flow, None);
+        let state = Leg::new(incoming.call, tag, (incoming.terminal, device), config, Some(txn));
         self.invites.insert(txn, leg);
         let arrived = Arrived { txn, msg, flow, incoming };
         self.begin(tag, state, LegMsg::Invite(Box::new(arrived)), now);

@@ -54,8 +54,16 @@ struct Again {
     content_type: String,
     body: Bytes,
     retries: u8,
-    /// It was sent once more because its connection had broken.
-    resent: bool,
+    /// How often it was sent once more because its connection had broken, and until when that makes sense.
+    resent: u8,
+    give_up: Option<Instant>,
+}
+
+/// A BYE whose peer cannot be reached at the moment.
+#[derive(Debug)]
+pub(super) struct Postponed {
+    client: Client,
+    pub(super) due: Instant,
 }
 
 /// A request of the peer that waits for the user.
@@ -396,7 +404,7 @@ impl Session {
         if (self.digest.is_some() || may_break) && !matches!(client.job, Job::Update(_)) {
             let content_type = content_type.to_owned();
             let (method, lines, body) = (method.clone(), lines.clone(), body.clone());
-            let again = Again { method, lines, content_type, body, retries: 0, resent: false };
+            let again = Again { method, lines, content_type, body, retries: 0, resent: 0, give_up: None };
             client.again = Some(Box::new(again));
         }
         self.launch(client, method, &lines, content_type, body);
@@ -483,13 +491,35 @@ impl Session {
         let mut client = self.clients.swap_remove(at);
         self.select_fork_where(|usage| usage.fork == client.fork);
         // The connection broke under it. The shell may know another way to the peer; if it does not, this fails at once.
+        // A BYE is not given up so soon: a telephone that has lost its connection comes back by another one.
+        let patience = self.patience();
         if failure == Failure::Transport
-            && let Some(once_more) = client.again.as_mut().filter(|once_more| !once_more.resent)
+            && let Some(again) = &mut client.again
         {
-            once_more.resent = true;
-            return self.launch_again(client);
+            let give_up = *again.give_up.get_or_insert(now + patience);
+            let pause = (self.cfg.t1 * (1 << again.resent.min(6)) / 2).min(self.cfg.t2);
+            again.resent = again.resent.saturating_add(1);
+            match client.job {
+                _ if again.resent == 1 => return self.launch_again(client),
+                Job::Bye | Job::Stray if now + pause < give_up => {
+                    return self.postponed.push(Postponed { client, due: now + pause });
+                }
+                Job::Bye | Job::Stray | Job::Prack(_) | Job::Update(_) | Job::User(_) => {}
+            }
         }
         self.conclude(client, failure.status(), None, false, now);
+    }
+
+    /// Sends again what is due.
+    pub(super) fn postponed_timeout(&mut self, now: Instant) {
+        while let Some(at) = self.postponed.iter().position(|postponed| postponed.due <= now) {
+            let Postponed { client, .. } = self.postponed.swap_remove(at);
+            self.select_fork_where(|usage| usage.fork == client.fork);
+            self.launch_again(client);
+        }
+        if self.postponed.is_empty() {
+            self.postponed = Vec::new();
+        }
     }
 
     fn conclude(&mut self, client: Client, status: u16, msg: Option<&Message>, again: bool, now: Instant) {
