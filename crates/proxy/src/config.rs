@@ -141,7 +141,7 @@ impl Default for Limits {
             tcp_first_message: Duration::from_secs(20),
             tcp_connect: Duration::from_secs(4),
             tcp_write: Duration::from_secs(10),
-            tcp_write_queue: 128,
+            tcp_write_queue: 512, // twice what one turn of a worker may answer to a peer that sends many at once
             bindings_per_aor: 10,
             bindings: 1_000_000,
             udp_surplus_per_second: 32 * 1024,

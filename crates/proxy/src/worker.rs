@@ -13,7 +13,7 @@ use crate::auth::{Authenticator, Identity};
 use crate::budget::Budget;
 use crate::leg::{Leg, LegMsg, Wishes};
 use crate::legs::LegTag;
-use crate::net::tcp::{StreamMessage, Streams};
+use crate::net::tcp::{PlaceInLine, StreamMessage, Streams};
 use crate::net::{Datagram, Port};
 use crate::ping::{Ping, Watch};
 use crate::registrar::Undo;
@@ -71,7 +71,7 @@ pub(crate) enum Cmd {
     /// End a leg, whatever its state, and say whether there was one.
     Kill { leg: LegId, done: oneshot::Sender<bool> },
     /// A message that another worker received and this one must handle.
-    Foreign { msg: Message, flow: Flow, sender: Sender, lag: Duration },
+    Foreign(Parcel),
     /// A connection is gone, or could not be opened (`conn` 0).
     FlowGone(Flow),
     /// The changes of a REGISTER are durable, or are not.
@@ -154,9 +154,8 @@ impl Link {
         }
         messages.fetch_add(1, Ordering::Relaxed);
         octets.fetch_add(length, Ordering::Relaxed);
-        let Parcel { msg, flow, sender, lag } = parcel;
-        let queue = if sender.is_stranger() { &self.apart } else { &self.sender };
-        let _ = queue.send(Cmd::Foreign { msg, flow, sender, lag });
+        let queue = if parcel.sender.is_stranger() { &self.apart } else { &self.sender };
+        let _ = queue.send(Cmd::Foreign(parcel));
         None
     }
 
@@ -179,11 +178,13 @@ impl Link {
 }
 
 /// A message on its way to the worker that it belongs to.
-struct Parcel {
+pub(crate) struct Parcel {
     msg: Message,
     flow: Flow,
     sender: Sender,
     lag: Duration,
+    /// Of a stranger's stream.
+    place: Option<PlaceInLine>,
 }
 
 /// A request that passed policy, while the transaction layer makes its transaction.
@@ -228,6 +229,8 @@ pub(crate) struct Worker {
     next_ping: u32,
     strays: Strays,
     admitted: Option<Admitted>,
+    /// Of the stream's message at hand.
+    place: Option<PlaceInLine>,
     // What was taken from the queues for this turn.
     taken: Vec<Cmd>,
     messages: Vec<StreamMessage>,
@@ -267,6 +270,7 @@ impl Worker {
             next_ping: 0,
             strays: Strays::default(),
             admitted: None,
+            place: None,
             taken: Vec::new(),
             messages: Vec::new(),
             held: VecDeque::new(),
@@ -364,11 +368,13 @@ impl Worker {
         }
         self.taken = taken;
         let mut messages = std::mem::take(&mut self.messages);
-        for StreamMessage { bytes, flow, broken } in messages.drain(..) {
+        for StreamMessage { bytes, flow, place, broken } in messages.drain(..) {
+            self.place = place;
             self.guarded(now, |worker| match broken {
                 None => worker.message(bytes, flow, Duration::ZERO, now),
                 Some(error) => worker.broken(bytes, flow, error, now),
             });
+            self.place = None;
             if broken.is_some() {
                 self.shared.connections.finish(flow.conn);
             }
@@ -454,12 +460,13 @@ impl Worker {
             }
             Cmd::Leg { leg, message } => drop(self.tell(leg, message, now)),
             Cmd::Kill { leg, done } => drop(done.send(self.bury(leg, now))),
-            Cmd::Foreign { msg, flow, sender, lag } => {
+            Cmd::Foreign(Parcel { msg, flow, sender, lag, place }) => {
                 self.shared.links[usize::from(self.index)].taken_over(&msg, sender);
                 match msg.is_request() {
                     true => self.request(msg, flow, lag, now),
                     false => self.response(msg, flow, now),
                 }
+                drop(place);
             }
             Cmd::FlowGone(flow) => self.transactions.handle_transport_error(flow, now),
             Cmd::Stored { txn, answer, undo, durable } => self.stored(txn, &answer, undo, durable, now),
@@ -528,13 +535,15 @@ impl Worker {
 
     /// Gives a message to the worker that it belongs to.
     fn hand_over(&mut self, worker: usize, msg: Message, flow: Flow, lag: Duration, now: Instant) {
-        let sender = match (flow.transport.is_reliable(), self.is_known(flow, now)) {
+        let place = self.place.take();
+        let is_known = place.is_none() && self.is_known(flow, now);
+        let sender = match (flow.transport.is_reliable(), is_known) {
             (false, false) => Sender::Stranger,
             (false, true) => Sender::Known,
             (true, false) => Sender::StrangerStream,
             (true, true) => Sender::KnownStream,
         };
-        let parcel = Parcel { msg, flow, sender, lag };
+        let parcel = Parcel { msg, flow, sender, lag, place };
         let held = if sender.is_stranger() { &mut self.held_apart } else { &mut self.held };
         // One of a stream goes behind those that wait: what a connection says keeps its order.
         let refused = match sender.is_stream() && !held.is_empty() {
@@ -699,7 +708,7 @@ mod tests {
         let msg = Message::parse(Bytes::from(text)).unwrap();
         let remote = ([192, 0, 2, 1], 5060).into();
         let flow = Flow { transport: Transport::Udp, listener: 0, remote, conn: ConnId(0) };
-        Parcel { msg, flow, sender, lag: Duration::ZERO }
+        Parcel { msg, flow, sender, lag: Duration::ZERO, place: None }
     }
 
     /// How many messages the link takes.
@@ -712,7 +721,7 @@ mod tests {
         let (link, mut mailbox) = Link::new();
         let mut empty = || {
             while let Ok(cmd) = mailbox.commands.try_recv().or_else(|_| mailbox.apart.try_recv()) {
-                if let Cmd::Foreign { msg, sender, .. } = cmd {
+                if let Cmd::Foreign(Parcel { msg, sender, .. }) = cmd {
                     link.taken_over(&msg, sender);
                 }
             }

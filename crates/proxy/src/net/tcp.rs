@@ -39,6 +39,8 @@ const FAREWELL_MAX: usize = 1024 * 1024;
 pub(crate) struct StreamMessage {
     pub(crate) bytes: Bytes,
     pub(crate) flow: Flow,
+    /// To be let go of when the message is dealt with, wherever that is.
+    pub(crate) place: Option<PlaceInLine>,
     /// It is not whole, nothing can come after it: `bytes` has what could be read. Whoever takes it calls
     /// [`Connections::finish`].
     pub(crate) broken: Option<FrameError>,
@@ -66,6 +68,40 @@ struct Conn {
     queue: mpsc::Sender<Bytes>,
     cut: Arc<Notify>,
     proved: Arc<AtomicBool>,
+}
+
+/// What of a connection waits among strangers: before that is done, nothing of it goes another way, so that what a
+/// connection says keeps its order when its peer has shown a password.
+#[derive(Default)]
+struct Line {
+    waiting: AtomicUsize,
+    empty: Notify,
+}
+
+/// One message's place in its connection's [`Line`].
+pub(crate) struct PlaceInLine(Arc<Line>);
+
+impl PlaceInLine {
+    fn new(line: &Arc<Line>) -> Self {
+        line.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(line))
+    }
+}
+
+impl Drop for PlaceInLine {
+    fn drop(&mut self) {
+        if self.0.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.empty.notify_one();
+        }
+    }
+}
+
+impl Line {
+    async fn is_over(&self) {
+        while self.waiting.load(Ordering::Acquire) > 0 {
+            self.empty.notified().await;
+        }
+    }
 }
 
 /// Where messages wait for a worker: those of peers who have shown a password apart from strangers', so that no number of
@@ -264,7 +300,7 @@ impl Connections {
         let (cut, proved) = (Arc::new(Notify::new()), Arc::default());
         self.table.insert(conn, Conn { queue, cut: Arc::clone(&cut), proved: Arc::clone(&proved) });
         self.by_peer.insert((transport, remote), conn);
-        Some((Booked { conns: Arc::clone(self), flow, proved }, waiting, cut))
+        Some((Booked { conns: Arc::clone(self), flow, proved, line: Arc::default() }, waiting, cut))
     }
 
     fn tell_gone(&self, flow: Flow) {
@@ -279,16 +315,22 @@ struct Booked {
     conns: Arc<Connections>,
     flow: Flow,
     proved: Arc<AtomicBool>,
+    line: Arc<Line>,
 }
 
 impl Booked {
     /// Gives a message to the worker of this connection, as soon as it has room. `false`: it is gone.
-    async fn pass(&self, message: StreamMessage) -> bool {
+    async fn pass(&self, bytes: Bytes, broken: Option<FrameError>) -> bool {
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a small number")]
         let worker = (self.flow.conn.0 % self.conns.inputs.len() as u64) as usize;
         let Inputs { known, strangers } = &self.conns.inputs[worker];
-        let input = if self.proved.load(Ordering::Relaxed) { known } else { strangers };
-        input.send(message).await.is_ok()
+        let is_known = self.proved.load(Ordering::Relaxed);
+        if is_known {
+            self.line.is_over().await;
+        }
+        let place = (!is_known).then(|| PlaceInLine::new(&self.line));
+        let input = if is_known { known } else { strangers };
+        input.send(StreamMessage { bytes, flow: self.flow, place, broken }).await.is_ok()
     }
 }
 
@@ -348,8 +390,7 @@ async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) -> End {
                 deadline = Instant::now() + conns.limits.tcp_idle;
                 has_spoken = true;
                 whole_by = None;
-                let message = StreamMessage { bytes, flow: *flow, broken: None };
-                if !booked.pass(message).await {
+                if !booked.pass(bytes, None).await {
                     return End::Closed;
                 }
             }
@@ -383,8 +424,8 @@ async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) -> End {
                 return End::Closed;
             }
             Err(error) => {
-                let last = StreamMessage { bytes: framer.take_head(), flow: *flow, broken: Some(error) };
-                return if booked.pass(last).await { End::Broken } else { End::Closed };
+                let is_passed = booked.pass(framer.take_head(), Some(error)).await;
+                return if is_passed { End::Broken } else { End::Closed };
             }
         }
     }

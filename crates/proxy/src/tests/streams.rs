@@ -11,7 +11,7 @@ use sip::digest::{Challenge, Login, answer};
 use sip::draft::{HeaderText, ResponseDraft, serialize_response};
 use sip::flow::{ConnId, Flow, Transport};
 use sip::framing::{Frame, Framer};
-use sip::msg::{HeaderId, Message};
+use sip::msg::{HeaderId, Message, Method};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -287,6 +287,34 @@ async fn a_peer_that_does_not_read_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_connection_says_keeps_its_order_when_its_peer_shows_a_password() {
+    let world = world(|config| config.workers = 2).await;
+    let from = "198.51.100.7:40000";
+    let (near, mut alice) = tokio::io::duplex(1024 * 1024);
+    assert!(world.proxy.adopt_stream(1, Transport::Tcp, from.parse().unwrap(), near));
+    let contact = "<sip:alice@10.0.0.7;transport=tcp>";
+    let (ask, credentials) = register_texts(from.parse().unwrap(), contact);
+    alice.write_all(ask.as_bytes()).await.unwrap();
+    let mut framer = Framer::new();
+    let challenge = message(&mut alice, &mut framer).await;
+    // The right answer and much more in one breath.
+    let all: String = (1..=300).map(options).collect();
+    alice.write_all((credentials(&challenge) + &all).as_bytes()).await.unwrap();
+    let mut numbers = Vec::new();
+    while numbers.len() < 301 {
+        let answer = message(&mut alice, &mut framer).await;
+        assert_eq!(answer.status(), 200);
+        if answer.method_is(&Method::Options) {
+            numbers.push(answer.cseq().unwrap().number);
+        } else {
+            numbers.push(0); // the registration's answer waits for the disk
+        }
+    }
+    numbers.retain(|number| *number > 0);
+    assert!(numbers.is_sorted(), "{numbers:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_strangers_connections_bring_keeps_no_known_one_waiting() {
     const FLOOD: u64 = 900;
     let world = world(|config| config.workers = 1).await;
@@ -420,22 +448,32 @@ async fn register_by(
     local: SocketAddr,
     contact: &str,
 ) -> Framer {
+    let (ask, credentials) = register_texts(local, contact);
     let mut framer = Framer::new();
-    let text = |number: u32, lines: &str| {
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let challenge = message(stream, &mut framer).await;
+    stream.write_all(credentials(&challenge).as_bytes()).await.unwrap();
+    assert_eq!(message(stream, &mut framer).await.status(), 200);
+    framer
+}
+
+/// A REGISTER of alice, and what answers its challenge.
+fn register_texts(local: SocketAddr, contact: &str) -> (String, impl Fn(&Message) -> String) {
+    let contact = contact.to_owned();
+    let text = move |number: u32, lines: &str| {
         format!(
             "REGISTER sip:{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/TCP {local};branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
              From: <sip:alice@{DOMAIN}>;tag=1\r\nTo: <sip:alice@{DOMAIN}>\r\nCall-ID: {local}\r\nCSeq: {number} REGISTER\r\n\
              Contact: {contact}\r\n{lines}Content-Length: 0\r\n\r\n"
         )
     };
-    stream.write_all(text(1, "").as_bytes()).await.unwrap();
-    let challenge = message(stream, &mut framer).await;
-    let challenge = Challenge::parse(challenge.header(HeaderId::WwwAuthenticate).unwrap()).unwrap();
-    let value =
-        answer(&challenge, &Login::new("alice", "alice"), "REGISTER", &format!("sip:{DOMAIN}"), b"", 1, "c");
-    stream.write_all(text(2, &format!("Authorization: {value}\r\n")).as_bytes()).await.unwrap();
-    assert_eq!(message(stream, &mut framer).await.status(), 200);
-    framer
+    let credentials = move |challenge: &Message, text: &dyn Fn(u32, &str) -> String| {
+        let challenge = Challenge::parse(challenge.header(HeaderId::WwwAuthenticate).unwrap()).unwrap();
+        let uri = format!("sip:{DOMAIN}");
+        let value = answer(&challenge, &Login::new("alice", "alice"), "REGISTER", &uri, b"", 1, "c");
+        text(2, &format!("Authorization: {value}\r\n"))
+    };
+    (text(1, ""), move |challenge: &Message| credentials(challenge, &text))
 }
 
 /// Calls the best binding of alice.
