@@ -56,9 +56,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let code = match Arguments::parse().command {
-        Command::Demo(arguments) => run(0, demo::run(arguments)),
+        Command::Demo(arguments) => run(0, true, demo::run(arguments)),
         Command::Serve { config, check } => serve(&config, check),
-        Command::Phone(arguments) => run(1, phone_command::run(arguments)),
+        Command::Phone(arguments) => run(1, false, phone_command::run(arguments)),
         Command::Cdrs(arguments) => finish(cdrs::run(&arguments)),
     };
     logging::finish();
@@ -75,7 +75,7 @@ fn serve(file: &std::path::Path, check: bool) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     logging::start(&config.log.filter, config.log.json);
-    run(config.threads, async move {
+    run(config.threads, true, async move {
         let mut ending = Ending::listen()?;
         let node = Node::start(&config, users).await?;
         for (transport, address) in node.sip_addresses() {
@@ -112,13 +112,16 @@ fn read_config(file: &std::path::Path) -> Result<(NodeConfig, Users), StartError
     Err(StartError(config::list(&mistakes, &file.display().to_string())))
 }
 
-/// Runs a command on a runtime with so many worker threads; 0: one for each core.
-fn run(threads: usize, command: impl Future<Output = Result<(), StartError>>) -> ExitCode {
+/// Runs a command on a runtime with so many worker threads; 0: one for each core. Those of a node rest under load.
+fn run(threads: usize, is_node: bool, command: impl Future<Output = Result<(), StartError>>) -> ExitCode {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if threads > 0 {
         builder.worker_threads(threads);
     }
-    match builder.enable_all().on_thread_park(pace::rest).build() {
+    if is_node {
+        builder.on_thread_park(pace::rest);
+    }
+    match builder.enable_all().build() {
         Ok(runtime) => finish(runtime.block_on(command)),
         Err(error) => finish(Err(StartError(format!("cannot start threads: {error}")))),
     }

@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A thread goes to wait for events at most once in this time. To be woken costs as much as to handle a message: at 1000 calls a
-/// second a pause saves a quarter of the processor time. SIP's own timers begin at half a second, so nobody
-/// notices that an answer left a millisecond later; media has threads of its own, which do not rest.
+/// second a pause saves a quarter of the processor time. Each message may leave this much later, so that a call's set-up
+/// takes two or three milliseconds more; SIP's own timers begin at half a second. A node's media has threads of its
+/// own, which do not rest.
 const PACE: Duration = Duration::from_millis(1);
 
 thread_local! {

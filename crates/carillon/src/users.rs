@@ -117,7 +117,7 @@ fn rows<T, K>(
         };
         let id = table.get("id").and_then(number);
         let key = id.map_or_else(|| format!("{kind}[entry {place}]"), |id| format!("{kind}[{id}]"));
-        let mut row = Row { kind, key, table, known: Vec::new(), mistakes };
+        let mut row = Row { key, table, known: Vec::new(), mistakes };
         let id = row.reference("id");
         let entity = read(&mut row, id.unwrap_or(Id::new(0)));
         row.finish();
@@ -128,7 +128,6 @@ fn rows<T, K>(
 
 /// One entry, which remembers the keys that were asked for: the rest is unknown.
 struct Row<'a> {
-    kind: &'static str,
     /// Like `users[2]`.
     key: String,
     table: &'a Table,
@@ -196,7 +195,8 @@ impl Row<'_> {
     }
 
     fn mistake(&mut self, name: &str, value: String, remedy: String) {
-        let is_secret = self.kind == "terminals" && (name == "secret" || !self.known.contains(&name));
+        // An unknown key may be a mistyped one of a password, or one in the wrong place.
+        let is_secret = name == "secret" || !self.known.contains(&name);
         let value = if is_secret && !value.is_empty() { "(not shown)".to_owned() } else { value };
         self.mistakes.push(model::Mistake { key: format!("{}.{name}", self.key), value, remedy });
     }
@@ -270,7 +270,7 @@ mod tests {
             "users[2].do_not_disturb = : missing; write true or false".to_owned(),
             "users[2].call_waiting = -1: give a whole number from 0 to 4294967295".to_owned(),
             "users[2].rejection = \"Never\": write \"ByResponse\", \"ThisDevice\" or \"AllDevices\"".to_owned(),
-            "users[2].do_not_distrub = true: unknown key; there are id, client, first_name, last_name, terminal, \
+            "users[2].do_not_distrub = (not shown): unknown key; there are id, client, first_name, last_name, terminal, \
              extension, do_not_disturb, call_waiting, multi_contact, rejection, ring_timeout_secs"
                 .to_owned(),
             "extensions[2].number = 102: write a text in quotes".to_owned(),

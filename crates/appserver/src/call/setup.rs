@@ -14,8 +14,8 @@ use std::time::Duration;
 /// Descriptions that a call keeps of devices which ring behind one binding.
 const EARLY_MAX: usize = 8;
 
-/// Octets of the lines that go with a refusal.
-const TOLD_MAX: usize = 1024;
+/// Octets of a line that goes with a refusal.
+const TOLD_MAX: usize = 128;
 
 /// What a dialled number means to a caller.
 #[derive(Debug, PartialEq, Eq)]
@@ -427,15 +427,12 @@ fn best_refusal(refusals: Vec<(u16, HeaderText)>) -> (u16, HeaderText) {
         .unwrap_or_else(|| (480, HeaderText::new()))
 }
 
-/// The lines of a refusal that say more and are not about our own request, if they are not too long.
+/// What a device's refusal says that its caller may hear: when to come again. Not what names its network (Warning), makes
+/// telephones fetch something (Error-Info), or tells them what their call was about (Reason).
 fn told_lines(lines: &HeaderText) -> HeaderText {
     let mut told = HeaderText::new();
-    for name in ["Retry-After", "Warning", "Reason", "Error-Info"] {
-        for (_, value) in lines.lines().filter(|(line, _)| line.eq_ignore_ascii_case(name.as_bytes())) {
-            if told.as_bytes().len() + value.len() <= TOLD_MAX {
-                told.push(name, value);
-            }
-        }
+    if let Some(value) = lines.get("Retry-After").filter(|value| value.len() <= TOLD_MAX) {
+        told.push("Retry-After", value);
     }
     told
 }
@@ -474,7 +471,7 @@ mod tests {
     fn one_refusal_is_chosen_for_the_caller() {
         let with_lines = |status: &u16| {
             let mut lines = HeaderText::new();
-            lines.push_fmt("Warning", format_args!("399 phone \"{status}\""));
+            lines.push_fmt("Retry-After", format_args!("{status}"));
             (*status, lines)
         };
         for (refusals, chosen) in [

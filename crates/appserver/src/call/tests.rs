@@ -142,7 +142,9 @@ impl Test {
                 status @ 101..=199 => LegEvent::Progress { status, sdp, fork },
                 status => {
                     headers.push("Contact", "<sip:elsewhere>");
-                    argument.into_iter().for_each(|text| headers.push("Warning", text));
+                    headers.push("Error-Info", "<http://phone.example/>");
+                    headers.push("Warning", "399 phone.example \"x\"");
+                    argument.into_iter().for_each(|text| headers.push("Retry-After", text));
                     LegEvent::Rejected { status, reason: String::new(), headers }
                 }
             },
@@ -427,12 +429,12 @@ fn a_call_that_never_rings_is_no_attempt_and_one_that_rings_is() {
 }
 
 #[test]
-fn a_refusal_brings_along_what_it_says_more() {
+fn a_refusal_brings_along_when_to_come_again_and_nothing_else() {
     ladder(
         &mut Test::new(2),
         r#"dial 102 offer => bob1 INVITE r(o), bob2 INVITE r(o)
-         bob1 488 codec => 
-         bob2 404 gone  => alice 488 "Warning: codec\r\n", record 488 Platform unanswered (Not Acceptable Here)"#,
+         bob1 488 60    => 
+         bob2 404 70    => alice 488 "Retry-After: 60\r\n", record 488 Platform unanswered (Not Acceptable Here)"#,
     );
     ladder(
         &mut Test::new(1),
