@@ -222,7 +222,7 @@ mod tests {
         let address = "203.0.113.1".parse().unwrap();
         let addresses =
             vec![MediaAddress::plain(address), MediaAddress::plain("2001:db8::1".parse().unwrap())];
-        let own = Own::new(&RelayConfig { addresses, ..RelayConfig::default() });
+        let own = Own::new(&RelayConfig { addresses, ..RelayConfig::default() }).with_all_bound();
         read(sdp, signalling, Here { address, own: &own })
     }
 

@@ -7,12 +7,16 @@
 use crate::config::{MediaAddress, RelayConfig};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The addresses and ports of a relay. Other ports of its hosts are anybody's: a telephone may run on the same machine.
-#[derive(Clone, Debug)]
+/// The addresses of a relay and the ports that it has bound. Other ports of its hosts are anybody's: a telephone may run on the
+/// same machine, or behind the same NAT.
+#[derive(Debug)]
 pub(crate) struct Own {
     hosts: Vec<MediaAddress>,
     ports: RangeInclusive<u16>,
+    /// By place in the range. What was bound once stays so.
+    bound: Box<[AtomicBool]>,
 }
 
 impl Own {
@@ -21,13 +25,35 @@ impl Own {
             bind: host.bind.to_canonical(),
             advertised: host.advertised.to_canonical(),
         };
-        Self { hosts: config.addresses.iter().map(plain).collect(), ports: config.ports.clone() }
+        Self {
+            hosts: config.addresses.iter().map(plain).collect(),
+            ports: config.ports.clone(),
+            bound: config.ports.clone().map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// A port of the range is ours from now on.
+    pub(crate) fn bind(&self, port: u16) {
+        if let Some(bound) = self.place(port) {
+            bound.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// All of them are.
+    #[cfg(test)]
+    pub(crate) fn with_all_bound(self) -> Self {
+        self.ports.clone().for_each(|port| self.bind(port));
+        self
+    }
+
+    fn place(&self, port: u16) -> Option<&AtomicBool> {
+        self.bound.get(usize::from(port.checked_sub(*self.ports.start())?))
     }
 
     /// Whether a datagram to this address would reach one of our sockets, or one from it would come out of one.
     pub(crate) fn has(&self, address: SocketAddr) -> bool {
         let host = address.ip().to_canonical();
-        self.ports.contains(&address.port())
+        self.place(address.port()).is_some_and(|bound| bound.load(Ordering::Relaxed))
             && self.hosts.iter().any(|own| {
                 host == own.advertised
                     || host == own.bind
@@ -65,6 +91,7 @@ mod tests {
             ports: 13_000..=13_009,
             ..RelayConfig::default()
         })
+        .with_all_bound()
     }
 
     fn check(own: &Own, ours: &[&str], others: &[&str]) {
@@ -90,6 +117,17 @@ mod tests {
             ["10.0.0.5:12999", "10.0.0.5:13010", "203.0.113.5:5060", "10.0.0.6:13000", "127.0.0.1:13000"];
         check(&own, &ours, &others);
         check(&self::own(&[("::ffff:10.0.0.5", "::ffff:10.0.0.5")]), &["10.0.0.5:13000"], &[]);
+    }
+
+    #[test]
+    fn a_port_that_is_not_bound_is_anybodys() {
+        let own = Own::new(&RelayConfig {
+            addresses: vec![MediaAddress::plain(IpAddr::from([10, 0, 0, 5]))],
+            ports: 13_000..=13_009,
+            ..RelayConfig::default()
+        });
+        own.bind(13_004);
+        check(&own, &["10.0.0.5:13004"], &["10.0.0.5:13005", "10.0.0.5:13000"]);
     }
 
     #[test]

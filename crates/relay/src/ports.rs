@@ -242,6 +242,8 @@ impl Ports {
             match self.options.bind_pair(space.address.bind, port) {
                 Ok((rtp, rtcp)) => {
                     self.bound.fetch_add(1, Ordering::Relaxed);
+                    self.own.bind(port);
+                    self.own.bind(port + 1);
                     return Some(Arc::new(Pair {
                         slot: space.first_slot + u32::from(number),
                         port,

@@ -414,7 +414,7 @@ mod tests {
     /// A relay on 203.0.113.1 with the usual ports.
     fn own() -> Arc<Own> {
         let addresses = vec![MediaAddress::plain(at("203.0.113.1:0").ip())];
-        Arc::new(Own::new(&RelayConfig { addresses, ..RelayConfig::default() }))
+        Arc::new(Own::new(&RelayConfig { addresses, ..RelayConfig::default() }).with_all_bound())
     }
 
     fn stream(setup: Setup) -> Stream {
