@@ -41,7 +41,7 @@ fn a_call_is_answered_and_the_caller_hangs_up() {
     let cdr = records.answered(HungUpBy::Caller);
     assert_eq!((cdr.caller.name.as_str(), cdr.callee.name.as_str()), ("Alice Allison", "Bob Bobson"));
     let legs: Vec<_> = cdr.legs.iter().map(|leg| (leg.role, leg.endpoint.as_str())).collect();
-    assert_eq!(legs, [(LegRole::Caller, "alice"), (LegRole::Callee, "bob")]);
+    assert_eq!(legs, [(LegRole::Caller, "alice"), (LegRole::Answerer, "bob")]);
 }
 
 #[test]
