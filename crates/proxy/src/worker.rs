@@ -183,7 +183,7 @@ pub(crate) struct Parcel {
     flow: Flow,
     sender: Sender,
     lag: Duration,
-    /// Of a stranger's stream.
+    /// Of a stream.
     place: Option<PlaceInLine>,
 }
 
@@ -369,7 +369,7 @@ impl Worker {
         self.taken = taken;
         let mut messages = std::mem::take(&mut self.messages);
         for StreamMessage { bytes, flow, place, broken } in messages.drain(..) {
-            self.place = place;
+            self.place = Some(place);
             self.guarded(now, |worker| match broken {
                 None => worker.message(bytes, flow, Duration::ZERO, now),
                 Some(error) => worker.broken(bytes, flow, error, now),
@@ -536,7 +536,10 @@ impl Worker {
     /// Gives a message to the worker that it belongs to.
     fn hand_over(&mut self, worker: usize, msg: Message, flow: Flow, lag: Duration, now: Instant) {
         let place = self.place.take();
-        let is_known = place.is_none() && self.is_known(flow, now);
+        let is_known = match &place {
+            Some(place) => !place.is_apart,
+            None => self.is_known(flow, now),
+        };
         let sender = match (flow.transport.is_reliable(), is_known) {
             (false, false) => Sender::Stranger,
             (false, true) => Sender::Known,

@@ -27,6 +27,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Messages of all connections of a kind that may wait for one worker; then readers wait, and with them the peers.
 const INPUT_MAX: usize = 1024;
 const READ_CHUNK: usize = 16 * 1024;
+/// Messages of one connection that are being worked on. Each may bring forth several: an answer, and what else its calls have to say.
+const IN_LINE_MAX: usize = 64;
+/// Messages that are written by one call: who answers many at once fills the queue faster than a call for each empties it.
+const WRITE_BATCH: usize = 64;
+/// Octets of a connection's memory for that, kept between two calls.
+const WRITE_KEPT: usize = 16 * 1024;
 const BACKLOG: u32 = 1024;
 /// Pause after a failed accept, for instance when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -40,7 +46,7 @@ pub(crate) struct StreamMessage {
     pub(crate) bytes: Bytes,
     pub(crate) flow: Flow,
     /// To be let go of when the message is dealt with, wherever that is.
-    pub(crate) place: Option<PlaceInLine>,
+    pub(crate) place: PlaceInLine,
     /// It is not whole, nothing can come after it: `bytes` has what could be read. Whoever takes it calls
     /// [`Connections::finish`].
     pub(crate) broken: Option<FrameError>,
@@ -70,36 +76,44 @@ struct Conn {
     proved: Arc<AtomicBool>,
 }
 
-/// What of a connection waits among strangers: before that is done, nothing of it goes another way, so that what a
-/// connection says keeps its order when its peer has shown a password.
+/// What of a connection waits for workers. It is bounded, so that no peer is answered faster than it can be written to; and before
+/// a stranger's messages are done nothing of its connection goes another way, so that what it says keeps its order when
+/// it has shown a password.
 #[derive(Default)]
 struct Line {
     waiting: AtomicUsize,
-    empty: Notify,
+    moved: Notify,
 }
 
 /// One message's place in its connection's [`Line`].
-pub(crate) struct PlaceInLine(Arc<Line>);
+pub(crate) struct PlaceInLine {
+    line: Arc<Line>,
+    /// It waits among strangers.
+    pub(crate) is_apart: bool,
+}
 
 impl PlaceInLine {
-    fn new(line: &Arc<Line>) -> Self {
+    fn new(line: &Arc<Line>, is_apart: bool) -> Self {
         line.waiting.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(line))
+        Self { line: Arc::clone(line), is_apart }
     }
 }
 
 impl Drop for PlaceInLine {
     fn drop(&mut self) {
-        if self.0.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.empty.notify_one();
-        }
+        self.line.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.line.moved.notify_one();
     }
 }
 
 impl Line {
-    async fn is_over(&self) {
-        while self.waiting.load(Ordering::Acquire) > 0 {
-            self.empty.notified().await;
+    /// Returns when fewer than so many wait, and half of the writer's queue is free: whoever does not read what it is told is
+    /// not read from, either. Only the connection's reader asks.
+    async fn has_room(&self, bound: usize, queue: &mpsc::WeakSender<Bytes>) {
+        // Not by reserving: what is reserved, or waited for, the workers cannot use.
+        let is_full = || queue.upgrade().is_some_and(|queue| queue.capacity() < queue.max_capacity() / 2);
+        while self.waiting.load(Ordering::Acquire) >= bound || is_full() {
+            self.moved.notified().await;
         }
     }
 }
@@ -298,9 +312,18 @@ impl Connections {
         let flow = Flow { transport, listener, remote, conn };
         let (queue, waiting) = mpsc::channel(self.limits.tcp_write_queue.max(1));
         let (cut, proved) = (Arc::new(Notify::new()), Arc::default());
+        let weak = queue.downgrade();
         self.table.insert(conn, Conn { queue, cut: Arc::clone(&cut), proved: Arc::clone(&proved) });
         self.by_peer.insert((transport, remote), conn);
-        Some((Booked { conns: Arc::clone(self), flow, proved, line: Arc::default() }, waiting, cut))
+        let booked = Booked {
+            conns: Arc::clone(self),
+            flow,
+            proved,
+            line: Arc::default(),
+            went_known: AtomicBool::new(false),
+            queue: weak,
+        };
+        Some((booked, waiting, cut))
     }
 
     fn tell_gone(&self, flow: Flow) {
@@ -316,6 +339,10 @@ struct Booked {
     flow: Flow,
     proved: Arc<AtomicBool>,
     line: Arc<Line>,
+    /// What was passed last went by the way of known peers.
+    went_known: AtomicBool,
+    /// Its writer's, which ends when the table lets go of it.
+    queue: mpsc::WeakSender<Bytes>,
 }
 
 impl Booked {
@@ -325,10 +352,9 @@ impl Booked {
         let worker = (self.flow.conn.0 % self.conns.inputs.len() as u64) as usize;
         let Inputs { known, strangers } = &self.conns.inputs[worker];
         let is_known = self.proved.load(Ordering::Relaxed);
-        if is_known {
-            self.line.is_over().await;
-        }
-        let place = (!is_known).then(|| PlaceInLine::new(&self.line));
+        let changes = is_known && !self.went_known.swap(is_known, Ordering::Relaxed);
+        self.line.has_room(if changes { 1 } else { IN_LINE_MAX }, &self.queue).await;
+        let place = PlaceInLine::new(&self.line, !is_known);
         let input = if is_known { known } else { strangers };
         input.send(StreamMessage { bytes, flow: self.flow, place, broken }).await.is_ok()
     }
@@ -354,7 +380,7 @@ impl Drop for Booked {
 async fn serve<S: AsyncRead + AsyncWrite>(stream: S, booked: &Booked, queue: mpsc::Receiver<Bytes>) {
     let (mut reader, writer) = tokio::io::split(stream);
     let limit = booked.conns.limits.tcp_write;
-    let mut writing = pin!(write(writer, queue, limit));
+    let mut writing = pin!(write(writer, queue, &booked.line, limit));
     let end = tokio::select! {
         biased; // what ends the writer in order comes after the reader's last word
         end = read(&mut reader, booked) => end,
@@ -431,18 +457,32 @@ async fn read(mut reader: impl AsyncRead + Unpin, booked: &Booked) -> End {
     }
 }
 
-async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Bytes>, limit: Duration) {
-    while let Some(bytes) = queue.recv().await {
-        let written = timeout(limit, async {
-            writer.write_all(&bytes).await?;
-            while let Ok(more) = queue.try_recv() {
-                writer.write_all(&more).await?;
+async fn write(
+    mut writer: impl AsyncWrite + Unpin,
+    mut queue: mpsc::Receiver<Bytes>,
+    line: &Line,
+    limit: Duration,
+) {
+    let (mut batch, mut text) = (Vec::new(), Vec::new());
+    while queue.recv_many(&mut batch, WRITE_BATCH).await > 0 {
+        let bytes = match &batch[..] {
+            [one] => one,
+            several => {
+                several.iter().for_each(|bytes| text.extend_from_slice(bytes));
+                text.as_slice()
             }
+        };
+        let written = timeout(limit, async {
+            writer.write_all(bytes).await?;
             writer.flush().await
         });
         if !matches!(written.await, Ok(Ok(()))) {
             return;
         }
+        line.moved.notify_one();
+        batch.clear();
+        text.clear();
+        text.shrink_to(WRITE_KEPT);
     }
     let _ = timeout(limit, writer.shutdown()).await;
 }
