@@ -59,6 +59,7 @@ pub struct Setup {
     media_ports: fn(&Place) -> String,
     workers: u8,
     media: String,
+    sip: String,
     algorithms: Option<String>,
     log: String,
     sections: String,
@@ -72,6 +73,7 @@ impl Default for Setup {
             media_ports: |_| "20000-24999".to_owned(),
             workers: 2,
             media: String::new(),
+            sip: String::new(),
             algorithms: None,
             log: "info".to_owned(),
             sections: String::new(),
@@ -134,6 +136,14 @@ impl Setup {
         self
     }
 
+    /// One more line of `[sip]`.
+    #[must_use]
+    pub fn sip(mut self, line: &str) -> Self {
+        self.sip.push_str(line);
+        self.sip.push('\n');
+        self
+    }
+
     /// SIP workers; two unless set. Answers of one keep the order of the questions.
     #[must_use]
     pub fn workers(mut self, count: u8) -> Self {
@@ -184,11 +194,12 @@ impl Setup {
     fn file(&self, place: &Place, data: &Path, users: &Path) -> String {
         let algorithms = self.algorithms.as_ref().map(|list| format!("[auth]\nalgorithms = {list}\n"));
         format!(
-            "[node]\ndata = {data:?}\n[sip]\nworkers = {}\nlisten = [{}]\n[media]\nports = {:?}\n{}\
+            "[node]\ndata = {data:?}\n[sip]\nworkers = {}\nlisten = [{}]\n{}[media]\nports = {:?}\n{}\
              [users]\nfile = {users:?}\n[log]\nfilter = {:?}\n\
              {}{}",
             self.workers,
             (self.listen)(place).join(", "),
+            self.sip,
             (self.media_ports)(place),
             self.media,
             self.log,

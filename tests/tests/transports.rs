@@ -173,16 +173,16 @@ fn sipp_gets_a_large_invite_by_the_transport_that_it_has() {
     }
 }
 
-/// Every tenth datagram from and to the callee is lost; every call must get through, and leave one record. (Of more, one call in
-/// a thousand loses all five INVITEs or their answers, and is given up after eight seconds as it should be; `world` has the
-/// worse networks.) The caller's side has no loss: SIPp does not repeat an ACK once it has sent its BYE. That is tested below.
+/// Every fifth datagram from and to the callee is lost; every call must get through, and leave one record. The caller's side
+/// has no loss: SIPp does not repeat an ACK once it has sent its BYE. That is tested below.
 #[test]
 fn calls_get_through_a_lossy_network() {
     const CALLS: u32 = 30;
     const WIRE: u8 = 6;
-    let mut node = Node::start();
+    // The five INVITEs of the first eight seconds may all be lost; here that is no reason to give a device up.
+    let mut node = Setup::default().sip("unreachable_seconds = 0").start();
     Endpoint::udp(&node, WIRE, "bob").register();
-    let _wire = LossyWire::lay(&node, WIRE, node.place().sip(3), 10, 1);
+    let _wire = LossyWire::lay(&node, WIRE, node.place().sip(3), 20, 1);
     // It takes a repeated BYE whose 200 was lost for a new call, and must not leave when it has counted enough of them.
     let callee =
         Sipp::callee("answer").value("address", node.place().sip(WIRE)).calls(100 * CALLS, 10).start(&node);
