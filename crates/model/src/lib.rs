@@ -2,14 +2,27 @@
 //!
 //! Plain data in, plain data out: no clock, no randomness, no I/O. Rooms: [`id`] (typed identifiers), [`entity`] (what an
 //! operator configures), [`configuration`] (all of it as one document, and the demo's), [`snapshot`] (the checked,
-//! indexed copy that calls are routed from), [`record`] (call records and bindings).
+//! indexed copy that calls are routed from), [`record`] (call records and bindings); and a whole provider's configuration:
+//! [`define`] (what a definition says), [`entities`] (a file each), [`rows`], [`draft`] (a change under the rules), [`scope`]
+//! (who sees what), [`import`].
 //! Elsewhere: where all this is kept (crate `store`).
 
+pub mod checks;
 pub mod configuration;
+pub mod define;
+pub mod draft;
+pub mod entities;
 pub mod entity;
 pub mod id;
+pub mod import;
+mod prelude;
 pub mod record;
+pub mod rows;
+pub mod rules;
+pub mod scope;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;
 
 pub use configuration::Configuration;
 pub use entity::{
