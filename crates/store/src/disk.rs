@@ -42,7 +42,6 @@ pub(crate) fn segment_name(number: u64) -> String {
 }
 
 pub(crate) const DATABASE_NAME: &str = "carillon.redb";
-const UNBORN_DATABASE_NAME: &str = "carillon.redb.new";
 /// Holds the sign of life, and the lock of the directory.
 const ALIVE_NAME: &str = "alive";
 const DIR_MODE: u32 = 0o700;
@@ -94,22 +93,7 @@ impl Disk for Directory {
     }
 
     fn database(&self, builder: &Builder, may_make: bool) -> Result<Database, DatabaseError> {
-        let path = self.path.join(DATABASE_NAME);
-        // An error is no absence: a new database must never take the place of one that cannot be looked at.
-        if !path.try_exists()? {
-            if !may_make {
-                return Err(io::Error::from(io::ErrorKind::NotFound).into());
-            }
-            let unborn = self.path.join(UNBORN_DATABASE_NAME);
-            let file = open_file(&unborn)?;
-            file.set_len(0)?;
-            let handle = file.try_clone()?;
-            builder.create_with_backend(FileBackend::new(file)?)?.close()?;
-            handle.sync_all()?;
-            fs::rename(&unborn, &path)?;
-            self.handle.sync_all()?;
-        }
-        builder.create_with_backend(FileBackend::new(open_file(&path)?)?)
+        database_file(&self.handle, &self.path, DATABASE_NAME, builder, may_make)
     }
 
     fn segments(&self) -> io::Result<Vec<u64>> {
@@ -161,6 +145,32 @@ impl Disk for Directory {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Opens a database file. Where it is absent it is made, if it may be; one that a crash left half made counts as absent.
+pub(crate) fn database_file(
+    handle: &File,
+    dir: &Path,
+    name: &str,
+    builder: &Builder,
+    may_make: bool,
+) -> Result<Database, DatabaseError> {
+    let path = dir.join(name);
+    // An error is no absence: a new database must never take the place of one that cannot be looked at.
+    if !path.try_exists()? {
+        if !may_make {
+            return Err(io::Error::from(io::ErrorKind::NotFound).into());
+        }
+        let unborn = dir.join(format!("{name}.new"));
+        let file = open_file(&unborn)?;
+        file.set_len(0)?;
+        let unborn_handle = file.try_clone()?;
+        builder.create_with_backend(FileBackend::new(file)?)?.close()?;
+        unborn_handle.sync_all()?;
+        fs::rename(&unborn, &path)?;
+        handle.sync_all()?;
+    }
+    builder.create_with_backend(FileBackend::new(open_file(&path)?)?)
 }
 
 struct RealSegment {

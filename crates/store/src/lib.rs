@@ -7,10 +7,12 @@
 //! the journal holds into the database's tables once a second, with the journal position in the same transaction, and
 //! then deletes the journal's old segments. Rooms: [`Store`] (the face), [`Record`] (what is kept, and its bytes),
 //! `frame` (a segment's bytes), `journal` and `apply` (the two threads), `tables` (the database), `recovery` (what
-//! opening does), `disk` (files), [`StoreError`].
+//! opening does), `disk` (files), [`StoreError`]. A house of its own is [`config`]: rows of the configuration, their
+//! change log and records, in another file or in PostgreSQL.
 
 mod apply;
 mod cdrs;
+pub mod config;
 #[cfg(test)]
 mod crash_tests;
 mod disk;

@@ -1,0 +1,209 @@
+//! A connection to PostgreSQL that comes back after a loss, and what its errors mean.
+//!
+//! In: where the server is. Out: sessions for one transaction at a time. Elsewhere: what is said on them (`mod`, `schema`).
+
+use crate::config::error::ConfigError;
+use std::future::poll_fn;
+use std::ops::DerefMut;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+
+/// What the other side has not acknowledged for so long is lost.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Connecting that takes longer is given up.
+const CONNECT: Duration = Duration::from_secs(5);
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+const PAUSE_LAST: Duration = Duration::from_secs(1);
+
+/// Where the server is, and what every session begins with.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    config: Config,
+    pub(super) schema: String,
+    /// For people, without the password.
+    pub(super) name: String,
+    /// How long a failure is waited out before the caller hears of it.
+    pub(super) patience: Duration,
+    /// An attempt at a commit that takes longer is given up.
+    pub(super) attempt: Duration,
+}
+
+impl Server {
+    pub(super) fn new(
+        connection: &str,
+        schema: &str,
+        patience: Duration,
+        attempt: Duration,
+    ) -> Result<Self, ConfigError> {
+        let right = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let begins = schema.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+        if !begins || schema.len() > 40 || !schema.bytes().all(right) || schema.starts_with("pg_") {
+            let why = "the name of a PostgreSQL schema has 1 to 40 small letters, digits and underscores, a letter first";
+            return Err(ConfigError::BadPlace(format!("{schema:?}: {why}")));
+        }
+        // What the string says may be a password, so it is not repeated.
+        let mut config: Config = connection.parse().map_err(|_| {
+            ConfigError::BadPlace(
+                "the PostgreSQL connection cannot be read; write host=… port=… user=… password=… dbname=…"
+                    .to_owned(),
+            )
+        })?;
+        config.connect_timeout(CONNECT).tcp_user_timeout(SILENCE).application_name("carillon");
+        config
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(3))
+            .keepalives_retries(3);
+        let database = config.get_dbname().or(config.get_user()).unwrap_or_default().to_owned();
+        let name = format!("PostgreSQL database {database}, schema {schema}");
+        Ok(Self { config, schema: schema.to_owned(), name, patience, attempt })
+    }
+
+    /// The channel on which commits are announced.
+    pub(super) fn channel(&self) -> String {
+        format!("carillon_{}", self.schema)
+    }
+
+    /// A new session. `told` hears of announcements, once it listens. This is the place where TLS will go.
+    pub(super) async fn connect(&self, told: Option<Arc<Notify>>) -> Result<Client, Trouble> {
+        let until = Instant::now() + CONNECT;
+        let (client, mut connection) = timeout_at(until, self.config.connect(NoTls)).await??;
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if let (AsyncMessage::Notification(_), Some(told)) = (message, &told) {
+                    told.notify_one();
+                }
+            }
+            if let Some(told) = told {
+                told.notify_one();
+            }
+        });
+        // The server's defaults may be weaker than what we promise; and it shall let go of the locks of a dead node soon.
+        let begin = format!(
+            "SET search_path TO {}; SET synchronous_commit TO on; SET lock_timeout TO '10s'; \
+             SET idle_in_transaction_session_timeout TO '5s'; SET tcp_keepalives_idle TO 5; SET tcp_keepalives_interval TO 2; \
+             SET tcp_keepalives_count TO 3; SET client_min_messages TO warning",
+            self.schema
+        );
+        timeout_at(until, client.batch_execute(&begin)).await??;
+        Ok(client)
+    }
+}
+
+/// A session that is made anew when it was lost; one transaction at a time.
+#[derive(Debug)]
+pub(super) struct Link {
+    server: Arc<Server>,
+    session: Mutex<Option<Client>>,
+}
+
+impl Link {
+    pub(super) fn new(server: Arc<Server>) -> Self {
+        Self { server, session: Mutex::new(None) }
+    }
+
+    pub(super) async fn session(&self) -> Result<Session<'_>, Trouble> {
+        let mut held = self.session.lock().await;
+        if held.as_ref().is_none_or(Client::is_closed) {
+            *held = None;
+            *held = Some(self.server.connect(None).await?);
+        }
+        Ok(Session { held })
+    }
+}
+
+/// The session, until it is let go.
+pub(super) struct Session<'a> {
+    held: MutexGuard<'a, Option<Client>>,
+}
+
+impl Session<'_> {
+    pub(super) fn client(&mut self) -> Result<&mut Client, Trouble> {
+        self.held.deref_mut().as_mut().ok_or(Trouble::Silent)
+    }
+
+    /// An answer may still be on its way: nothing more is asked on this session.
+    pub(super) fn give_up(mut self) {
+        *self.held = None;
+    }
+}
+
+/// Why a transaction was given up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The server said so, or the connection was lost.
+    #[error("PostgreSQL failed")]
+    Server(#[from] tokio_postgres::Error),
+    /// Nothing came back in time.
+    #[error("PostgreSQL does not answer")]
+    Silent,
+    /// We gave up, for a reason of ours.
+    #[error("{0}")]
+    Own(#[from] ConfigError),
+}
+
+impl From<tokio::time::error::Elapsed> for Trouble {
+    fn from(_: tokio::time::error::Elapsed) -> Self {
+        Trouble::Silent
+    }
+}
+
+impl Trouble {
+    /// The same may work a moment later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Trouble::Silent => true,
+            Trouble::Own(_) => false,
+            Trouble::Server(error) => match error.code() {
+                // No code: the connection, or a mistake of ours. Else by class (PostgreSQL manual, appendix A): connection, serialization,
+                // resources, operator's intervention, locks, and a server that is a standby until it is promoted.
+                None => {
+                    let cause = std::error::Error::source(error);
+                    error.is_closed() || cause.is_none_or(|cause| cause.is::<std::io::Error>())
+                }
+                Some(code) => {
+                    let code = code.code();
+                    ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
+                        || matches!(code, "55P03" | "25006")
+                }
+            },
+        }
+    }
+
+    pub(super) fn told(self, action: &'static str) -> ConfigError {
+        let may_pass = self.may_pass();
+        match self {
+            Trouble::Own(error) => error,
+            other if may_pass => ConfigError::unavailable(action, other),
+            other => ConfigError::Refused { action, source: Arc::new(other) },
+        }
+    }
+}
+
+/// Attempts at one thing, with longer and longer pauses between them.
+pub(super) struct Attempts {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Attempts {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { until: Instant::now() + patience, pause: PAUSE_FIRST }
+    }
+
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    ///
+    /// There is no use in another one.
+    pub(super) async fn again(&mut self, trouble: Trouble) -> Result<(), Trouble> {
+        if !trouble.may_pass() || Instant::now() + self.pause > self.until {
+            return Err(trouble);
+        }
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE_LAST);
+        Ok(())
+    }
+}
