@@ -13,9 +13,15 @@ use std::time::Instant;
 /// Name, what it shows, and how it runs.
 type Part = (&'static str, &'static str, fn(&Path) -> Result<(), String>);
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("tidy", "file headers, file sizes, licences of dependencies", tidy::run),
-    ("format", "rustfmt finds nothing to change", |top| cargo(top, &["fmt", "--all", "--check"], &[])),
+    ("format", "rustfmt finds nothing to change", |top| {
+        cargo(top, &["fmt", "--all", "--check"], &[])?;
+        // A build script finds these files, and rustfmt does not.
+        let mut rustfmt = Command::new("rustfmt");
+        rustfmt.args(["--check", "--edition", "2024"]).args(entities(top)?);
+        run(rustfmt)
+    }),
     ("lints", "clippy with warnings denied", |top| {
         cargo(top, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])?;
         // Outside the workspace, but they must not rot.
@@ -25,10 +31,13 @@ const PARTS: [Part; 7] = [
         let flags = [("RUSTDOCFLAGS", "-D warnings")];
         cargo(top, &["doc", "--workspace", "--no-deps", "--document-private-items"], &flags)
     }),
+    ("packages", "Debian packages for tests with real peers are there", |_| packages::install()),
     ("unit", "unit tests, ladders, simulations", |top| {
         cargo(top, &["test", "--workspace", "--exclude", "system-tests"], &[])
     }),
-    ("packages", "Debian packages for the whole-system tests are there", |_| packages::install()),
+    ("rest", "generated requests over the REST API, by its own documents", |top| {
+        run(Command::new(top.join("tests/rest/schemathesis.sh")))
+    }),
     ("system", "the program itself against SIPp, baresip and hostile bytes", |top| {
         cargo(top, &["build", "--release", "--package", "carillon"], &[])?;
         cargo(top, &["test", "--package", "system-tests"], &[])
@@ -60,6 +69,14 @@ fn main() -> ExitCode {
         say(&format!("== {name} ok, {} s", start.elapsed().as_secs()));
     }
     ExitCode::SUCCESS
+}
+
+/// The files of the configuration's entities.
+fn entities(top: &Path) -> Result<Vec<PathBuf>, String> {
+    let directory = top.join("crates/model/src/entities");
+    let files = std::fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let files = files.filter_map(|entry| Some(entry.ok()?.path()));
+    Ok(files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect())
 }
 
 #[expect(clippy::print_stdout, reason = "a command line tool talks on its standard output")]

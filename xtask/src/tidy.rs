@@ -8,12 +8,13 @@ use std::process::Command;
 const LINES_MAX: usize = 1200;
 
 /// Licences that the project may link (any one of a dependency's alternatives is enough).
-const LICENCES: [&str; 11] = [
+const LICENCES: [&str; 12] = [
     "MIT",
     "Apache-2.0",
     "BSD-2-Clause",
     "BSD-3-Clause",
     "MPL-2.0",
+    "MPL-2.0+",
     "ISC",
     "Zlib",
     "Unicode-3.0",

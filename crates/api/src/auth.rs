@@ -1,0 +1,724 @@
+//! Who is asking: logins, access tokens (JWT, RFC 7519, signed with EdDSA), refresh tokens, impersonation, and throttling.
+//!
+//! In: names, passwords, tokens. Out: a caller, or 401. Elsewhere: what a caller may do (`model::scope`).
+
+use crate::http::{Ask, Problem};
+use crate::live::{Live, Who};
+use crate::passwords::{self, Verdict};
+use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use model::define::{Entity, Level, Password, Secret, Value};
+use model::entities::{Administrator, RefreshToken, SigningKey, Timezone, User, WebPortal, WebPortalUrlType};
+use model::id::Id;
+use model::rows::Rows;
+use model::rules::Refusal;
+use model::scope::Caller;
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Seconds that an access token lasts.
+const ACCESS_SECONDS: i64 = 3600;
+/// Seconds that an impersonated access token lasts.
+const IMPERSONATED_SECONDS: i64 = 36_000;
+/// Seconds that a refresh token lasts.
+const REFRESH_SECONDS: i64 = 30 * 86_400;
+/// Refresh tokens of one account; the oldest is forgotten.
+const MOST_REFRESH_TOKENS: usize = 20;
+/// Seconds after which a new signing key is made.
+const ROTATION_SECONDS: i64 = 86_400;
+/// Seconds that an old signing key is known: longer than any token lasts.
+const KEY_SECONDS: i64 = ROTATION_SECONDS + 2 * IMPERSONATED_SECONDS;
+/// Checked tokens that are remembered.
+const MOST_REMEMBERED: usize = 4096;
+/// Passwords that are compared at the same time: each takes 19 MiB and a core.
+const COMPARISONS: usize = 2;
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Claims {
+    pub(crate) iat: i64,
+    pub(crate) exp: i64,
+    pub(crate) roles: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) email: Option<String>,
+    pub(crate) id: u32,
+    pub(crate) iden: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) on_behalf_of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) on_behalf_of_ids: Option<Vec<u32>>,
+}
+
+/// The role of each level's accounts.
+pub(crate) const fn role(level: Level) -> &'static str {
+    match level {
+        Level::Platform => "ROLE_SUPER_ADMIN",
+        Level::Brand => "ROLE_BRAND_ADMIN",
+        Level::Client => "ROLE_COMPANY_ADMIN",
+        Level::User => "ROLE_COMPANY_USER",
+    }
+}
+
+/// Makes and checks tokens, and counts failed logins.
+pub struct Tokens {
+    keys: RwLock<Vec<Key>>,
+    remembered: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+    failures: Mutex<Failures>,
+    comparisons: tokio::sync::Semaphore,
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("keys", &self.keys.read().len()).finish_non_exhaustive()
+    }
+}
+
+struct Key {
+    kid: String,
+    made: Timestamp,
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+impl Key {
+    fn read(row: &SigningKey) -> Option<Self> {
+        let pkcs8 = from_hex(row.pair.reveal())?;
+        let public = public_part(&pkcs8)?;
+        Some(Self {
+            kid: row.kid.clone(),
+            made: row.made,
+            encoding: EncodingKey::from_ed_der(&pkcs8),
+            decoding: DecodingKey::from_ed_der(&public),
+        })
+    }
+}
+
+fn public_part(pkcs8: &[u8]) -> Option<Vec<u8>> {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
+    Some(pair.public_key().as_ref().to_vec())
+}
+
+fn new_pair() -> Option<Vec<u8>> {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::Ed25519KeyPair;
+    Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).ok().map(|pair| pair.as_ref().to_vec())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let pair = |at: usize| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    (0..text.len()).step_by(2).map(pair).collect()
+}
+
+fn random_text() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 48]>())
+}
+
+fn hash_of(token: &str) -> String {
+    hex(&Sha256::digest(token.as_bytes()))
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            keys: RwLock::default(),
+            remembered: Mutex::default(),
+            failures: Mutex::default(),
+            comparisons: tokio::sync::Semaphore::new(COMPARISONS),
+        }
+    }
+}
+
+impl Tokens {
+    /// A token for these claims, by the newest key; a new key is made when that one is old.
+    async fn sign(&self, live: &Live, claims: &Claims) -> Result<String, Problem> {
+        self.rotate(live).await?;
+        let keys = self.keys.read();
+        let key = keys.iter().max_by_key(|key| key.made).ok_or_else(no_key)?;
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(key.kid.clone());
+        jsonwebtoken::encode(&header, claims, &key.encoding).map_err(|_| no_key())
+    }
+
+    async fn rotate(&self, live: &Live) -> Result<(), Problem> {
+        let now = Timestamp::now();
+        let young = |made: Timestamp| now.as_second() - made.as_second() < ROTATION_SECONDS;
+        self.take_keys(&live.rows());
+        if self.keys.read().iter().any(|key| young(key.made)) {
+            return Ok(());
+        }
+        let pair = hex(&new_pair().ok_or_else(no_key)?);
+        let kid = random_text()[..16].to_owned();
+        let make = |draft: &mut model::draft::Draft<'_>| {
+            let old: Vec<Id<SigningKey>> = draft
+                .rows()
+                .each::<SigningKey>()
+                .filter(|key| now.as_second() - key.made.as_second() > KEY_SECONDS)
+                .map(|key| key.id)
+                .collect();
+            for key in old {
+                draft.delete(key)?;
+            }
+            let key = SigningKey {
+                kid: kid.clone(),
+                pair: Secret::new(pair.clone()),
+                made: now,
+                ..SigningKey::default()
+            };
+            draft.create(key).map(drop)
+        };
+        let ((), rows) = live.change(None, &Who::system(), make).await?;
+        self.take_keys(&rows);
+        Ok(())
+    }
+
+    /// Takes over the keys that are in the configuration.
+    fn take_keys(&self, rows: &Rows) {
+        let same = {
+            let keys = self.keys.read();
+            let mut count = 0;
+            let known = rows.each::<SigningKey>().all(|row| {
+                count += 1;
+                keys.iter().any(|key| key.kid == row.kid)
+            });
+            known && count == keys.len()
+        };
+        if !same {
+            *self.keys.write() = rows.each::<SigningKey>().filter_map(Key::read).collect();
+            self.remembered.lock().clear();
+        }
+    }
+
+    /// What a token says, if it is right and has not expired.
+    pub(crate) fn check(&self, rows: &Rows, token: &str) -> Result<Arc<Claims>, Problem> {
+        const WRONG: &str = "Invalid JWT Token";
+        const EXPIRED: &str = "Expired JWT Token";
+        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let now = Timestamp::now().as_second();
+        if let Some(claims) = self.remembered.lock().get(&digest).cloned() {
+            return if claims.exp > now { Ok(claims) } else { Err(Problem::token(EXPIRED)) };
+        }
+        self.take_keys(rows);
+        let kid = jsonwebtoken::decode_header(token).ok().and_then(|header| header.kid);
+        let kid = kid.ok_or_else(|| Problem::token(WRONG))?;
+        let keys = self.keys.read();
+        let key = keys.iter().find(|key| key.kid == kid).ok_or_else(|| Problem::token(WRONG))?;
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.leeway = 0;
+        validation.set_required_spec_claims(&["exp"]);
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation).map_err(|error| {
+            let expired = matches!(error.kind(), jsonwebtoken::errors::ErrorKind::ExpiredSignature);
+            Problem::token(if expired { EXPIRED } else { WRONG })
+        })?;
+        let claims = Arc::new(claims.claims);
+        let mut remembered = self.remembered.lock();
+        if remembered.len() >= MOST_REMEMBERED {
+            remembered.retain(|_, claims| claims.exp > now);
+            if remembered.len() >= MOST_REMEMBERED {
+                remembered.clear();
+            }
+        }
+        remembered.insert(digest, Arc::clone(&claims));
+        Ok(claims)
+    }
+}
+
+impl Tokens {
+    /// Whether a person who is logged in knows the password of this hash; wrong ones count as failed logins of the name.
+    pub(crate) async fn confirm(
+        &self,
+        ask: &Ask,
+        name: &str,
+        password: &str,
+        hash: &str,
+    ) -> Result<bool, Problem> {
+        self.failures.lock().admit(name, ask.from, Timestamp::now().as_second())?;
+        let _turn = self.comparisons.acquire().await.map_err(|_| no_key())?;
+        let (password, hash) = (password.to_owned(), hash.to_owned());
+        let verdict = tokio::task::spawn_blocking(move || passwords::verify(&password, &hash));
+        let right = verdict.await.map_err(|_| no_key())? != Verdict::Wrong;
+        if !right {
+            self.failures.lock().failed(name, ask.from, Timestamp::now().as_second());
+        }
+        Ok(right)
+    }
+}
+
+fn no_key() -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no token can be signed")
+}
+
+/// An account that asks, with what its token says.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    /// What the caller may be judged by.
+    pub(crate) caller: Caller,
+    /// What the token says.
+    pub(crate) claims: Arc<Claims>,
+}
+
+impl Identity {
+    /// For the audit log.
+    pub(crate) fn who(&self) -> Who {
+        Who {
+            level: self.caller.level.name(),
+            name: self.claims.username.clone().or_else(|| self.claims.email.clone()).unwrap_or_default(),
+            id: self.claims.id,
+            on_behalf_of: self.claims.on_behalf_of.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// The caller behind the request's token.
+pub(crate) fn identify(tokens: &Tokens, rows: &Rows, ask: &Ask) -> Result<Identity, Problem> {
+    let header = ask.headers.get(axum::http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token =
+        header.and_then(|text| text.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    let (_, token) = token.ok_or_else(|| Problem::token("JWT Token not found"))?;
+    let claims = tokens.check(rows, token.trim())?;
+    let caller = caller(rows, ask, &claims)?;
+    Ok(Identity { caller, claims })
+}
+
+fn caller(rows: &Rows, ask: &Ask, claims: &Claims) -> Result<Caller, Problem> {
+    let gone = || Problem::token("Invalid JWT Token");
+    if !claims.roles.iter().any(|name| name == role(ask.level)) {
+        // Rather like a wrong role than a wrong token; but an account of another level is none of this one's.
+        return Err(Problem::forbidden("Access Denied."));
+    }
+    let zone_wanted = ask.query.get("_timezone").and_then(|name| TimeZone::get(name).ok());
+    if ask.level == Level::User {
+        let user = rows.get(Id::<User>::new(claims.id)).filter(|user| user.active).ok_or_else(gone)?;
+        let company = rows.get(user.company).ok_or_else(gone)?;
+        let zone = user.timezone.or(company.default_timezone);
+        return Ok(Caller {
+            level: Level::User,
+            administrator: None,
+            user: Some(user.id.get()),
+            brand: Some(company.brand.get()),
+            company: Some(company.id.get()),
+            zone: zone_wanted.unwrap_or_else(|| time_zone(rows, zone)),
+            restricted: false,
+        });
+    }
+    let admin = rows.get(Id::<Administrator>::new(claims.id)).ok_or_else(gone)?;
+    if !(admin.active || admin.internal) || level_of(admin) != ask.level {
+        return Err(gone());
+    }
+    // Whoever may not log in any more acts for nobody, either.
+    let behind = claims.on_behalf_of_ids.iter().flatten();
+    if !behind
+        .clone()
+        .all(|id| rows.get(Id::<Administrator>::new(*id)).is_some_and(|admin| admin.active || admin.internal))
+    {
+        return Err(gone());
+    }
+    let company = rows.at(admin.company);
+    let brand = company.map(|company| company.brand).or(admin.brand);
+    // Behind an internal administrator there is somebody with a time zone, or with none: UTC.
+    let behind = claims.on_behalf_of_ids.iter().flatten().last().map(|id| Id::<Administrator>::new(*id));
+    let behind = rows.at(behind).filter(|_| admin.internal);
+    let zone = match behind {
+        Some(behind) => behind.timezone,
+        None if admin.internal => company
+            .and_then(|company| company.default_timezone)
+            .or(rows.at(brand).map(|brand| brand.default_timezone)),
+        None => admin.timezone,
+    };
+    Ok(Caller {
+        level: ask.level,
+        administrator: Some(admin.id.get()),
+        user: None,
+        brand: brand.map(Id::get),
+        company: company.map(|company| company.id.get()),
+        zone: zone_wanted.unwrap_or_else(|| time_zone(rows, zone)),
+        restricted: admin.restricted,
+    })
+}
+
+/// The zone of a row of the list of time zones; UTC when there is none.
+pub(crate) fn time_zone(rows: &Rows, id: Option<Id<Timezone>>) -> TimeZone {
+    rows.at(id).and_then(|zone| TimeZone::get(&zone.tz).ok()).unwrap_or(TimeZone::UTC)
+}
+
+fn level_of(admin: &Administrator) -> Level {
+    match (admin.brand, admin.company) {
+        (_, Some(_)) => Level::Client,
+        (Some(_), None) => Level::Brand,
+        (None, None) => Level::Platform,
+    }
+}
+
+/// An account that can have tokens.
+#[derive(Clone, Debug)]
+enum Account {
+    Admin(Administrator),
+    User(User),
+}
+
+impl Account {
+    fn claims(&self, level: Level, seconds: i64) -> Claims {
+        let now = Timestamp::now().as_second();
+        let (username, email, id, iden) = match self {
+            Account::Admin(admin) => (Some(admin.username.clone()), None, admin.id.get(), admin_name(admin)),
+            Account::User(user) => (None, user.email.clone(), user.id.get(), user_name(user)),
+        };
+        Claims {
+            iat: now,
+            exp: now + seconds,
+            roles: vec![role(level).to_owned()],
+            username,
+            email,
+            id,
+            iden,
+            on_behalf_of: None,
+            on_behalf_of_ids: None,
+        }
+    }
+}
+
+fn admin_name(admin: &Administrator) -> String {
+    admin.username.clone()
+}
+
+fn user_name(user: &User) -> String {
+    format!("{} {}", user.name, user.lastname).trim().to_owned()
+}
+
+/// `POST /admin_login`, `POST /user_login`.
+pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<serde_json::Value, Problem> {
+    let form = ask.form();
+    let field = |name: &str| {
+        form.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let name = field(if ask.level == Level::User { "email" } else { "username" });
+    let password = field("password");
+    tokens.failures.lock().admit(&name, ask.from, Timestamp::now().as_second())?;
+    let rows = live.rows();
+    let account = find(&rows, ask.level, &name);
+    let hash = match &account {
+        Some(Account::Admin(admin)) => Some(admin.pass.hash().to_owned()),
+        Some(Account::User(user)) => Some(user.pass.hash().to_owned()),
+        None => None,
+    };
+    let _turn = tokens.comparisons.acquire().await.map_err(|_| no_key())?;
+    let compared = password.clone();
+    let verdict = tokio::task::spawn_blocking(move || match hash {
+        Some(hash) if !hash.is_empty() => passwords::verify(&compared, &hash),
+        _ => {
+            passwords::pretend(&compared);
+            Verdict::Wrong
+        }
+    });
+    let verdict = verdict.await.map_err(|_| no_key())?;
+    let allowed = account.as_ref().is_some_and(|account| may_log_in(&rows, ask, account));
+    let account = match account {
+        Some(account) if verdict != Verdict::Wrong && allowed => account,
+        _ => {
+            tokens.failures.lock().failed(&name, ask.from, Timestamp::now().as_second());
+            tracing::info!(level = ask.level.name(), from = ?ask.from, "a login fails");
+            return Err(Problem::token("Invalid credentials."));
+        }
+    };
+    tokens.failures.lock().succeeded(&name);
+    let upgraded = (verdict == Verdict::RightButOld).then_some(password);
+    pair(tokens, live, ask.level, &account, None, upgraded).await
+}
+
+fn find(rows: &Rows, level: Level, name: &str) -> Option<Account> {
+    if name.is_empty() {
+        return None;
+    }
+    if level == Level::User {
+        let by_mail = User::definition().place("email")?;
+        let set = User::definition().unique.iter().position(|places| **places == [by_mail])?;
+        return rows.find::<User>(set, &[Value::Text(name)]).cloned().map(Account::User);
+    }
+    let by_name = Administrator::definition().place("username")?;
+    let set = Administrator::definition().unique.iter().position(|places| **places == [by_name])?;
+    rows.find::<Administrator>(set, &[Value::Text(name)]).cloned().map(Account::Admin)
+}
+
+fn may_log_in(rows: &Rows, ask: &Ask, account: &Account) -> bool {
+    let (brand, company) = match account {
+        Account::Admin(admin) => {
+            if !admin.active || admin.internal || level_of(admin) != ask.level {
+                return false;
+            }
+            let company = rows.at(admin.company);
+            (company.map(|company| company.brand).or(admin.brand), admin.company)
+        }
+        Account::User(user) => {
+            let company = rows.get(user.company);
+            if !user.active || company.is_none() {
+                return false;
+            }
+            (company.map(|company| company.brand), Some(user.company))
+        }
+    };
+    if ask.level == Level::Platform {
+        return true;
+    }
+    match portal(rows, &ask.host()) {
+        None => true,
+        Some(portal) if portal.url_type == WebPortalUrlType::God => true,
+        Some(portal) => match portal.company {
+            Some(owner) => company == Some(owner),
+            None => portal.brand == brand,
+        },
+    }
+}
+
+/// The portal that has this host.
+pub(crate) fn portal<'a>(rows: &'a Rows, host: &str) -> Option<&'a WebPortal> {
+    rows.each::<WebPortal>().find(|portal| {
+        let rest = portal.url.split_once("://").map_or(portal.url.as_str(), |(_, rest)| rest);
+        let authority = rest.split('/').next().unwrap_or_default();
+        authority.split(':').next().unwrap_or_default().eq_ignore_ascii_case(host)
+    })
+}
+
+async fn pair(
+    tokens: &Tokens,
+    live: &Live,
+    level: Level,
+    account: &Account,
+    used: Option<Id<RefreshToken>>,
+    new_password: Option<String>,
+) -> Result<serde_json::Value, Problem> {
+    let token = tokens.sign(live, &account.claims(level, ACCESS_SECONDS)).await?;
+    let refresh = random_text();
+    let hash = hash_of(&refresh);
+    let now = Timestamp::now();
+    let new_hash = new_password.map(|password| {
+        use model::define::SecretHasher as _;
+        passwords::Hasher.hash(&password)
+    });
+    let make = |draft: &mut model::draft::Draft<'_>| -> Result<(), Refusal> {
+        if let Some(used) = used {
+            // Somebody else used it meanwhile: it works once.
+            draft.delete(used)?;
+        }
+        let (field, id) = match account {
+            Account::Admin(admin) => ("administrator", admin.id.get()),
+            Account::User(user) => ("user", user.id.get()),
+        };
+        let mut known: Vec<(Timestamp, Id<RefreshToken>)> =
+            draft.rows().of::<RefreshToken>(field, id).map(|token| (token.expires, token.id)).collect();
+        known.sort();
+        let surplus = (known.len() + 1).saturating_sub(MOST_REFRESH_TOKENS);
+        for (place, (expires, id)) in known.into_iter().enumerate() {
+            if place < surplus || expires < now {
+                draft.delete(id)?;
+            }
+        }
+        let mut row = RefreshToken {
+            hash: hash.clone(),
+            expires: Timestamp::from_second(now.as_second() + REFRESH_SECONDS).unwrap_or(now),
+            ..RefreshToken::default()
+        };
+        match account {
+            Account::Admin(admin) => row.administrator = Some(admin.id),
+            Account::User(user) => row.user = Some(user.id),
+        }
+        draft.create(row)?;
+        match (&new_hash, account) {
+            (Some(hash), Account::Admin(admin)) => {
+                let mut admin = draft.get(admin.id).ok_or(Refusal::Gone)?.clone();
+                admin.pass = Password::from_hash(hash.clone());
+                draft.put(Box::new(admin))
+            }
+            (Some(hash), Account::User(user)) => {
+                let mut user = draft.get(user.id).ok_or(Refusal::Gone)?.clone();
+                user.pass = Password::from_hash(hash.clone());
+                draft.put(Box::new(user))
+            }
+            (None, _) => Ok(()),
+        }
+    };
+    live.change(None, &Who::system(), make).await.map_err(|error| match error {
+        crate::live::ChangeError::Refused(Refusal::Gone) => Problem::token("Invalid refresh token"),
+        other => other.into(),
+    })?;
+    Ok(serde_json::json!({ "token": token, "refresh_token": refresh }))
+}
+
+/// `POST /token/refresh`.
+pub(crate) async fn refresh(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<serde_json::Value, Problem> {
+    let wrong = || Problem::token("Invalid refresh token");
+    let form = ask.form();
+    let token = form
+        .iter()
+        .find(|(key, _)| key == "refresh_token")
+        .map(|(_, value)| value.as_str())
+        .unwrap_or_default();
+    let rows = live.rows();
+    let row = rows.find::<RefreshToken>(0, &[Value::Text(&hash_of(token))]).ok_or_else(wrong)?;
+    if row.expires < Timestamp::now() {
+        return Err(wrong());
+    }
+    let account = match (row.administrator, row.user) {
+        (Some(admin), _) => rows.get(admin).cloned().map(Account::Admin),
+        (None, Some(user)) => rows.get(user).cloned().map(Account::User),
+        (None, None) => None,
+    };
+    let account = account.filter(|account| match account {
+        Account::Admin(admin) => admin.active && level_of(admin) == ask.level,
+        Account::User(user) => user.active && ask.level == Level::User,
+    });
+    pair(tokens, live, ask.level, &account.ok_or_else(wrong)?, Some(row.id), None).await
+}
+
+/// `POST /token/exchange`: a token of the level above becomes one of this level.
+pub(crate) async fn exchange(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<serde_json::Value, Problem> {
+    let plain = |status: StatusCode, message: &str| Problem { plain: true, ..Problem::new(status, message) };
+    let form = ask.form();
+    let field = |name: &str| {
+        form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|v| !v.is_empty())
+    };
+    let above = match ask.level {
+        Level::Platform => return Err(Problem::not_found()),
+        Level::Brand => Level::Platform,
+        Level::Client => Level::Brand,
+        Level::User => Level::Client,
+    };
+    let missing = || plain(StatusCode::BAD_REQUEST, "token and the account to become are needed");
+    let token = field("token").ok_or_else(missing)?;
+    let rows = live.rows();
+    let base = tokens.check(&rows, token)?;
+    if !base.roles.iter().any(|name| name == role(above)) {
+        return Err(plain(StatusCode::FORBIDDEN, "the token is not one of the level above"));
+    }
+    let admin = rows.get(Id::<Administrator>::new(base.id)).filter(|admin| admin.active || admin.internal);
+    let admin = admin.ok_or_else(|| Problem::token("Invalid JWT Token"))?;
+    if admin.restricted && !admin.can_impersonate {
+        return Err(Problem::token("this administrator may not act for others"));
+    }
+    let by_id = field(if ask.level == Level::Brand { "brandId" } else { "clientId" });
+    let name = match (field("username"), by_id) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(id)) if ask.level == Level::Brand => format!("__b{id}_internal"),
+        (None, Some(id)) if ask.level == Level::Client => format!("__c{id}_internal"),
+        _ => return Err(missing()),
+    };
+    let unknown = || plain(StatusCode::NOT_FOUND, "there is no such account");
+    let account = find(&rows, ask.level, &name).ok_or_else(unknown)?;
+    let (of, active) = match &account {
+        Account::Admin(target) => {
+            if level_of(target) != ask.level {
+                return Err(unknown());
+            }
+            (
+                target.company.and_then(|company| rows.get(company)).map(|company| company.brand),
+                target.active || target.internal,
+            )
+        }
+        Account::User(user) => (rows.get(user.company).map(|company| company.brand), user.active),
+    };
+    let within = match (ask.level, &account) {
+        (Level::Brand, _) => true,
+        (Level::Client, _) => of.is_some() && of == admin.brand,
+        (Level::User, Account::User(user)) => Some(user.company) == admin.company,
+        _ => false,
+    };
+    if !within {
+        return Err(unknown());
+    }
+    if !active {
+        return Err(plain(StatusCode::UNAUTHORIZED, "the account is not active"));
+    }
+    let mut claims = account.claims(ask.level, IMPERSONATED_SECONDS);
+    let own = base.username.clone().unwrap_or_default();
+    claims.on_behalf_of = Some(match &base.on_behalf_of {
+        Some(before) => format!("{before} > {own}"),
+        None => own,
+    });
+    let mut ids = base.on_behalf_of_ids.clone().unwrap_or_default();
+    ids.push(base.id);
+    claims.on_behalf_of_ids = Some(ids);
+    let token = tokens.sign(live, &claims).await?;
+    Ok(serde_json::json!({ "token": token }))
+}
+
+/// Failed logins by account name and by address.
+#[derive(Debug, Default)]
+struct Failures {
+    by_name: HashMap<String, Count>,
+    by_address: HashMap<IpAddr, Count>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    failures: u32,
+    since: i64,
+}
+
+impl Failures {
+    /// Seconds in which failures count together.
+    const WINDOW: i64 = 300;
+    /// Failures of one name within them.
+    const OF_NAME: u32 = 10;
+    /// Failures from one address within them.
+    const OF_ADDRESS: u32 = 100;
+    /// Names and addresses that are remembered.
+    const MOST: usize = 65_536;
+
+    fn admit(&mut self, name: &str, from: Option<IpAddr>, now: i64) -> Result<(), Problem> {
+        let waits = |count: Option<&Count>, most: u32| {
+            let count = count.filter(|count| now - count.since < Self::WINDOW && count.failures >= most)?;
+            Some(Self::WINDOW - (now - count.since))
+        };
+        let by_name = waits(self.by_name.get(name), Self::OF_NAME);
+        let by_address = from.and_then(|from| waits(self.by_address.get(&from), Self::OF_ADDRESS));
+        match by_name.max(by_address) {
+            None => Ok(()),
+            Some(seconds) => Err(Problem {
+                plain: true,
+                retry_after: u64::try_from(seconds).ok(),
+                ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many failed logins; try again later")
+            }),
+        }
+    }
+
+    fn failed(&mut self, name: &str, from: Option<IpAddr>, now: i64) {
+        if self.by_name.len() + self.by_address.len() >= Self::MOST {
+            self.by_name.retain(|_, count| now - count.since < Self::WINDOW);
+            self.by_address.retain(|_, count| now - count.since < Self::WINDOW);
+            if self.by_name.len() + self.by_address.len() >= Self::MOST {
+                self.by_name.clear();
+            }
+        }
+        let more = |count: &mut Count| {
+            if now - count.since >= Self::WINDOW {
+                *count = Count { failures: 0, since: now };
+            }
+            count.failures += 1;
+        };
+        let fresh = Count { failures: 0, since: now };
+        const LONGEST: usize = 200;
+        more(self.by_name.entry(name.chars().take(LONGEST).collect()).or_insert(fresh));
+        if let Some(from) = from {
+            more(self.by_address.entry(from).or_insert(fresh));
+        }
+    }
+
+    fn succeeded(&mut self, name: &str) {
+        self.by_name.remove(name);
+    }
+}

@@ -1,0 +1,223 @@
+//! Uploaded files: parts of a multipart body, where they are kept, and downloads.
+//!
+//! A row describes its file (`model::define::File`); the octets lie in the storage directory under the entity, the field and
+//! the row's id. Elsewhere: object stores and playing of files.
+
+use crate::http::{Ask, LARGEST_UPLOAD, Problem, parse_json, respond};
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use futures_util::stream;
+use model::define::{Kind, Record, Table};
+use serde_json::{Map, Value as Json, json};
+use std::path::{Path, PathBuf};
+
+/// Most parts of a multipart body.
+const MOST_PARTS: usize = 16;
+
+/// One file of a multipart body.
+#[derive(Clone, Debug)]
+pub(crate) struct Upload {
+    /// The part's name.
+    pub(crate) part: String,
+    /// The file's name as the sender says it, without directories.
+    pub(crate) name: String,
+    /// Its media type, by its content: what a sender says proves nothing.
+    pub(crate) mime_type: String,
+    /// Its octets.
+    pub(crate) content: bytes::Bytes,
+}
+
+/// A multipart body, taken apart.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Multipart {
+    /// Parts that are no files, in order.
+    pub(crate) texts: Vec<(String, String)>,
+    /// Files, in order.
+    pub(crate) files: Vec<Upload>,
+}
+
+impl Multipart {
+    /// Reads the body of a request.
+    pub(crate) async fn read(ask: &Ask) -> Result<Self, Problem> {
+        let kind =
+            ask.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let boundary =
+            multer::parse_boundary(kind).map_err(|error| Problem::bad(format!("multipart: {error}")))?;
+        let body = ask.body.clone();
+        let stream = stream::once(async move { Ok::<_, std::convert::Infallible>(body) });
+        let limit = multer::SizeLimit::new().whole_stream(LARGEST_UPLOAD as u64);
+        let constraints = multer::Constraints::new().size_limit(limit);
+        let mut parts = multer::Multipart::with_constraints(stream, boundary, constraints);
+        let mut read = Self::default();
+        let broken = |error: multer::Error| Problem::bad(format!("multipart: {error}"));
+        while let Some(field) = parts.next_field().await.map_err(broken)? {
+            if read.texts.len() + read.files.len() >= MOST_PARTS {
+                return Err(Problem::bad(format!("a multipart body has at most {MOST_PARTS} parts")));
+            }
+            let part = field.name().unwrap_or_default().to_owned();
+            match field.file_name().map(plain_name) {
+                Some(name) => {
+                    let content = field.bytes().await.map_err(broken)?;
+                    let mime_type = media_type(&content);
+                    read.files.push(Upload { part, name, mime_type, content });
+                }
+                None => {
+                    let text = field.bytes().await.map_err(broken)?;
+                    let text = String::from_utf8(text.to_vec())
+                        .map_err(|_| Problem::bad(format!("multipart: part {part:?} is not UTF-8")))?;
+                    read.texts.push((part, text));
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    /// The text part with this name.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.texts.iter().find(|(part, _)| part == name).map(|(_, text)| text.as_str())
+    }
+
+    /// The row's document: the first part that is JSON, whatever its name.
+    pub(crate) fn document(&self) -> Result<Map<String, Json>, Problem> {
+        let object = |text: &str| match parse_json(text.as_bytes()) {
+            Ok(Json::Object(object)) => Some(object),
+            _ => None,
+        };
+        if let Some(document) = self.texts.iter().find_map(|(_, text)| object(text)) {
+            return Ok(document);
+        }
+        if let Some((part, _)) = self.texts.iter().find(|(_, text)| text.trim_start().starts_with('{')) {
+            return Err(Problem::bad(format!("multipart: part {part:?} is not JSON")));
+        }
+        // A plain form beside the file.
+        Ok(self.texts.iter().map(|(name, text)| (name.clone(), Json::from(text.as_str()))).collect())
+    }
+}
+
+/// The media type of octets, with their charset.
+fn media_type(content: &[u8]) -> String {
+    if let Some(kind) = infer::get(content) {
+        return format!("{}; charset=binary", kind.mime_type());
+    }
+    let text = std::str::from_utf8(content)
+        .ok()
+        .filter(|text| !text.contains(|c: char| c.is_control() && !c.is_whitespace()));
+    match text {
+        Some("") => "application/x-empty; charset=binary",
+        Some(text) if text.is_ascii() => "text/plain; charset=us-ascii",
+        Some(_) => "text/plain; charset=utf-8",
+        None => "application/octet-stream; charset=binary",
+    }
+    .to_owned()
+}
+
+/// A file's name without directories and control characters.
+fn plain_name(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    last.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// The files of an entity, by the names of their fields.
+pub(crate) fn fields(table: &'static Table) -> impl Iterator<Item = &'static str> {
+    table.fields.iter().filter_map(|field| match field.kind {
+        Kind::Group(shape) if shape.names.contains(&"fileSize") => Some(field.name),
+        _ => None,
+    })
+}
+
+/// Puts what a row says of uploaded files into its document.
+pub(crate) fn describe(table: &'static Table, files: &[Upload], document: &mut Map<String, Json>) {
+    for field in fields(table) {
+        let Some(file) = files.iter().find(|file| file.part.eq_ignore_ascii_case(field)) else { continue };
+        let described = document.entry(field).or_insert_with(|| json!({}));
+        if !described.is_object() {
+            *described = json!({});
+        }
+        described["fileSize"] = json!(file.content.len());
+        described["mimeType"] = json!(file.mime_type);
+        described["baseName"] = json!(file.name);
+    }
+}
+
+/// Where the file of a row lies.
+pub fn place(storage: &Path, table: &Table, field: &str, id: u32) -> PathBuf {
+    let thousand = (id / 1000).to_string();
+    storage.join(table.name).join(field).join(thousand).join(id.to_string())
+}
+
+/// Writes uploaded files of a row to their places.
+pub(crate) async fn store(
+    storage: &Path,
+    table: &'static Table,
+    id: u32,
+    files: &[Upload],
+) -> Result<(), Problem> {
+    for field in fields(table) {
+        let Some(file) = files.iter().find(|file| file.part.eq_ignore_ascii_case(field)) else { continue };
+        let path = place(storage, table, field, id);
+        write(&path, &file.content).await.map_err(|error| {
+            tracing::error!(%error, path = %path.display(), "an uploaded file is not kept");
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "the file cannot be kept now")
+        })?;
+    }
+    Ok(())
+}
+
+async fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    if let Some(directory) = path.parent() {
+        tokio::fs::create_dir_all(directory).await?;
+    }
+    let new = path.with_extension("new");
+    tokio::fs::write(&new, content).await?;
+    tokio::fs::rename(&new, path).await
+}
+
+/// The file of a row as a download.
+pub(crate) async fn download(
+    storage: &Path,
+    row: &dyn Record,
+    field: &str,
+) -> Result<Response<Body>, Problem> {
+    let value = row.named(field);
+    if value.part("fileSize").is_null() {
+        return Err(Problem::not_found());
+    }
+    let content = tokio::fs::read(place(storage, row.table(), field, row.id()))
+        .await
+        .map_err(|_| Problem::not_found())?;
+    let kind = value.part("mimeType").text().unwrap_or("application/octet-stream");
+    Ok(attachment(kind, value.part("baseName").text().unwrap_or("file"), content))
+}
+
+/// Octets to be saved under a name.
+pub(crate) fn attachment(kind: &str, name: &str, content: impl Into<Body>) -> Response<Body> {
+    let mut response = respond(StatusCode::OK, kind, content);
+    let safe: String =
+        name.chars().map(|c| if c.is_ascii() && c != '"' && !c.is_control() { c } else { '_' }).collect();
+    if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{safe}\"")) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+    // A file of a customer is never a page of ours.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_media_type_is_told_from_the_content() {
+        assert_eq!(media_type(b"plain\n"), "text/plain; charset=us-ascii");
+        assert_eq!(media_type("ñ".as_bytes()), "text/plain; charset=utf-8");
+        assert_eq!(media_type(b"\x00\x01"), "application/octet-stream; charset=binary");
+        assert_eq!(media_type(b"\x89PNG\r\n\x1a\n\x00\x00"), "image/png; charset=binary");
+        assert_eq!(media_type(b""), "application/x-empty; charset=binary");
+    }
+
+    #[test]
+    fn a_files_name_has_no_directories() {
+        assert_eq!(plain_name("../../etc/passwd"), "passwd");
+        assert_eq!(plain_name("C:\\temp\\a.csv"), "a.csv");
+    }
+}

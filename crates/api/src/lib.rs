@@ -1,0 +1,25 @@
+//! REST at four levels: the dialect of lists, items and errors, access control, tokens, and documents about all of it.
+//!
+//! In: HTTP requests. Out: answers, and changes of the configuration by its rules. Rooms: [`live`] (the configuration
+//! that everybody reads, and changing it), [`outside`] (what is asked of the living system), `auth` (tokens, logins),
+//! `http` (requests, errors, formats), `list` (filters, order, pages), `show` (a row in an answer), `write` (a body to a
+//! row), `custom` (operations of their own), `docs` (documents about
+//! all of it), [`server`] (what binds them). Elsewhere: definitions and rules (crate `model`).
+
+mod auth;
+mod custom;
+mod docs;
+mod files;
+mod http;
+mod list;
+pub mod live;
+pub mod outside;
+mod passwords;
+mod routes;
+pub mod server;
+mod show;
+mod write;
+
+pub use auth::Tokens;
+pub use files::place as file_place;
+pub use passwords::Hasher;

@@ -1,0 +1,602 @@
+//! Lists: filters by field, order, pages, and their headers.
+//!
+//! In: a query string and the rows that the caller may see. Out: the rows of one page and how many there are.
+
+use crate::http::{Problem, Query};
+use crate::live::{RecordAnswer, RecordAsk};
+use crate::show::sees_invoices;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use model::define::{Access, Field, Kind, Level, Record, Rule, Table, Value, parse_time};
+use model::rows::{Row, Rows};
+use model::scope::Caller;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// Rows on a page when the caller does not say.
+const PAGE: usize = 30;
+/// Records that are sorted by something else than time.
+const MOST_SORTED: usize = 20_000;
+/// Records that a page may be away from the first one.
+const MOST_SKIPPED: usize = 100_000_000;
+/// Most values of one filter.
+const MOST_VALUES: usize = 1000;
+
+/// One page of a list.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// Its rows.
+    pub(crate) rows: Vec<Row>,
+    /// How many rows there are on all pages; none: it is not paged.
+    pub(crate) total: Option<usize>,
+    /// Which page it is, from 1.
+    pub(crate) number: usize,
+    /// Rows on a page.
+    pub(crate) size: usize,
+}
+
+impl Page {
+    /// How many pages there are.
+    pub(crate) fn last(&self) -> usize {
+        self.total.unwrap_or(0).div_ceil(self.size.max(1)).max(1)
+    }
+}
+
+/// One condition on a field.
+#[derive(Debug)]
+struct Condition<'a> {
+    place: usize,
+    /// Of a group: which part.
+    part: Option<&'a str>,
+    /// The caller reads null there.
+    unseen: bool,
+    test: Test<'a>,
+}
+
+#[derive(Debug)]
+enum Test<'a> {
+    /// The row passes when one of these holds.
+    Any(Vec<Compare<'a>>),
+    /// The field is there or not.
+    Exists(bool),
+    /// It can never hold: the filter's value is not of the field's type.
+    Never,
+}
+
+#[derive(Debug)]
+enum Compare<'a> {
+    Text(TextTest, &'a str),
+    Number(NumberTest, rust_decimal::Decimal),
+    Between(rust_decimal::Decimal, rust_decimal::Decimal),
+    Flag(bool),
+    Moment(NumberTest, Timestamp),
+    /// The local text starts with this.
+    MomentStarts(&'a str),
+    /// Dates and times of day: as texts, which sort as they should.
+    Plain(NumberTest, &'a str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TextTest {
+    Exact,
+    Partial,
+    Start,
+    End,
+    Differs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NumberTest {
+    Equal,
+    Differs,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl NumberTest {
+    fn holds(self, ordering: Ordering) -> bool {
+        match self {
+            Self::Equal => ordering.is_eq(),
+            Self::Differs => ordering.is_ne(),
+            Self::Less => ordering.is_lt(),
+            Self::LessOrEqual => ordering.is_le(),
+            Self::Greater => ordering.is_gt(),
+            Self::GreaterOrEqual => ordering.is_ge(),
+        }
+    }
+}
+
+/// The rows that the query asks for, of those that the caller sees.
+pub(crate) fn page(
+    table: &'static Table,
+    access: &'static Access,
+    caller: &Caller,
+    rows: &Rows,
+    query: &Query,
+) -> Result<Page, Problem> {
+    let found = caller.visible(table, access, rows);
+    page_of(table, access, caller, rows, query, found)
+}
+
+/// [`page`] of rows that were chosen by other means.
+pub(crate) fn page_of<'a>(
+    table: &'static Table,
+    access: &'static Access,
+    caller: &Caller,
+    rows: &Rows,
+    query: &Query,
+    found: impl Iterator<Item = &'a Row>,
+) -> Result<Page, Problem> {
+    let found = fitting(table, access, caller, rows, query, found);
+    let all = access.unpaged && query.get("_pagination").is_some_and(|value| matches!(value, "false" | "0"));
+    if all {
+        return Ok(Page {
+            size: found.len(),
+            rows: found.into_iter().cloned().collect(),
+            total: None,
+            number: 1,
+        });
+    }
+    let (number, size) = place(query, caller.level)?;
+    let total = found.len();
+    let skip = (number - 1).saturating_mul(size);
+    let rows = found.into_iter().skip(skip).take(size).cloned().collect();
+    Ok(Page { rows, total: Some(total), number, size })
+}
+
+/// Rows that were chosen by other means, all on one page: what callers choose from.
+pub(crate) fn all_of<'a>(
+    table: &'static Table,
+    access: &'static Access,
+    caller: &Caller,
+    rows: &Rows,
+    query: &Query,
+    found: impl Iterator<Item = &'a Row>,
+) -> Page {
+    let found = fitting(table, access, caller, rows, query, found);
+    let rows: Vec<Row> = found.into_iter().cloned().collect();
+    Page { total: Some(rows.len()), size: rows.len(), rows, number: 1 }
+}
+
+/// The rows that the query's filters let through, in its order.
+fn fitting<'a>(
+    table: &'static Table,
+    access: &'static Access,
+    caller: &Caller,
+    rows: &Rows,
+    query: &Query,
+    found: impl Iterator<Item = &'a Row>,
+) -> Vec<&'a Row> {
+    let mut conditions = conditions(table, caller, query);
+    // What reads as null is no null to be found or sorted by, either.
+    let blind = !sees_invoices(caller, rows);
+    conditions.iter_mut().for_each(|one| one.unseen = blind && table.fields[one.place].invoiced);
+    let zone = &caller.zone;
+    let mut found: Vec<&Row> =
+        found.filter(|row| conditions.iter().all(|one| one.holds(&***row, zone))).collect();
+    sort(&mut found, rows, table, access, caller.level, blind, query);
+    found
+}
+
+/// What to ask of whoever keeps the table's records.
+pub(crate) fn records(
+    table: &'static Table,
+    access: &'static Access,
+    caller: &Caller,
+    rows: &Rows,
+    query: &Query,
+) -> Result<RecordAsk, Problem> {
+    let reference = access.read.iter().find_map(|rule| {
+        let (field, id) = match rule {
+            Rule::OwnCompany(field) => (field, caller.company),
+            Rule::OwnBrand(field) => (field, caller.brand),
+            Rule::Myself(field) => (field, caller.user),
+            _ => return None,
+        };
+        let indexed = table.field(field).is_some_and(|field| field.index);
+        id.filter(|_| indexed).map(|id| (*field, id))
+    });
+    let (number, size) = place(query, caller.level)?;
+    let (own_caller, own_rows, own_query) = (caller.clone(), rows.clone(), query.clone());
+    let blind = !sees_invoices(caller, rows);
+    let test = move |row: &dyn Record| {
+        let mut conditions = conditions(table, &own_caller, &own_query);
+        conditions.iter_mut().for_each(|one| one.unseen = blind && table.fields[one.place].invoiced);
+        own_caller.all_hold(access.read, row, None, &own_rows)
+            && conditions.iter().all(|one| one.holds(row, &own_caller.zone))
+    };
+    let by_time = in_order_of_time(table, query);
+    let newest_first = by_time.unwrap_or(true);
+    // An order of its own is made of the newest records alone.
+    let (offset, limit) =
+        if by_time.is_some() { ((number - 1).saturating_mul(size), size) } else { (0, MOST_SORTED) };
+    let offset = offset.min(MOST_SKIPPED);
+    Ok(RecordAsk { table, reference, test: Arc::new(test), newest_first, offset, limit })
+}
+
+/// Whether the newest come first, when records are asked for in an order of time or in none.
+fn in_order_of_time(table: &'static Table, query: &Query) -> Option<bool> {
+    let mut asked = query.0.iter().filter(|at| at.name == "_order");
+    let Some(first) = asked.next() else { return Some(true) };
+    let is_time = |name: &String| table.field(name).is_some_and(|field| matches!(field.kind, Kind::Time));
+    let alone = asked.next().is_none() && first.keys.first().is_some_and(is_time);
+    alone.then(|| first.value.eq_ignore_ascii_case("desc"))
+}
+
+/// The page of records that were found.
+pub(crate) fn record_page(
+    found: RecordAnswer,
+    ask: &RecordAsk,
+    table: &'static Table,
+    access: &'static Access,
+    caller: &Caller,
+    rows: &Rows,
+    query: &Query,
+) -> Result<Page, Problem> {
+    let (number, size) = place(query, caller.level)?;
+    if ask.limit == MOST_SORTED {
+        let mut sorted: Vec<&Row> = found.rows.iter().collect();
+        sort(&mut sorted, rows, table, access, caller.level, !sees_invoices(caller, rows), query);
+        let skip = (number - 1).saturating_mul(size);
+        let rows = sorted.into_iter().skip(skip).take(size).cloned().collect();
+        return Ok(Page { rows, total: Some(found.total), number, size });
+    }
+    Ok(Page { rows: found.rows, total: Some(found.total), number, size })
+}
+
+/// Which page, and how many rows it has.
+fn place(query: &Query, level: Level) -> Result<(usize, usize), Problem> {
+    let most = if matches!(level, Level::Platform | Level::Brand) { 10_000 } else { 5_000 };
+    Ok((whole(query, "_page", 1)?, whole(query, "_itemsPerPage", PAGE)?.min(most)))
+}
+
+fn whole(query: &Query, name: &str, otherwise: usize) -> Result<usize, Problem> {
+    let Some(text) = query.get(name).filter(|text| !text.is_empty()) else { return Ok(otherwise) };
+    match text.parse::<u32>() {
+        Ok(number) if number > 0 => Ok(number as usize),
+        _ => Err(Problem::bad(format!("{name}: write a whole number from 1"))),
+    }
+}
+
+fn conditions<'a>(table: &'static Table, caller: &Caller, query: &'a Query) -> Vec<Condition<'a>> {
+    let mut conditions: Vec<Condition<'a>> = Vec::new();
+    // Lists of values belong together: f[]=a&f[]=b is one condition.
+    let mut lists: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    for at in &query.0 {
+        let keys: Vec<&str> = at.keys.iter().map(String::as_str).collect();
+        if at.name == "exists" {
+            if let [field] = keys[..] {
+                add_exists(table, caller, field, &at.value, &mut conditions);
+            }
+            continue;
+        }
+        match keys[..] {
+            ["exists"] => add_exists(table, caller, &at.name, &at.value, &mut conditions),
+            [] | [_] | [_, _] => {
+                let (test, list) = match keys[..] {
+                    [] => ("", false),
+                    [key] if key.is_empty() || key.bytes().all(|b| b.is_ascii_digit()) => ("", true),
+                    [key] => (key, false),
+                    [key, _] => (key, true),
+                    _ => continue,
+                };
+                let known =
+                    lists.iter_mut().find(|(name, known, _)| list && *name == at.name && *known == test);
+                match known {
+                    Some((_, _, values)) if values.len() < MOST_VALUES => values.push(&at.value),
+                    Some(_) => {}
+                    None => lists.push((&at.name, test, vec![&at.value])),
+                }
+            }
+            _ => {}
+        }
+    }
+    for (name, test, values) in lists {
+        let Some((place, field, part)) = listed(table, caller, name) else { continue };
+        if let Some(test) = condition(field, part.is_some(), test, &values, &caller.zone) {
+            conditions.push(Condition { place, part, unseen: false, test });
+        }
+    }
+    conditions
+}
+
+/// The field that a filter names, if it is one of lists: `name`, `name.en`, `name_en`.
+fn listed<'a>(
+    table: &'static Table,
+    caller: &Caller,
+    name: &'a str,
+) -> Option<(usize, &'static Field, Option<&'a str>)> {
+    let seen = |name: &str| {
+        let place = table.place(name)?;
+        let field = &table.fields[place];
+        field.view(caller.level).list.then_some((place, field))
+    };
+    if let Some((place, field)) = seen(name) {
+        return Some((place, field, None));
+    }
+    let (group, part) = name.rsplit_once('.').or_else(|| name.rsplit_once('_'))?;
+    let (place, field) = seen(group)?;
+    match field.kind {
+        Kind::Group(shape)
+            if shape.names.contains(&part) && (field.brief.is_empty() || field.brief.contains(&part)) =>
+        {
+            Some((place, field, Some(part)))
+        }
+        _ => None,
+    }
+}
+
+fn add_exists<'a>(
+    table: &'static Table,
+    caller: &Caller,
+    name: &'a str,
+    value: &str,
+    conditions: &mut Vec<Condition<'a>>,
+) {
+    if let (Some((place, _, part)), Some(flag)) = (listed(table, caller, name), flag(value)) {
+        conditions.push(Condition { place, part, unseen: false, test: Test::Exists(flag) });
+    }
+}
+
+fn flag(value: &str) -> Option<bool> {
+    match value {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn condition<'a>(
+    field: &Field,
+    part: bool,
+    test: &str,
+    values: &[&'a str],
+    zone: &TimeZone,
+) -> Option<Test<'a>> {
+    let make =
+        |value: &&'a str| -> Option<Result<Compare<'a>, ()>> { compare(field, part, test, value, zone) };
+    let mut compares = Vec::new();
+    for value in values {
+        if let Ok(compare) = make(value)? {
+            compares.push(compare);
+        }
+    }
+    Some(if compares.is_empty() { Test::Never } else { Test::Any(compares) })
+}
+
+/// None: there is no such test for the field, and the filter is left out.
+fn compare<'a>(
+    field: &Field,
+    part: bool,
+    test: &str,
+    value: &'a str,
+    zone: &TimeZone,
+) -> Option<Result<Compare<'a>, ()>> {
+    let number_test = match test {
+        "" | "exact" => NumberTest::Equal,
+        "neq" => NumberTest::Differs,
+        "lt" | "strictly_before" => NumberTest::Less,
+        "lte" | "before" => NumberTest::LessOrEqual,
+        "gt" | "strictly_after" => NumberTest::Greater,
+        "gte" | "after" => NumberTest::GreaterOrEqual,
+        _ => NumberTest::Equal,
+    };
+    let is_number_test = matches!(test, "" | "exact" | "neq" | "lt" | "lte" | "gt" | "gte");
+    let is_time_test = matches!(
+        test,
+        "" | "exact" | "neq" | "start" | "before" | "after" | "strictly_before" | "strictly_after"
+    );
+    match field.kind {
+        _ if part => text_test(test).map(|test| Ok(Compare::Text(test, value))),
+        Kind::Text | Kind::Choice(_) | Kind::Secret | Kind::Password => {
+            text_test(test).map(|test| Ok(Compare::Text(test, value)))
+        }
+        Kind::Group(_) | Kind::Json => None,
+        Kind::Bool => (test.is_empty() || test == "exact").then(|| flag(value).map(Compare::Flag).ok_or(())),
+        Kind::Id | Kind::Reference(_) => {
+            let id = value.rsplit('/').next().unwrap_or_default();
+            is_number_test.then(|| id.parse().map(|id| Compare::Number(number_test, id)).map_err(|_| ()))
+        }
+        Kind::Int(..) | Kind::Decimal | Kind::Float if test == "between" => {
+            let (low, high) = value.split_once("..")?;
+            Some(match (low.trim().parse(), high.trim().parse()) {
+                (Ok(low), Ok(high)) => Ok(Compare::Between(low, high)),
+                _ => Err(()),
+            })
+        }
+        Kind::Int(..) | Kind::Decimal | Kind::Float => is_number_test
+            .then(|| value.trim().parse().map(|n| Compare::Number(number_test, n)).map_err(|_| ())),
+        Kind::Time if is_time_test => Some(match test {
+            "" | "start" => Ok(Compare::MomentStarts(value)),
+            _ => parse_time(value, zone).map(|time| Compare::Moment(number_test, time)).ok_or(()),
+        }),
+        Kind::Date | Kind::Clock if is_time_test => Some(Ok(match test {
+            "" | "start" => Compare::MomentStarts(value),
+            _ => Compare::Plain(number_test, value),
+        })),
+        Kind::Time | Kind::Date | Kind::Clock => None,
+    }
+}
+
+fn text_test(test: &str) -> Option<TextTest> {
+    Some(match test {
+        "" | "exact" => TextTest::Exact,
+        "partial" => TextTest::Partial,
+        "start" => TextTest::Start,
+        "end" => TextTest::End,
+        "neq" => TextTest::Differs,
+        _ => return None,
+    })
+}
+
+impl Condition<'_> {
+    fn holds(&self, row: &dyn Record, zone: &TimeZone) -> bool {
+        let value = if self.unseen { Value::Null } else { row.get(self.place) };
+        let value = self.part.map_or(value, |part| value.part(part));
+        match &self.test {
+            Test::Never => false,
+            Test::Exists(wanted) => value.is_null() != *wanted,
+            Test::Any(compares) => compares.iter().any(|compare| compare.holds(value, zone)),
+        }
+    }
+}
+
+impl Compare<'_> {
+    fn holds(&self, value: Value<'_>, zone: &TimeZone) -> bool {
+        match (self, value) {
+            (Compare::Text(TextTest::Differs, _), Value::Null) => false,
+            (Compare::Text(test, wanted), Value::Text(text)) => text_holds(*test, text, wanted),
+            (Compare::Number(test, wanted), value) => {
+                number(value).is_some_and(|number| test.holds(number.cmp(wanted)))
+            }
+            (Compare::Between(low, high), value) => {
+                number(value).is_some_and(|number| *low <= number && number <= *high)
+            }
+            (Compare::Flag(wanted), Value::Bool(flag)) => flag == *wanted,
+            (Compare::Moment(test, wanted), Value::Time(time)) => test.holds(time.cmp(wanted)),
+            (Compare::MomentStarts(wanted), value @ (Value::Time(_) | Value::Date(_) | Value::Clock(_))) => {
+                value.shown(zone).as_str().is_some_and(|text| text.starts_with(wanted))
+            }
+            (Compare::Plain(test, wanted), value @ (Value::Date(_) | Value::Clock(_))) => {
+                value.shown(zone).as_str().is_some_and(|text| test.holds(text.cmp(wanted)))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn text_holds(test: TextTest, text: &str, wanted: &str) -> bool {
+    match test {
+        TextTest::Exact => text == wanted,
+        TextTest::Differs => text != wanted,
+        TextTest::Partial => contains_ignoring_case(text, wanted),
+        TextTest::Start => text.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted)),
+        TextTest::End => {
+            let at = text.len().checked_sub(wanted.len());
+            at.and_then(|at| text.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(wanted))
+        }
+    }
+}
+
+fn contains_ignoring_case(text: &str, wanted: &str) -> bool {
+    let (text, wanted) = (text.as_bytes(), wanted.as_bytes());
+    wanted.is_empty() || text.windows(wanted.len()).any(|window| window.eq_ignore_ascii_case(wanted))
+}
+
+fn number(value: Value<'_>) -> Option<rust_decimal::Decimal> {
+    match value {
+        Value::Int(number) => Some(number.into()),
+        Value::Decimal(number) => Some(number),
+        Value::Float(number) => rust_decimal::Decimal::try_from(number).ok(),
+        Value::Bool(flag) => Some(u8::from(flag).into()),
+        _ => None,
+    }
+}
+
+/// What rows are sorted by.
+struct Key<'a> {
+    place: usize,
+    /// Of a group: which part.
+    part: Option<&'a str>,
+    down: bool,
+    /// Of a reference: the place in the table behind it that it is sorted by.
+    behind: Option<(&'static Table, usize)>,
+}
+
+fn sort(
+    rows: &mut [&Row],
+    all: &Rows,
+    table: &'static Table,
+    access: &'static Access,
+    level: Level,
+    blind: bool,
+    query: &Query,
+) {
+    let split =
+        |name: &'static str| name.split_once('.').map_or((name, None), |(field, part)| (field, Some(part)));
+    let mut keys: Vec<Key<'_>> = Vec::new();
+    for at in query.0.iter().filter(|at| at.name == "_order") {
+        let Some(name) = at.keys.first() else { continue };
+        let (name, part) =
+            name.split_once('.').map_or((name.as_str(), None), |(field, part)| (field, Some(part)));
+        let Some(place) = table.place(name).filter(|place| table.fields[*place].view(level).list) else {
+            continue;
+        };
+        if blind && table.fields[place].invoiced {
+            continue;
+        }
+        let behind = match table.fields[place].kind {
+            Kind::Reference(target) => shown_by(target(), level),
+            _ => None,
+        };
+        keys.push(Key { place, part, down: at.value.eq_ignore_ascii_case("desc"), behind });
+    }
+    let asked = !keys.is_empty();
+    if !asked {
+        for name in access.order {
+            let (field, part) = split(name.trim_start_matches('-'));
+            if let Some(place) = table.place(field) {
+                keys.push(Key { place, part, down: name.starts_with('-'), behind: None });
+            }
+        }
+    }
+    if keys.is_empty() {
+        return;
+    }
+    let value = |row: &Row, key: &Key<'_>| -> (bool, Option<Row>) {
+        let value = row.get(key.place);
+        let behind = key.behind.and_then(|(table, _)| all.row(table, value.id()?).cloned());
+        (value.is_null(), behind)
+    };
+    rows.sort_by(|one, other| {
+        for key in &keys {
+            let ordering = match (key.behind, value(one, key), value(other, key)) {
+                // Asked for by what they name, rows without come last, whichever way.
+                (Some(_), (true, _), (false, _)) => return Ordering::Greater,
+                (Some(_), (false, _), (true, _)) => return Ordering::Less,
+                (Some((_, place)), (_, Some(a)), (_, Some(b))) => {
+                    compare_values(a.get(place), b.get(place), asked)
+                }
+                _ => {
+                    let (a, b) = (one.get(key.place), other.get(key.place));
+                    let (a, b) = key.part.map_or((a, b), |part| (a.part(part), b.part(part)));
+                    compare_values(a, b, asked)
+                }
+            };
+            let ordering = if key.down { ordering.reverse() } else { ordering };
+            if ordering.is_ne() {
+                return ordering;
+            }
+        }
+        Ordering::Equal
+    });
+}
+
+/// What rows of a table are sorted by where they stand behind a reference: the first field of their own order.
+fn shown_by(table: &'static Table, level: Level) -> Option<(&'static Table, usize)> {
+    let own =
+        table.access(level).and_then(|access| access.order.first()).map(|name| name.trim_start_matches('-'));
+    let usual = ["name", "number", "iden", "username", "ddi"];
+    let place = own.into_iter().chain(usual).find_map(|name| table.place(name))?;
+    Some((table, place))
+}
+
+/// Null is larger than everything where an order is asked for, and smaller in a list's own order.
+fn compare_values(one: Value<'_>, other: Value<'_>, asked: bool) -> Ordering {
+    let null_first = if asked { Ordering::Greater } else { Ordering::Less };
+    match (one, other) {
+        (Value::Null, Value::Null) => Ordering::Equal,
+        (Value::Null, _) => null_first,
+        (_, Value::Null) => null_first.reverse(),
+        (Value::Text(a), Value::Text(b)) => a.cmp(b),
+        (Value::Time(a), Value::Time(b)) => a.cmp(&b),
+        (Value::Date(a), Value::Date(b)) => a.cmp(&b),
+        (Value::Clock(a), Value::Clock(b)) => a.cmp(&b),
+        (a, b) => match (number(a), number(b)) {
+            (Some(a), Some(b)) => a.cmp(&b),
+            _ => Ordering::Equal,
+        },
+    }
+}

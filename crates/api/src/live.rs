@@ -1,0 +1,271 @@
+//! The configuration that everybody reads, and the one way to change it.
+//!
+//! Readers take the current rows and keep them as long as they like. A change is made on the newest rows by the rules, kept
+//! by the [`Keeper`], and then becomes the newest rows: one at a time, and nothing is seen before it is kept.
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use model::define::{Level, Record, SecretHasher, Table};
+use model::draft::{Change, Draft, Env};
+use model::import::differences;
+use model::rows::{Row, Rows};
+use model::rules::Refusal;
+use serde_json::Value as Json;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// How often a change is made anew because somebody else was quicker.
+const ATTEMPTS: usize = 8;
+
+/// Who keeps changes.
+#[async_trait]
+pub trait Keeper: Send + Sync {
+    /// Keeps the changes that lead from these rows to the new ones, all or none; out: the rows as they are kept.
+    ///
+    /// # Errors
+    ///
+    /// Somebody else was quicker, or they cannot be kept.
+    async fn keep(
+        &self,
+        rows: &Rows,
+        new: Rows,
+        changes: &[Change],
+        who: &Who,
+        now: Timestamp,
+    ) -> Result<Rows, NotKept>;
+
+    /// What has become the newest rows meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read.
+    async fn newest(&self, rows: &Rows) -> Result<Rows, NotKept>;
+
+    /// Records of a table that are not among the rows; none: they are among them.
+    async fn records(&self, _ask: &RecordAsk) -> Option<Result<RecordAnswer, NotKept>> {
+        None
+    }
+
+    /// A record by its id; none: records are among the rows.
+    async fn record(&self, _table: &'static Table, _id: u32) -> Option<Result<Option<Row>, NotKept>> {
+        None
+    }
+}
+
+/// Whether a record belongs to the answer.
+pub type RecordTest = Arc<dyn Fn(&dyn Record) -> bool + Send + Sync>;
+
+/// Which records are wanted.
+pub struct RecordAsk {
+    /// The table.
+    pub table: &'static Table,
+    /// An indexed reference and the row that it names.
+    pub reference: Option<(&'static str, u32)>,
+    /// And this holds.
+    pub test: RecordTest,
+    /// The newest first, otherwise the oldest.
+    pub newest_first: bool,
+    /// How many to leave out.
+    pub offset: usize,
+    /// How many to give at most.
+    pub limit: usize,
+}
+
+/// The records that were asked for.
+#[derive(Debug)]
+pub struct RecordAnswer {
+    /// They.
+    pub rows: Vec<Row>,
+    /// How many there are in all.
+    pub total: usize,
+}
+
+/// Who makes a change: for the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// "platform", "brand", "client", "user", or "system".
+    pub level: &'static str,
+    /// The account's name.
+    pub name: String,
+    /// Its id; 0: the platform itself.
+    pub id: u32,
+    /// On whose behalf, the nearest first: "admin > brandadmin".
+    pub on_behalf_of: String,
+}
+
+impl Who {
+    /// The platform itself.
+    pub fn system() -> Self {
+        Self { level: "system", name: "system".to_owned(), id: 0, on_behalf_of: String::new() }
+    }
+
+    /// Its form in the audit log.
+    pub fn document(&self) -> Json {
+        serde_json::json!({ "level": self.level, "name": self.name, "id": self.id, "onBehalfOf": self.on_behalf_of })
+    }
+}
+
+/// Why changes were not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKept {
+    /// Somebody else's change came first.
+    #[error("another change came first")]
+    Conflict,
+    /// The store cannot do it.
+    #[error("the store does not keep changes now: {0}")]
+    Store(String),
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The rules refuse it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It cannot be kept.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
+}
+
+/// Keeps nothing: for tests and the acceptance server.
+#[derive(Debug)]
+pub struct InMemory;
+
+#[async_trait]
+impl Keeper for InMemory {
+    async fn keep(
+        &self,
+        rows: &Rows,
+        new: Rows,
+        _: &[Change],
+        _: &Who,
+        _: Timestamp,
+    ) -> Result<Rows, NotKept> {
+        let mut new = new;
+        new.revision = rows.revision + 1;
+        Ok(new)
+    }
+
+    async fn newest(&self, rows: &Rows) -> Result<Rows, NotKept> {
+        Ok(rows.clone())
+    }
+}
+
+/// The configuration of a running node.
+pub struct Live {
+    rows: ArcSwap<Rows>,
+    writer: tokio::sync::Mutex<()>,
+    keeper: Arc<dyn Keeper>,
+    hasher: Arc<dyn SecretHasher + Send + Sync>,
+    followers: OnceLock<Follower>,
+}
+
+/// Hears of each new state of the rows, and what changed; quick.
+pub type Follower = Box<dyn Fn(&Arc<Rows>, &[Change]) + Send + Sync>;
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("rows", &self.rows.load()).finish_non_exhaustive()
+    }
+}
+
+impl Live {
+    /// Starts with these rows.
+    pub fn new(rows: Rows, keeper: Arc<dyn Keeper>, hasher: Arc<dyn SecretHasher + Send + Sync>) -> Self {
+        Self {
+            rows: ArcSwap::from_pointee(rows),
+            writer: tokio::sync::Mutex::new(()),
+            keeper,
+            hasher,
+            followers: OnceLock::new(),
+        }
+    }
+
+    /// The newest rows.
+    pub fn rows(&self) -> Arc<Rows> {
+        self.rows.load_full()
+    }
+
+    /// Who keeps changes and records.
+    pub fn keeper(&self) -> &dyn Keeper {
+        &*self.keeper
+    }
+
+    /// Lets somebody follow the rows from now on; the first one only.
+    pub fn follow(&self, follower: Follower) {
+        let _ = self.followers.set(follower);
+    }
+
+    /// Replaces all rows: what a test begins with.
+    pub async fn replace(&self, rows: Rows) {
+        let _writing = self.writer.lock().await;
+        self.take(rows);
+    }
+
+    /// Takes over what other nodes changed.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub async fn catch_up(&self) -> Result<(), NotKept> {
+        let _writing = self.writer.lock().await;
+        let newest = self.keeper.newest(&self.rows.load_full()).await?;
+        if newest.revision != self.rows.load().revision {
+            self.take(newest);
+        }
+        Ok(())
+    }
+
+    fn take(&self, rows: Rows) {
+        let changes = differences(&self.rows.load(), &rows);
+        self.publish(rows, &changes);
+    }
+
+    fn publish(&self, rows: Rows, changes: &[Change]) -> Arc<Rows> {
+        let rows = Arc::new(rows);
+        self.rows.store(Arc::clone(&rows));
+        if let Some(follower) = self.followers.get() {
+            follower(&rows, changes);
+        }
+        rows
+    }
+
+    /// Makes a change. `make` may be called again when another node's change came first, so it must do nothing else.
+    ///
+    /// # Errors
+    ///
+    /// The rules refuse it, or it cannot be kept; nothing has changed then.
+    pub async fn change<T: Send>(
+        &self,
+        level: Option<Level>,
+        who: &Who,
+        make: impl Fn(&mut Draft<'_>) -> Result<T, Refusal> + Send,
+    ) -> Result<(T, Arc<Rows>), ChangeError> {
+        let _writing = self.writer.lock().await;
+        for _ in 0..ATTEMPTS {
+            let rows = self.rows.load_full();
+            let now = Timestamp::now();
+            let (made, new, changes) = {
+                let random = || rand::random::<u64>();
+                let env = Env { now, level, hasher: &*self.hasher, random: &random };
+                let mut draft = Draft::new(&rows, &env);
+                let made = make(&mut draft)?;
+                let (new, changes) = draft.finish()?;
+                (made, new, changes)
+            };
+            if changes.is_empty() {
+                return Ok((made, rows));
+            }
+            match self.keeper.keep(&rows, new, &changes, who, now).await {
+                Ok(new) => return Ok((made, self.publish(new, &changes))),
+                Err(NotKept::Conflict) => {
+                    let newest = self.keeper.newest(&rows).await?;
+                    self.take(newest);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(NotKept::Conflict.into())
+    }
+}

@@ -1,0 +1,189 @@
+//! What the API asks of the living system and of parts that are served elsewhere: calls, registrations, rating, documents.
+//!
+//! Traits with the honest answer of a system where that part is not there. Elsewhere: who implements them.
+
+use async_trait::async_trait;
+use rust_decimal::Decimal;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A part of the system does not do this: HTTP 501 with the reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotHere(pub String);
+
+/// A contact that an endpoint registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The contact's URI.
+    pub contact: String,
+    /// Where requests came from: a URI, or empty.
+    pub received: String,
+    /// When it expires.
+    pub expires: jiff::Timestamp,
+    /// What the device says that it is.
+    pub user_agent: String,
+}
+
+/// Whose calls are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallsOf {
+    /// Of this brand.
+    pub brand: Option<u32>,
+    /// Of this client.
+    pub company: Option<u32>,
+}
+
+/// Calls that go on now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallCount {
+    /// Calls from outside.
+    pub inbound: u32,
+    /// Calls to the outside.
+    pub outbound: u32,
+}
+
+/// The state of a trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrunkState {
+    /// It is registered or answers.
+    pub up: bool,
+    /// It is registering just now.
+    pub in_progress: bool,
+    /// How long the registration lasts yet, in seconds.
+    pub expires_in: Option<u32>,
+}
+
+/// A price that a simulated call has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SimulatedCall {
+    /// Seconds.
+    pub duration: u32,
+    /// The prefix by which the destination was found.
+    pub prefix: String,
+    /// The destination's id.
+    pub destination: Option<u32>,
+    /// The whole cost.
+    pub cost: Decimal,
+    /// The rate for each unit.
+    pub rate: Decimal,
+    /// Seconds for which a rate is charged at once.
+    pub increment: u32,
+    /// Seconds of a unit.
+    pub unit: u32,
+    /// What the connection costs.
+    pub connect_fee: Decimal,
+    /// The second of the call from which the rate holds.
+    pub interval_start: u32,
+    /// The moment for which the call was rated.
+    pub at: jiff::Timestamp,
+}
+
+/// Which template of a telephone model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Template {
+    /// The one of all telephones of the model.
+    Generic,
+    /// The one of a single telephone.
+    Specific,
+}
+
+/// Who is asked. Each method's default is the answer of a system without that part.
+#[async_trait]
+pub trait Outside: Send + Sync {
+    /// Contacts of an endpoint: user and domain of its address of record.
+    async fn registrations(&self, _user: &str, _domain: &str) -> Vec<Registration> {
+        Vec::new()
+    }
+
+    /// How many of these addresses of record, user and domain, have a contact now.
+    async fn count_registered(&self, addresses: &[(String, String)]) -> usize {
+        let mut count = 0;
+        for (user, domain) in addresses {
+            count += usize::from(!self.registrations(user, domain).await.is_empty());
+        }
+        count
+    }
+
+    /// How many calls go on.
+    async fn calls(&self, _of: CallsOf) -> CallCount {
+        CallCount::default()
+    }
+
+    /// Whether a carrier's server answers; none: nobody knows.
+    async fn carrier_server(&self, _id: u32) -> Option<TrunkState> {
+        None
+    }
+
+    /// Whether a registration with a DDI provider holds; none: nobody knows.
+    async fn provider_registration(&self, _id: u32) -> Option<TrunkState> {
+        None
+    }
+
+    /// What a call of this many seconds to this number costs by a rating plan group; none: it has no price there.
+    async fn simulate_call(
+        &self,
+        _plan_group: u32,
+        _number: &str,
+        _seconds: u32,
+    ) -> Result<Option<SimulatedCall>, NotHere> {
+        Err(NotHere("calls are not rated here yet".to_owned()))
+    }
+
+    /// Rates calls anew.
+    async fn rerate(&self, _calls: &[u32]) -> Result<(), NotHere> {
+        Err(NotHere("calls are not rated here yet".to_owned()))
+    }
+
+    /// Makes a PDF of an invoice template.
+    async fn invoice_preview(&self, _template: u32) -> Result<Vec<u8>, NotHere> {
+        Err(NotHere("invoices are not rendered here yet".to_owned()))
+    }
+
+    /// The template of a telephone model's configuration that the system brings along; none: it brings none.
+    async fn default_template(&self, _model: &str, _template: Template) -> Result<Option<String>, NotHere> {
+        Err(NotHere("no templates for telephones come with this system".to_owned()))
+    }
+
+    /// What a telephone model's template becomes: the specific one for this terminal, or the generic one.
+    async fn fill_template(&self, _model: u32, _terminal: Option<u32>) -> Result<String, NotHere> {
+        Err(NotHere("telephones are not provisioned from here yet".to_owned()))
+    }
+
+    /// Takes on sending a fax; it is marked as pending when this was taken on.
+    async fn send_fax(&self, _fax: u32) -> Result<(), NotHere> {
+        Err(NotHere("faxes are not sent from here yet".to_owned()))
+    }
+
+    /// Takes on making an invoice anew; it is marked as waiting when this was taken on.
+    async fn make_invoice(&self, _invoice: u32) -> Result<(), NotHere> {
+        Err(NotHere("invoices are not made here yet".to_owned()))
+    }
+
+    /// Sends a message to somebody by mail.
+    async fn mail(&self, _to: &str, _subject: &str, _text: &str) -> Result<(), NotHere> {
+        Err(NotHere("no mail is sent from here yet".to_owned()))
+    }
+}
+
+/// A system in which all those parts are missing.
+#[derive(Debug)]
+pub struct Alone;
+
+impl Outside for Alone {}
+
+/// What the API is given besides the configuration.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Who is asked about the living system.
+    pub outside: Arc<dyn Outside>,
+    /// Where uploaded files are kept.
+    pub storage: PathBuf,
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings").field("storage", &self.storage).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,583 @@
+//! From a request to an answer: which resource it names, whether the caller may, and what is done.
+//!
+//! All entities go through the same few functions here; operations of their own are in `custom`.
+
+use crate::auth::{self, Identity};
+use crate::custom;
+use crate::docs;
+use crate::files::{self, Multipart};
+use crate::http::{Ask, Format, Problem, json_answer, respond};
+use crate::list::{self, Page};
+use crate::server::Api;
+use crate::show::{self, Look, Place};
+use crate::write;
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Response, StatusCode};
+use model::define::{Access, Entity, Level, Table};
+use model::entities::{AdministratorRelPublicEntity, FeaturesRelBrand, FeaturesRelCompany, TABLES};
+use model::rows::{Row, Rows};
+use model::scope::Caller;
+use serde_json::{Map, Value as Json, json};
+use std::sync::Arc;
+
+/// What a restricted administrator needs a grant for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Create,
+    Read,
+    Update,
+    Delete,
+}
+
+impl Deed {
+    fn of(method: &Method) -> Self {
+        match *method {
+            Method::POST => Self::Create,
+            Method::PUT | Method::PATCH => Self::Update,
+            Method::DELETE => Self::Delete,
+            _ => Self::Read,
+        }
+    }
+}
+
+/// A request with everything that serving it takes.
+pub(crate) struct Call {
+    pub(crate) api: Arc<Api>,
+    pub(crate) ask: Ask,
+    pub(crate) identity: Identity,
+    pub(crate) rows: Arc<Rows>,
+}
+
+impl Call {
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.identity.caller
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        self.ask.level
+    }
+}
+
+/// Answers a request below `/api/LEVEL`.
+pub(crate) async fn serve(api: Arc<Api>, ask: Ask) -> Result<Response<Body>, Problem> {
+    if let Some(answer) = docs::anonymous(&ask) {
+        return Ok(answer);
+    }
+    if let Some(answer) = custom::anonymous(&api, &ask).await {
+        return answer;
+    }
+    let rows = api.live.rows();
+    let identity = auth::identify(&api.tokens, &rows, &ask)?;
+    let call = Call { api, ask, identity, rows };
+    if let Some(answer) = docs::context(&call.ask) {
+        return if call.ask.method == Method::GET { answer } else { Err(not_allowed(&[("GET", true)])) };
+    }
+    if let Some(answer) = custom::serve(&call).await {
+        return answer;
+    }
+    let segments: Vec<&str> = call.ask.path.iter().map(String::as_str).collect();
+    let level = call.level();
+    let Some((first, rest)) = segments.split_first() else { return Err(Problem::not_found()) };
+    let table = TABLES.iter().copied().find(|table| !table.path.is_empty() && table.path == *first);
+    let table = table
+        .and_then(|table| Some((table, table.access(level)?)))
+        .filter(|(_, access)| access.operations != model::define::Operations::default());
+    let Some((table, access)) = table else {
+        own_methods(&call)?;
+        return Err(Problem::not_found());
+    };
+    let known = access.operations;
+    let method = call.ask.method.clone();
+    let is_a_row = rest.first().is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit()));
+    if rest.len() > 1 || (rest.len() == 1 && !is_a_row) {
+        own_methods(&call)?;
+    }
+    match rest {
+        [] => match method {
+            Method::GET if known.list => {
+                allow(table, access, Deed::Read, call.caller(), &call.rows)?;
+                list(&call, table, access).await
+            }
+            Method::POST if known.create => {
+                allow(table, access, Deed::Create, call.caller(), &call.rows)?;
+                create(&call, table, access).await
+            }
+            _ => {
+                let mut methods = vec![("GET", known.list), ("POST", known.create)];
+                methods.extend(custom::methods(&call).into_iter().map(|name| (name, true)));
+                Err(not_allowed(&methods))
+            }
+        },
+        [id] => {
+            if !(known.get || known.change || known.delete) {
+                return Err(Problem::not_found());
+            }
+            let offered = match method {
+                Method::GET => known.get,
+                Method::PUT => known.change,
+                Method::DELETE => known.delete,
+                _ => false,
+            };
+            if !offered {
+                return Err(not_allowed(&[
+                    ("GET", known.get),
+                    ("PUT", known.change),
+                    ("DELETE", known.delete),
+                ]));
+            }
+            allow(table, access, Deed::of(&method), call.caller(), &call.rows)?;
+            let row = find_kept(&call, table, id).await?;
+            match method {
+                Method::PUT => change(&call, table, access, &row).await,
+                Method::DELETE => delete(&call, table, &row).await,
+                _ => get(&call, &row).await,
+            }
+        }
+        [id, file] => {
+            let field = files::fields(table)
+                .find(|field| field.eq_ignore_ascii_case(file))
+                .ok_or_else(Problem::not_found)?;
+            if !table.field(field).is_some_and(|field| field.view(level).detail || field.view(level).list) {
+                return Err(Problem::not_found());
+            }
+            if method != Method::GET {
+                return Err(not_allowed(&[("GET", true)]));
+            }
+            allow(table, access, Deed::Read, call.caller(), &call.rows)?;
+            let row = find_kept(&call, table, id).await?;
+            files::download(&call.api.surroundings.storage, &*row, field).await
+        }
+        _ => Err(Problem::not_found()),
+    }
+}
+
+/// Refuses a method that no operation has at this path where another one does.
+fn own_methods(call: &Call) -> Result<(), Problem> {
+    let methods: Vec<(&str, bool)> = custom::methods(call).into_iter().map(|name| (name, true)).collect();
+    if methods.is_empty() { Ok(()) } else { Err(not_allowed(&methods)) }
+}
+
+/// The resource is there and has not this method.
+fn not_allowed(methods: &[(&str, bool)]) -> Problem {
+    let allow: Vec<&str> = methods.iter().filter(|(_, known)| *known).map(|(name, _)| *name).collect();
+    let problem =
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("this resource has {}", allow.join(", ")));
+    Problem { allow: Some(allow.join(", ")), ..problem }
+}
+
+/// Whether the caller may do this to rows of the table at all: grants, features, types of clients.
+pub(crate) fn allow(
+    table: &'static Table,
+    access: &'static Access,
+    deed: Deed,
+    caller: &Caller,
+    rows: &Rows,
+) -> Result<(), Problem> {
+    let denied = || Err(Problem::forbidden("Access Denied."));
+    if access.acl && caller.restricted && !granted(table, deed, caller, rows) {
+        return denied();
+    }
+    if !access.brand_feature.is_empty() && !brand_has(rows, caller, access.brand_feature) {
+        return denied();
+    }
+    if !access.company_feature.is_empty() && !company_has(rows, caller, access.company_feature) {
+        return denied();
+    }
+    if !access.company_types.is_empty() || access.needs_invoices {
+        let Some(company) = caller.own_company(rows) else { return denied() };
+        let kind = model::define::Choice::name(company.kind);
+        if !access.company_types.is_empty() && !access.company_types.iter().any(|known| known.name() == kind)
+        {
+            return denied();
+        }
+        if access.needs_invoices && company.show_invoices != Some(true) {
+            return denied();
+        }
+    }
+    Ok(())
+}
+
+/// Whether a restricted administrator has the grant.
+pub(crate) fn granted(table: &Table, deed: Deed, caller: &Caller, rows: &Rows) -> bool {
+    granted_name(&table.full_name(), deed, caller, rows)
+}
+
+/// [`granted`], by the name of what is granted: the last part of its full name, or the whole.
+pub(crate) fn granted_name(name: &str, deed: Deed, caller: &Caller, rows: &Rows) -> bool {
+    let Some(administrator) = caller.administrator else { return true };
+    rows.of::<AdministratorRelPublicEntity>("administrator", administrator).any(|grant| {
+        let right = rows
+            .get(grant.public_entity)
+            .is_some_and(|entity| entity.fqdn.as_deref().is_some_and(|long| means(long, name)));
+        right
+            && match deed {
+                Deed::Create => grant.create,
+                Deed::Read => grant.read,
+                Deed::Update => grant.update,
+                Deed::Delete => grant.delete,
+            }
+    })
+}
+
+/// Whether the long name of something that is granted, `…\Provider\…\Carrier`, means this one: `Provider.Carrier`.
+fn means(long: &str, name: &str) -> bool {
+    let Some((space, entity)) = name.split_once('.') else { return long == name };
+    let mut parts = long.split('\\');
+    parts.nth(1) == Some(space) && parts.next_back() == Some(entity)
+}
+
+/// Whether the caller's brand has a feature.
+pub(crate) fn brand_has(rows: &Rows, caller: &Caller, feature: &str) -> bool {
+    let brand = caller.brand.unwrap_or(0);
+    rows.of::<FeaturesRelBrand>("brand", brand)
+        .any(|pair| rows.get(pair.feature).is_some_and(|known| known.iden == feature))
+}
+
+/// Whether the caller's client has a feature.
+pub(crate) fn company_has(rows: &Rows, caller: &Caller, feature: &str) -> bool {
+    let company = caller.company.unwrap_or(0);
+    rows.of::<FeaturesRelCompany>("company", company)
+        .any(|pair| rows.get(pair.feature).is_some_and(|known| known.iden == feature))
+}
+
+/// The row with this id, if it is there for the caller.
+pub(crate) fn find(call: &Call, table: &'static Table, id: &str) -> Result<Row, Problem> {
+    let id: u32 = id.parse().map_err(|_| Problem::not_found())?;
+    let row = call.rows.row(table, id).filter(|row| call.caller().sees(&***row, &call.rows));
+    row.cloned().ok_or_else(Problem::not_found)
+}
+
+/// [`find`], also of records that are kept elsewhere.
+async fn find_kept(call: &Call, table: &'static Table, id: &str) -> Result<Row, Problem> {
+    let number: u32 = id.parse().map_err(|_| Problem::not_found())?;
+    let kept = if table.records { call.api.live.keeper().record(table, number).await } else { None };
+    let Some(kept) = kept else { return find(call, table, id) };
+    let row = kept.map_err(crate::live::ChangeError::from)?;
+    row.filter(|row| call.caller().sees(&**row, &call.rows)).ok_or_else(Problem::not_found)
+}
+
+/// A row by itself, in the caller's format.
+pub(crate) async fn one(call: &Call, rows: &Rows, row: &Row, place: Place, expand: bool) -> Response<Body> {
+    let status = if place == Place::Created { StatusCode::CREATED } else { StatusCode::OK };
+    let living = show::ask_living(
+        &*call.api.surroundings.outside,
+        rows,
+        call.caller(),
+        place,
+        std::slice::from_ref(row),
+    )
+    .await;
+    let look = Look { caller: call.caller(), rows, living: &living };
+    let shown = look.row(&**row, place, expand);
+    item_answer(call, row.table(), shown, status)
+}
+
+/// A shown row in the caller's format.
+pub(crate) fn item_answer(
+    call: &Call,
+    table: &'static Table,
+    shown: Map<String, Json>,
+    status: StatusCode,
+) -> Response<Body> {
+    if call.ask.format != Format::JsonLd {
+        return json_answer(status, &Json::Object(shown));
+    }
+    let mut linked = Map::new();
+    linked.insert("@context".to_owned(), json!(context(call.level(), table)));
+    linked.extend(linked_row(call.level(), table, shown));
+    respond(status, "application/ld+json; charset=utf-8", Json::Object(linked).to_string())
+}
+
+fn context(level: Level, table: &Table) -> String {
+    format!("/api/{}/contexts/{}", level.name(), table.name)
+}
+
+fn linked_row(level: Level, table: &Table, shown: Map<String, Json>) -> Map<String, Json> {
+    let mut linked = Map::new();
+    let id = shown.get("id").cloned().unwrap_or(Json::Null);
+    linked.insert("@id".to_owned(), json!(format!("/api/{}/{}/{id}", level.name(), table.path)));
+    linked.insert("@type".to_owned(), json!(table.name));
+    linked.extend(shown);
+    linked
+}
+
+async fn get(call: &Call, row: &Row) -> Result<Response<Body>, Problem> {
+    let mut response = one(call, &call.rows, row, Place::Detail, true).await;
+    let names = call.ask.query.list("_properties");
+    if !names.is_empty() && call.ask.format == Format::Json {
+        let living = std::collections::HashMap::new();
+        let look = Look { caller: call.caller(), rows: &call.rows, living: &living };
+        let mut shown = look.row(&**row, Place::Detail, true);
+        keep(&mut shown, &names);
+        response = json_answer(StatusCode::OK, &Json::Object(shown));
+    }
+    Ok(response)
+}
+
+/// Drops what `_properties` does not name.
+pub(crate) fn keep(shown: &mut Map<String, Json>, names: &[&str]) {
+    let wanted: Vec<&str> = names.iter().map(|name| name.split('.').next().unwrap_or(name)).collect();
+    shown.retain(|name, _| wanted.contains(&name.as_str()));
+}
+
+/// The page of a list that the request asks for: of the rows, or of records that are kept elsewhere.
+async fn page(call: &Call, table: &'static Table, access: &'static Access) -> Result<Page, Problem> {
+    let query = &call.ask.query;
+    if table.records {
+        let ask = list::records(table, access, call.caller(), &call.rows, query)?;
+        if let Some(found) = call.api.live.keeper().records(&ask).await {
+            let found = found.map_err(crate::live::ChangeError::from)?;
+            return list::record_page(found, &ask, table, access, call.caller(), &call.rows, query);
+        }
+    }
+    list::page(table, access, call.caller(), &call.rows, query)
+}
+
+async fn list(
+    call: &Call,
+    table: &'static Table,
+    access: &'static Access,
+) -> Result<Response<Body>, Problem> {
+    let page = page(call, table, access).await?;
+    list_answer(call, table, access, &page).await
+}
+
+/// A page of rows in the caller's format.
+pub(crate) async fn list_answer(
+    call: &Call,
+    table: &'static Table,
+    access: &'static Access,
+    page: &Page,
+) -> Result<Response<Body>, Problem> {
+    let living =
+        show::ask_living(&*call.api.surroundings.outside, &call.rows, call.caller(), Place::List, &page.rows)
+            .await;
+    let look = Look { caller: call.caller(), rows: &call.rows, living: &living };
+    let csv = call.ask.format == Format::Csv;
+    let expand = access.list_expands && !csv;
+    let names = call.ask.query.list("_properties");
+    let mut shown: Vec<Map<String, Json>> =
+        page.rows.iter().map(|row| look.row(&**row, Place::List, expand)).collect();
+    if !names.is_empty() {
+        shown.iter_mut().for_each(|row| keep(row, &names));
+    }
+    Ok(shown_list(call, table, access, page, shown))
+}
+
+/// Rows that are shown already, in the caller's format, with the headers of their page.
+pub(crate) fn shown_list(
+    call: &Call,
+    table: &'static Table,
+    access: &'static Access,
+    page: &Page,
+    shown: Vec<Map<String, Json>>,
+) -> Response<Body> {
+    match call.ask.format {
+        Format::Csv if access.csv => {
+            respond(StatusCode::OK, "text/csv; charset=utf-8", csv_text(call.level(), table, &shown))
+        }
+        Format::JsonLd => hydra(call, table, page, shown),
+        _ => {
+            let body: Json = shown.into_iter().map(Json::Object).collect();
+            let mut response = json_answer(StatusCode::OK, &body);
+            if let Some(total) = page.total {
+                page_headers(call, page, total, &mut response);
+            }
+            response
+        }
+    }
+}
+
+fn page_headers(call: &Call, page: &Page, total: usize, response: &mut Response<Body>) {
+    let last = page.last();
+    let link = |number: usize| format!("{}?_page={number}", call.ask.raw_path);
+    let headers = [
+        ("x-total-items", total.to_string()),
+        ("x-total-pages", last.to_string()),
+        ("x-first-page", link(1)),
+        ("x-next-page", link((page.number + 1).min(last))),
+        ("x-last-page", link(last)),
+    ];
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+}
+
+fn hydra(call: &Call, table: &'static Table, page: &Page, shown: Vec<Map<String, Json>>) -> Response<Body> {
+    let level = call.level();
+    let path = &call.ask.raw_path;
+    let members: Json = shown.into_iter().map(|row| Json::Object(linked_row(level, table, row))).collect();
+    let mut body = json!({
+        "@context": context(level, table),
+        "@id": path,
+        "@type": "hydra:Collection",
+        "hydra:member": members,
+        "hydra:totalItems": page.total.unwrap_or(page.rows.len()),
+    });
+    if page.total.is_some() {
+        let last = page.last();
+        let link = |number: usize| json!(format!("{path}?_page={number}"));
+        let mut view = json!({ "@id": link(page.number), "@type": "hydra:PartialCollectionView" });
+        if last > 1 {
+            view["hydra:first"] = link(1);
+            view["hydra:last"] = link(last);
+            if page.number < last {
+                view["hydra:next"] = link(page.number + 1);
+            }
+            if page.number > 1 {
+                view["hydra:previous"] = link(page.number - 1);
+            }
+        }
+        body["hydra:view"] = view;
+    }
+    respond(StatusCode::OK, "application/ld+json; charset=utf-8", body.to_string())
+}
+
+/// Rows as comma-separated values, with the names of the list's fields on top.
+fn csv_text(level: Level, table: &'static Table, shown: &[Map<String, Json>]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for place in table.shown_order() {
+        let field = &table.fields[place];
+        if field.view(level).list {
+            names.push(field.name);
+        }
+    }
+    if let Some(first) = shown.first() {
+        names.retain(|name| first.contains_key(*name));
+    }
+    let mut text = names.join(",");
+    text.push('\n');
+    for row in shown {
+        let cells: Vec<String> =
+            names.iter().map(|name| csv_cell(row.get(*name).unwrap_or(&Json::Null))).collect();
+        text.push_str(&cells.join(","));
+        text.push('\n');
+    }
+    text
+}
+
+fn csv_cell(value: &Json) -> String {
+    let text = match value {
+        Json::Null => return String::new(),
+        Json::Bool(flag) => u8::from(*flag).to_string(),
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    csv_text_cell(&text)
+}
+
+/// A text as a cell of comma-separated values.
+pub(crate) fn csv_text_cell(text: &str) -> String {
+    let quoted = text.chars().any(|c| c.is_whitespace() || matches!(c, '"' | ',' | '\\' | ';'));
+    if quoted { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+/// The row's document and its files, of a JSON or a multipart body.
+pub(crate) async fn body(
+    call: &Call,
+    table: &'static Table,
+) -> Result<(Map<String, Json>, Multipart), Problem> {
+    if call.ask.content_type() == "multipart/form-data" {
+        let parts = Multipart::read(&call.ask).await?;
+        let mut document = parts.document()?;
+        files::describe(table, &parts.files, &mut document);
+        return Ok((document, parts));
+    }
+    match call.ask.content_type() {
+        ""
+        | "application/json"
+        | "application/ld+json"
+        | "application/x-www-form-urlencoded"
+        | "text/plain" => {
+            let mut document = write::object(call.ask.json()?)?;
+            // What a row says of its file is not the caller's to write without the file; that there is none is.
+            for field in files::fields(table) {
+                let gone = document.get(field).and_then(Json::as_object);
+                let gone = gone.is_some_and(|file| !file.is_empty() && file.values().all(Json::is_null));
+                if !gone {
+                    document.remove(field);
+                }
+            }
+            Ok((document, Multipart::default()))
+        }
+        other => {
+            let detail = format!("a body of {other:?} is not read here; send application/json");
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+        }
+    }
+}
+
+async fn create(
+    call: &Call,
+    table: &'static Table,
+    access: &'static Access,
+) -> Result<Response<Body>, Problem> {
+    let (document, parts) = body(call, table).await?;
+    let caller = call.caller();
+    let make = |draft: &mut model::draft::Draft<'_>| write::create(draft, table, access, caller, &document);
+    let (id, rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
+    files::store(&call.api.surroundings.storage, table, id, &parts.files).await?;
+    let row = rows.row(table, id).ok_or_else(Problem::not_found)?;
+    if access.create_lists {
+        let mut response = one(call, &rows, row, Place::List, access.list_expands).await;
+        *response.status_mut() = StatusCode::CREATED;
+        return Ok(response);
+    }
+    Ok(one(call, &rows, row, Place::Created, access.create_expands).await)
+}
+
+async fn change(
+    call: &Call,
+    table: &'static Table,
+    access: &'static Access,
+    row: &Row,
+) -> Result<Response<Body>, Problem> {
+    let (document, parts) = body(call, table).await?;
+    let caller = call.caller();
+    let id = row.id();
+    let make = |draft: &mut model::draft::Draft<'_>| write::change(draft, table, caller, id, &document);
+    let ((), rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
+    files::store(&call.api.surroundings.storage, table, id, &parts.files).await?;
+    let row = rows.row(table, id).ok_or_else(Problem::not_found)?;
+    Ok(one(call, &rows, row, Place::Changed, access.change_expands).await)
+}
+
+async fn delete(call: &Call, table: &'static Table, row: &Row) -> Result<Response<Body>, Problem> {
+    let caller = call.caller();
+    let id = row.id();
+    let also: Vec<u32> = call.ask.query.list("_rmAlso").iter().filter_map(|id| id.parse().ok()).collect();
+    let make = |draft: &mut model::draft::Draft<'_>| {
+        write::delete(draft, table, caller, id)?;
+        for also in &also {
+            let there = draft.rows().row(table, *also).is_some_and(|row| caller.sees(&**row, draft.rows()));
+            if there {
+                write::delete(draft, table, caller, *also)?;
+            }
+        }
+        Ok(())
+    };
+    call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
+    Ok(respond(StatusCode::NO_CONTENT, "application/json; charset=utf-8", Body::empty()))
+}
+
+/// The table of an entity with what the caller's level may do.
+pub(crate) fn of<E: Entity>(level: Level) -> Result<(&'static Table, &'static Access), Problem> {
+    let table = E::definition();
+    Ok((table, table.access(level).ok_or_else(Problem::not_found)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_name_entities_by_their_last_word_and_operations_as_they_are() {
+        assert!(means("Some\\Provider\\Domain\\Model\\Friend\\Friend", "Provider.Friend"));
+        assert!(!means("Some\\Provider\\Domain\\Model\\Friend\\FriendsPattern", "Provider.Friend"));
+        assert!(!means("Some\\Kam\\Domain\\Model\\Friend\\Friend", "Provider.Friend"));
+        assert!(means("Model\\ActiveCalls", "Model\\ActiveCalls"));
+        assert!(!means("Model\\ActiveCalls", "Provider.ActiveCalls"));
+    }
+}

@@ -1,0 +1,410 @@
+//! From a request's body to saved rows: which fields the caller may write, what the scope fills in, sets of related rows.
+//!
+//! In: JSON and a caller. Out: changes in a draft, or every mistake with its field. Elsewhere: the rules (crate `model`).
+
+use crate::http::Problem;
+use crate::show::MASK;
+use jiff::Timestamp;
+use model::define::{Access, Computed, How, Kind, OnDelete, Reading, Record, Rule, SecretHasher, Table};
+use model::draft::Draft;
+use model::entities::Company;
+use model::id::Id;
+use model::rows::Rows;
+use model::rules::{Mistake, Refusal};
+use model::scope::Caller;
+use serde_json::{Map, Value as Json};
+
+/// Most ids in one set of related rows.
+const MOST_RELATED: usize = 5000;
+
+/// Makes a row of the body and saves it, with its sets of related rows. Out: its id.
+pub(crate) fn create(
+    draft: &mut Draft<'_>,
+    table: &'static Table,
+    access: &'static Access,
+    caller: &Caller,
+    body: &Map<String, Json>,
+) -> Result<u32, Refusal> {
+    let mut row = (table.make)();
+    let level = caller.level;
+    let filled = fill_scope(&mut *row, access, caller, draft.now())?;
+    let mut mistakes = apply(&mut *row, body, caller, draft, |place| table.fields[place].view(level).create);
+    for (place, field) in table.fields.iter().enumerate() {
+        if field.now && !body.contains_key(field.name) {
+            set(&mut *row, place, &Json::from("CURRENT_TIMESTAMP"), draft.now())?;
+        }
+        let given = body.get(field.name).is_some_and(|value| !value.is_null());
+        if field.required() && !given && !filled.contains(&place) && field.view(level).create {
+            let wrong = mistakes.iter().any(|mistake| mistake.field == field.name);
+            if !wrong {
+                mistakes
+                    .push(Mistake { field: field.name.to_owned(), remedy: "it must be given".to_owned() });
+            }
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(Refusal::Invalid(mistakes));
+    }
+    // Rules about ids hold for the one that it is about to get.
+    row.set_id(draft.rows().next_id(table));
+    check_scope(draft.rows(), &*row, None, caller)?;
+    check_tenancy(draft.rows(), &*row, body, caller, |place| table.fields[place].view(level).create)?;
+    let id = draft.create_row(row)?;
+    relate(draft, table, caller, id, body, |computed| computed.view(level).create)?;
+    Ok(id)
+}
+
+/// Changes a row by the body: what it does not name stays.
+pub(crate) fn change(
+    draft: &mut Draft<'_>,
+    table: &'static Table,
+    caller: &Caller,
+    id: u32,
+    body: &Map<String, Json>,
+) -> Result<(), Refusal> {
+    change_fields(draft, table, caller, id, body, |place| table.fields[place].view(caller.level).change)
+}
+
+/// [`change`] of the fields that `may` allows, for operations of their own.
+pub(crate) fn change_fields(
+    draft: &mut Draft<'_>,
+    table: &'static Table,
+    caller: &Caller,
+    id: u32,
+    body: &Map<String, Json>,
+    may: impl Fn(usize) -> bool,
+) -> Result<(), Refusal> {
+    let before = draft.rows().row(table, id).cloned().ok_or(Refusal::Gone)?;
+    let mut row = before.copy();
+    let mistakes = apply(&mut *row, body, caller, draft, &may);
+    if !mistakes.is_empty() {
+        return Err(Refusal::Invalid(mistakes));
+    }
+    check_scope(draft.rows(), &*row, Some(&*before), caller)?;
+    check_tenancy(draft.rows(), &*row, body, caller, may)?;
+    draft.save(row)?;
+    relate(draft, table, caller, id, body, |computed| computed.view(caller.level).change)
+}
+
+/// Deletes a row, if the caller may.
+pub(crate) fn delete(
+    draft: &mut Draft<'_>,
+    table: &'static Table,
+    caller: &Caller,
+    id: u32,
+) -> Result<(), Refusal> {
+    let row = draft.rows().row(table, id).cloned().ok_or(Refusal::Gone)?;
+    if !caller.may_delete(&*row, draft.rows()) {
+        return Err(denied());
+    }
+    draft.delete_row(table, id)
+}
+
+fn denied() -> Refusal {
+    Refusal::Forbidden("Rejected request during security check".to_owned())
+}
+
+fn set(row: &mut dyn Record, place: usize, json: &Json, now: Timestamp) -> Result<(), Refusal> {
+    let name = row.table().fields[place].name;
+    row.set(place, json, &Reading::stored(now)).map_err(|fault| Refusal::wrong(name, fault.to_string()))
+}
+
+/// Fills in the brand, the client or the user that the level's scope demands; out: the places filled.
+pub(crate) fn fill_scope(
+    row: &mut dyn Record,
+    access: &'static Access,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Vec<usize>, Refusal> {
+    let mut wanted: Vec<(&str, Option<u32>)> = Vec::new();
+    let rules = if access.write.is_empty() { access.read } else { access.write };
+    gather(rules, caller, &mut wanted);
+    gather(access.read, caller, &mut wanted);
+    let table = row.table();
+    for (name, id) in [("brand", caller.brand), ("company", caller.company)] {
+        if table.field(name).is_some_and(|field| !field.nullable) {
+            wanted.push((name, id));
+        }
+    }
+    let mut filled = Vec::new();
+    for (name, id) in wanted {
+        let (Some(place), Some(id)) = (table.place(name), id) else { continue };
+        if place > 0 && !filled.contains(&place) {
+            set(row, place, &Json::from(id), now)?;
+            filled.push(place);
+        }
+    }
+    Ok(filled)
+}
+
+fn gather(rules: &'static [Rule], caller: &Caller, wanted: &mut Vec<(&'static str, Option<u32>)>) {
+    for rule in rules {
+        match rule {
+            Rule::OwnBrand(name) => wanted.push((name, caller.brand)),
+            Rule::OwnCompany(name) => wanted.push((name, caller.company)),
+            Rule::Myself(name) => wanted.push((name, caller.user)),
+            Rule::All(rules) => gather(rules, caller, wanted),
+            _ => {}
+        }
+    }
+}
+
+struct HashOnce<'a>(&'a dyn SecretHasher);
+
+impl SecretHasher for HashOnce<'_> {
+    fn hash(&self, password: &str) -> String {
+        self.0.hash(password)
+    }
+}
+
+/// Sets the fields that the body names and the caller may write; out: what is wrong with them.
+fn apply(
+    row: &mut dyn Record,
+    body: &Map<String, Json>,
+    caller: &Caller,
+    draft: &Draft<'_>,
+    may: impl Fn(usize) -> bool,
+) -> Vec<Mistake> {
+    let table = row.table();
+    let hasher = HashOnce(draft.env().hasher);
+    let reading = Reading { zone: &caller.zone, now: draft.now(), hasher: Some(&hasher) };
+    let mut mistakes = Vec::new();
+    for (place, field) in table.fields.iter().enumerate().skip(1) {
+        let Some(json) = body.get(field.name) else { continue };
+        if !may(place) {
+            continue;
+        }
+        let is_mask = json.as_str() == Some(MASK);
+        if is_mask && (field.masked || matches!(field.kind, Kind::Secret | Kind::Password)) {
+            // What was shown masked is sent back masked: it stays.
+            continue;
+        }
+        let merged;
+        let json = match (field.kind, json) {
+            // Parts of a group that are not named stay.
+            (Kind::Group(_), Json::Object(parts)) => {
+                let mut whole = row.get(place).stored();
+                if let Json::Object(known) = &mut whole {
+                    known.extend(parts.iter().map(|(name, part)| (name.clone(), part.clone())));
+                }
+                merged = whole;
+                &merged
+            }
+            (_, json) => json,
+        };
+        if json.is_null() && !field.nullable {
+            if matches!(field.kind, Kind::Group(_)) {
+                continue;
+            }
+            mistakes.push(Mistake { field: field.name.to_owned(), remedy: "it may not be null".to_owned() });
+            continue;
+        }
+        if let Err(fault) = row.set(place, json, &reading) {
+            mistakes.push(Mistake { field: field.name.to_owned(), remedy: fault.to_string() });
+        }
+    }
+    mistakes
+}
+
+/// References that the body names must lead to a row that exists for the caller. Another tenant's does not, and it is told
+/// before the rules look at it: what they say would tell one from the other.
+fn check_tenancy(
+    rows: &Rows,
+    row: &dyn Record,
+    body: &Map<String, Json>,
+    caller: &Caller,
+    may: impl Fn(usize) -> bool,
+) -> Result<(), Refusal> {
+    for (place, field) in row.table().fields.iter().enumerate().skip(1) {
+        let Kind::Reference(target) = field.kind else { continue };
+        let named = body.contains_key(field.name) && may(place);
+        let Some(id) = row.get(place).id().filter(|_| named) else { continue };
+        if !is_there(rows, caller, target(), id) {
+            return Err(Refusal::Dangling { field: field.name.to_owned(), entity: target().name, id });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the row belongs to another tenant than the caller.
+fn foreign(rows: &Rows, caller: &Caller, row: &dyn Record) -> bool {
+    let company = match row.table().name {
+        "Company" => Some(row.id()),
+        _ => row.reference("company"),
+    };
+    let brand = match row.table().name {
+        "Brand" => Some(row.id()),
+        _ => row.reference("brand"),
+    };
+    let brand = brand.or_else(|| Some(rows.at(company.map(Id::<Company>::new))?.brand.get()));
+    if brand.is_none() && company.is_none() {
+        return part_of_foreign(rows, caller, row);
+    }
+    let other_company = caller.company.is_some() && company.is_some() && company != caller.company;
+    let other_brand = caller.brand.is_some() && brand.is_some() && brand != caller.brand;
+    // Clients of one corporation call each other: they know each other's names, and no more.
+    let related = other_company && row.table().name == "Company" && {
+        let corporation =
+            |id: Option<u32>| rows.at(id.map(Id::<Company>::new)).and_then(|company| company.corporation);
+        corporation(company).is_some() && corporation(company) == corporation(caller.company)
+    };
+    other_brand || (other_company && !related)
+}
+
+/// Whether a row that names no tenant is part of a row of another tenant: a holiday of a calendar, an entry of an IVR.
+fn part_of_foreign(rows: &Rows, caller: &Caller, row: &dyn Record) -> bool {
+    row.table().fields.iter().enumerate().any(|(place, field)| {
+        let Kind::Reference(target) = field.kind else { return false };
+        let part = field.on_delete == OnDelete::Cascade && target().index != row.table().index;
+        let whole = row.get(place).id().filter(|_| part).and_then(|id| rows.row(target(), id));
+        whole.is_some_and(|whole| foreign(rows, caller, &**whole))
+    })
+}
+
+fn check_scope(
+    rows: &Rows,
+    row: &dyn Record,
+    before: Option<&dyn Record>,
+    caller: &Caller,
+) -> Result<(), Refusal> {
+    if caller.may_write(row, before, rows) { Ok(()) } else { Err(denied()) }
+}
+
+/// Replaces the sets of related rows that the body names.
+fn relate(
+    draft: &mut Draft<'_>,
+    table: &'static Table,
+    caller: &Caller,
+    id: u32,
+    body: &Map<String, Json>,
+    may: impl Fn(&Computed) -> bool,
+) -> Result<(), Refusal> {
+    let mut related = false;
+    for computed in table.computed {
+        let Some(json) = body.get(computed.name) else { continue };
+        if !may(computed) {
+            continue;
+        }
+        match computed.how {
+            How::Pairs(through, mine, theirs) => {
+                let wanted = ids(computed.name, json)?;
+                replace_pairs(draft, caller, through(), mine, theirs, id, computed.name, &wanted)?;
+                related = true;
+            }
+            How::Members(members, field) => {
+                let wanted = ids(computed.name, json)?;
+                replace_members(draft, caller, members(), field, id, computed.name, &wanted)?;
+                related = true;
+            }
+            How::Derived(_) | How::Live(_) => {}
+        }
+    }
+    if related {
+        // Rules about the sets are judged with the sets in place.
+        let row = draft.rows().row(table, id).map(|row| row.copy()).ok_or(Refusal::Gone)?;
+        draft.save(row)?;
+    }
+    Ok(())
+}
+
+fn ids(name: &str, json: &Json) -> Result<Vec<u32>, Refusal> {
+    let wrong = || Refusal::wrong(name, "write a list of ids");
+    let list = match json {
+        Json::Null => return Ok(Vec::new()),
+        Json::Array(list) if list.len() <= MOST_RELATED => list,
+        _ => return Err(wrong()),
+    };
+    let id = |json: &Json| {
+        let json = json.get("id").unwrap_or(json);
+        let number = json.as_u64().or_else(|| json.as_str()?.parse().ok());
+        number.and_then(|number| u32::try_from(number).ok())
+    };
+    let mut ids = Vec::new();
+    for json in list {
+        let id = id(json).ok_or_else(wrong)?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+#[allow(clippy::too_many_arguments, reason = "one call from one place")]
+fn replace_pairs(
+    draft: &mut Draft<'_>,
+    caller: &Caller,
+    through: &'static Table,
+    mine: &str,
+    theirs: &str,
+    id: u32,
+    name: &str,
+    wanted: &[u32],
+) -> Result<(), Refusal> {
+    let target = match through.field(theirs).map(|field| field.kind) {
+        Some(Kind::Reference(target)) => target(),
+        _ => return Ok(()),
+    };
+    let old: Vec<(u32, Option<u32>)> = crate::show::pairs(draft.rows(), through, mine, id)
+        .map(|pair| (pair.id(), pair.reference(theirs)))
+        .collect();
+    for wanted in wanted {
+        let new = !old.iter().any(|(_, known)| *known == Some(*wanted));
+        if new && !is_there(draft.rows(), caller, target, *wanted) {
+            return Err(Refusal::Dangling { field: name.to_owned(), entity: target.name, id: *wanted });
+        }
+    }
+    for (pair, known) in &old {
+        if !known.is_some_and(|known| wanted.contains(&known)) {
+            draft.delete_row(through, *pair)?;
+        }
+    }
+    for wanted in wanted.iter().filter(|wanted| !old.iter().any(|(_, known)| *known == Some(**wanted))) {
+        let mut pair = (through.make)();
+        for (field, id) in [(mine, id), (theirs, *wanted)] {
+            let Some(place) = through.place(field) else { continue };
+            set(&mut *pair, place, &Json::from(id), draft.now())?;
+        }
+        draft.create_row(pair)?;
+    }
+    Ok(())
+}
+
+fn replace_members(
+    draft: &mut Draft<'_>,
+    caller: &Caller,
+    members: &'static Table,
+    field: &str,
+    id: u32,
+    name: &str,
+    wanted: &[u32],
+) -> Result<(), Refusal> {
+    let Some(place) = members.place(field) else { return Ok(()) };
+    let old: Vec<u32> = crate::show::pairs(draft.rows(), members, field, id).map(|row| row.id()).collect();
+    let move_to = |draft: &mut Draft<'_>, member: u32, to: Json| -> Result<(), Refusal> {
+        let mut row = draft.rows().row(members, member).map(|row| row.copy()).ok_or(Refusal::Gone)?;
+        set(&mut *row, place, &to, draft.now())?;
+        draft.save(row)
+    };
+    for member in wanted.iter().filter(|member| !old.contains(member)) {
+        if !is_there(draft.rows(), caller, members, *member) {
+            return Err(Refusal::Dangling { field: name.to_owned(), entity: members.name, id: *member });
+        }
+        move_to(draft, *member, Json::from(id))?;
+    }
+    for member in old.iter().filter(|member| !wanted.contains(member)) {
+        move_to(draft, *member, Json::Null)?;
+    }
+    Ok(())
+}
+
+fn is_there(rows: &Rows, caller: &Caller, table: &'static Table, id: u32) -> bool {
+    rows.row(table, id).is_some_and(|row| !foreign(rows, caller, &**row))
+}
+
+/// The body of a write: an object.
+pub(crate) fn object(json: Json) -> Result<Map<String, Json>, Problem> {
+    match json {
+        Json::Object(object) => Ok(object),
+        _ => Err(Problem::bad("write an object")),
+    }
+}
