@@ -4,9 +4,8 @@ use crate::cpu::Server;
 use crate::digest::Algorithm;
 use crate::sipload::{Cast, Generator};
 use crate::udp;
-use model::{
-    Brand, Client, Configuration, Extension, ExtensionRoute, Id, RejectionMethod, Secret, Terminal, User,
-};
+use model::entity::{Brand, Client, Extension, ExtensionRoute, RejectionMethod, Secret, Terminal, User};
+use model::{Configuration, Id};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -92,7 +91,6 @@ fn configuration(cast: &Cast) -> io::Result<Configuration> {
             call_waiting: 0,
             multi_contact: true,
             rejection: RejectionMethod::ByResponse,
-            ring_timeout_secs: 30,
         });
         configuration.extensions.push(Extension {
             id: Id::new(number),

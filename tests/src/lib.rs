@@ -3,6 +3,7 @@
 //! In: a test's wishes (users, limits, scenario names). Out: processes on addresses of their own, what they said, the call
 //! records they left. Elsewhere: the tests (`tests/`), SIPp scenarios (`sipp/`), baresip's configuration (`baresip/`).
 
+pub mod api;
 pub mod audio;
 pub mod baresip;
 pub mod call;

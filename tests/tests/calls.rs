@@ -134,7 +134,7 @@ fn a_device_that_declines_for_all_stops_the_others() {
 
 #[test]
 fn nobody_answers() {
-    let mut node = Setup::default().user("bob", |user| user.ring_timeout_secs = 1).start();
+    let mut node = Setup::default().sip("ring_seconds = 1").start();
     register(&node, "bob", 3);
     let callee = Sipp::callee("ring_until_cancelled").value("cause", 480).start(&node);
     Sipp::caller("refused").value("status", 480).start(&node).finish();

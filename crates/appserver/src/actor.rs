@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{debug, error, info, warn};
 
@@ -44,6 +45,8 @@ pub struct Deps {
 pub struct Limits {
     /// Calls at the same time; the next one gets 503.
     pub calls: usize,
+    /// How long a user's telephones ring before the call ends unanswered.
+    pub ring: Duration,
 }
 
 /// Gauges and counters.
@@ -289,6 +292,10 @@ impl World for Shared {
 
     fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place> {
         self.places.take(user, limit)
+    }
+
+    fn ring_time(&self) -> Duration {
+        self.limits.ring
     }
 
     fn take_attempt(&self, user: Id<User>) -> Option<Place> {

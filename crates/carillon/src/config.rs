@@ -28,6 +28,8 @@ pub(crate) struct NodeConfig {
     pub(crate) user_agent: String,
     /// A phone that answers an INVITE by nothing at all for so long is given up; zero: after timer B.
     pub(crate) unreachable: Duration,
+    /// A call that nobody answers ends after so long.
+    pub(crate) ring: Duration,
     pub(crate) media: MediaConfig,
     pub(crate) registrar: RegistrarConfig,
     /// Challenge INVITEs; switching it off is a benchmark's affair and needs loopback listeners.
@@ -35,6 +37,8 @@ pub(crate) struct NodeConfig {
     /// What challenges offer, the preferred one first.
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) limits: LimitsConfig,
+    /// Where the API is served; `None`: nowhere.
+    pub(crate) api: Option<SocketAddr>,
     /// Brands, clients, terminals, users and extensions to load at start; `None` keeps what the store holds.
     pub(crate) users: Option<PathBuf>,
     pub(crate) log: LogConfig,
@@ -92,6 +96,7 @@ impl Default for NodeConfig {
             sip_workers: 0,
             user_agent: concat!("Carillon/", env!("CARGO_PKG_VERSION")).to_owned(),
             unreachable: Duration::from_secs(8),
+            ring: Duration::from_secs(30),
             media: MediaConfig {
                 addresses: Vec::new(),
                 advertise: None,
@@ -117,6 +122,7 @@ impl Default for NodeConfig {
                 udp_surplus_burst: 262_144,
                 udp_sources: 16_384,
             },
+            api: None,
             users: None,
             log: LogConfig { filter: "info".to_owned(), json: false },
         }
@@ -200,7 +206,8 @@ impl<'a> Section<'a> {
 
 impl Reader {
     fn node_config(&mut self, table: &Table) -> NodeConfig {
-        const SECTIONS: [&str; 8] = ["node", "sip", "media", "registrar", "auth", "limits", "users", "log"];
+        const SECTIONS: [&str; 9] =
+            ["node", "sip", "media", "registrar", "auth", "limits", "api", "users", "log"];
         let mut config = NodeConfig::default();
         for (key, value) in table {
             if !SECTIONS.contains(&key.as_str()) {
@@ -218,6 +225,7 @@ impl Reader {
         self.number(&mut sip, "workers", 0..=64, |n| config.sip_workers = n as usize);
         self.text(&mut sip, "user_agent", |text| config.user_agent = text.to_owned());
         self.number(&mut sip, "unreachable_seconds", 0..=32, |n| config.unreachable = Duration::from_secs(n));
+        self.number(&mut sip, "ring_seconds", 1..=3600, |n| config.ring = Duration::from_secs(n));
         self.finish(sip);
 
         let mut media = self.section(table, "media");
@@ -278,6 +286,20 @@ impl Reader {
         });
         self.number(&mut limits, "udp_sources", 64..=4_194_304, |n| config.limits.udp_sources = n as usize);
         self.finish(limits);
+
+        let mut api = self.section(table, "api");
+        let mut listen = String::new();
+        self.text(&mut api, "listen", |text| text.clone_into(&mut listen));
+        match listen.parse() {
+            Ok(address) => config.api = Some(address),
+            Err(_) if listen.is_empty() => {}
+            Err(_) => self.wrong(
+                "api.listen",
+                &listen,
+                "write an IP address and a port, such as \"127.0.0.1:8080\"",
+            ),
+        }
+        self.finish(api);
 
         let mut users = self.section(table, "users");
         self.text(&mut users, "file", |text| config.users = Some(PathBuf::from(text)));
@@ -742,7 +764,7 @@ mod tests {
         default.media.addresses = vec![loopback.ip()]; // follows the listeners
         assert_eq!(example, default);
         // The reader lists the keys that it knows when there is one that it does not.
-        let sections = ["node", "sip", "media", "registrar", "auth", "limits", "users", "log"];
+        let sections = ["node", "sip", "media", "registrar", "auth", "limits", "api", "users", "log"];
         for section in sections {
             let listed = read(&format!("[{section}]\nno_such_key = 1\n")).1;
             let unknown = listed.iter().find(|mistake| mistake.key.ends_with("no_such_key")).unwrap();

@@ -1,12 +1,14 @@
 //! `carillon`: the program. Arguments and runtime; each command in a room of its own.
 //!
-//! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), the
-//! demonstration (`demo`), the softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the
+//! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), its configuration
+//! (`kept`), what the API is told of the living system (`living`), the demonstration (`demo`), the softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the
 //! log (`logging`), when threads rest (`pace`).
 
 mod cdrs;
 mod config;
 mod demo;
+mod kept;
+mod living;
 mod logging;
 mod node;
 mod pace;
@@ -81,6 +83,9 @@ fn serve(file: &std::path::Path, check: bool) -> ExitCode {
         for (transport, address) in node.sip_addresses() {
             info!(%address, transport = transport.param_token(), "SIP");
         }
+        if let Some(address) = node.api_address() {
+            info!(%address, "API");
+        }
         // A node goes on when nobody takes this; a command of the operator does not.
         let _ = writeln!(std::io::stdout(), "carillon is ready");
         ending.comes().await;
@@ -100,7 +105,8 @@ fn read_config(file: &std::path::Path) -> Result<(NodeConfig, Users), StartError
     if let Some(file) = &config.users {
         match users::read(file) {
             Ok(read) => {
-                mistakes.extend(known_passwords("users.file", &file.display().to_string(), &read, &config));
+                let rows = read.rows(&model::rows::Rows::default());
+                mistakes.extend(known_passwords("users.file", &file.display().to_string(), &rows, &config));
                 users = Users::From(Box::new(read));
             }
             Err(more) => mistakes.extend(more),

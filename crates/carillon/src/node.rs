@@ -2,14 +2,16 @@
 //!
 //! In: a checked [`NodeConfig`]. Out: a running node, or an error that names what to do. Elsewhere: each role's crate.
 
-use crate::config::{MediaConfig, Mistake, NodeConfig, list};
+use crate::config::{MediaConfig, Mistake, NodeConfig};
+use crate::kept;
+use api::live::Live;
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
 use cluster::ids::NodeId;
-use model::{BindingRecord, Cdr, Configuration, Id, OpenCall, Secret, Snapshot, Terminal};
+use model::rows::Rows;
+use model::{BindingRecord, Cdr, Configuration, Id, OpenCall, Snapshot, Terminal};
 use proxy::{Proxy, ProxyConfig};
 use relay::{MediaAddress, Relay, RelayConfig};
-use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,55 +53,18 @@ pub(crate) enum Users {
     Demo,
 }
 
-impl Users {
-    fn choose(self, config: &NodeConfig, kept: Option<Configuration>) -> Result<Configuration, StartError> {
-        let data = config.data.display();
-        match self {
-            Users::From(configuration) => Ok(*configuration),
-            Users::Demo => {
-                let demo = Configuration::demo();
-                if kept.is_some_and(|kept| kept != demo) {
-                    return Err(StartError(format!(
-                        "--data {data}: holds another configuration than the demo's, which would replace it; name a directory \
-                         that does not exist yet, or leave out --data"
-                    )));
-                }
-                Ok(demo)
-            }
-            Users::Kept => {
-                let kept = kept.unwrap_or_default();
-                if let Some(mistake) = known_passwords("node.data", &data.to_string(), &kept, config) {
-                    return Err(StartError(list(&[mistake], "what the data directory holds")));
-                }
-                Ok(kept)
-            }
-        }
-    }
-}
-
 /// Passwords that stand in public documents are a mistake where a network can reach them.
-pub(crate) fn known_passwords(
-    key: &str,
-    value: &str,
-    users: &Configuration,
-    config: &NodeConfig,
-) -> Option<Mistake> {
+pub(crate) fn known_passwords(key: &str, value: &str, rows: &Rows, config: &NodeConfig) -> Option<Mistake> {
     if config.is_local() {
         return None;
     }
-    let demo = Configuration::demo();
-    let is_known = |terminal: &&model::Terminal| {
-        terminal.secret.reveal() == EXAMPLE_SECRET
-            || demo.terminals.iter().any(|own| own.name == terminal.name && own.secret == terminal.secret)
-    };
-    let names: Vec<&str> =
-        users.terminals.iter().filter(is_known).map(|terminal| terminal.name.as_str()).collect();
+    let names = kept::publicly_known(rows, EXAMPLE_SECRET);
     if names.is_empty() {
         return None;
     }
     let remedy = format!(
         "the password of terminal {} is the one of the demo or of the example, known to everybody, and a listener is not on \
-         loopback; give it another `secret` in the file that `file` in [users] names",
+         loopback; give it another one, in the file that `file` in [users] names or by the API",
         names.join(", ")
     );
     Some(Mistake::new(key, value, &remedy))
@@ -121,29 +86,37 @@ pub(crate) struct Node {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) calls: Arc<AppServer>,
     pub(crate) store: Store,
+    live: Arc<Live>,
+    api: Option<Served>,
+}
+
+/// The API while it is served.
+struct Served {
+    address: SocketAddr,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl Node {
     /// Starts every role.
     pub(crate) async fn start(config: &NodeConfig, users: Users) -> Result<Self, StartError> {
         let store = Store::open(&config.data)?;
-        let before = store.configuration()?;
-        let configuration = users.choose(config, before.clone())?;
-        if configuration.terminals.is_empty() {
+        let opened = kept::open(config, users, store.seen_revision()?).await?;
+        let live = opened.live;
+        let rows = live.rows();
+        if rows.each::<Terminal>().next().is_none() {
             warn!("no user is configured, so nobody can register or call; {NO_USERS_REMEDY}");
         }
-        let snapshot = Snapshot::build(&configuration)
-            .map_err(|mistakes| StartError(list(&mistakes, "the users' configuration")))?;
-        // First the bindings: a start that is cut short in between finds them at the next one.
-        let bindings = keep_bindings(&store, &before.unwrap_or_default(), &configuration).await?;
-        store.put_configuration(&configuration)?;
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let bindings = keep_bindings(&store, opened.changed.as_deref(), &rows).await?;
+        store.put_seen_revision(rows.revision)?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new((*rows).clone())));
         let log = Arc::new(Log(store.clone()));
         let deps = appserver::Deps { snapshot: Arc::clone(&snapshot), log, clock: Arc::new(unix_us) };
-        let calls = AppServer::start(deps, appserver::Limits { calls: config.limits.calls }).await?;
+        let calls =
+            AppServer::start(deps, appserver::Limits { calls: config.limits.calls, ring: config.ring })
+                .await?;
         let relay = Relay::start(relay_config(config), Arc::clone(&calls) as _)?;
         let deps = proxy::Deps {
-            snapshot,
+            snapshot: Arc::clone(&snapshot),
             log: Arc::new(store.clone()),
             bindings,
             network: proxy::net::Network::Os,
@@ -154,7 +127,19 @@ impl Node {
         let proxy = Proxy::start(proxy_config(config), deps).await?;
         calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, relay as _);
         proxy.set_calls(Arc::clone(&calls) as _);
-        Ok(Self { proxy, calls, store })
+        follow(&live, &snapshot, &proxy, &store);
+        // What changed while the parts were started.
+        snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
+        let api = match config.api {
+            Some(address) => Some(serve_api(address, &live, &proxy, &calls, config).await?),
+            None => None,
+        };
+        Ok(Self { proxy, calls, store, live, api })
+    }
+
+    /// The address where the API is served.
+    pub(crate) fn api_address(&self) -> Option<SocketAddr> {
+        self.api.as_ref().map(|api| api.address)
     }
 
     /// The addresses where SIP is heard.
@@ -165,6 +150,9 @@ impl Node {
     /// Hangs up what is left, waits for the records and until the telephones have heard of it, and closes the store. Nobody
     /// is waited for once `hurry` is over.
     pub(crate) async fn stop(self, hurry: impl Future<Output = ()>) {
+        if let Some(api) = &self.api {
+            api.task.abort();
+        }
         self.proxy.drain(true);
         tokio::select! {
             () = self.end_calls() => {}
@@ -172,6 +160,9 @@ impl Node {
         }
         self.proxy.stop().await;
         let store = self.store.clone();
+        if let Err(error) = store.put_seen_revision(self.live.rows().revision) {
+            warn!(%error, "the next start looks at more changes of the configuration than it needs");
+        }
         drop(self);
         if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
             warn!("the store was not closed in order; the next start takes in its journal");
@@ -193,16 +184,16 @@ impl Node {
 const UNBIND_MAX: usize = 10_000;
 
 /// The bindings whose account is what it was when they were made. Whoever registered as somebody who has another name, domain
-/// or password now, or is no more, has no right to calls: those bindings are durably gone when this returns.
+/// or password now, or is no more, has no right to calls: those bindings are durably gone when this returns. Where nobody
+/// knows what changed, all are given up: telephones register again.
 async fn keep_bindings(
     store: &Store,
-    before: &Configuration,
-    now: &Configuration,
+    changed: Option<&[Id<Terminal>]>,
+    rows: &Rows,
 ) -> Result<Vec<BindingRecord>, StartError> {
-    let (before, now) = (accounts(before), accounts(now));
     let is_kept = |binding: &BindingRecord| {
-        let account = now.get(&binding.terminal);
-        account.is_some() && account == before.get(&binding.terminal)
+        changed.is_some_and(|changed| !changed.contains(&binding.terminal))
+            && rows.get(binding.terminal).is_some()
     };
     let (kept, gone): (Vec<_>, Vec<_>) = store.bindings()?.into_iter().partition(is_kept);
     for some in gone.chunks(UNBIND_MAX) {
@@ -223,13 +214,52 @@ async fn keep_bindings(
     Ok(kept)
 }
 
-/// What a telephone must know to register as a terminal: domain, user name, password.
-fn accounts(configuration: &Configuration) -> HashMap<Id<Terminal>, (&str, &str, &Secret)> {
-    let domains: HashMap<_, _> =
-        configuration.clients.iter().map(|client| (client.id, &client.domain)).collect();
-    let terminals = configuration.terminals.iter();
-    let domain = |client| domains.get(client).map_or("", |domain| domain.as_str());
-    terminals.map(|own| (own.id, (domain(&own.client), own.name.as_str(), &own.secret))).collect()
+/// Lets calls be routed by each new state of the rows, and drops the bindings of accounts that changed.
+fn follow(live: &Arc<Live>, snapshot: &Arc<ArcSwap<Snapshot>>, proxy: &Arc<Proxy>, store: &Store) {
+    let (snapshot, proxy, store) = (Arc::clone(snapshot), Arc::downgrade(proxy), store.clone());
+    live.follow(Box::new(move |rows, changes| {
+        snapshot.store(Arc::new(Snapshot::new((**rows).clone())));
+        let changed = kept::changed_accounts(changes, rows);
+        let Some(proxy) = proxy.upgrade().filter(|_| !changed.is_empty()) else { return };
+        let (store, revision) = (store.clone(), rows.revision);
+        tokio::spawn(async move {
+            proxy.forget(&changed);
+            // Whoever was let in by the account as it was, at that very moment.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            proxy.forget(&changed);
+            let noted = tokio::task::spawn_blocking(move || store.put_seen_revision(revision)).await;
+            if !matches!(noted, Ok(Ok(()))) {
+                warn!("the next start drops these registrations once more");
+            }
+        });
+    }));
+}
+
+async fn serve_api(
+    address: SocketAddr,
+    live: &Arc<Live>,
+    proxy: &Arc<Proxy>,
+    calls: &Arc<AppServer>,
+    config: &NodeConfig,
+) -> Result<Served, StartError> {
+    let outside =
+        Arc::new(crate::living::Living::new(Arc::clone(proxy), Arc::clone(calls), Arc::clone(live)));
+    let surroundings = api::outside::Surroundings { outside, storage: config.data.join("files") };
+    let api =
+        Arc::new(api::server::Api { live: Arc::clone(live), tokens: api::Tokens::default(), surroundings });
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
+        StartError(format!(
+            "api.listen = {address}: {error}; choose an address of this host and a port that is free"
+        ))
+    })?;
+    let address = listener.local_addr()?;
+    let service = api::server::router(api).into_make_service_with_connect_info::<SocketAddr>();
+    let task = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, service).await {
+            warn!(%error, "the API is served no more");
+        }
+    });
+    Ok(Served { address, task })
 }
 
 /// The application server's way to the journal.
@@ -350,24 +380,33 @@ mod tests {
         assert!(users.terminals.len() >= 2 && users.extensions.len() >= 2, "{users:?}");
         assert!(users.terminals.iter().all(|terminal| terminal.secret.reveal() == EXAMPLE_SECRET));
         assert!(users.users.iter().all(|user| user.terminal.is_some() && user.extension.is_some()));
-        assert_eq!(known_passwords("users.file", example, &users, &facing("127.0.0.1")), None);
-        let listed =
-            known_passwords("users.file", example, &users, &facing("192.0.2.1")).unwrap().to_string();
+        let rows = users.rows(&Rows::default());
+        assert_eq!(known_passwords("users.file", example, &rows, &facing("127.0.0.1")), None);
+        let listed = known_passwords("users.file", example, &rows, &facing("192.0.2.1")).unwrap().to_string();
         assert!(listed.starts_with("users.file = ") && listed.contains("terminal anna, ben is"), "{listed}");
     }
 
-    #[test]
-    fn the_demos_passwords_face_no_network() {
+    /// A node's configuration in this directory, listening there.
+    fn within(folder: &tempfile::TempDir, address: &str) -> NodeConfig {
+        NodeConfig { data: folder.path().to_owned(), ..facing(address) }
+    }
+
+    fn from(users: &Configuration) -> Users {
+        Users::From(Box::new(users.clone()))
+    }
+
+    #[tokio::test]
+    async fn the_demos_passwords_face_no_network() {
+        let folder = tempfile::tempdir().unwrap();
         let mut users = Configuration::demo();
         users.terminals[0].secret = model::Secret::new("another");
-        let kept =
-            |users: &Configuration, address: &str| Users::Kept.choose(&facing(address), Some(users.clone()));
-        assert!(kept(&users, "127.0.0.1").is_ok());
-        let StartError(text) = kept(&users, "192.0.2.1").unwrap_err();
-        assert!(text.contains("1 mistake in") && text.contains("node.data = carillon-data: "), "{text}");
+        let (here, outside) = (within(&folder, "127.0.0.1"), within(&folder, "192.0.2.1"));
+        assert!(kept::open(&here, from(&users), None).await.is_ok());
+        let StartError(text) = kept::open(&outside, Users::Kept, None).await.err().unwrap();
+        assert!(text.contains("1 mistake in") && text.contains("node.data = "), "{text}");
         assert!(text.contains("terminal bob is"), "{text}");
         users.terminals[1].secret = model::Secret::new("another");
-        assert!(kept(&users, "192.0.2.1").is_ok());
+        assert!(kept::open(&outside, from(&users), None).await.is_ok());
     }
 
     /// A binding of a terminal that lasts longer than any test.
@@ -399,21 +438,27 @@ mod tests {
         let mut before = Configuration::demo();
         (before.users, before.extensions) = (Vec::new(), Vec::new());
         let (client, terminal) = (before.clients[0].clone(), before.terminals[0].clone());
-        before.clients.push(model::Client { id: Id::new(2), domain: "b.example.com".to_owned(), ..client });
+        let other = "b.example.com".to_owned();
+        before.clients.push(model::entity::Client { id: Id::new(2), domain: other, ..client });
         for (id, client) in [(3, 1), (4, 1), (5, 2), (6, 1)] {
             let (id, client, name) = (Id::new(id), Id::new(client), format!("phone{id}"));
-            before.terminals.push(Terminal { id, client, name, ..terminal.clone() });
+            before.terminals.push(model::entity::Terminal { id, client, name, ..terminal.clone() });
         }
         let mut after = before.clone();
         after.terminals[1].name = "robert".to_owned();
-        after.terminals[2].secret = Secret::new("another");
+        after.terminals[2].secret = model::Secret::new("another");
         after.terminals.remove(3);
         after.clients[1].domain = "c.example.com".to_owned();
         after.clients[0].name = "Renamed".to_owned(); // is nothing that a phone must know
 
+        let config = within(&folder, "127.0.0.1");
+        let first = kept::open(&config, from(&before), None).await.unwrap();
+        assert!(first.changed.is_none(), "nobody knows what was before");
+        let seen = first.live.rows().revision;
+        drop(first);
         let store = Store::open(folder.path()).unwrap();
         for terminal in &before.terminals {
-            store.append(Record::Bind(binding(terminal.id)), |result| result.unwrap());
+            store.append(Record::Bind(binding(Id::new(terminal.id.get()))), |result| result.unwrap());
         }
         let reopen = |store: Store| {
             store.close();
@@ -424,29 +469,32 @@ mod tests {
         let ids = |bindings: &[BindingRecord]| -> Vec<u32> {
             bindings.iter().map(|binding| binding.terminal.get()).collect()
         };
-        let same = keep_bindings(&store, &before, &before).await.unwrap();
-        assert_eq!(ids(&same), [1, 2, 3, 4, 5, 6]);
-        assert_eq!(ids(&keep_bindings(&store, &before, &after).await.unwrap()), [1, 6]);
+        let same = kept::open(&config, from(&before), Some(seen)).await.unwrap();
+        let bindings = keep_bindings(&store, same.changed.as_deref(), &same.live.rows()).await.unwrap();
+        assert_eq!(ids(&bindings), [1, 2, 3, 4, 5, 6]);
+        drop(same);
+        let changed = kept::open(&config, from(&after), Some(seen)).await.unwrap();
+        let bindings = keep_bindings(&store, changed.changed.as_deref(), &changed.live.rows()).await.unwrap();
+        assert_eq!(ids(&bindings), [1, 6]);
         let store = reopen(store);
         assert_eq!(ids(&store.bindings().unwrap()), [1, 6], "for good");
-        assert!(keep_bindings(&store, &Configuration::default(), &after).await.unwrap().is_empty());
+        assert!(keep_bindings(&store, None, &changed.live.rows()).await.unwrap().is_empty());
     }
 
-    #[test]
-    fn the_demo_replaces_nobodys_users() {
-        let config = facing("127.0.0.1");
-        let demo = Configuration::demo();
-        for own in [None, Some(demo.clone())] {
-            assert_eq!(Users::Demo.choose(&config, own).ok(), Some(demo.clone()));
-        }
-        let mut users = demo;
-        users.terminals[0].secret = model::Secret::new("another");
-        for other in [users, Configuration::default()] {
-            let StartError(text) = Users::Demo.choose(&config, Some(other)).unwrap_err();
+    #[tokio::test]
+    async fn the_demo_replaces_nobodys_users() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = within(&folder, "127.0.0.1");
+        for _ in 0..2 {
             assert!(
-                text.starts_with("--data carillon-data: ") && text.contains("leave out --data"),
-                "{text}"
+                kept::open(&config, Users::Demo, None).await.is_ok(),
+                "a new directory, and the demo's own"
             );
         }
+        let other = tempfile::tempdir().unwrap();
+        let config = within(&other, "127.0.0.1");
+        drop(kept::open(&config, Users::Kept, None).await.unwrap());
+        let StartError(text) = kept::open(&config, Users::Demo, None).await.err().unwrap();
+        assert!(text.starts_with("--data ") && text.contains("leave out --data"), "{text}");
     }
 }

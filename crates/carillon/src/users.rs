@@ -4,7 +4,8 @@
 //! of the wrong type has a stand-in, so that the rules are looked at, too. Elsewhere: the rules ([`model::Snapshot`]).
 
 use crate::config::Mistake;
-use model::{Brand, Client, Configuration, Extension, Id, Secret, Snapshot, Terminal, User};
+use model::entity::{Brand, Client, Extension, Secret, Terminal, User};
+use model::{Configuration, Id};
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -33,7 +34,7 @@ pub(crate) fn read(path: &Path) -> Result<Configuration, Vec<Mistake>> {
 fn check(table: &Table) -> Result<Configuration, Vec<model::Mistake>> {
     let mut mistakes = Vec::new();
     let configuration = configuration(table, &mut mistakes);
-    let mut rules = Snapshot::build(&configuration).err().unwrap_or_default();
+    let mut rules = configuration.check();
     // What a stand-in breaks is no mistake of its own.
     rules.retain(|rule| mistakes.iter().all(|mistake| mistake.key != rule.key));
     mistakes.extend(rules);
@@ -76,7 +77,6 @@ fn configuration(table: &Table, mistakes: &mut Vec<model::Mistake>) -> Configura
             rejection: row
                 .one_of("rejection", "write \"ByResponse\", \"ThisDevice\" or \"AllDevices\"")
                 .unwrap_or_default(),
-            ring_timeout_secs: row.number("ring_timeout_secs"),
         }),
         extensions: rows(table, "extensions", mistakes, |row, id| Extension {
             id,
@@ -248,7 +248,6 @@ mod tests {
         bob.insert("call_waiting".to_owned(), (-1).into());
         bob.insert("rejection".to_owned(), "Never".into());
         bob.insert("terminal".to_owned(), 77.into());
-        bob.insert("ring_timeout_secs".to_owned(), 0.into());
         bob.insert("do_not_distrub".to_owned(), true.into());
         bob.remove("do_not_disturb");
         entry(&mut users, "clients", 0).insert("domain".to_owned(), 5.into());
@@ -271,12 +270,11 @@ mod tests {
             "users[2].call_waiting = -1: give a whole number from 0 to 4294967295".to_owned(),
             "users[2].rejection = \"Never\": write \"ByResponse\", \"ThisDevice\" or \"AllDevices\"".to_owned(),
             "users[2].do_not_distrub = (not shown): unknown key; there are id, client, first_name, last_name, terminal, \
-             extension, do_not_disturb, call_waiting, multi_contact, rejection, ring_timeout_secs"
+             extension, do_not_disturb, call_waiting, multi_contact, rejection"
                 .to_owned(),
             "extensions[2].number = 102: write a text in quotes".to_owned(),
             "extensions[2].route = : write { User = ID } or \"Unassigned\"".to_owned(),
             "users[2].terminal = 77: there is no such terminal; make it, or name another one".to_owned(),
-            "users[2].ring_timeout_secs = 0: let it ring 1 to 3600 seconds".to_owned(),
         ];
         assert_eq!(mistakes(&toml::to_string(&users).unwrap()), expected);
     }

@@ -1,6 +1,7 @@
-//! What an operator configures: brands, clients, terminals, users, extensions (manual, "vPBX Clients").
+//! What a small configuration consists of: brands, clients, terminals, users, extensions (manual, "vPBX Clients").
 //!
-//! Plain data as it was written. Elsewhere: the rules it must keep and the indexes over it ([`crate::snapshot`]).
+//! Plain data as it was written in a users' file. Elsewhere: the rules it must keep ([`crate::configuration`]), all entities
+//! ([`crate::entities`]).
 
 use crate::id::Id;
 use serde::{Deserialize, Serialize};
@@ -68,19 +69,6 @@ pub struct User {
     pub multi_contact: bool,
     /// What a device that declines means for the user's other ringing devices.
     pub rejection: RejectionMethod,
-    /// Ringing ends unanswered after this many seconds.
-    pub ring_timeout_secs: u32,
-}
-
-impl User {
-    /// First and last name joined as they are shown to others: "Alice Allison".
-    pub fn display_name(&self) -> String {
-        match (self.first_name.trim(), self.last_name.trim()) {
-            (first, "") => first.to_owned(),
-            ("", last) => last.to_owned(),
-            (first, last) => format!("{first} {last}"),
-        }
-    }
 }
 
 /// What it means when one of several ringing devices declines (manual 10.1.1, "Call Rejection Method"): when it answers 480,
@@ -121,7 +109,7 @@ pub enum ExtensionRoute {
 
 /// The digits of an extension.
 ///
-/// [`FromStr`] is strict. Deserializing takes any text, so that [`crate::Snapshot::build`] can list a wrong number
+/// [`FromStr`] is strict. Deserializing takes any text, so that [`crate::Configuration::check`] can list a wrong number
 /// beside all other mistakes of a configuration; within a snapshot every number is right. The default has no digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -217,13 +205,5 @@ mod tests {
         for wrong in ["", "1", "10a", "+34", "1 1", "١٢", "123456789012345678901"] {
             assert_eq!(wrong.parse::<ExtensionNumber>(), Err(InvalidExtensionNumber), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_name_without_last_name_has_no_trailing_space() {
-        let mut user = crate::Configuration::demo().users.remove(0);
-        assert_eq!(user.display_name(), "Alice Allison");
-        user.last_name.clear();
-        assert_eq!(user.display_name(), "Alice");
     }
 }

@@ -2,13 +2,12 @@
 //!
 //! Plain data in, plain data out: no clock, no randomness, no I/O. Rooms: [`id`] (typed identifiers), [`entity`] (what an
 //! operator configures), [`configuration`] (all of it as one document, and the demo's), [`snapshot`] (the checked,
-//! indexed copy that calls are routed from), [`record`] (call records and bindings); and a whole provider's configuration:
-//! [`define`] (what a definition says), [`entities`] (a file each), [`rows`], [`draft`] (a change under the rules), [`scope`]
-//! (who sees what), [`import`].
+//! indexed copy that calls are routed from), [`record`] (call records and bindings).
 //! Elsewhere: where all this is kept (crate `store`).
 
 pub mod checks;
 pub mod configuration;
+mod configuration_check;
 pub mod define;
 pub mod draft;
 pub mod entities;
@@ -20,17 +19,17 @@ pub mod record;
 pub mod rows;
 pub mod rules;
 pub mod scope;
+pub mod seed;
 pub mod snapshot;
 #[cfg(test)]
 mod testing;
 
 pub use configuration::Configuration;
-pub use entity::{
-    Brand, Client, Extension, ExtensionNumber, ExtensionRoute, InvalidExtensionNumber, RejectionMethod,
-    Secret, Terminal, User,
-};
+pub use configuration_check::Mistake;
+pub use entities::{Brand, Company as Client, Extension, Terminal, User};
+pub use entity::{ExtensionNumber, ExtensionRoute, InvalidExtensionNumber, RejectionMethod, Secret};
 pub use id::Id;
 pub use record::{
     BindingRecord, Cause, Cdr, CdrLeg, FlowRecord, HungUpBy, LegRole, MediaReport, OpenCall, Party,
 };
-pub use snapshot::{EndpointRef, Mistake, Snapshot};
+pub use snapshot::{EndpointRef, Snapshot};

@@ -4,7 +4,7 @@
 //! Elsewhere: making them (`appserver`, `proxy`, `relay`), keeping them (`store`). Their stored form is positional: a
 //! change of a field is a change of the store's format.
 
-use crate::entity::{Brand, Client, Terminal, User};
+use crate::entities::{Brand, Company as Client, Terminal, User};
 use crate::id::Id;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;

@@ -127,7 +127,7 @@ impl Authenticator {
             counted(Work::Endpoint, || snapshot.endpoint(place.id, credentials.username()))
         });
         let endpoint = endpoint.filter(|_| client.is_some());
-        let secret = endpoint.as_ref().map_or(&*self.nobody, |endpoint| endpoint.terminal.secret.reveal());
+        let secret = endpoint.as_ref().map_or(&*self.nobody, |endpoint| endpoint.terminal.password.reveal());
         // Computed afresh each time, for users that exist and for others: a cache would tell them apart by time.
         let ha1 = counted(Work::Secret, || {
             Ha1::new(credentials.algorithm().hash, credentials.username(), &realm, secret)
@@ -141,7 +141,9 @@ impl Authenticator {
                 let refusal = match purpose {
                     Purpose::Register if !is_user(address.as_ref(), &endpoint.terminal.name) => Some(403), // section 10.3 step 4
                     Purpose::Register => is_of_another(msg, client, snapshot).then_some(404), // step 5
-                    Purpose::Call => leads_elsewhere(msg, address.as_ref(), client, places).then_some(404),
+                    Purpose::Call => {
+                        leads_elsewhere(msg, address.as_ref(), client, snapshot, places).then_some(404)
+                    }
                 };
                 if let Some(status) = refusal {
                     return Err(Denied::Refused(ResponseDraft::new(status)));
@@ -169,7 +171,7 @@ impl Authenticator {
         let from = msg.from().ok()?;
         let (client, _) = domain(Some(&from), snapshot, places);
         let user = from.uri.user_decoded()?;
-        let client = client.filter(|client| !leads_elsewhere(msg, Some(&from), client, places))?;
+        let client = client.filter(|client| !leads_elsewhere(msg, Some(&from), client, snapshot, places))?;
         let endpoint = snapshot.endpoint(client.id, std::str::from_utf8(&user).ok()?)?;
         Some(identity(client, endpoint.terminal, endpoint.user))
     }
@@ -215,7 +217,7 @@ fn domain<'a>(
         || address.uri.host.ip().is_some() || places.iter().any(|place| place.is_host(&address.uri.host));
     let client = client.or_else(|| snapshot.first_client().filter(|_| stands_for_first()));
     let realm = match client {
-        Some(client) => Cow::Borrowed(client.domain.as_str()),
+        Some(client) => Cow::Borrowed(snapshot.domain_of(client)),
         None => Cow::Owned(address.uri.host.to_string().to_ascii_lowercase()),
     };
     (client, realm)
@@ -251,13 +253,19 @@ fn is_of_another(msg: &Message, client: &Client, snapshot: &Snapshot) -> bool {
 /// Whether a request of this client goes to somebody else's domain, another client's too: nothing is routed there, and the
 /// number that it names must not ring here instead. Ours are the client's domain, the name by which the caller calls it in
 /// From (which was good enough to find the client), our own addresses and what we call ourselves. A tel URI has no domain.
-fn leads_elsewhere(msg: &Message, from: Option<&NameAddr<'_>>, client: &Client, places: &[Place]) -> bool {
+fn leads_elsewhere(
+    msg: &Message,
+    from: Option<&NameAddr<'_>>,
+    client: &Client,
+    snapshot: &Snapshot,
+    places: &[Place],
+) -> bool {
     let Ok(uri) = msg.uri() else { return false };
     if !uri.is_sip() || from.is_some_and(|from| from.uri.host == uri.host) {
         return false;
     }
     let is_clients = match &uri.host {
-        Host::Name(name) => name.trim_end_matches('.').eq_ignore_ascii_case(&client.domain),
+        Host::Name(name) => name.trim_end_matches('.').eq_ignore_ascii_case(snapshot.domain_of(client)),
         Host::V4(_) | Host::V6(_) => false,
     };
     !is_clients && !places.iter().any(|place| place.may_be(&uri.host))
@@ -403,7 +411,7 @@ mod tests {
     /// addresses.
     fn called(uri: &str, from: &str) -> String {
         let mut configuration = Configuration::demo();
-        let other = Client {
+        let other = model::entity::Client {
             id: Id::new(2),
             domain: "users.other.test".to_owned(),
             ..configuration.clients[0].clone()

@@ -292,6 +292,16 @@ impl Proxy {
         self.shared.registrar.records()
     }
 
+    /// Drops the bindings of endpoints whose account changed: whoever registered as somebody who has another name, domain or
+    /// password now has no right to calls. The log hears of it.
+    pub fn forget(&self, terminals: &[Id<Terminal>]) {
+        for terminal in terminals {
+            for change in self.shared.registrar.drop_all(*terminal) {
+                self.shared.log.append(change, Box::new(|_| {}));
+            }
+        }
+    }
+
     /// Counters and gauges.
     pub fn stats(&self) -> ProxyStats {
         let shared = &self.shared;

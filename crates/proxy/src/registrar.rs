@@ -358,6 +358,19 @@ impl Registrar {
         Inspection::Expired(gone)
     }
 
+    /// Drops every binding of an endpoint; these changes are to be logged.
+    pub(crate) fn drop_all(&self, terminal: Id<Terminal>) -> Vec<BindingChange> {
+        let Some(mut aor) = self.aors.get_mut(&terminal) else { return Vec::new() };
+        let gone: Vec<Entry> = aor.entries.drain(..).collect();
+        aor.version += 1;
+        for entry in &gone {
+            self.forget(entry);
+            entry.tell("its account changed", 0);
+        }
+        self.leave(terminal, aor);
+        gone.iter().map(Entry::unbind).collect()
+    }
+
     /// A ping was answered, or not.
     pub(crate) fn pinged(&self, watch: Watch, answered: bool) {
         let Some(mut aor) = self.aors.get_mut(&watch.terminal) else { return };

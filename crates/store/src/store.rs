@@ -10,7 +10,7 @@ use crate::journal::{Journal, OpenSegment, Queue};
 use crate::record::{Entry, Record};
 use crate::recovery;
 use crate::tables::Tables;
-use model::{BindingRecord, Cdr, Configuration};
+use model::{BindingRecord, Cdr};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -172,20 +172,21 @@ impl Store {
         self.inner.tables.bindings()
     }
 
-    /// The configuration that was put last; `None` in a new directory.
+    /// The configuration's revision up to which the bindings are known to be of accounts that are still what they were;
+    /// `None` in a new directory.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`], [`StoreError::Format`], or what the database said.
-    pub fn configuration(&self) -> Result<Option<Configuration>, StoreError> {
-        self.inner.tables.configuration()
+    /// What the database said.
+    pub fn seen_revision(&self) -> Result<Option<u64>, StoreError> {
+        self.inner.tables.seen_revision()
     }
 
-    /// Replaces the configuration; on the disk when this returns. It is not checked here: build a [`model::Snapshot`] first.
+    /// Notes that revision; on the disk when this returns.
     ///
     /// # Errors
-    /// What the database said; the configuration before stays.
-    pub fn put_configuration(&self, configuration: &Configuration) -> Result<(), StoreError> {
-        self.inner.tables.put_configuration(configuration)
+    /// What the database said; the revision before stays.
+    pub fn put_seen_revision(&self, revision: u64) -> Result<(), StoreError> {
+        self.inner.tables.put_seen_revision(revision)
     }
 
     /// Takes no more records, writes and acknowledges those that wait, brings the tables up to date, and ends the threads.

@@ -8,7 +8,7 @@ use crate::cdrs::{CdrCursor, CdrPage, CdrQuery};
 use crate::disk::{DATABASE_NAME, Disk};
 use crate::error::StoreError;
 use crate::record::{self, Effect, Entry, Record};
-use model::{BindingRecord, Cdr, Configuration};
+use model::{BindingRecord, Cdr};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
@@ -33,13 +33,12 @@ const CDRS_BY_CALL: TableDefinition<'static, &[u8], i64> = TableDefinition::new(
 const OPEN_CALLS: Bytes = TableDefinition::new("open_calls");
 /// Terminal and contact → record.
 const BINDINGS: Bytes = TableDefinition::new("bindings");
-/// `current` → version byte and document.
-const CONFIGURATION: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("configuration");
+/// `seen` → number.
+const REVISION: TableDefinition<'static, &str, u64> = TableDefinition::new("revision");
 /// `format` and `applied` → number.
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
 const FORMAT: u64 = 1;
-const CONFIGURATION_VERSION: u8 = 1;
 
 pub(crate) struct Tables {
     /// `None` after a failure, until it is needed: redb does nothing more with a file that failed once, but can open it again.
@@ -149,29 +148,15 @@ impl Tables {
         Ok(lost)
     }
 
-    pub(crate) fn configuration(&self) -> Result<Option<Configuration>, StoreError> {
-        let stored = self.read("read the configuration", |read| {
-            Ok(read.open_table(CONFIGURATION)?.get("current")?.map(|stored| stored.value().to_vec()))
-        })?;
-        match stored.as_deref() {
-            None => Ok(None),
-            Some([CONFIGURATION_VERSION, document @ ..]) => postcard::from_bytes(document)
-                .map(Some)
-                .map_err(|_| self.damaged("an unreadable configuration")),
-            Some([]) => Err(self.damaged("an empty configuration")),
-            Some([other, ..]) => Err(StoreError::Format {
-                file: self.file.clone(),
-                found: u32::from(*other),
-                known: u32::from(CONFIGURATION_VERSION),
-            }),
-        }
+    pub(crate) fn seen_revision(&self) -> Result<Option<u64>, StoreError> {
+        self.read("read the revision that bindings belong to", |read| {
+            Ok(read.open_table(REVISION)?.get("seen")?.map(|stored| stored.value()))
+        })
     }
 
-    pub(crate) fn put_configuration(&self, configuration: &Configuration) -> Result<(), StoreError> {
-        let document = postcard::to_extend(configuration, vec![CONFIGURATION_VERSION])
-            .expect("a Vec takes every byte and a configuration holds nothing that postcard refuses");
+    pub(crate) fn put_seen_revision(&self, revision: u64) -> Result<(), StoreError> {
         self.change(|write| {
-            write.open_table(CONFIGURATION)?.insert("current", document.as_slice())?;
+            write.open_table(REVISION)?.insert("seen", revision)?;
             Ok(())
         })
     }
@@ -249,7 +234,7 @@ impl Tables {
                 write.open_table(CDRS_BY_CALL)?;
                 write.open_table(OPEN_CALLS)?;
                 write.open_table(BINDINGS)?;
-                write.open_table(CONFIGURATION)?;
+                write.open_table(REVISION)?;
                 Ok(())
             });
         }

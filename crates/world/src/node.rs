@@ -76,8 +76,9 @@ impl World {
             log: Arc::clone(&log) as _,
             clock: Arc::new(clock),
         };
-        let calls =
-            AppServer::start(deps, appserver::Limits { calls: 1000 }).await.expect("the runtime is up");
+        let calls = AppServer::start(deps, appserver::Limits { calls: 1000, ring: Duration::from_secs(30) })
+            .await
+            .expect("the runtime is up");
         let relay = Arc::new(Relay::default());
         let node: SocketAddr = NODE.parse().expect("an address");
         let mut config = ProxyConfig {

@@ -110,7 +110,8 @@ async fn server(hold_records: bool, calls: usize) -> (Arc<AppServer>, Arc<World>
         log: Arc::clone(&world) as Arc<dyn CallLog>,
         clock: Arc::new(|| 1_000_000),
     };
-    let server = AppServer::start(deps, Limits { calls }).await.unwrap();
+    let server =
+        AppServer::start(deps, Limits { calls, ring: std::time::Duration::from_secs(30) }).await.unwrap();
     server.connect(Arc::clone(&world) as _, Arc::clone(&world) as _, Arc::clone(&world) as _);
     (server, world, lines)
 }

@@ -16,12 +16,14 @@ use cluster::ids::{CallId, LegId};
 use cluster::leg::{Binding, Incoming, LegCommand, LegEvent, Originate};
 use cluster::media::{MediaCommand, MediaEvent, MediaLeg, MediaReply, Signalling};
 use exchange::Exchange;
-use model::{Cdr, Client, HungUpBy, Id, OpenCall, RejectionMethod, Snapshot, Terminal, User};
+use model::entities::UserRejectCallMethod;
+use model::{Cdr, Client, HungUpBy, Id, OpenCall, Snapshot, Terminal, User};
 use record::Story;
 use sip::draft::HeaderText;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 /// The time as a call needs it: to measure and to write down.
@@ -37,6 +39,8 @@ pub struct Now {
 pub trait World {
     /// The configuration.
     fn snapshot(&self) -> Arc<Snapshot>;
+    /// How long a user's telephones ring before the call ends unanswered.
+    fn ring_time(&self) -> Duration;
     /// Where an endpoint is registered.
     fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding>;
     /// Counts one more call of a user, unless he handles `limit` already (0: no limit).
@@ -184,7 +188,7 @@ pub struct Call {
     refusals: Vec<(u16, HeaderText)>,
     /// The lines of the refusal that the caller gets.
     telling: HeaderText,
-    rejection: RejectionMethod,
+    rejection: UserRejectCallMethod,
     exchange: Option<Exchange>,
     /// The last change that went through: who had offered it, and what he had said before it.
     changed: Option<(Slot, Bytes)>,
@@ -214,7 +218,7 @@ impl Call {
             repair: None,
             refusals: Vec::new(),
             telling: HeaderText::new(),
-            rejection: RejectionMethod::default(),
+            rejection: UserRejectCallMethod::default(),
             exchange: None,
             changed: None,
             has_media: false,

@@ -7,9 +7,9 @@ use super::{Action, CALLER, Call, FORKS_MAX, Leg, LegState, Now, Phase, Slot, Ti
 use bytes::Bytes;
 use cluster::leg::{Binding, Incoming, LegCommand, Originate};
 use cluster::media::{MediaCommand, MediaError, MediaLeg, MediaReply};
-use model::{Client, ExtensionRoute, HungUpBy, Id, Party, RejectionMethod, Snapshot, Terminal, User};
+use model::entities::{ExtensionRouteType, UserRejectCallMethod};
+use model::{Client, HungUpBy, Id, Party, Snapshot, Terminal, User};
 use sip::draft::HeaderText;
-use std::time::Duration;
 
 /// Descriptions that a call keeps of devices which ring behind one binding.
 const EARLY_MAX: usize = 8;
@@ -18,7 +18,7 @@ const EARLY_MAX: usize = 8;
 const TOLD_MAX: usize = 128;
 
 /// What a dialled number means to a caller.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Step<'a> {
     /// Ring this user at this terminal.
     Ring { user: &'a User, terminal: &'a Terminal },
@@ -31,7 +31,7 @@ fn decide<'a>(snapshot: &'a Snapshot, client: Id<Client>, dialed: &str) -> Step<
     let Some(extension) = snapshot.extension(client, dialed) else {
         return Step::Refuse(404, "No such extension");
     };
-    let ExtensionRoute::User(user) = extension.route else {
+    let Some(user) = extension.user.filter(|_| extension.route_type == Some(ExtensionRouteType::User)) else {
         return Step::Refuse(404, "Extension without a route");
     };
     let Some(user) = snapshot.user(user) else {
@@ -62,7 +62,7 @@ fn user_party(snapshot: &Snapshot, user: &User) -> Party {
     let number = user.extension.and_then(|extension| snapshot.extension_by_id(extension));
     Party {
         number: number.map_or_else(String::new, |extension| extension.number.to_string()),
-        name: user.display_name(),
+        name: user.full_name(),
         user: Some(user.id),
     }
 }
@@ -92,7 +92,7 @@ impl Call {
         if bindings.is_empty() {
             return self.finish(HungUpBy::Platform, 480, "Not registered", now);
         }
-        match world.take_place(user.id, user.call_waiting) {
+        match world.take_place(user.id, user.max_calls) {
             Some(place) => self.places.push(place),
             None => return self.finish(HungUpBy::Platform, 486, "Call waiting limit reached", now),
         }
@@ -100,12 +100,11 @@ impl Call {
         if self.attempt.is_none() {
             return self.finish(HungUpBy::Platform, 503, "Too many unanswered calls", now);
         }
-        self.rejection = user.rejection;
-        self.phase =
-            Phase::Ringing { until: now.mono + Duration::from_secs(u64::from(user.ring_timeout_secs)) };
+        self.rejection = user.reject_call_method;
+        self.phase = Phase::Ringing { until: now.mono + world.ring_time() };
         let endpoint = endpoint_name(&snapshot, terminal.id);
         for binding in bindings.into_iter().take(FORKS_MAX) {
-            self.prepare(binding, terminal.id, &caller, client, &incoming, &endpoint);
+            self.prepare(binding, terminal.id, &caller, snapshot.domain_of(client), &incoming, &endpoint);
         }
         self.offer_to_callees(incoming.offer);
     }
@@ -119,7 +118,7 @@ impl Call {
         binding: Binding,
         terminal: Id<Terminal>,
         caller: &Party,
-        client: &Client,
+        domain: &str,
         incoming: &Incoming,
         endpoint: &str,
     ) {
@@ -134,7 +133,7 @@ impl Call {
             caller_name: caller.name.clone(),
             caller_number: caller.number.clone(),
             called_number: incoming.dialed.clone(),
-            domain: client.domain.clone(),
+            domain: domain.to_owned(),
             offer: None,
             headers: incoming.headers.clone(),
             max_forwards: incoming.max_forwards,
@@ -352,9 +351,9 @@ impl Call {
         self.refusals.push((status, told_lines(&lines)));
         let person_refused = matches!(status, 480 | 486 | 600 | 603);
         let all = match self.rejection {
-            RejectionMethod::ByResponse => status >= 600,
-            RejectionMethod::ThisDevice => false,
-            RejectionMethod::AllDevices => person_refused || status >= 600,
+            UserRejectCallMethod::Rfc => status >= 600,
+            UserRejectCallMethod::OneDevice => false,
+            UserRejectCallMethod::AllDevices => person_refused || status >= 600,
         };
         if all {
             self.telling = self.refusals.pop().map(|(_, lines)| lines).unwrap_or_default();

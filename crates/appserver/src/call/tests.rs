@@ -42,6 +42,10 @@ impl World for Test {
         Arc::new(Snapshot::build(&self.configuration).unwrap())
     }
 
+    fn ring_time(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
     fn bindings(&self, _: Id<Terminal>) -> Vec<Binding> {
         let flow = |port| Flow {
             transport: Transport::Udp,

@@ -1,0 +1,319 @@
+//! The configuration of a node: opened, made when there is none, and kept in step with what others change.
+//!
+//! In: the data directory and its key. Out: the rows that everybody reads, each change durable before it is seen. Elsewhere:
+//! keeping it (crate `store`), changing it (crate `api`).
+
+use crate::config::{NodeConfig, list};
+use crate::node::{StartError, Users, known_passwords};
+use api::Hasher;
+use api::live::{Keeper, Live, NotKept, RecordAnswer, RecordAsk, Who};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use model::define::{Kind, Record, Table};
+use model::draft::{Change, Env};
+use model::entities::{Brand, Domain, TABLES, Terminal};
+use model::import::differences;
+use model::rows::{Row, Rows};
+use model::{Configuration, Id, seed};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use store::config::{
+    Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keyring, Outcome, RecordQuery,
+};
+use tracing::{info, warn};
+
+/// Changes that are read at once.
+const AT_ONCE: usize = 1000;
+/// Tables of a users' file.
+const OF_USERS: [&str; 6] = ["User", "Extension", "Terminal", "Company", "Brand", "Domain"];
+
+/// Keeps changes in the store.
+pub(crate) struct Kept(ConfigStore);
+
+fn failed(error: &ConfigError) -> NotKept {
+    NotKept::Store(error.to_string())
+}
+
+#[async_trait]
+impl Keeper for Kept {
+    async fn keep(
+        &self,
+        rows: &Rows,
+        _: Rows,
+        changes: &[Change],
+        who: &Who,
+        now: Timestamp,
+    ) -> Result<Rows, NotKept> {
+        let token = store::config::Token::random();
+        let mut left = 3;
+        loop {
+            match self.0.commit_as(token, rows.revision, changes, &who.document(), now).await {
+                Ok(Outcome::Done { .. }) => return self.newest(rows).await,
+                Ok(Outcome::Conflict { .. }) => return Err(NotKept::Conflict),
+                // It is never applied twice.
+                Err(error) if error.is_retryable() && left > 0 => left -= 1,
+                Err(error) => return Err(failed(&error)),
+            }
+        }
+    }
+
+    async fn newest(&self, rows: &Rows) -> Result<Rows, NotKept> {
+        let mut rows = rows.clone();
+        loop {
+            match self.0.changes_since(rows.revision, AT_ONCE).await.map_err(|error| failed(&error))? {
+                Changes::Revisions(revisions) if revisions.is_empty() => return Ok(rows),
+                Changes::Revisions(revisions) => {
+                    revisions.iter().for_each(|revision| revision.apply(&mut rows))
+                }
+                Changes::Reload => return self.0.load().await.map_err(|error| failed(&error)),
+            }
+        }
+    }
+
+    async fn records(&self, ask: &RecordAsk) -> Option<Result<RecordAnswer, NotKept>> {
+        let query = RecordQuery {
+            reference: ask.reference,
+            filter: Some(Arc::clone(&ask.test)),
+            newest_first: ask.newest_first,
+            offset: ask.offset,
+            limit: ask.limit,
+            ..RecordQuery::new(ask.table)
+        };
+        let found = self.0.query(&query).await;
+        Some(match found {
+            Ok(page) => {
+                Ok(RecordAnswer { rows: page.rows, total: usize::try_from(page.total).unwrap_or(usize::MAX) })
+            }
+            Err(error) => Err(failed(&error)),
+        })
+    }
+
+    async fn record(&self, table: &'static Table, id: u32) -> Option<Result<Option<Row>, NotKept>> {
+        Some(self.0.get(table, id).await.map_err(|error| failed(&error)))
+    }
+}
+
+/// The configuration of a node that has just started.
+pub(crate) struct Opened {
+    /// What everybody reads and changes.
+    pub(crate) live: Arc<Live>,
+    /// Endpoints whose account is not what it was at the revision that was asked about; none: nobody knows.
+    pub(crate) changed: Option<Vec<Id<Terminal>>>,
+}
+
+/// Opens the configuration, makes a fresh one when there is none, and puts the users' file in its place.
+pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -> Result<Opened, StartError> {
+    let keys = Keyring::new([("data".to_owned(), key(&config.data)?)])?;
+    let store =
+        ConfigStore::open(ConfigOptions::new(ConfigPlace::Directory(config.data.clone()), keys)).await?;
+    let mut rows = store.load().await?;
+    let is_demo = matches!(users, Users::Demo);
+    if rows.revision == 0 {
+        rows = begin(&store, config, is_demo).await?;
+    } else if is_demo && !is_the_demos(&rows) {
+        return Err(StartError(format!(
+            "--data {}: holds another configuration than the demo's; name a directory that does not exist yet, or leave out --data",
+            config.data.display()
+        )));
+    }
+    if let Users::From(users) = users {
+        rows = put_users(&store, rows, &users).await?;
+    }
+    if let Some(mistake) = known_passwords("node.data", &config.data.display().to_string(), &rows, config) {
+        return Err(StartError(list(&[mistake], "what the data directory holds")));
+    }
+    let changed = match seen {
+        Some(seen) => changed_since(&store, seen, &rows).await?,
+        None => None,
+    };
+    let head = store.head();
+    let live = Arc::new(Live::new(rows, Arc::new(Kept(store)), Arc::new(Hasher)));
+    let following = Arc::downgrade(&live);
+    tokio::spawn(async move {
+        let mut head = head;
+        while head.changed().await.is_ok() {
+            let Some(live) = following.upgrade() else { return };
+            if let Err(error) = live.catch_up().await {
+                warn!(%error, "changes of the configuration are not read; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                head.mark_changed();
+            }
+        }
+    });
+    Ok(Opened { live, changed })
+}
+
+/// The key that seals what the platform must know itself; made with the data directory.
+fn key(data: &Path) -> Result<[u8; 32], StartError> {
+    let path = data.join("secret.key");
+    let unusable = |error: &dyn std::fmt::Display| {
+        StartError(format!(
+            "{}: {error}; without this key the passwords of telephones cannot be read",
+            path.display()
+        ))
+    };
+    match std::fs::read(&path) {
+        Ok(bytes) => bytes.try_into().map_err(|_| unusable(&"it is not 32 octets long")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key: [u8; 32] = rand::random();
+            std::fs::create_dir_all(data).map_err(|error| unusable(&error))?;
+            private(&path, &key).map_err(|error| unusable(&error))?;
+            Ok(key)
+        }
+        Err(error) => Err(unusable(&error)),
+    }
+}
+
+/// A file that only its owner reads, whole or not there.
+fn private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}
+
+async fn begin(store: &ConfigStore, config: &NodeConfig, demo: bool) -> Result<Rows, StartError> {
+    let password = if demo { "changeme".to_owned() } else { first_password() };
+    let chosen = password.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        let random = || rand::random::<u64>();
+        let env = Env { now: Timestamp::now(), level: None, hasher: &Hasher, random: &random };
+        seed::fresh(&chosen, demo, &env)
+    });
+    let (rows, changes) = made.await??;
+    if !demo {
+        let path = config.data.join("first-password");
+        private(&path, format!("{password}\n").as_bytes()).map_err(|error| {
+            StartError(format!("{}: {error}; let the data directory be writable", path.display()))
+        })?;
+        info!(file = %path.display(), name = seed::FIRST_ADMINISTRATOR, "the password of the first administrator");
+    }
+    commit(store, rows, &changes).await
+}
+
+fn first_password() -> String {
+    const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    const LENGTH: usize = 20;
+    let letter = |byte: u8| char::from(LETTERS[usize::from(byte) % LETTERS.len()]);
+    rand::random::<[u8; LENGTH]>().into_iter().map(letter).collect()
+}
+
+async fn commit(store: &ConfigStore, rows: Rows, changes: &[Change]) -> Result<Rows, StartError> {
+    if changes.is_empty() {
+        return Ok(rows);
+    }
+    match store.commit(rows.revision, changes, &Who::system().document(), Timestamp::now()).await? {
+        Outcome::Done { .. } => Ok(store.load().await?),
+        Outcome::Conflict { .. } => Err(StartError("another process changes this configuration".to_owned())),
+    }
+}
+
+fn is_the_demos(rows: &Rows) -> bool {
+    let mut brands = rows.each::<Brand>();
+    brands.next().is_some_and(|brand| brand.name == "DemoBrand") && brands.next().is_none()
+}
+
+/// Puts the entries of a users' file in the place of all brands and what is theirs.
+async fn put_users(store: &ConfigStore, rows: Rows, users: &Configuration) -> Result<Rows, StartError> {
+    let mut bare = rows.clone();
+    for table in TABLES.iter().copied().filter(|table| OF_USERS.contains(&table.name)) {
+        let ids: Vec<u32> = rows.all(table).map(|row| row.id()).collect();
+        for id in ids.into_iter().filter(|id| table.name != "Domain" || *id >= Configuration::DOMAINS_FROM) {
+            bare.remove(table, id);
+        }
+    }
+    // What the rows of the file do not say is as it was.
+    let mut new = users.rows(&rows);
+    for table in TABLES.iter().copied().filter(|table| OF_USERS.contains(&table.name)) {
+        let named = users.rows(&bare);
+        let ids: Vec<u32> =
+            new.all(table).map(|row| row.id()).filter(|id| named.row(table, *id).is_none()).collect();
+        ids.iter().for_each(|id| new.remove(table, *id));
+    }
+    if let Some(row) = dangling(&new) {
+        return Err(StartError(format!(
+            "users.file: the data directory holds {row}, which belongs to a client that is not in the file; remove `file` from [users] and \
+             change what the directory holds, or name another directory as `data`"
+        )));
+    }
+    let changes = differences(&rows, &new);
+    commit(store, new, &changes).await
+}
+
+/// A row whose reference leads nowhere, of those that a users' file can take away.
+fn dangling(rows: &Rows) -> Option<String> {
+    for table in TABLES.iter().copied().filter(|table| !table.records) {
+        for (place, field) in table.fields.iter().enumerate().skip(1) {
+            let Kind::Reference(target) = field.kind else { continue };
+            if !OF_USERS.contains(&target().name) || OF_USERS.contains(&table.name) {
+                continue;
+            }
+            let lost = |row: &&Row| row.get(place).id().is_some_and(|id| rows.row(target(), id).is_none());
+            if let Some(row) = rows.all(table).find(lost) {
+                return Some(format!("{} {}", table.name, row.id()));
+            }
+        }
+    }
+    None
+}
+
+async fn changed_since(
+    store: &ConfigStore,
+    seen: u64,
+    rows: &Rows,
+) -> Result<Option<Vec<Id<Terminal>>>, StartError> {
+    let (mut changed, mut seen) = (Vec::new(), seen);
+    loop {
+        match store.changes_since(seen, AT_ONCE).await? {
+            Changes::Reload => return Ok(None),
+            Changes::Revisions(revisions) if revisions.is_empty() => return Ok(Some(changed)),
+            Changes::Revisions(revisions) => {
+                for revision in revisions {
+                    changed.extend(changed_accounts(&revision.changes, rows));
+                    seen = revision.revision;
+                }
+            }
+        }
+    }
+}
+
+/// Endpoints for which a telephone must know something else now: domain, user name or password.
+pub(crate) fn changed_accounts(changes: &[Change], rows: &Rows) -> Vec<Id<Terminal>> {
+    let mut changed = Vec::new();
+    for change in changes {
+        let before = change.before.as_deref().and_then(|row: &dyn Record| row.cast::<Terminal>());
+        if let Some(before) = before {
+            let after = change.after.as_deref().and_then(|row| row.cast::<Terminal>());
+            let same = after.is_some_and(|after| {
+                (&before.name, &before.password, before.domain)
+                    == (&after.name, &after.password, after.domain)
+            });
+            if !same {
+                changed.push(before.id);
+            }
+        }
+        if let Some(before) = change.before.as_deref().and_then(|row| row.cast::<Domain>()) {
+            let after = change.after.as_deref().and_then(|row| row.cast::<Domain>());
+            if after.is_none_or(|after| after.domain != before.domain) {
+                changed.extend(rows.of::<Terminal>("domain", before.id.get()).map(|terminal| terminal.id));
+            }
+        }
+    }
+    changed
+}
+
+/// Passwords of telephones that stand in public documents, by the telephones' names.
+pub(crate) fn publicly_known(rows: &Rows, example: &str) -> Vec<String> {
+    let demo = Configuration::demo();
+    let is_known = |terminal: &&Terminal| {
+        let secret = terminal.password.reveal();
+        secret == example
+            || demo.terminals.iter().any(|own| own.name == terminal.name && own.secret.reveal() == secret)
+    };
+    rows.each::<Terminal>().filter(is_known).map(|terminal| terminal.name.clone()).collect()
+}

@@ -1,0 +1,81 @@
+//! Changes by the API take hold of calls at once, with real telephones.
+
+use serde_json::json;
+use system_tests::api::{self, Api};
+use system_tests::endpoint::Endpoint;
+use system_tests::node::{Node, Setup};
+use system_tests::sipp::Sipp;
+
+/// A node with alice and bob that serves its API, and the administrator of their client.
+fn served() -> (Node, Api) {
+    let mut node = Setup::default().with(api::SERVED).start();
+    let platform = Api::platform(&mut node);
+    let admin = |name: &str| json!({ "username": name, "pass": "aGoodOne1", "active": true, "email": "a@example.com" });
+    let mut of_brand = admin("seller");
+    of_brand["brand"] = json!(1);
+    platform.create("administrators", &of_brand);
+    let at = api::address(&mut node);
+    let brand = Api::log_in(at, "brand", "seller", "aGoodOne1");
+    let mut of_client = admin("buyer");
+    of_client["company"] = json!(1);
+    brand.create("administrators", &of_client);
+    let client = Api::log_in(at, "client", "buyer", "aGoodOne1");
+    (node, client)
+}
+
+fn call(node: &Node, number: &str) {
+    let callee = Sipp::callee("answer").start(node);
+    Sipp::caller("call").number(number).start(node).finish();
+    callee.finish();
+}
+
+#[test]
+fn a_telephone_gets_another_name_and_a_new_extension_and_is_called_by_it_at_once() {
+    let (mut node, client) = served();
+    Endpoint::udp(&node, 3, "bob").register();
+    call(&node, "102");
+
+    let users = client.list("users?name=Bob");
+    let bob = users[0]["id"].as_u64().expect("bob has an id");
+    client.change(&format!("users/{bob}"), &json!({ "name": "Robert", "lastname": "Roberts" }));
+    let extension =
+        client.create("extensions", &json!({ "number": "777", "routeType": "user", "user": bob }));
+    call(&node, "777");
+    client.change(&format!("extensions/{extension}"), &json!({ "number": "778" }));
+    Sipp::caller("refused").number("777").value("status", 404).start(&node).finish();
+    call(&node, "778");
+
+    let records = node.stop();
+    let names: Vec<_> = records.0.iter().map(|cdr| cdr.callee.name.clone()).collect();
+    assert!(
+        names.contains(&"Bob Bobson".to_owned()) && names.contains(&"Robert Roberts".to_owned()),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn a_new_password_ends_registrations_that_were_made_with_the_old_one() {
+    let (mut node, client) = served();
+    Endpoint::udp(&node, 3, "bob").register();
+    let terminals = client.list("terminals?name=bob");
+    assert_eq!(terminals[0]["status"].as_array().map(Vec::len), Some(1), "{}", terminals[0]);
+    let id = terminals[0]["id"].as_u64().expect("the terminal has an id");
+    client.change(&format!("terminals/{id}"), &json!({ "password": "NEWnew123_" }));
+    Sipp::caller("refused").number("102").value("status", 480).start(&node).finish();
+    Endpoint::udp(&node, 3, "bob").with_login("bob", "NEWnew123_").register();
+    call(&node, "102");
+    node.stop();
+}
+
+#[test]
+fn what_was_answered_is_there_after_a_kill_and_tokens_are_good_still() {
+    let (mut node, mut client) = served();
+    let list = client.create("match_lists", &json!({ "name": "kept" }));
+    node.kill();
+    node.restart();
+    client.go_to(api::address(&mut node));
+    let names: Vec<_> =
+        client.list("match_lists").iter().map(|row| (row["id"].as_u64(), row["name"].clone())).collect();
+    assert_eq!(names, [(Some(list), json!("kept"))]);
+    node.stop();
+}
