@@ -11,8 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use model::define::{Entity, Level, Password, Secret, Value};
-use model::entities::{Administrator, RefreshToken, SigningKey, Timezone, User, WebPortal, WebPortalUrlType};
+use model::define::{Entity, Level, Password, Secret, SecretHasher as _, Value};
+use model::entities::{Administrator, Brand, Company, RefreshToken, SigningKey, Timezone, User, WebPortal, WebPortalUrlType};
 use model::id::Id;
 use model::rows::Rows;
 use model::rules::Refusal;
@@ -260,6 +260,15 @@ impl Tokens {
     }
 }
 
+impl Tokens {
+    /// The hash of a password; a few at a time, beside the workers.
+    pub(crate) async fn hash(&self, password: &str) -> Result<String, Problem> {
+        let _turn = self.comparisons.acquire().await.map_err(|_| no_key())?;
+        let password = password.to_owned();
+        tokio::task::spawn_blocking(move || passwords::Hasher.hash(&password)).await.map_err(|_| no_key())
+    }
+}
+
 fn no_key() -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no token can be signed")
 }
@@ -417,16 +426,20 @@ pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<ser
         Some(Account::User(user)) => Some(user.pass.hash().to_owned()),
         None => None,
     };
-    let _turn = tokens.comparisons.acquire().await.map_err(|_| no_key())?;
-    let compared = password.clone();
-    let verdict = tokio::task::spawn_blocking(move || match hash {
-        Some(hash) if !hash.is_empty() => passwords::verify(&compared, &hash),
-        _ => {
-            passwords::pretend(&compared);
-            Verdict::Wrong
-        }
-    });
-    let verdict = verdict.await.map_err(|_| no_key())?;
+    let verdict = {
+        let _turn = tokens.comparisons.acquire().await.map_err(|_| no_key())?;
+        // Others of the same name may have failed while this one waited for its turn.
+        tokens.failures.lock().admit(&name, ask.from, Timestamp::now().as_second())?;
+        let compared = password.clone();
+        let verdict = tokio::task::spawn_blocking(move || match hash {
+            Some(hash) if !hash.is_empty() => passwords::verify(&compared, &hash),
+            _ => {
+                passwords::pretend(&compared);
+                Verdict::Wrong
+            }
+        });
+        verdict.await.map_err(|_| no_key())?
+    };
     let allowed = account.as_ref().is_some_and(|account| may_log_in(&rows, ask, account));
     let account = match account {
         Some(account) if verdict != Verdict::Wrong && allowed => account,
@@ -436,7 +449,7 @@ pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<ser
             return Err(Problem::token("Invalid credentials."));
         }
     };
-    tokens.failures.lock().succeeded(&name);
+    tokens.failures.lock().succeeded(&name, ask.from);
     let upgraded = (verdict == Verdict::RightButOld).then_some(password);
     pair(tokens, live, ask.level, &account, None, upgraded).await
 }
@@ -472,6 +485,11 @@ fn may_log_in(rows: &Rows, ask: &Ask, account: &Account) -> bool {
             (company.map(|company| company.brand), Some(user.company))
         }
     };
+    enters_here(rows, ask, brand, company)
+}
+
+/// Whether accounts of this brand and this client enter by the portal that the request's host names.
+fn enters_here(rows: &Rows, ask: &Ask, brand: Option<Id<Brand>>, company: Option<Id<Company>>) -> bool {
     if ask.level == Level::Platform {
         return true;
     }
@@ -506,10 +524,10 @@ async fn pair(
     let refresh = random_text();
     let hash = hash_of(&refresh);
     let now = Timestamp::now();
-    let new_hash = new_password.map(|password| {
-        use model::define::SecretHasher as _;
-        passwords::Hasher.hash(&password)
-    });
+    let new_hash = match new_password {
+        Some(password) => Some(tokens.hash(&password).await?),
+        None => None,
+    };
     let make = |draft: &mut model::draft::Draft<'_>| -> Result<(), Refusal> {
         if let Some(used) = used {
             // Somebody else used it meanwhile: it works once.
@@ -579,8 +597,8 @@ pub(crate) async fn refresh(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<s
         (None, None) => None,
     };
     let account = account.filter(|account| match account {
-        Account::Admin(admin) => admin.active && level_of(admin) == ask.level,
-        Account::User(user) => user.active && ask.level == Level::User,
+        Account::User(_) if ask.level != Level::User => false,
+        account => may_log_in(&rows, ask, account),
     });
     pair(tokens, live, ask.level, &account.ok_or_else(wrong)?, Some(row.id), None).await
 }
@@ -656,11 +674,18 @@ pub(crate) async fn exchange(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<
     Ok(serde_json::json!({ "token": token }))
 }
 
-/// Failed logins by account name and by address.
+/// Failed logins: of a name from an address, of a name, from an address.
+///
+/// A name alone counts far more slowly than a name from one address: strangers could lock people out of their accounts
+/// otherwise.
 #[derive(Debug, Default)]
-struct Failures {
-    by_name: HashMap<String, Count>,
-    by_address: HashMap<IpAddr, Count>,
+struct Failures(HashMap<FailuresOf, Count>);
+
+/// Whose failures count together. Names by their digest: they are as long as a stranger likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct FailuresOf {
+    name: Option<[u8; 32]>,
+    address: Option<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -669,24 +694,42 @@ struct Count {
     since: i64,
 }
 
+impl FailuresOf {
+    /// Whose, and how many are too many.
+    fn each(name: &str, from: Option<IpAddr>) -> [(Self, u32); 3] {
+        let name = Some(Sha256::digest(name.as_bytes()).into());
+        // One owner has a whole network of these.
+        let address = from.map(|from| match from.to_canonical() {
+            IpAddr::V6(from) => IpAddr::V6((u128::from(from) & !u128::from(u64::MAX)).into()),
+            from @ IpAddr::V4(_) => from,
+        });
+        [
+            (Self { name, address }, Failures::OF_BOTH),
+            (Self { name, address: None }, Failures::OF_NAME),
+            (Self { name: None, address }, Failures::OF_ADDRESS),
+        ]
+    }
+}
+
 impl Failures {
     /// Seconds in which failures count together.
     const WINDOW: i64 = 300;
-    /// Failures of one name within them.
-    const OF_NAME: u32 = 10;
-    /// Failures from one address within them.
+    /// Failures of one name from one address within them.
+    const OF_BOTH: u32 = 10;
+    /// Failures of one name, wherever from.
+    const OF_NAME: u32 = 500;
+    /// Failures from one address.
     const OF_ADDRESS: u32 = 100;
-    /// Names and addresses that are remembered.
+    /// Counts that are remembered.
     const MOST: usize = 65_536;
 
-    fn admit(&mut self, name: &str, from: Option<IpAddr>, now: i64) -> Result<(), Problem> {
-        let waits = |count: Option<&Count>, most: u32| {
-            let count = count.filter(|count| now - count.since < Self::WINDOW && count.failures >= most)?;
-            Some(Self::WINDOW - (now - count.since))
+    fn admit(&self, name: &str, from: Option<IpAddr>, now: i64) -> Result<(), Problem> {
+        let waits = |(of, most)| {
+            let count = self.0.get(&of)?;
+            let left = Self::WINDOW - (now - count.since);
+            (left > 0 && count.failures >= most).then_some(left)
         };
-        let by_name = waits(self.by_name.get(name), Self::OF_NAME);
-        let by_address = from.and_then(|from| waits(self.by_address.get(&from), Self::OF_ADDRESS));
-        match by_name.max(by_address) {
+        match FailuresOf::each(name, from).into_iter().filter_map(waits).max() {
             None => Ok(()),
             Some(seconds) => Err(Problem {
                 plain: true,
@@ -697,28 +740,89 @@ impl Failures {
     }
 
     fn failed(&mut self, name: &str, from: Option<IpAddr>, now: i64) {
-        if self.by_name.len() + self.by_address.len() >= Self::MOST {
-            self.by_name.retain(|_, count| now - count.since < Self::WINDOW);
-            self.by_address.retain(|_, count| now - count.since < Self::WINDOW);
-            if self.by_name.len() + self.by_address.len() >= Self::MOST {
-                self.by_name.clear();
+        if self.0.len() + 3 > Self::MOST {
+            self.0.retain(|_, count| now - count.since < Self::WINDOW);
+            if self.0.len() + 3 > Self::MOST {
+                // What is remembered of a flood goes; whoever is waiting goes on waiting.
+                self.0.retain(|_, count| count.failures >= Self::OF_BOTH);
+            }
+            if self.0.len() + 3 > Self::MOST {
+                self.0.clear();
             }
         }
-        let more = |count: &mut Count| {
+        for (of, _) in FailuresOf::each(name, from) {
+            let count = self.0.entry(of).or_insert(Count { failures: 0, since: now });
             if now - count.since >= Self::WINDOW {
                 *count = Count { failures: 0, since: now };
             }
             count.failures += 1;
-        };
-        let fresh = Count { failures: 0, since: now };
-        const LONGEST: usize = 200;
-        more(self.by_name.entry(name.chars().take(LONGEST).collect()).or_insert(fresh));
-        if let Some(from) = from {
-            more(self.by_address.entry(from).or_insert(fresh));
         }
     }
 
-    fn succeeded(&mut self, name: &str) {
-        self.by_name.remove(name);
+    fn succeeded(&mut self, name: &str, from: Option<IpAddr>) {
+        let [(both, _), ..] = FailuresOf::each(name, from);
+        self.0.remove(&both);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn a_name_waits_where_it_failed_and_not_elsewhere() {
+        let mut failures = Failures::default();
+        let long = "x".repeat(5000);
+        for name in ["alice", &long] {
+            for _ in 0..Failures::OF_BOTH {
+                assert!(failures.admit(name, address("192.0.2.1"), 0).is_ok());
+                failures.failed(name, address("192.0.2.1"), 0);
+            }
+            let refused = failures.admit(name, address("192.0.2.1"), 100).unwrap_err();
+            assert_eq!((refused.status, refused.retry_after), (StatusCode::TOO_MANY_REQUESTS, Some(200)));
+            assert!(failures.admit(name, address("192.0.2.2"), 100).is_ok(), "she is at another place");
+            assert!(failures.admit(name, address("192.0.2.1"), 300).is_ok(), "it is over");
+        }
+        assert!(failures.admit("bob", address("192.0.2.1"), 100).is_ok());
+        failures.succeeded("alice", address("192.0.2.1"));
+        assert!(failures.admit("alice", address("192.0.2.1"), 100).is_ok());
+    }
+
+    #[test]
+    fn an_address_waits_for_all_names_and_a_network_of_the_sixth_version_counts_as_one() {
+        let mut failures = Failures::default();
+        for place in 0..Failures::OF_ADDRESS {
+            let from = address(&format!("2001:db8:0:7::{place:x}"));
+            failures.failed(&format!("name {place}"), from, 0);
+        }
+        assert!(failures.admit("another", address("2001:db8:0:7::ffff"), 1).is_err());
+        assert!(failures.admit("another", address("2001:db8:0:8::ffff"), 1).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_fails_everywhere_waits_everywhere() {
+        let mut failures = Failures::default();
+        for place in 0..Failures::OF_NAME {
+            failures.failed("alice", address(&format!("198.51.{}.{}", place / 256, place % 256)), 0);
+        }
+        assert!(failures.admit("alice", address("192.0.2.1"), 1).is_err());
+        assert!(failures.admit("bob", address("192.0.2.1"), 1).is_ok());
+    }
+
+    #[test]
+    fn a_flood_of_names_is_forgotten_before_those_who_wait() {
+        let mut failures = Failures::default();
+        for _ in 0..Failures::OF_BOTH {
+            failures.failed("alice", address("192.0.2.1"), 0);
+        }
+        for place in 0..u32::try_from(Failures::MOST).expect("a small number") {
+            failures.failed(&format!("{place}"), None, 1);
+        }
+        assert!(failures.0.len() <= Failures::MOST);
+        assert!(failures.admit("alice", address("192.0.2.1"), 2).is_err());
     }
 }

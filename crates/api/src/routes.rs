@@ -10,7 +10,7 @@ use crate::http::{Ask, Format, Problem, json_answer, respond};
 use crate::list::{self, Page};
 use crate::server::Api;
 use crate::show::{self, Look, Place};
-use crate::write;
+use crate::write::{self, Document};
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, StatusCode};
 use model::define::{Access, Entity, Level, Table};
@@ -516,6 +516,7 @@ async fn create(
 ) -> Result<Response<Body>, Problem> {
     let (document, parts) = body(call, table).await?;
     let caller = call.caller();
+    let document = Document::hashed(document, call, table).await?;
     let make = |draft: &mut model::draft::Draft<'_>| write::create(draft, table, access, caller, &document);
     let (id, rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
     files::store(&call.api.surroundings.storage, table, id, &parts.files).await?;
@@ -537,6 +538,7 @@ async fn change(
     let (document, parts) = body(call, table).await?;
     let caller = call.caller();
     let id = row.id();
+    let document = Document::hashed(document, call, table).await?;
     let make = |draft: &mut model::draft::Draft<'_>| write::change(draft, table, caller, id, &document);
     let ((), rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
     files::store(&call.api.surroundings.storage, table, id, &parts.files).await?;

@@ -3,6 +3,7 @@
 //! In: JSON and a caller. Out: changes in a draft, or every mistake with its field. Elsewhere: the rules (crate `model`).
 
 use crate::http::Problem;
+use crate::routes::Call;
 use crate::show::MASK;
 use jiff::Timestamp;
 use model::define::{Access, Computed, How, Kind, OnDelete, Reading, Record, Rule, SecretHasher, Table};
@@ -13,6 +14,61 @@ use model::rows::Rows;
 use model::rules::{Mistake, Refusal};
 use model::scope::Caller;
 use serde_json::{Map, Value as Json};
+use std::ops::Deref;
+
+/// What a caller says of a row.
+#[derive(Default)]
+pub(crate) struct Document {
+    fields: Map<String, Json>,
+    /// Passwords in it, with their hashes.
+    hashes: Vec<(String, String)>,
+}
+
+impl Document {
+    /// The document with its passwords hashed already: that takes long on purpose, and would hold up everybody else's
+    /// changes where it is made.
+    pub(crate) async fn hashed(fields: Map<String, Json>, call: &Call, table: &Table) -> Result<Self, Problem> {
+        let mut hashes = Vec::new();
+        for field in table.fields.iter().filter(|field| matches!(field.kind, Kind::Password)) {
+            let plain = fields.get(field.name).and_then(Json::as_str).unwrap_or_default();
+            let fits = plain.chars().count() <= field.max;
+            if !plain.is_empty() && plain != MASK && fits {
+                hashes.push((plain.to_owned(), call.api.tokens.hash(plain).await?));
+            }
+        }
+        Ok(Self { fields, hashes })
+    }
+}
+
+impl From<Map<String, Json>> for Document {
+    fn from(fields: Map<String, Json>) -> Self {
+        Self { fields, hashes: Vec::new() }
+    }
+}
+
+impl Deref for Document {
+    type Target = Map<String, Json>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.fields
+    }
+}
+
+/// Gives the hashes that were made ahead.
+struct Ahead<'a> {
+    hashes: &'a [(String, String)],
+    otherwise: &'a dyn SecretHasher,
+}
+
+impl SecretHasher for Ahead<'_> {
+    fn hash(&self, password: &str) -> String {
+        let made = self.hashes.iter().find(|(plain, _)| plain == password);
+        made.map_or_else(|| self.otherwise.hash(password), |(_, hash)| hash.clone())
+    }
+}
+
+/// References that a rule asks about before anything else does: where they lead nowhere, the rule answers.
+const KIND_IS_ASKED: [(&str, &str); 2] = [("Webhook", "company"), ("WebPortal", "company")];
 
 /// Most ids in one set of related rows.
 const MOST_RELATED: usize = 5000;
@@ -23,7 +79,7 @@ pub(crate) fn create(
     table: &'static Table,
     access: &'static Access,
     caller: &Caller,
-    body: &Map<String, Json>,
+    body: &Document,
 ) -> Result<u32, Refusal> {
     let mut row = (table.make)();
     let level = caller.level;
@@ -60,7 +116,7 @@ pub(crate) fn change(
     table: &'static Table,
     caller: &Caller,
     id: u32,
-    body: &Map<String, Json>,
+    body: &Document,
 ) -> Result<(), Refusal> {
     change_fields(draft, table, caller, id, body, |place| table.fields[place].view(caller.level).change)
 }
@@ -71,7 +127,7 @@ pub(crate) fn change_fields(
     table: &'static Table,
     caller: &Caller,
     id: u32,
-    body: &Map<String, Json>,
+    body: &Document,
     may: impl Fn(usize) -> bool,
 ) -> Result<(), Refusal> {
     let before = draft.rows().row(table, id).cloned().ok_or(Refusal::Gone)?;
@@ -149,24 +205,16 @@ fn gather(rules: &'static [Rule], caller: &Caller, wanted: &mut Vec<(&'static st
     }
 }
 
-struct HashOnce<'a>(&'a dyn SecretHasher);
-
-impl SecretHasher for HashOnce<'_> {
-    fn hash(&self, password: &str) -> String {
-        self.0.hash(password)
-    }
-}
-
 /// Sets the fields that the body names and the caller may write; out: what is wrong with them.
 fn apply(
     row: &mut dyn Record,
-    body: &Map<String, Json>,
+    body: &Document,
     caller: &Caller,
     draft: &Draft<'_>,
     may: impl Fn(usize) -> bool,
 ) -> Vec<Mistake> {
     let table = row.table();
-    let hasher = HashOnce(draft.env().hasher);
+    let hasher = Ahead { hashes: &body.hashes, otherwise: draft.env().hasher };
     let reading = Reading { zone: &caller.zone, now: draft.now(), hasher: Some(&hasher) };
     let mut mistakes = Vec::new();
     for (place, field) in table.fields.iter().enumerate().skip(1) {
@@ -211,7 +259,7 @@ fn apply(
 fn check_tenancy(
     rows: &Rows,
     row: &dyn Record,
-    body: &Map<String, Json>,
+    body: &Document,
     caller: &Caller,
     may: impl Fn(usize) -> bool,
 ) -> Result<(), Refusal> {
@@ -220,6 +268,9 @@ fn check_tenancy(
         let named = body.contains_key(field.name) && may(place);
         let Some(id) = row.get(place).id().filter(|_| named) else { continue };
         if !is_there(rows, caller, target(), id) {
+            if KIND_IS_ASKED.contains(&(row.table().name, field.name)) {
+                return Err(Refusal::wrong(field.name, format!("there is no {} {id} here", target().name)));
+            }
             return Err(Refusal::Dangling { field: field.name.to_owned(), entity: target().name, id });
         }
     }
@@ -276,7 +327,7 @@ fn relate(
     table: &'static Table,
     caller: &Caller,
     id: u32,
-    body: &Map<String, Json>,
+    body: &Document,
     may: impl Fn(&Computed) -> bool,
 ) -> Result<(), Refusal> {
     let mut related = false;

@@ -426,7 +426,7 @@ async fn import_holidays(call: &Call) -> Result<Response<Body>, Problem> {
         if line.cell(arguments.name).is_empty() {
             return Err(Refusal::wrong("name", "it must be given"));
         }
-        write::create(draft, table, access, call.caller(), &document).map(drop)
+        write::create(draft, table, access, call.caller(), &document.into()).map(drop)
     };
     Ok(answer(Ok(keep_each(call, &lines, |line| line.number, keep).await?), as_list))
 }
@@ -455,7 +455,7 @@ async fn holidays_of_range(call: &Call) -> Result<Response<Body>, Problem> {
         loop {
             let mut document = document.clone();
             document.insert("eventDate".to_owned(), json!(date_text(day)));
-            let id = write::create(draft, table, access, call.caller(), &document);
+            let id = write::create(draft, table, access, call.caller(), &document.into());
             made.push(id.map_err(|refusal| on_day(refusal, day))?);
             match day.tomorrow() {
                 Ok(next) if next <= last => day = next,

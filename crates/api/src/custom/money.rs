@@ -7,7 +7,7 @@ use crate::http::{Problem, json_answer, respond};
 use crate::outside::SimulatedCall;
 use crate::routes::{self, Call, Deed};
 use crate::show::Place;
-use crate::write;
+use crate::write::{self, Document};
 use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
 use jiff::tz::TimeZone;
@@ -269,7 +269,7 @@ async fn rate(call: &Call, open: Vec<&str>) -> Result<Response<Body>, Problem> {
         .visible(table, access, &call.rows)
         .find(|row| row.cast::<BillableCall>().is_some_and(|known| known.callid.as_deref() == Some(callid)));
     let billable: &BillableCall = row.and_then(|row| row.cast()).ok_or_else(Problem::not_found)?;
-    let document = write::object(call.ask.json()?)?;
+    let document = Document::from(write::object(call.ask.json()?)?);
     if !RATED.iter().any(|name| document.contains_key(*name)) {
         return Err(Problem::bad(format!("write one of {}", RATED.join(", "))));
     }

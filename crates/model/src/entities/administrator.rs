@@ -154,6 +154,9 @@ impl Rules for Administrator {
     }
 
     fn saved(&self, old: Option<&Self>, draft: &mut Draft<'_>) -> Result<(), Refusal> {
+        if old.is_some_and(|old| old.pass.hash() != self.pass.hash()) {
+            RefreshToken::end(draft, "administrator", self.id.get())?;
+        }
         let level = |row: &Self| (row.restricted, row.brand.is_some(), row.company.is_some());
         match old {
             Some(old) if level(old) == level(self) => Ok(()),

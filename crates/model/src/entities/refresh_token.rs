@@ -21,3 +21,32 @@ pub struct RefreshToken {
     #[field(delete = "cascade", index)]
     pub user: Option<Id<User>>,
 }
+
+impl RefreshToken {
+    /// Ends all logins of an account: its password is another one now, and whoever knew the old one must not stay.
+    pub(crate) fn end(draft: &mut Draft<'_>, field: &str, account: u32) -> Result<(), Refusal> {
+        let tokens: Vec<Id<Self>> = draft.rows().of::<Self>(field, account).map(|token| token.id).collect();
+        tokens.into_iter().try_for_each(|token| draft.delete(token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::change;
+
+    #[test]
+    fn a_new_password_ends_the_logins_of_its_account_alone() {
+        let ((), rows, _) = change(|draft| {
+            let user = Id::<User>::new(1);
+            draft.create(RefreshToken { hash: "a".into(), user: Some(user), ..Default::default() })?;
+            draft.create(RefreshToken { hash: "b".into(), user: Some(Id::new(2)), ..Default::default() })?;
+            draft.change(user, |user: &mut User| user.name = "Carol".to_owned())?;
+            assert_eq!(draft.rows().each::<RefreshToken>().count(), 2, "a name is no password");
+            draft.change(user, |user: &mut User| user.pass = Password::from_hash("another"))
+        })
+        .unwrap();
+        let left: Vec<&str> = rows.each::<RefreshToken>().map(|token| token.hash.as_str()).collect();
+        assert_eq!(left, ["b"]);
+    }
+}

@@ -7,7 +7,7 @@ use crate::http::{Problem, json_answer};
 use crate::list::{self, Page};
 use crate::routes::{self, Call};
 use crate::show::{self, Look, MASK, Place};
-use crate::write;
+use crate::write::{self, Document};
 use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use model::define::{Access, Entity, Level, Record, Table};
@@ -55,6 +55,7 @@ pub(super) fn change_profile<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> 
                 return Err(Problem::bad("pass: write the new password, or leave it out"));
             }
         }
+        let body = Document::hashed(body, call, table).await?;
         let make = |draft: &mut model::draft::Draft<'_>| {
             let may = |place: usize| CHANGEABLE.contains(&table.fields[place].name);
             write::change_fields(draft, table, caller, user.id(), &body, may)?;
@@ -226,6 +227,7 @@ pub(super) fn create_call_forward_setting<'a>(call: &'a Call, _: Vec<&'a str>) -
                 }
             })
             .or_insert_with(|| json!(me));
+        let body = Document::from(body);
         let make = |draft: &mut model::draft::Draft<'_>| {
             let id = write::create(draft, table, access, call.caller(), &body)?;
             if draft.rows().row(table, id).and_then(|row| row.reference("user")) != Some(me) {
