@@ -211,10 +211,11 @@ impl Tokens {
         const EXPIRED: &str = "Expired JWT Token";
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let now = Timestamp::now().as_second();
+        // Without its key a token is worth nothing, remembered or not.
+        self.take_keys(rows);
         if let Some(claims) = self.remembered.lock().get(&digest).cloned() {
             return if claims.exp > now { Ok(claims) } else { Err(Problem::token(EXPIRED)) };
         }
-        self.take_keys(rows);
         let kid = jsonwebtoken::decode_header(token).ok().and_then(|header| header.kid);
         let kid = kid.ok_or_else(|| Problem::token(WRONG))?;
         let keys = self.keys.read();

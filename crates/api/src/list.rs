@@ -213,7 +213,7 @@ pub(crate) fn records(
     let (offset, limit) =
         if by_time.is_some() { ((number - 1).saturating_mul(size), size) } else { (0, MOST_SORTED) };
     let offset = offset.min(MOST_SKIPPED);
-    Ok(RecordAsk { table, reference, test: Arc::new(test), newest_first, offset, limit })
+    Ok(RecordAsk { table, reference, test: Some(Arc::new(test)), newest_first, offset, limit })
 }
 
 /// Whether the newest come first, when records are asked for in an order of time or in none.

@@ -1,7 +1,10 @@
 //! The configuration that everybody reads, and the one way to change it.
 //!
 //! Readers take the current rows and keep them as long as they like. A change is made on the newest rows by the rules, kept
-//! by the [`Keeper`], and then becomes the newest rows: one at a time, and nothing is seen before it is kept.
+//! by the [`Keeper`], and then becomes the newest rows: one at a time, and nothing is seen before it is kept. Rooms: `many`
+//! (imports and exports).
+
+mod many;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -14,6 +17,8 @@ use model::rules::Refusal;
 use serde_json::Value as Json;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+
+pub use many::{ExportError, Import, ImportError};
 
 /// How often a change is made anew because somebody else was quicker.
 const ATTEMPTS: usize = 8;
@@ -62,8 +67,8 @@ pub struct RecordAsk {
     pub table: &'static Table,
     /// An indexed reference and the row that it names.
     pub reference: Option<(&'static str, u32)>,
-    /// And this holds.
-    pub test: RecordTest,
+    /// And this holds; none: all are wanted.
+    pub test: Option<RecordTest>,
     /// The newest first, otherwise the oldest.
     pub newest_first: bool,
     /// How many to leave out.
