@@ -21,7 +21,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::config::{
-    Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keyring, Outcome, RecordQuery,
+    BackupSummary, Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keyring, Outcome,
+    RecordQuery,
 };
 use tracing::{info, warn};
 
@@ -32,6 +33,13 @@ const OF_USERS: [&str; 6] = ["User", "Extension", "Terminal", "Company", "Brand"
 
 /// Keeps changes in the store.
 pub(crate) struct Kept(ConfigStore);
+
+impl Kept {
+    /// Writes all of it into a file while the node goes on.
+    pub(crate) async fn backup(&self, path: &Path) -> Result<BackupSummary, ConfigError> {
+        self.0.backup(path).await
+    }
+}
 
 fn failed(error: &ConfigError) -> NotKept {
     NotKept::Store(error.to_string())
@@ -76,7 +84,7 @@ impl Keeper for Kept {
     async fn records(&self, ask: &RecordAsk) -> Option<Result<RecordAnswer, NotKept>> {
         let query = RecordQuery {
             reference: ask.reference,
-            filter: Some(Arc::clone(&ask.test)),
+            filter: ask.test.clone(),
             newest_first: ask.newest_first,
             offset: ask.offset,
             limit: ask.limit,
@@ -100,15 +108,15 @@ impl Keeper for Kept {
 pub(crate) struct Opened {
     /// What everybody reads and changes.
     pub(crate) live: Arc<Live>,
+    /// Who keeps it.
+    pub(crate) kept: Arc<Kept>,
     /// Endpoints whose account is not what it was at the revision that was asked about; none: nobody knows.
     pub(crate) changed: Option<Vec<Id<Terminal>>>,
 }
 
 /// Opens the configuration, makes a fresh one when there is none, and puts the users' file in its place.
 pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -> Result<Opened, StartError> {
-    let keys = Keyring::new([("data".to_owned(), key(&config.data)?)])?;
-    let store =
-        ConfigStore::open(ConfigOptions::new(ConfigPlace::Directory(config.data.clone()), keys)).await?;
+    let store = open_store(&config.data, key(&config.data)?).await?;
     let mut rows = store.load().await?;
     let is_demo = matches!(users, Users::Demo);
     if rows.revision == 0 {
@@ -130,7 +138,8 @@ pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -
         None => None,
     };
     let head = store.head();
-    let live = Arc::new(Live::new(rows, Arc::new(Kept(store)), Arc::new(Hasher)));
+    let kept = Arc::new(Kept(store));
+    let live = Arc::new(Live::new(rows, Arc::clone(&kept) as _, Arc::new(Hasher)));
     let following = Arc::downgrade(&live);
     tokio::spawn(async move {
         let mut head = head;
@@ -143,12 +152,21 @@ pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -
             }
         }
     });
-    Ok(Opened { live, changed })
+    Ok(Opened { live, kept, changed })
 }
 
+/// The store in this directory, its secrets sealed by this key.
+pub(crate) async fn open_store(directory: &Path, key: [u8; 32]) -> Result<ConfigStore, ConfigError> {
+    let keys = Keyring::new([("data".to_owned(), key)])?;
+    ConfigStore::open(ConfigOptions::new(ConfigPlace::Directory(directory.to_owned()), keys)).await
+}
+
+/// The name of the file with the key that seals what the platform must know itself.
+pub(crate) const KEY_FILE: &str = "secret.key";
+
 /// The key that seals what the platform must know itself; made with the data directory.
-fn key(data: &Path) -> Result<[u8; 32], StartError> {
-    let path = data.join("secret.key");
+pub(crate) fn key(data: &Path) -> Result<[u8; 32], StartError> {
+    let path = data.join(KEY_FILE);
     let unusable = |error: &dyn std::fmt::Display| {
         StartError(format!(
             "{}: {error}; without this key the passwords of telephones cannot be read",

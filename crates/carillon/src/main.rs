@@ -1,11 +1,13 @@
 //! `carillon`: the program. Arguments and runtime; each command in a room of its own.
 //!
 //! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), its configuration
-//! (`kept`), what the API is told of the living system (`living`), the demonstration (`demo`), the softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the
+//! (`kept`), the operator's socket (`control`) and the command for it (`ctl`), what the API is told of the living system (`living`), the demonstration (`demo`), the softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the
 //! log (`logging`), when threads rest (`pace`).
 
 mod cdrs;
 mod config;
+mod control;
+mod ctl;
 mod demo;
 mod kept;
 mod living;
@@ -52,6 +54,8 @@ enum Command {
     },
     /// A softphone: register, call, answer, play and record audio.
     Phone(phone_command::Arguments),
+    /// Import, export, back up and restore the configuration of a node.
+    Ctl(ctl::Arguments),
     /// List call records of a data directory that no node is using.
     Cdrs(cdrs::Arguments),
 }
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => run(0, true, demo::run(arguments)),
         Command::Serve { config, check } => serve(&config, check),
         Command::Phone(arguments) => run(1, false, phone_command::run(arguments)),
+        Command::Ctl(arguments) => run(1, false, ctl::run(arguments)),
         Command::Cdrs(arguments) => finish(cdrs::run(&arguments)),
     };
     logging::finish();

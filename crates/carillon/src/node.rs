@@ -3,6 +3,7 @@
 //! In: a checked [`NodeConfig`]. Out: a running node, or an error that names what to do. Elsewhere: each role's crate.
 
 use crate::config::{MediaConfig, Mistake, NodeConfig};
+use crate::control::Control;
 use crate::kept;
 use api::live::Live;
 use appserver::{AppServer, CallLog};
@@ -88,6 +89,7 @@ pub(crate) struct Node {
     pub(crate) store: Store,
     live: Arc<Live>,
     api: Option<Served>,
+    control: Option<Control>,
 }
 
 /// The API while it is served.
@@ -101,7 +103,7 @@ impl Node {
     pub(crate) async fn start(config: &NodeConfig, users: Users) -> Result<Self, StartError> {
         let store = Store::open(&config.data)?;
         let opened = kept::open(config, users, store.seen_revision()?).await?;
-        let live = opened.live;
+        let (live, keeper) = (opened.live, opened.kept);
         let rows = live.rows();
         if rows.each::<Terminal>().next().is_none() {
             warn!("no user is configured, so nobody can register or call; {NO_USERS_REMEDY}");
@@ -134,7 +136,11 @@ impl Node {
             Some(address) => Some(serve_api(address, &live, &proxy, &calls, config).await?),
             None => None,
         };
-        Ok(Self { proxy, calls, store, live, api })
+        let control = crate::control::serve(config, &live, &keeper);
+        if let Err(error) = &control {
+            warn!(%error, "`carillon ctl` does not reach this node: no socket can be made in the data directory");
+        }
+        Ok(Self { proxy, calls, store, live, api, control: control.ok() })
     }
 
     /// The address where the API is served.
@@ -149,7 +155,8 @@ impl Node {
 
     /// Hangs up what is left, waits for the records and until the telephones have heard of it, and closes the store. Nobody
     /// is waited for once `hurry` is over.
-    pub(crate) async fn stop(self, hurry: impl Future<Output = ()>) {
+    pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>) {
+        drop(self.control.take());
         if let Some(api) = &self.api {
             api.task.abort();
         }
