@@ -56,6 +56,7 @@ pub fn run(arguments: &[&str]) -> Output {
 /// What a node shall be. The users are those of the demo: alice (101) and bob (102), their names being their passwords.
 pub struct Setup {
     users: Configuration,
+    has_users: bool,
     listen: fn(&Place) -> Vec<String>,
     media_ports: fn(&Place) -> String,
     workers: u8,
@@ -70,6 +71,7 @@ impl Default for Setup {
     fn default() -> Self {
         Setup {
             users: Configuration::demo(),
+            has_users: true,
             listen: |place| ["udp", "tcp"].map(|way| format!("\"{way}:{}\"", place.sip(NODE))).into(),
             media_ports: |_| "20000-24999".to_owned(),
             workers: 2,
@@ -112,6 +114,13 @@ impl Setup {
             number: number.parse().expect("the test gives a right number"),
             route: ExtensionRoute::User(Id::new(id)),
         });
+        self
+    }
+
+    /// Without a users' file: a new node has nobody, and keeps whom it gets.
+    #[must_use]
+    pub fn without_users(mut self) -> Self {
+        self.has_users = false;
         self
     }
 
@@ -194,9 +203,10 @@ impl Setup {
 
     fn file(&self, place: &Place, data: &Path, users: &Path) -> String {
         let algorithms = self.algorithms.as_ref().map(|list| format!("[auth]\nalgorithms = {list}\n"));
+        let users = if self.has_users { format!("[users]\nfile = {users:?}\n") } else { String::new() };
         format!(
             "[node]\ndata = {data:?}\n[sip]\nworkers = {}\nlisten = [{}]\n{}[media]\nports = {:?}\n{}\
-             [users]\nfile = {users:?}\n[log]\nfilter = {:?}\n\
+             {users}[log]\nfilter = {:?}\n\
              {}{}",
             self.workers,
             (self.listen)(place).join(", "),
