@@ -419,6 +419,9 @@ pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<ser
     };
     let name = field(if ask.level == Level::User { "email" } else { "username" });
     let password = field("password");
+    if name.is_empty() || password.is_empty() {
+        return Err(Problem::token("Invalid credentials."));
+    }
     tokens.failures.lock().admit(&name, ask.from, Timestamp::now().as_second())?;
     let rows = live.rows();
     let account = find(&rows, ask.level, &name);
