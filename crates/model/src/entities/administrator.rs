@@ -73,6 +73,12 @@ impl Administrator {
         Self { username, active: false, internal: true, brand: Some(brand), company, ..Self::default() }
     }
 
+    /// Whether this one can log in and do everything.
+    fn keeps_the_platform(&self) -> bool {
+        let logs_in = self.active && !self.internal && !self.pass.hash().is_empty() && self.id.get() > 0;
+        logs_in && !self.restricted && self.brand.is_none() && self.company.is_none()
+    }
+
     /// Whether this administrator, when restricted, needs a grant for this kind of rows.
     pub(crate) fn needs_grant(&self, kind: &PublicEntity) -> bool {
         match (self.brand, self.company) {
@@ -154,6 +160,9 @@ impl Rules for Administrator {
     }
 
     fn saved(&self, old: Option<&Self>, draft: &mut Draft<'_>) -> Result<(), Refusal> {
+        if old.is_some_and(Self::keeps_the_platform) && !self.keeps_the_platform() {
+            draft.at_end(somebody_is_left);
+        }
         if old.is_some_and(|old| old.pass.hash() != self.pass.hash()) {
             RefreshToken::end(draft, "administrator", self.id.get())?;
         }
@@ -164,6 +173,22 @@ impl Rules for Administrator {
             _ => self.follow_grants(draft),
         }
     }
+
+    fn deleting(&self, draft: &mut Draft<'_>) -> Result<(), Refusal> {
+        if self.keeps_the_platform() {
+            draft.at_end(somebody_is_left);
+        }
+        Ok(())
+    }
+}
+
+/// A platform that nobody can administer any more could only be repaired from outside.
+fn somebody_is_left(rows: &Rows) -> Result<(), Refusal> {
+    if rows.each::<Administrator>().any(Administrator::keeps_the_platform) {
+        return Ok(());
+    }
+    let why = "this is the last administrator of the platform who is active and not restricted; make another one first";
+    Err(Refusal::Forbidden(why.to_owned()))
 }
 
 #[cfg(test)]
@@ -175,6 +200,33 @@ mod tests {
     fn a_new_administrator_may_come_without_a_password() {
         assert!(!Administrator::definition().field("pass").unwrap().required());
         assert!(Administrator::definition().field("username").unwrap().required());
+    }
+
+    #[test]
+    fn the_last_administrator_of_the_platform_stays() {
+        let others = |draft: &mut Draft<'_>, keep: u32| {
+            let of_platform = |row: &&Administrator| row.keeps_the_platform() && row.id.get() != keep;
+            let ids: Vec<_> = draft.rows().each().filter(of_platform).map(|row| row.id).collect();
+            ids.into_iter().try_for_each(|id| draft.delete(id))
+        };
+        let one = crate::testing::sample().each::<Administrator>().find(|row| row.keeps_the_platform()).unwrap().id;
+        let heir = || Administrator { username: "heir".into(), brand: None, ..somebody() };
+        let ways: [fn(&mut Administrator); 3] = [
+            |row| row.active = false,
+            |row| row.restricted = true,
+            |row| row.brand = Some(Id::new(1)),
+        ];
+        for (place, way) in ways.into_iter().enumerate() {
+            let alone = change(|draft| others(draft, one.get()).and_then(|()| draft.change(one, way)));
+            assert!(alone.is_err(), "{place}");
+            change(|draft| draft.create(heir()).and_then(|_| draft.change(one, way))).unwrap();
+        }
+        assert!(change(|draft| others(draft, 0)).is_err());
+        change(|draft| {
+            let id = draft.create(heir())?;
+            others(draft, id.get())
+        })
+        .unwrap();
     }
 
     fn grants(rows: &Rows, id: Id<Administrator>) -> Vec<(bool, bool, bool, bool)> {

@@ -3,16 +3,19 @@
 
 use crate::prelude::*;
 
-/// A token that can be exchanged once for a new pair of tokens. Only its hash is kept.
+/// A login that goes on: its newest token can be exchanged once for a new pair of tokens. Only hashes are kept.
 #[derive(Clone, Debug, Entity)]
-#[entity(hidden, unique(hash))]
+#[entity(hidden, unique(hash), unique(used))]
 pub struct RefreshToken {
     /// Its identifier.
     pub id: Id<RefreshToken>,
-    /// SHA-256 of the token, in hexadecimal.
+    /// SHA-256 of the newest token, in hexadecimal.
     #[field(max = 64)]
     pub hash: String,
-    /// When it ends.
+    /// SHA-256 of the token before it. Whoever shows that one again has copied it, or was copied: the login ends.
+    #[field(max = 64)]
+    pub used: Option<String>,
+    /// When the newest token ends.
     pub expires: Timestamp,
     /// The administrator who logged in; null: a user did.
     #[field(delete = "cascade", index)]

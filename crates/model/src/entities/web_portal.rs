@@ -67,6 +67,19 @@ choice! {
     }
 }
 
+impl WebPortal {
+    /// The host name of its address, by which requests find it; as it was written.
+    pub fn host(&self) -> &str {
+        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let authority = authority.rsplit('@').next().unwrap_or_default();
+        match authority.strip_prefix('[') {
+            Some(numbers) => numbers.find(']').and_then(|end| authority.get(..end + 2)).unwrap_or(authority),
+            None => authority.split(':').next().unwrap_or_default(),
+        }
+    }
+}
+
 impl Rules for WebPortal {
     fn check(&mut self, old: Option<&Self>, check: &mut Check<'_>) {
         if differs(self, old, "url") {
@@ -76,6 +89,16 @@ impl Rules for WebPortal {
                 "url",
                 "write https:// and the portal's host name, without a slash at the end",
             );
+            let host = self.host().to_ascii_lowercase();
+            // Whoever enters by a number enters by no portal, and must not be shut out by somebody's.
+            let is_name = !host.starts_with('[')
+                && host.parse::<std::net::Ipv4Addr>().is_err()
+                && host != "localhost"
+                && !host.ends_with(".localhost");
+            check.require(is_name, "url", "write a host name of the public DNS; addresses are everybody's");
+            let taken = |portal: &WebPortal| portal.id != self.id && portal.host().eq_ignore_ascii_case(&host);
+            let taken = check.rows.each().any(taken);
+            check.require(!taken, "url", "choose another host name; there is a portal with this one");
         }
         if differs(self, old, "color") {
             check.require(color(&self.color), "color", "write # and six hexadecimal digits, such as #1a2b3c");
@@ -138,10 +161,26 @@ mod tests {
     }
 
     #[test]
+    fn a_host_name_has_one_portal_however_its_address_is_written() {
+        let (_, rows, _) = change(|draft| draft.create(portal(WebPortalUrlType::God, None, None))).unwrap();
+        for url in ["https://NEW.example.com", "https://new.example.com:8443/x", "https://new.example.com?x", "https://x@new.example.com"] {
+            let other = WebPortal { url: url.into(), ..portal(WebPortalUrlType::Brand, Some(1), None) };
+            let refused = crate::testing::change_on(&rows, |draft| draft.create(other));
+            assert!(refused.is_err(), "{url}");
+        }
+        let other = WebPortal { url: "https://new.example.co".into(), ..portal(WebPortalUrlType::Brand, Some(1), None) };
+        crate::testing::change_on(&rows, |draft| draft.create(other)).unwrap();
+    }
+
+    #[test]
     fn addresses_and_colours_are_checked() {
         for wrong in ["http://new.example.com", "https://", "https://new.example.com/", "new.example.com"] {
             let portal = WebPortal { url: wrong.into(), ..portal(WebPortalUrlType::God, None, None) };
             assert_eq!(fault(portal).as_deref(), Some("url"), "{wrong}");
+        }
+        for taken in ["https://127.0.0.1/x", "https://[2001:db8::1]", "https://localhost", "https://a.localhost:443"] {
+            let portal = WebPortal { url: taken.into(), ..portal(WebPortalUrlType::God, None, None) };
+            assert_eq!(fault(portal).as_deref(), Some("url"), "{taken}");
         }
         let portal =
             |color: &str| WebPortal { color: color.into(), ..portal(WebPortalUrlType::God, None, None) };
