@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use model::define::{Entity, Level, Password, Secret, SecretHasher as _, Value};
-use model::entities::{Administrator, Brand, Company, RefreshToken, SigningKey, Timezone, User, WebPortal, WebPortalUrlType};
+use model::entities::{
+    Administrator, Brand, Company, RefreshToken, SigningKey, Timezone, User, WebPortal, WebPortalUrlType,
+};
 use model::id::Id;
 use model::rows::Rows;
 use model::rules::Refusal;
@@ -41,6 +43,8 @@ const KEY_SECONDS: i64 = ROTATION_SECONDS + 2 * IMPERSONATED_SECONDS;
 const MOST_REMEMBERED: usize = 4096;
 /// Passwords that are compared at the same time: each takes 19 MiB and a core.
 const COMPARISONS: usize = 2;
+/// Passwords that wait for it; more are sent away, so that a flood of logins delays the others by a second at most.
+const MOST_WAITING: usize = 64;
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +81,7 @@ pub struct Tokens {
     remembered: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
     failures: Mutex<Failures>,
     comparisons: tokio::sync::Semaphore,
+    waiting: tokio::sync::Semaphore,
 }
 
 impl fmt::Debug for Tokens {
@@ -141,6 +146,7 @@ impl Default for Tokens {
             remembered: Mutex::default(),
             failures: Mutex::default(),
             comparisons: tokio::sync::Semaphore::new(COMPARISONS),
+            waiting: tokio::sync::Semaphore::new(MOST_WAITING),
         }
     }
 }
@@ -249,22 +255,35 @@ impl Tokens {
         password: &str,
         hash: &str,
     ) -> Result<bool, Problem> {
-        self.failures.lock().admit(name, ask.from, Timestamp::now().as_second())?;
-        let _turn = self.comparisons.acquire().await.map_err(|_| no_key())?;
+        self.failures.lock().admit(ask.level, name, ask.from, Timestamp::now().as_second())?;
+        let _turn = self.turn().await?;
         let (password, hash) = (password.to_owned(), hash.to_owned());
         let verdict = tokio::task::spawn_blocking(move || passwords::verify(&password, &hash));
         let right = verdict.await.map_err(|_| no_key())? != Verdict::Wrong;
         if !right {
-            self.failures.lock().failed(name, ask.from, Timestamp::now().as_second());
+            self.failures.lock().failed(ask.level, name, ask.from, Timestamp::now().as_second());
         }
         Ok(right)
     }
 }
 
 impl Tokens {
+    /// Waits until a password may be hashed or compared.
+    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Problem> {
+        let _waiting = self.waiting.try_acquire().map_err(|_| Problem {
+            plain: true,
+            retry_after: Some(2),
+            ..Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many passwords at once; try again in a moment",
+            )
+        })?;
+        self.comparisons.acquire().await.map_err(|_| no_key())
+    }
+
     /// The hash of a password; a few at a time, beside the workers.
     pub(crate) async fn hash(&self, password: &str) -> Result<String, Problem> {
-        let _turn = self.comparisons.acquire().await.map_err(|_| no_key())?;
+        let _turn = self.turn().await?;
         let password = password.to_owned();
         tokio::task::spawn_blocking(move || passwords::Hasher.hash(&password)).await.map_err(|_| no_key())
     }
@@ -422,7 +441,7 @@ pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<ser
     if name.is_empty() || password.is_empty() {
         return Err(Problem::token("Invalid credentials."));
     }
-    tokens.failures.lock().admit(&name, ask.from, Timestamp::now().as_second())?;
+    tokens.failures.lock().admit(ask.level, &name, ask.from, Timestamp::now().as_second())?;
     let rows = live.rows();
     let account = find(&rows, ask.level, &name);
     let hash = match &account {
@@ -431,9 +450,9 @@ pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<ser
         None => None,
     };
     let verdict = {
-        let _turn = tokens.comparisons.acquire().await.map_err(|_| no_key())?;
+        let _turn = tokens.turn().await?;
         // Others of the same name may have failed while this one waited for its turn.
-        tokens.failures.lock().admit(&name, ask.from, Timestamp::now().as_second())?;
+        tokens.failures.lock().admit(ask.level, &name, ask.from, Timestamp::now().as_second())?;
         let compared = password.clone();
         let verdict = tokio::task::spawn_blocking(move || match hash {
             Some(hash) if !hash.is_empty() => passwords::verify(&compared, &hash),
@@ -448,12 +467,12 @@ pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<ser
     let account = match account {
         Some(account) if verdict != Verdict::Wrong && allowed => account,
         _ => {
-            tokens.failures.lock().failed(&name, ask.from, Timestamp::now().as_second());
+            tokens.failures.lock().failed(ask.level, &name, ask.from, Timestamp::now().as_second());
             tracing::info!(level = ask.level.name(), from = ?ask.from, "a login fails");
             return Err(Problem::token("Invalid credentials."));
         }
     };
-    tokens.failures.lock().succeeded(&name, ask.from);
+    tokens.failures.lock().succeeded(ask.level, &name, ask.from);
     let upgraded = (verdict == Verdict::RightButOld).then_some(password);
     pair(tokens, live, ask.level, &account, None, upgraded).await
 }
@@ -509,11 +528,7 @@ fn enters_here(rows: &Rows, ask: &Ask, brand: Option<Id<Brand>>, company: Option
 
 /// The portal that has this host.
 pub(crate) fn portal<'a>(rows: &'a Rows, host: &str) -> Option<&'a WebPortal> {
-    rows.each::<WebPortal>().find(|portal| {
-        let rest = portal.url.split_once("://").map_or(portal.url.as_str(), |(_, rest)| rest);
-        let authority = rest.split('/').next().unwrap_or_default();
-        authority.split(':').next().unwrap_or_default().eq_ignore_ascii_case(host)
-    })
+    rows.each::<WebPortal>().find(|portal| portal.host().eq_ignore_ascii_case(host))
 }
 
 async fn pair(
@@ -521,7 +536,7 @@ async fn pair(
     live: &Live,
     level: Level,
     account: &Account,
-    used: Option<Id<RefreshToken>>,
+    goes_on: Option<&RefreshToken>,
     new_password: Option<String>,
 ) -> Result<serde_json::Value, Problem> {
     let token = tokens.sign(live, &account.claims(level, ACCESS_SECONDS)).await?;
@@ -533,9 +548,18 @@ async fn pair(
         None => None,
     };
     let make = |draft: &mut model::draft::Draft<'_>| -> Result<(), Refusal> {
-        if let Some(used) = used {
-            // Somebody else used it meanwhile: it works once.
-            draft.delete(used)?;
+        let mut row = RefreshToken {
+            hash: hash.clone(),
+            expires: Timestamp::from_second(now.as_second() + REFRESH_SECONDS).unwrap_or(now),
+            ..RefreshToken::default()
+        };
+        if let Some(before) = goes_on {
+            // Somebody else may have used it meanwhile: it works once.
+            if draft.get(before.id).is_none_or(|row| row.hash != before.hash) {
+                return Err(Refusal::Gone);
+            }
+            draft.delete(before.id)?;
+            row.used = Some(before.hash.clone());
         }
         let (field, id) = match account {
             Account::Admin(admin) => ("administrator", admin.id.get()),
@@ -550,11 +574,6 @@ async fn pair(
                 draft.delete(id)?;
             }
         }
-        let mut row = RefreshToken {
-            hash: hash.clone(),
-            expires: Timestamp::from_second(now.as_second() + REFRESH_SECONDS).unwrap_or(now),
-            ..RefreshToken::default()
-        };
         match account {
             Account::Admin(admin) => row.administrator = Some(admin.id),
             Account::User(user) => row.user = Some(user.id),
@@ -591,7 +610,18 @@ pub(crate) async fn refresh(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<s
         .map(|(_, value)| value.as_str())
         .unwrap_or_default();
     let rows = live.rows();
-    let row = rows.find::<RefreshToken>(0, &[Value::Text(&hash_of(token))]).ok_or_else(wrong)?;
+    let hash = hash_of(token);
+    if let Some(copied) = rows.find::<RefreshToken>(1, &[Value::Text(&hash)]) {
+        let id = copied.id;
+        let end = |draft: &mut model::draft::Draft<'_>| match draft.get(id) {
+            Some(_) => draft.delete(id),
+            None => Ok(()),
+        };
+        live.change(None, &Who::system(), end).await?;
+        tracing::warn!(level = ask.level.name(), from = ?ask.from, "a used refresh token is shown again; its login ends");
+        return Err(wrong());
+    }
+    let row = rows.find::<RefreshToken>(0, &[Value::Text(&hash)]).ok_or_else(wrong)?;
     if row.expires < Timestamp::now() {
         return Err(wrong());
     }
@@ -604,7 +634,26 @@ pub(crate) async fn refresh(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<s
         Account::User(_) if ask.level != Level::User => false,
         account => may_log_in(&rows, ask, account),
     });
-    pair(tokens, live, ask.level, &account.ok_or_else(wrong)?, Some(row.id), None).await
+    pair(tokens, live, ask.level, &account.ok_or_else(wrong)?, Some(row), None).await
+}
+
+/// `POST /token/revoke`: the login of this refresh token ends. Whoever has the token may; one that is unknown has ended already
+/// (RFC 7009, section 2.2).
+pub(crate) async fn revoke(live: &Live, ask: &Ask) -> Result<(), Problem> {
+    let form = ask.form();
+    let token = form.iter().find(|(key, _)| key == "refresh_token").map(|(_, value)| value.as_str());
+    let token = token.filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| Problem::bad("refresh_token: write the token that is to end"))?;
+    let hash = hash_of(token);
+    let rows = live.rows();
+    let known = [0, 1].into_iter().find_map(|set| rows.find::<RefreshToken>(set, &[Value::Text(&hash)]));
+    let Some(id) = known.map(|row| row.id) else { return Ok(()) };
+    let end = |draft: &mut model::draft::Draft<'_>| match draft.get(id) {
+        Some(_) => draft.delete(id),
+        None => Ok(()),
+    };
+    live.change(None, &Who::system(), end).await?;
+    Ok(())
 }
 
 /// `POST /token/exchange`: a token of the level above becomes one of this level.
@@ -687,9 +736,10 @@ struct Failures(HashMap<FailuresOf, Count>);
 
 /// Whose failures count together. Names by their digest: they are as long as a stranger likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct FailuresOf {
-    name: Option<[u8; 32]>,
-    address: Option<IpAddr>,
+enum FailuresOf {
+    Both([u8; 32], Option<IpAddr>),
+    Name([u8; 32]),
+    Address(Option<IpAddr>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -700,18 +750,20 @@ struct Count {
 
 impl FailuresOf {
     /// Whose, and how many are too many.
-    fn each(name: &str, from: Option<IpAddr>) -> [(Self, u32); 3] {
-        let name = Some(Sha256::digest(name.as_bytes()).into());
+    fn each(level: Level, name: &str, from: Option<IpAddr>) -> impl Iterator<Item = (Self, u32)> {
+        let name = Sha256::digest(format!("{} {name}", level.name())).into();
         // One owner has a whole network of these.
         let address = from.map(|from| match from.to_canonical() {
             IpAddr::V6(from) => IpAddr::V6((u128::from(from) & !u128::from(u64::MAX)).into()),
             from @ IpAddr::V4(_) => from,
         });
         [
-            (Self { name, address }, Failures::OF_BOTH),
-            (Self { name, address: None }, Failures::OF_NAME),
-            (Self { name: None, address }, Failures::OF_ADDRESS),
+            (Self::Both(name, address), Failures::OF_BOTH),
+            (Self::Name(name), Failures::OF_NAME),
+            (Self::Address(address), Failures::OF_ADDRESS),
         ]
+        .into_iter()
+        .filter(|(of, _)| *of != Self::Address(None))
     }
 }
 
@@ -727,13 +779,13 @@ impl Failures {
     /// Counts that are remembered.
     const MOST: usize = 65_536;
 
-    fn admit(&self, name: &str, from: Option<IpAddr>, now: i64) -> Result<(), Problem> {
+    fn admit(&self, level: Level, name: &str, from: Option<IpAddr>, now: i64) -> Result<(), Problem> {
         let waits = |(of, most)| {
             let count = self.0.get(&of)?;
             let left = Self::WINDOW - (now - count.since);
             (left > 0 && count.failures >= most).then_some(left)
         };
-        match FailuresOf::each(name, from).into_iter().filter_map(waits).max() {
+        match FailuresOf::each(level, name, from).filter_map(waits).max() {
             None => Ok(()),
             Some(seconds) => Err(Problem {
                 plain: true,
@@ -743,7 +795,7 @@ impl Failures {
         }
     }
 
-    fn failed(&mut self, name: &str, from: Option<IpAddr>, now: i64) {
+    fn failed(&mut self, level: Level, name: &str, from: Option<IpAddr>, now: i64) {
         if self.0.len() + 3 > Self::MOST {
             self.0.retain(|_, count| now - count.since < Self::WINDOW);
             if self.0.len() + 3 > Self::MOST {
@@ -754,7 +806,7 @@ impl Failures {
                 self.0.clear();
             }
         }
-        for (of, _) in FailuresOf::each(name, from) {
+        for (of, _) in FailuresOf::each(level, name, from) {
             let count = self.0.entry(of).or_insert(Count { failures: 0, since: now });
             if now - count.since >= Self::WINDOW {
                 *count = Count { failures: 0, since: now };
@@ -763,15 +815,20 @@ impl Failures {
         }
     }
 
-    fn succeeded(&mut self, name: &str, from: Option<IpAddr>) {
-        let [(both, _), ..] = FailuresOf::each(name, from);
-        self.0.remove(&both);
+    fn succeeded(&mut self, level: Level, name: &str, from: Option<IpAddr>) {
+        for (of, _) in FailuresOf::each(level, name, from) {
+            if matches!(of, FailuresOf::Both(..)) {
+                self.0.remove(&of);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const USER: Level = Level::User;
 
     fn address(text: &str) -> Option<IpAddr> {
         Some(text.parse().expect("an address"))
@@ -783,17 +840,23 @@ mod tests {
         let long = "x".repeat(5000);
         for name in ["alice", &long] {
             for _ in 0..Failures::OF_BOTH {
-                assert!(failures.admit(name, address("192.0.2.1"), 0).is_ok());
-                failures.failed(name, address("192.0.2.1"), 0);
+                assert!(failures.admit(USER, name, address("192.0.2.1"), 0).is_ok());
+                failures.failed(USER, name, address("192.0.2.1"), 0);
             }
-            let refused = failures.admit(name, address("192.0.2.1"), 100).unwrap_err();
+            let refused = failures.admit(USER, name, address("192.0.2.1"), 100).unwrap_err();
             assert_eq!((refused.status, refused.retry_after), (StatusCode::TOO_MANY_REQUESTS, Some(200)));
-            assert!(failures.admit(name, address("192.0.2.2"), 100).is_ok(), "she is at another place");
-            assert!(failures.admit(name, address("192.0.2.1"), 300).is_ok(), "it is over");
+            assert!(failures.admit(USER, name, address("192.0.2.2"), 100).is_ok(), "she is at another place");
+            assert!(failures.admit(USER, name, address("192.0.2.1"), 300).is_ok(), "it is over");
         }
-        assert!(failures.admit("bob", address("192.0.2.1"), 100).is_ok());
-        failures.succeeded("alice", address("192.0.2.1"));
-        assert!(failures.admit("alice", address("192.0.2.1"), 100).is_ok());
+        assert!(failures.admit(USER, "bob", address("192.0.2.1"), 100).is_ok());
+        assert!(
+            failures.admit(Level::Brand, "alice", address("192.0.2.1"), 100).is_ok(),
+            "she is another one"
+        );
+        failures.succeeded(Level::Brand, "alice", address("192.0.2.1"));
+        assert!(failures.admit(USER, "alice", address("192.0.2.1"), 100).is_err());
+        failures.succeeded(USER, "alice", address("192.0.2.1"));
+        assert!(failures.admit(USER, "alice", address("192.0.2.1"), 100).is_ok());
     }
 
     #[test]
@@ -801,32 +864,32 @@ mod tests {
         let mut failures = Failures::default();
         for place in 0..Failures::OF_ADDRESS {
             let from = address(&format!("2001:db8:0:7::{place:x}"));
-            failures.failed(&format!("name {place}"), from, 0);
+            failures.failed(USER, &format!("name {place}"), from, 0);
         }
-        assert!(failures.admit("another", address("2001:db8:0:7::ffff"), 1).is_err());
-        assert!(failures.admit("another", address("2001:db8:0:8::ffff"), 1).is_ok());
+        assert!(failures.admit(USER, "another", address("2001:db8:0:7::ffff"), 1).is_err());
+        assert!(failures.admit(USER, "another", address("2001:db8:0:8::ffff"), 1).is_ok());
     }
 
     #[test]
     fn a_name_that_fails_everywhere_waits_everywhere() {
         let mut failures = Failures::default();
         for place in 0..Failures::OF_NAME {
-            failures.failed("alice", address(&format!("198.51.{}.{}", place / 256, place % 256)), 0);
+            failures.failed(USER, "alice", address(&format!("198.51.{}.{}", place / 256, place % 256)), 0);
         }
-        assert!(failures.admit("alice", address("192.0.2.1"), 1).is_err());
-        assert!(failures.admit("bob", address("192.0.2.1"), 1).is_ok());
+        assert!(failures.admit(USER, "alice", address("192.0.2.1"), 1).is_err());
+        assert!(failures.admit(USER, "bob", address("192.0.2.1"), 1).is_ok());
     }
 
     #[test]
     fn a_flood_of_names_is_forgotten_before_those_who_wait() {
         let mut failures = Failures::default();
         for _ in 0..Failures::OF_BOTH {
-            failures.failed("alice", address("192.0.2.1"), 0);
+            failures.failed(USER, "alice", address("192.0.2.1"), 0);
         }
         for place in 0..u32::try_from(Failures::MOST).expect("a small number") {
-            failures.failed(&format!("{place}"), None, 1);
+            failures.failed(USER, &format!("{place}"), None, 1);
         }
         assert!(failures.0.len() <= Failures::MOST);
-        assert!(failures.admit("alice", address("192.0.2.1"), 2).is_err());
+        assert!(failures.admit(USER, "alice", address("192.0.2.1"), 2).is_err());
     }
 }

@@ -11,6 +11,8 @@ use serde_json::{Value as Json, json};
 
 /// Most octets of a request's body, save files.
 pub(crate) const LARGEST_BODY: usize = 2 * 1024 * 1024;
+/// Most octets of a body that needs no token.
+pub(crate) const LARGEST_FORM: usize = 512 * 1024;
 /// Most octets of a multipart body: a sound file or a list of rates.
 pub(crate) const LARGEST_UPLOAD: usize = 64 * 1024 * 1024;
 /// Most parameters of a query string.
@@ -130,6 +132,8 @@ pub(crate) struct Ask {
     pub(crate) format: Format,
     /// Where it comes from.
     pub(crate) from: Option<std::net::IpAddr>,
+    /// Its part of the memory for large bodies, until it has been answered.
+    pub(crate) memory: Option<tokio::sync::SemaphorePermit<'static>>,
 }
 
 impl Ask {

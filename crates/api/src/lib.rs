@@ -15,6 +15,7 @@ mod list;
 pub mod live;
 pub mod outside;
 mod passwords;
+mod power;
 mod routes;
 pub mod server;
 mod show;

@@ -2,21 +2,28 @@
 //!
 //! Elsewhere: what requests do (`routes`).
 
-use crate::auth::Tokens;
-use crate::http::{Ask, Format, LARGEST_BODY, LARGEST_UPLOAD, Problem, Query};
+use crate::auth::{self, Tokens};
+use crate::custom;
+use crate::http::{Ask, Format, LARGEST_BODY, LARGEST_FORM, LARGEST_UPLOAD, Problem, Query};
 use crate::live::Live;
 use crate::outside::Surroundings;
 use crate::routes;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use bytes::Bytes;
 use model::define::Level;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long a body may take.
 const BODY_SECONDS: u64 = 60;
+/// Bodies up to this length are not counted.
+const SMALL_BODY: usize = 64 * 1024;
+/// KiB of larger bodies that are in memory at the same time, in the whole process.
+static MEMORY: Semaphore = Semaphore::const_new(256 * 1024);
 
 /// Everything that the API works with.
 #[derive(Debug)]
@@ -54,13 +61,29 @@ async fn answer(api: Arc<Api>, request: Request) -> Response<Body> {
         return preflight();
     }
     let format = Format::accepted(request.headers());
-    match read(request, format).await {
-        Ok(ask) => match routes::serve(api, ask).await {
-            Ok(response) => response,
-            Err(problem) => problem.answer(format),
-        },
+    match serve(api, request, format).await {
+        Ok(response) => response,
         Err(problem) => problem.answer(format),
     }
+}
+
+async fn serve(api: Arc<Api>, request: Request, format: Format) -> Result<Response<Body>, Problem> {
+    let (mut ask, body) = begin(request, format)?;
+    if matches!(ask.method, Method::POST | Method::PUT) {
+        let most = largest(&api, &ask)?;
+        (ask.body, ask.memory) = read(&ask, body, most).await?;
+    }
+    routes::serve(api, ask).await
+}
+
+/// How long the body may be. Who needs a token has it before any of the body is read.
+fn largest(api: &Api, ask: &Ask) -> Result<usize, Problem> {
+    if custom::is_open(ask) {
+        return Ok(LARGEST_FORM);
+    }
+    auth::identify(&api.tokens, &api.live.rows(), ask)?;
+    let multipart = ask.content_type().starts_with("multipart/");
+    Ok(if multipart { LARGEST_UPLOAD } else { LARGEST_BODY })
 }
 
 fn preflight() -> Response<Body> {
@@ -80,7 +103,8 @@ fn preflight() -> Response<Body> {
     response
 }
 
-async fn read(request: Request, format: Format) -> Result<Ask, Problem> {
+/// What a request says before its body.
+fn begin(request: Request, format: Format) -> Result<(Ask, Body), Problem> {
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let (parts, body) = request.into_parts();
     let raw_path = parts.uri.path().to_owned();
@@ -91,23 +115,48 @@ async fn read(request: Request, format: Format) -> Result<Ask, Problem> {
     };
     let level = level.ok_or_else(Problem::not_found)?;
     let path = segments.collect();
-    let multipart = parts
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|kind| kind.starts_with("multipart/"));
-    let most = if multipart { LARGEST_UPLOAD } else { LARGEST_BODY };
-    let reading = axum::body::to_bytes(body, most);
-    let body = match tokio::time::timeout(Duration::from_secs(BODY_SECONDS), reading).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => {
-            let detail = format!("the body is broken or longer than {most} octets");
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
-        }
-        Err(_) => return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body does not come")),
-    };
     let query = Query::parse(parts.uri.query().unwrap_or_default());
-    Ok(Ask { level, method: parts.method, path, raw_path, query, headers: parts.headers, body, format, from })
+    let (method, headers, nothing) = (parts.method, parts.headers, Bytes::new());
+    let ask =
+        Ask { level, method, path, raw_path, query, headers, body: nothing, format, from, memory: None };
+    Ok((ask, body))
+}
+
+/// The body, and its part of the memory that all large bodies share.
+async fn read(
+    ask: &Ask,
+    body: Body,
+    most: usize,
+) -> Result<(Bytes, Option<SemaphorePermit<'static>>), Problem> {
+    let too_large = || {
+        let detail = format!("the body is broken or longer than {most} octets");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    };
+    let said =
+        ask.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let length = said.unwrap_or(most);
+    if length > most {
+        return Err(too_large());
+    }
+    let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the body does not come");
+    let busy = || Problem {
+        retry_after: Some(10),
+        ..Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many large bodies at once; try again in a moment",
+        )
+    };
+    let limit = Duration::from_secs(BODY_SECONDS);
+    let memory = if length > SMALL_BODY {
+        let part = u32::try_from(length / 1024 + 1).map_err(|_| too_large())?;
+        let part = tokio::time::timeout(limit, MEMORY.acquire_many(part)).await;
+        Some(part.map_err(|_| busy())?.map_err(|_| busy())?)
+    } else {
+        None
+    };
+    let reading = axum::body::to_bytes(body, length);
+    let body = tokio::time::timeout(limit, reading).await.map_err(|_| late())?.map_err(|_| too_large())?;
+    Ok((body, memory))
 }
 
 fn decoded(segment: &str) -> String {

@@ -3,6 +3,7 @@
 //! In: JSON and a caller. Out: changes in a draft, or every mistake with its field. Elsewhere: the rules (crate `model`).
 
 use crate::http::Problem;
+use crate::power;
 use crate::routes::Call;
 use crate::show::MASK;
 use jiff::Timestamp;
@@ -27,7 +28,11 @@ pub(crate) struct Document {
 impl Document {
     /// The document with its passwords hashed already: that takes long on purpose, and would hold up everybody else's
     /// changes where it is made.
-    pub(crate) async fn hashed(fields: Map<String, Json>, call: &Call, table: &Table) -> Result<Self, Problem> {
+    pub(crate) async fn hashed(
+        fields: Map<String, Json>,
+        call: &Call,
+        table: &Table,
+    ) -> Result<Self, Problem> {
         let mut hashes = Vec::new();
         for field in table.fields.iter().filter(|field| matches!(field.kind, Kind::Password)) {
             let plain = fields.get(field.name).and_then(Json::as_str).unwrap_or_default();
@@ -153,6 +158,7 @@ pub(crate) fn delete(
     if !caller.may_delete(&*row, draft.rows()) {
         return Err(denied());
     }
+    power::check(caller, Some(&*row), None, draft.rows())?;
     draft.delete_row(table, id)
 }
 
@@ -318,7 +324,10 @@ fn check_scope(
     before: Option<&dyn Record>,
     caller: &Caller,
 ) -> Result<(), Refusal> {
-    if caller.may_write(row, before, rows) { Ok(()) } else { Err(denied()) }
+    if !caller.may_write(row, before, rows) {
+        return Err(denied());
+    }
+    power::check(caller, before, Some(row), rows)
 }
 
 /// Replaces the sets of related rows that the body names.

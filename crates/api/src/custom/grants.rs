@@ -4,6 +4,7 @@
 
 use super::{BRAND, Gate, Operation, PLATFORM};
 use crate::http::Problem;
+use crate::power;
 use crate::routes::{self, Call, Deed};
 use crate::show::Place;
 use axum::body::Body;
@@ -63,9 +64,10 @@ async fn grant(call: &Call, open: Vec<&str>, read: bool, all: bool) -> Result<Re
             if !writable {
                 return Err(Refusal::Forbidden(format!("grant {id} is not to be changed at this level")));
             }
-            draft.change(Id::<AdministratorRelPublicEntity>::new(*id), |grant| {
-                (grant.read, grant.create, grant.update, grant.delete) = (read, all, all, all);
-            })?;
+            let mut given = grant.clone();
+            (given.read, given.create, given.update, given.delete) = (read, all, all, all);
+            power::check(caller, Some(grant), Some(&given), draft.rows())?;
+            draft.save(Box::new(given))?;
         }
         Ok(())
     };

@@ -17,7 +17,7 @@ mod state;
 mod users;
 
 use crate::auth;
-use crate::http::{Ask, Problem, plain_json};
+use crate::http::{Ask, Problem, plain_json, respond};
 use crate::routes::{self, Call, Deed};
 use crate::server::Api;
 use axum::body::Body;
@@ -88,25 +88,49 @@ fn fits<'a>(operation: &Operation, path: &[&'a str]) -> Option<Vec<&'a str>> {
     parts.next().is_none().then_some(open)
 }
 
+/// What needs no token.
+enum Open<'a> {
+    Login,
+    Refresh,
+    Revoke,
+    Exchange,
+    Theme,
+    Logo(&'a str),
+}
+
+fn open<'a>(ask: &Ask, path: &[&'a str]) -> Option<Open<'a>> {
+    let login = if ask.level == Level::User { "user_login" } else { "admin_login" };
+    match (&ask.method, path) {
+        (&Method::POST, [name]) if *name == login => Some(Open::Login),
+        (&Method::POST, ["token", "refresh"]) => Some(Open::Refresh),
+        (&Method::POST, ["token", "revoke"]) => Some(Open::Revoke),
+        (&Method::POST, ["token", "exchange"]) if ask.level != Level::Platform => Some(Open::Exchange),
+        (&Method::GET, ["my", "theme"]) => Some(Open::Theme),
+        (&Method::GET, ["my", "logo", id, _name]) => Some(Open::Logo(id)),
+        _ => None,
+    }
+}
+
+/// Whether this needs no token.
+pub(crate) fn is_open(ask: &Ask) -> bool {
+    let path: Vec<&str> = ask.path.iter().map(String::as_str).collect();
+    open(ask, &path).is_some()
+}
+
 /// What needs no token; none: it is something else.
 pub(crate) async fn anonymous(api: &Arc<Api>, ask: &Ask) -> Option<Result<Response<Body>, Problem>> {
     let path: Vec<&str> = ask.path.iter().map(String::as_str).collect();
-    let login = if ask.level == Level::User { "user_login" } else { "admin_login" };
     let ok = |body| plain_json(StatusCode::OK, &body);
-    match (&ask.method, &path[..]) {
-        (&Method::POST, [name]) if *name == login => {
-            Some(auth::login(&api.tokens, &api.live, ask).await.map(ok))
-        }
-        (&Method::POST, ["token", "refresh"]) => {
-            Some(auth::refresh(&api.tokens, &api.live, ask).await.map(ok))
-        }
-        (&Method::POST, ["token", "exchange"]) if ask.level != Level::Platform => {
-            Some(auth::exchange(&api.tokens, &api.live, ask).await.map(ok))
-        }
-        (&Method::GET, ["my", "theme"]) => Some(my::theme(api, ask)),
-        (&Method::GET, ["my", "logo", id, _name]) => Some(my::logo(api, id).await),
-        _ => None,
-    }
+    Some(match open(ask, &path)? {
+        Open::Login => auth::login(&api.tokens, &api.live, ask).await.map(ok),
+        Open::Refresh => auth::refresh(&api.tokens, &api.live, ask).await.map(ok),
+        Open::Exchange => auth::exchange(&api.tokens, &api.live, ask).await.map(ok),
+        Open::Revoke => auth::revoke(&api.live, ask)
+            .await
+            .map(|()| respond(StatusCode::NO_CONTENT, "application/json; charset=utf-8", Body::empty())),
+        Open::Theme => my::theme(api, ask),
+        Open::Logo(id) => my::logo(api, id).await,
+    })
 }
 
 /// Operations with a token; none: it is something else.

@@ -211,6 +211,16 @@ pub(super) const OPERATIONS: &[OperationDocs] = &[
     .also(&[401, 413, 503])
     .anonymous(),
     post(
+        "token/revoke",
+        ALL,
+        "Ends the login of a refresh token",
+        Takes::Form(&[needed("refresh_token", Holds::Text("nNQ…"), "The refresh token that is to end.")]),
+        Gives::Nothing,
+    )
+    .status(204)
+    .also(&[400, 413, 503])
+    .anonymous(),
+    post(
         "token/exchange",
         &[Brand],
         "Gives a token of a brand for one of the platform",

@@ -54,6 +54,7 @@ fn ask(level: Level, path: &str, accept: &str, query: &str) -> Ask {
         headers,
         body: bytes::Bytes::new(),
         from: None,
+        memory: None,
     }
 }
 
@@ -80,6 +81,9 @@ fn every_operation_of_its_own_is_described() {
     }
 }
 
+/// What the dialect has not.
+const BEYOND: [&str; 1] = ["token/revoke"];
+
 #[test]
 fn descriptions_are_of_operations_that_the_dialect_has() {
     for docs in OPERATIONS {
@@ -89,7 +93,7 @@ fn descriptions_are_of_operations_that_the_dialect_has() {
                 let (method, path) = key.split_once(' ').expect("a method and a path");
                 plain(method, path) == wanted
             });
-            assert!(known, "{wanted} at {}", level.name());
+            assert!(known || BEYOND.contains(&docs.path), "{wanted} at {}", level.name());
         }
     }
 }

@@ -9,5 +9,6 @@ mod bodies;
 mod facts;
 mod gates;
 mod matrix;
+mod people;
 mod walk;
 mod world;

@@ -1,0 +1,194 @@
+//! Administrators and their logins: nobody gets more than was given, and logins end when they should.
+
+use crate::world::{ACCOUNTS, Account, Answer, Ask, RESTRICTED, Server, run, sample};
+use model::define::Level;
+use model::entities::{Administrator, AdministratorRelPublicEntity, PublicEntity, RefreshToken};
+use model::rows::Rows;
+use serde_json::{Value as Json, json};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+fn administrator(rows: &Rows, account: &Account) -> Administrator {
+    let found = rows.each::<Administrator>().find(|row| row.username == account.name);
+    found.expect("the sample has the administrator").clone()
+}
+
+/// The administrator's grant for a kind of rows.
+fn grant(rows: &Rows, account: &Account, entity: &str) -> AdministratorRelPublicEntity {
+    let id = administrator(rows, account).id.get();
+    let of_kind = |grant: &&AdministratorRelPublicEntity| {
+        let kind: Option<&PublicEntity> = rows.get(grant.public_entity);
+        kind.and_then(|kind| kind.fqdn.as_deref()).is_some_and(|name| name.ends_with(entity))
+    };
+    let found = rows.of::<AdministratorRelPublicEntity>("administrator", id).find(of_kind);
+    found.expect("a restricted administrator has a grant for it").clone()
+}
+
+async fn login(server: &Server, level: Level, name: &str, password: &str) -> Answer {
+    let (path, field) = if level == Level::User { ("user", "email") } else { ("admin", "username") };
+    let form = format!("{field}={}&password={password}", name.replace('@', "%40"));
+    server.send(Ask::new("POST", level, &format!("/{path}_login")).body(FORM, form)).await
+}
+
+async fn refresh(server: &Server, level: Level, token: &Json) -> Answer {
+    let form = format!("refresh_token={}", token.as_str().unwrap_or_default());
+    server.send(Ask::new("POST", level, "/token/refresh").body(FORM, form)).await
+}
+
+#[test]
+fn a_restricted_administrator_gives_nobody_more_than_it_has() {
+    let rows = sample();
+    let platform = &RESTRICTED[0];
+    let me = administrator(&rows, platform);
+    let mut trusted = rows.clone();
+    // Everything about administrators is granted, and nothing else.
+    let mine = grant(&rows, platform, "\\Administrator");
+    let all = AdministratorRelPublicEntity { create: true, read: true, update: true, delete: true, ..mine };
+    trusted.insert(std::sync::Arc::new(all));
+    let carriers = grant(&rows, platform, "\\Feature").id;
+    run(async {
+        let server = Server::over(trusted);
+        let put =
+            async |path: &str, body: Json| server.send(Ask::of(platform, "PUT", path).json(&body)).await;
+        let grants = "/administrator_rel_public_entities";
+        let own = put(&format!("{grants}/{carriers}"), json!({ "update": true })).await;
+        assert_eq!(own.status, 403, "its own grants: {}", own.text());
+        let own = put(&format!("/administrators/{}", me.id), json!({ "restricted": false })).await;
+        assert_eq!(own.status, 403, "itself: {}", own.text());
+        let own = put(&format!("/administrators/{}", me.id), json!({ "canImpersonate": true })).await;
+        assert_eq!(own.status, 403, "impersonation: {}", own.text());
+        let own = put(&format!("/administrators/{}", me.id), json!({ "name": "Renamed" })).await;
+        assert_eq!(own.status, 200, "its own name: {}", own.text());
+        let admin = administrator(&rows, &ACCOUNTS[0]).id;
+        let stolen = put(&format!("/administrators/{admin}"), json!({ "pass": "of a stranger" })).await;
+        assert_eq!(stolen.status, 403, "one who is not restricted: {}", stolen.text());
+        let gone = server.send(Ask::of(platform, "DELETE", &format!("/administrators/{admin}"))).await;
+        assert_eq!(gone.status, 403, "{}", gone.text());
+        let post =
+            async |body: Json| server.send(Ask::of(platform, "POST", "/administrators").json(&body)).await;
+        let friend = json!({ "username": "friend", "pass": "changeme1", "restricted": false });
+        assert_eq!(post(friend).await.status, 403);
+        let friend = post(json!({ "username": "friend", "pass": "changeme1", "restricted": true })).await;
+        assert_eq!(friend.status, 201, "{}", friend.text());
+        let friend = friend.json()["id"].as_u64().expect("an id");
+        let now = server.live.rows();
+        let of_friend = |entity: &str| {
+            let kind = now.each::<PublicEntity>().find(|kind| {
+                kind.platform && kind.fqdn.as_deref().is_some_and(|name| name.ends_with(entity))
+            });
+            let kind = kind.expect("a kind of rows").id;
+            let mut grants = now.each::<AdministratorRelPublicEntity>();
+            let found = grants
+                .find(|grant| u64::from(grant.administrator.get()) == friend && grant.public_entity == kind);
+            found.expect("the friend has a grant").id
+        };
+        let given = put(&format!("{grants}/{}", of_friend("\\Feature")), json!({ "delete": true })).await;
+        assert_eq!(given.status, 403, "what it has not: {}", given.text());
+        let given =
+            put(&format!("{grants}/{}", of_friend("\\Administrator")), json!({ "update": true })).await;
+        assert_eq!(given.status, 200, "what it has: {}", given.text());
+        let all = json!([of_friend("\\Feature").get()]);
+        let all = Ask::of(platform, "POST", &format!("/administrators/{friend}/grant_all")).json(&all);
+        assert_eq!(server.send(all).await.status, 403, "what it has not, all at once");
+        let stolen = put(&format!("/administrators/{friend}"), json!({ "pass": "of a stranger" })).await;
+        assert_eq!(stolen.status, 403, "{}", stolen.text());
+    });
+}
+
+#[test]
+fn grants_of_clients_are_not_changed_by_who_may_only_read() {
+    let rows = sample();
+    let (brand, client) = (&RESTRICTED[1], &RESTRICTED[2]);
+    let path = format!("/administrator_rel_public_entities/{}", grant(&rows, client, "\\Extension").id);
+    run(async {
+        let server = Server::new();
+        let body = json!({ "create": true, "update": true, "delete": true });
+        let refused = server.send(Ask::of(brand, "PUT", &path).json(&body)).await;
+        assert_eq!(refused.status, 403, "{}", refused.text());
+        let allowed = server.send(Ask::of(&ACCOUNTS[1], "PUT", &path).json(&body)).await;
+        assert_eq!(allowed.status, 200, "{}", allowed.text());
+    });
+}
+
+#[test]
+fn a_refresh_token_that_is_shown_twice_ends_its_login() {
+    run(async {
+        for account in [&ACCOUNTS[0], &ACCOUNTS[1], &ACCOUNTS[2], &ACCOUNTS[6]] {
+            let server = Server::new();
+            let level = account.level;
+            let first = login(&server, level, account.name, "changeme").await.json();
+            let second = refresh(&server, level, &first["refresh_token"]).await;
+            assert_eq!(second.status, 200, "{}", second.text());
+            let third = refresh(&server, level, &second.json()["refresh_token"]).await;
+            assert_eq!(third.status, 200, "{}", third.text());
+            // The thief's try: neither he nor the one whom he copied goes on.
+            assert_eq!(refresh(&server, level, &second.json()["refresh_token"]).await.status, 401);
+            assert_eq!(refresh(&server, level, &third.json()["refresh_token"]).await.status, 401);
+        }
+    });
+}
+
+#[test]
+fn a_login_ends_when_it_is_revoked_and_others_go_on() {
+    run(async {
+        let server = Server::new();
+        let (level, name) = (Level::Brand, ACCOUNTS[1].name);
+        let mine = login(&server, level, name, "changeme").await.json();
+        let others = login(&server, level, name, "changeme").await.json();
+        let revoke = async |form: String| {
+            server.send(Ask::new("POST", level, "/token/revoke").body(FORM, form)).await.status
+        };
+        let token = mine["refresh_token"].as_str().expect("a token");
+        assert_eq!(revoke(format!("refresh_token={token}")).await, 204);
+        assert_eq!(revoke(format!("refresh_token={token}")).await, 204, "it has ended already");
+        assert_eq!(revoke(String::new()).await, 400);
+        assert_eq!(refresh(&server, level, &mine["refresh_token"]).await.status, 401);
+        assert_eq!(refresh(&server, level, &others["refresh_token"]).await.status, 200);
+    });
+}
+
+#[test]
+fn a_changed_password_ends_the_logins_made_with_the_old_one() {
+    run(async {
+        let server = Server::new();
+        let (level, name) = (Level::User, ACCOUNTS[6].name);
+        let token = login(&server, level, name, "changeme").await.json()["refresh_token"].clone();
+        let body = json!({ "pass": "another-1", "oldPass": "changeme" });
+        let changed = server.send(Ask::of(&ACCOUNTS[6], "PUT", "/my/profile").json(&body)).await;
+        assert_eq!(changed.status, 200, "{}", changed.text());
+        assert_eq!(refresh(&server, level, &token).await.status, 401);
+        let left = server.live.rows().each::<RefreshToken>().filter(|token| token.user.is_some()).count();
+        assert_eq!(left, 0);
+    });
+}
+
+#[test]
+fn a_crowd_of_wrong_passwords_is_counted_although_they_come_at_once() {
+    run(async {
+        let server = Server::new();
+        let all: Vec<_> = (0..40)
+            .map(|place| {
+                let form = format!("username=admin&password=wrong{place}");
+                server.send(Ask::new("POST", Level::Platform, "/admin_login").body(FORM, form))
+            })
+            .collect();
+        let answers = futures_util::future::join_all(all).await;
+        let tried = answers.iter().filter(|answer| answer.status == 401).count();
+        let refused = answers.iter().filter(|answer| answer.status == 429).count();
+        assert_eq!(tried + refused, 40, "nothing else is answered");
+        assert!((10..=12).contains(&tried), "{tried} were compared");
+    });
+}
+
+#[test]
+fn strangers_send_no_large_bodies() {
+    run(async {
+        let server = Server::new();
+        let large = "x".repeat(1024 * 1024);
+        for (path, status) in [("/companies", 401), ("/nowhere", 401), ("/admin_login", 413)] {
+            let ask =
+                Ask::new("POST", Level::Brand, path).body("multipart/form-data; boundary=x", large.clone());
+            assert_eq!(server.send(ask).await.status, status, "{path}");
+        }
+    });
+}
