@@ -5,6 +5,7 @@
 use crate::http::{Ask, Problem};
 use crate::live::{Live, Who};
 use crate::passwords::{self, Verdict};
+use crate::serving::owner;
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -752,11 +753,7 @@ impl FailuresOf {
     /// Whose, and how many are too many.
     fn each(level: Level, name: &str, from: Option<IpAddr>) -> impl Iterator<Item = (Self, u32)> {
         let name = Sha256::digest(format!("{} {name}", level.name())).into();
-        // One owner has a whole network of these.
-        let address = from.map(|from| match from.to_canonical() {
-            IpAddr::V6(from) => IpAddr::V6((u128::from(from) & !u128::from(u64::MAX)).into()),
-            from @ IpAddr::V4(_) => from,
-        });
+        let address = from.map(owner);
         [
             (Self::Both(name, address), Failures::OF_BOTH),
             (Self::Name(name), Failures::OF_NAME),

@@ -18,6 +18,7 @@ mod passwords;
 mod power;
 mod routes;
 pub mod server;
+pub mod serving;
 mod show;
 mod write;
 

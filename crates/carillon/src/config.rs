@@ -2,6 +2,7 @@
 //!
 //! In: TOML text. Out: a [`NodeConfig`], or all mistakes. Elsewhere: what tenants configure (crate `model`).
 
+use ipnet::IpNet;
 use sip::digest::Algorithm;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -39,6 +40,8 @@ pub(crate) struct NodeConfig {
     pub(crate) limits: LimitsConfig,
     /// Where the API is served; `None`: nowhere.
     pub(crate) api: Option<SocketAddr>,
+    /// What it allows.
+    pub(crate) api_limits: api::serving::Limits,
     /// Brands, clients, terminals, users and extensions to load at start; `None` keeps what the store holds.
     pub(crate) users: Option<PathBuf>,
     pub(crate) log: LogConfig,
@@ -123,6 +126,7 @@ impl Default for NodeConfig {
                 udp_sources: 16_384,
             },
             api: None,
+            api_limits: api::serving::Limits::default(),
             users: None,
             log: LogConfig { filter: "info".to_owned(), json: false },
         }
@@ -298,6 +302,17 @@ impl Reader {
                 &listen,
                 "write an IP address and a port, such as \"127.0.0.1:8080\"",
             ),
+        }
+        self.number(&mut api, "connections", 16..=1_000_000, |n| config.api_limits.connections = n as usize);
+        self.number(&mut api, "connections_per_ip", 1..=1_000_000, |n| {
+            config.api_limits.per_address = n as usize;
+        });
+        let remedy = "write the address or the network of a proxy, such as \"10.0.0.0/8\", or a list of them";
+        for text in self.texts(&mut api, "behind", remedy) {
+            match text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(network) => config.api_limits.behind.push(network),
+                Err(_) => self.wrong("api.behind", &text, remedy),
+            }
         }
         self.finish(api);
 
@@ -476,21 +491,8 @@ impl Reader {
     }
 
     fn media(&mut self, media: &mut Section<'_>, config: &mut MediaConfig) {
-        let mut addresses = Vec::new();
-        match media.get("address") {
-            Some(Value::String(one)) => addresses.push(one.clone()),
-            Some(Value::Array(several)) => addresses.extend(several.iter().map(|value| match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            })),
-            Some(other) => self.mistake(
-                "media.address",
-                other,
-                "write an address, or a list of one IPv4 and one IPv6 address",
-            ),
-            None => {}
-        }
-        for address in addresses {
+        let remedy = "write an address, or a list of one IPv4 and one IPv6 address";
+        for address in self.texts(media, "address", remedy) {
             match address.parse::<IpAddr>() {
                 Ok(address) if config.addresses.iter().any(|a| a.is_ipv4() == address.is_ipv4()) => {
                     self.wrong(
@@ -523,6 +525,25 @@ impl Reader {
         }
         self.number(media, "workers", 0..=64, |n| config.workers = n as usize);
         self.number(media, "silence_seconds", 0..=86_400, |n| config.silence = Duration::from_secs(n));
+    }
+
+    /// A text, or a list of them.
+    fn texts(&mut self, section: &mut Section<'_>, key: &'static str, remedy: &str) -> Vec<String> {
+        match section.get(key) {
+            Some(Value::String(one)) => vec![one.clone()],
+            Some(Value::Array(several)) => several
+                .iter()
+                .map(|value| match value {
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                })
+                .collect(),
+            Some(other) => {
+                self.mistake(&section.key(key), other, remedy);
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
     }
 
     fn section<'a>(&mut self, table: &'a Table, name: &'static str) -> Section<'a> {

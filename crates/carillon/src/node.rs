@@ -260,12 +260,8 @@ async fn serve_api(
         ))
     })?;
     let address = listener.local_addr()?;
-    let service = api::server::router(api).into_make_service_with_connect_info::<SocketAddr>();
-    let task = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, service).await {
-            warn!(%error, "the API is served no more");
-        }
-    });
+    let task =
+        tokio::spawn(api::serving::serve(listener, api::server::router(api), config.api_limits.clone()));
     Ok(Served { address, task })
 }
 

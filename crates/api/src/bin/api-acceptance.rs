@@ -7,6 +7,7 @@ use api::outside::{
     CallCount, CallsOf, NotHere, Outside, Registration, SimulatedCall, Surroundings, Template,
 };
 use api::server::{Api, router};
+use api::serving::{Limits, serve};
 use api::{Hasher, Tokens};
 use async_trait::async_trait;
 use axum::http::StatusCode;
@@ -224,7 +225,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::spawn(async move { axum::serve(listener, control_router).await });
     }
     let listener = tokio::net::TcpListener::bind(arguments.listen).await?;
-    let service = router(api).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).await?;
+    // Whoever measures it comes from one address.
+    let limits = Limits { connections: 4096, per_address: 4096, ..Limits::default() };
+    serve(listener, router(api), limits).await;
     Ok(())
 }
