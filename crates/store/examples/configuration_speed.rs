@@ -13,7 +13,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::config::{ConfigOptions, ConfigPlace, ConfigStore};
-use store::config::{Keyring, RecordQuery};
+use store::config::{Keyring, PostgresPlace, RecordQuery};
 
 const ROWS: u32 = 100_000;
 const TIMES: u32 = 300;
@@ -24,7 +24,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 async fn main() -> Outcome<()> {
     let dir = tempfile::Builder::new().prefix("configuration-speed-").tempdir_in(".")?;
     let place = match std::env::args().nth(1) {
-        Some(connection) => ConfigPlace::Postgres { connection, schema: "speed".to_owned() },
+        Some(connection) => ConfigPlace::Postgres(PostgresPlace::new(connection, "speed")),
         None => ConfigPlace::Directory(dir.path().to_owned()),
     };
     let open = async || -> Outcome<ConfigStore> {

@@ -26,6 +26,7 @@ pub use backup::BackupSummary;
 pub use batch::{Limits, Outcome};
 pub use error::ConfigError;
 pub use keys::Keyring;
+pub use postgres::PostgresPlace;
 pub use query::{
     Changes, Keep, LogCursor, LogPage, LogQuery, LoggedChange, RecordFilter, RecordPage, RecordQuery,
     Revision,

@@ -13,7 +13,7 @@ use super::file::FileEngine;
 use super::keys::Keyring;
 use super::media::{DataDirectory, Media};
 use super::migrate::{Rewrite, Steps};
-use super::postgres::PostgresEngine;
+use super::postgres::{PostgresEngine, PostgresPlace};
 use super::query::{
     self, Changes, Keep, LogCursor, LogPage, LogQuery, LoggedChange, RecordPage, RecordQuery, Revision,
 };
@@ -36,21 +36,14 @@ pub enum ConfigPlace {
     /// In a file of this data directory, for one node.
     Directory(PathBuf),
     /// In PostgreSQL, for several nodes.
-    Postgres {
-        /// `host=… port=… user=… password=… dbname=…`, or a `postgresql://` address.
-        connection: String,
-        /// The schema that the store's tables are in; it is made when it is absent.
-        schema: String,
-    },
+    Postgres(PostgresPlace),
 }
 
 impl std::fmt::Debug for ConfigPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Directory(path) => f.debug_tuple("Directory").field(path).finish(),
-            Self::Postgres { schema, .. } => {
-                f.debug_struct("Postgres").field("schema", schema).finish_non_exhaustive()
-            }
+            Self::Postgres(place) => f.debug_tuple("Postgres").field(place).finish(),
         }
     }
 }
@@ -146,10 +139,9 @@ impl ConfigStore {
                 Self::open_on(move || Ok(Arc::new(DataDirectory::open(&path)?) as Arc<dyn Media>), options)
                     .await
             }
-            ConfigPlace::Postgres { connection, schema } => {
+            ConfigPlace::Postgres(place) => {
                 let waits = (options.patience, options.attempt);
-                let engine =
-                    PostgresEngine::open(connection, schema, waits, &options.keys, options.steps).await?;
+                let engine = PostgresEngine::open(place, waits, &options.keys, options.steps).await?;
                 let revision = *engine.watch().borrow();
                 Ok(Self::with(Engine::Postgres(Box::new(engine)), revision, options))
             }

@@ -2,14 +2,17 @@
 //!
 //! In: where the server is. Out: sessions for one transaction at a time. Elsewhere: what is said on them (`mod`, `schema`).
 
+use super::place::{PostgresPlace, Protection};
 use crate::config::error::ConfigError;
 use std::future::poll_fn;
 use std::ops::DerefMut;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 
 /// What the other side has not acknowledged for so long is lost.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -19,46 +22,58 @@ const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_LAST: Duration = Duration::from_secs(1);
 
 /// Where the server is, and what every session begins with.
-#[derive(Clone, Debug)]
 pub(super) struct Server {
     config: Config,
+    protection: Protection,
     pub(super) schema: String,
     /// For people, without the password.
     pub(super) name: String,
     /// How long a failure is waited out before the caller hears of it.
-    pub(super) patience: Duration,
+    patience: Duration,
+    /// Nobody was there for longer than that: callers hear of it at once.
+    is_lost: AtomicBool,
     /// An attempt at a commit that takes longer is given up.
     pub(super) attempt: Duration,
 }
 
 impl Server {
     pub(super) fn new(
-        connection: &str,
-        schema: &str,
+        place: &PostgresPlace,
         patience: Duration,
         attempt: Duration,
     ) -> Result<Self, ConfigError> {
-        let right = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        let begins = schema.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-        if !begins || schema.len() > 40 || !schema.bytes().all(right) || schema.starts_with("pg_") {
-            let why = "the name of a PostgreSQL schema has 1 to 40 small letters, digits and underscores, a letter first";
-            return Err(ConfigError::BadPlace(format!("{schema:?}: {why}")));
-        }
-        // What the string says may be a password, so it is not repeated.
-        let mut config: Config = connection.parse().map_err(|_| {
-            ConfigError::BadPlace(
-                "the PostgreSQL connection cannot be read; write host=… port=… user=… password=… dbname=…"
-                    .to_owned(),
-            )
-        })?;
+        let (mut config, protection) = place.ways()?;
         config.connect_timeout(CONNECT).tcp_user_timeout(SILENCE).application_name("carillon");
         config
             .keepalives_idle(Duration::from_secs(10))
             .keepalives_interval(Duration::from_secs(3))
             .keepalives_retries(3);
         let database = config.get_dbname().or(config.get_user()).unwrap_or_default().to_owned();
+        let schema = place.schema.clone();
         let name = format!("PostgreSQL database {database}, schema {schema}");
-        Ok(Self { config, schema: schema.to_owned(), name, patience, attempt })
+        let is_lost = AtomicBool::new(false);
+        Ok(Self { config, protection, schema, name, patience, is_lost, attempt })
+    }
+
+    /// Attempts at one thing.
+    pub(super) fn attempts(&self) -> Attempts {
+        let is_lost = self.is_lost.load(Ordering::Relaxed);
+        Attempts::new(if is_lost { Duration::ZERO } else { self.patience })
+    }
+
+    /// Notes since when nobody is there, and whether somebody is.
+    pub(super) fn note_absence(&self, since: Option<Instant>) {
+        let is_lost = since.is_some_and(|since| since.elapsed() > self.patience);
+        if self.is_lost.swap(is_lost, Ordering::Relaxed) != is_lost {
+            if is_lost {
+                tracing::warn!(
+                    server = self.name,
+                    "the database cannot be reached; changes are refused until it is back"
+                );
+            } else {
+                tracing::info!(server = self.name, "the database is back");
+            }
+        }
     }
 
     /// The channel on which commits are announced.
@@ -66,20 +81,21 @@ impl Server {
         format!("carillon_{}", self.schema)
     }
 
-    /// A new session. `told` hears of announcements, once it listens. This is the place where TLS will go.
+    /// A new session. `told` hears of announcements, once it listens.
     pub(super) async fn connect(&self, told: Option<Arc<Notify>>) -> Result<Client, Trouble> {
         let until = Instant::now() + CONNECT;
-        let (client, mut connection) = timeout_at(until, self.config.connect(NoTls)).await??;
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-                if let (AsyncMessage::Notification(_), Some(told)) = (message, &told) {
-                    told.notify_one();
-                }
+        let client = match &self.protection {
+            Protection::Plain => {
+                let (client, connection) = timeout_at(until, self.config.connect(NoTls)).await??;
+                tokio::spawn(carry(connection, told));
+                client
             }
-            if let Some(told) = told {
-                told.notify_one();
+            Protection::Tls(tls) => {
+                let (client, connection) = timeout_at(until, self.config.connect(tls.clone())).await??;
+                tokio::spawn(carry(connection, told));
+                client
             }
-        });
+        };
         // The server's defaults may be weaker than what we promise; and it shall let go of the locks of a dead node soon.
         let begin = format!(
             "SET search_path TO {}; SET synchronous_commit TO on; SET lock_timeout TO '10s'; \
@@ -92,8 +108,23 @@ impl Server {
     }
 }
 
+/// Moves what is said on a connection, until it ends.
+async fn carry<S, T>(mut connection: Connection<S, T>, told: Option<Arc<Notify>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+        if let (AsyncMessage::Notification(_), Some(told)) = (message, &told) {
+            told.notify_one();
+        }
+    }
+    if let Some(told) = told {
+        told.notify_one();
+    }
+}
+
 /// A session that is made anew when it was lost; one transaction at a time.
-#[derive(Debug)]
 pub(super) struct Link {
     server: Arc<Server>,
     session: Mutex<Option<Client>>,

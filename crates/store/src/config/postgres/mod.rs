@@ -1,10 +1,12 @@
 //! The configuration in PostgreSQL, for several nodes: commits on one connection, questions on another, a third that listens.
 //!
 //! In: batches and questions. Out: documents. A commit whose connection is lost is repeated with its token, which tells
-//! whether the lost one was kept. Rooms: `link` (connections and their errors), `schema` (tables). Elsewhere: the same in a
+//! whether the lost one was kept. Rooms: `place` (where the server is), `link` (connections and
+//! their errors), `schema` (tables). Elsewhere: the same in a
 //! file (`file`).
 
 mod link;
+mod place;
 mod schema;
 
 use super::batch::{Batch, Outcome};
@@ -16,12 +18,13 @@ use super::migrate::Steps;
 use super::query::{Keep, LogQuery, RecordQuery};
 use link::{Attempts, Link, Server, Trouble};
 use model::define::Table;
+pub use place::PostgresPlace;
 use schema::{CHUNK, record_table, record_tables, signed, unsigned};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, IsolationLevel, Row, Transaction};
 
@@ -45,7 +48,7 @@ pub(super) struct PostgresEngine {
 /// Asks within one snapshot, and again after a loss. A macro, because what a generic asynchronous closure gives is not `Send`.
 macro_rules! ask {
     ($self:ident, $action:literal, |$tx:ident| $work:block) => {{
-        let mut attempts = Attempts::new($self.server.patience);
+        let mut attempts = $self.server.attempts();
         loop {
             let attempt = async {
                 let mut session = $self.reader.session().await?;
@@ -71,13 +74,12 @@ impl Drop for PostgresEngine {
 
 impl PostgresEngine {
     pub(super) async fn open(
-        connection: &str,
-        schema: &str,
+        place: &PostgresPlace,
         (patience, attempt): (Duration, Duration),
         keys: &Keyring,
         steps: Steps,
     ) -> Result<Self, ConfigError> {
-        let server = Arc::new(Server::new(connection, schema, patience, attempt)?);
+        let server = Arc::new(Server::new(place, patience, attempt)?);
         let (writer, reader) = (Link::new(Arc::clone(&server)), Link::new(Arc::clone(&server)));
         let mut attempts = Attempts::new(patience);
         let revision = loop {
@@ -133,7 +135,7 @@ impl PostgresEngine {
 
     /// One transaction. It may be repeated: what was kept is not done again.
     pub(super) async fn commit(&self, batch: &Batch) -> Result<Outcome, ConfigError> {
-        let mut attempts = Attempts::new(self.server.patience);
+        let mut attempts = self.server.attempts();
         let mut may_be_kept = false;
         loop {
             let trouble = match timeout(self.server.attempt, self.try_commit(batch, &mut may_be_kept)).await {
@@ -364,7 +366,7 @@ impl PostgresEngine {
         collector: &mut Collector<'_>,
     ) -> Result<u64, ConfigError> {
         let Some(times) = query.times() else { return Ok(0) };
-        let mut attempts = Attempts::new(self.server.patience);
+        let mut attempts = self.server.attempts();
         loop {
             collector.reset();
             match timeout(BULK, self.try_records(query, times, collector))
@@ -557,7 +559,9 @@ async fn snapshot(client: &mut tokio_postgres::Client) -> Result<Transaction<'_>
 /// Tells the head as it changes: at once when it is announced, and within a second in any case.
 async fn follow(server: Arc<Server>, tell: watch::Sender<u64>) {
     let mut pause = Duration::ZERO;
+    let mut lost: Option<Instant> = None;
     loop {
+        server.note_absence(Some(*lost.get_or_insert_with(Instant::now)));
         tokio::time::sleep(pause).await;
         pause = (pause * 2).clamp(Duration::from_millis(50), POLL);
         let told = Arc::new(Notify::new());
@@ -566,7 +570,8 @@ async fn follow(server: Arc<Server>, tell: watch::Sender<u64>) {
             continue;
         }
         while let Ok(Ok(row)) = timeout(POLL * 10, client.query_one("SELECT revision FROM head", &[])).await {
-            pause = Duration::ZERO;
+            (pause, lost) = (Duration::ZERO, None);
+            server.note_absence(None);
             let revision = unsigned(row.try_get(0).unwrap_or(0));
             tell.send_if_modified(|known| std::mem::replace(known, revision) != revision);
             let _ = timeout(POLL, told.notified()).await;

@@ -5,7 +5,9 @@
 
 use super::fixture::{Fixture, commit, connection, create, edit, keys, made, now, small, table, who};
 use super::server::server;
-use crate::config::{ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Outcome, RecordQuery, Token};
+use crate::config::{
+    ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Outcome, PostgresPlace, RecordQuery, Token,
+};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::sync::Arc;
@@ -187,10 +189,10 @@ impl World {
     async fn new(patience: Duration, attempt: Duration) -> Self {
         let proxy = Proxy::start().await;
         let place = Fixture::postgres();
-        let ConfigPlace::Postgres { schema, .. } = place.place.clone() else { panic!() };
+        let ConfigPlace::Postgres(PostgresPlace { schema, .. }) = place.place.clone() else { panic!() };
         let truth = place.open().await;
         commit(&truth, 0, &small()).await;
-        let through = ConfigPlace::Postgres { connection: connection(proxy.port), schema };
+        let through = ConfigPlace::Postgres(PostgresPlace::new(connection(proxy.port), schema));
         let mut options = ConfigOptions::new(through, keys(&["a"]));
         (options.patience, options.attempt) = (patience, attempt);
         let store = ConfigStore::open(options).await.unwrap();

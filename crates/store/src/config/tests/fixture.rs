@@ -4,7 +4,9 @@
 
 use super::server::server;
 use crate::config::migrate::Steps;
-use crate::config::{Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keyring, Outcome};
+use crate::config::{
+    Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keyring, Outcome, PostgresPlace,
+};
 use jiff::Timestamp;
 use model::define::{Reading, SecretHasher, Table};
 use model::draft::Change;
@@ -35,7 +37,7 @@ impl Fixture {
     pub(super) fn postgres_at(port: u16) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let schema = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let place = ConfigPlace::Postgres { connection: connection(port), schema };
+        let place = ConfigPlace::Postgres(PostgresPlace::new(connection(port), schema));
         Self { place, dir: tempfile::tempdir().unwrap() }
     }
 
@@ -51,7 +53,7 @@ impl Fixture {
 
     /// Several nodes can open it.
     pub(super) fn is_shared(&self) -> bool {
-        matches!(self.place, ConfigPlace::Postgres { .. })
+        matches!(self.place, ConfigPlace::Postgres(_))
     }
 
     pub(super) fn options(&self) -> ConfigOptions {

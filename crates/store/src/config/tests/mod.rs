@@ -1,6 +1,6 @@
 //! Tests of the configuration's store: the same suite on both engines, then what only one of them can suffer.
 //!
-//! Rooms: `fixture` (places, sample rows), `suite` and `random` (both engines), `crash_file`, `crash_postgres`, `wreck`, `formats`.
+//! Rooms: `fixture` (places, sample rows), `suite` and `random` (both engines), `crash_file`, `crash_postgres`, `wreck`, `formats`, `tls`.
 
 mod crash_file;
 mod crash_postgres;
@@ -9,6 +9,7 @@ mod formats;
 mod random;
 mod server;
 mod suite;
+mod tls;
 mod wreck;
 
 /// Runs each of the suite's tests on both engines.

@@ -6,7 +6,9 @@ use super::fixture::{
     Fixture, catch_up, commit, create, delete, edit, keys, made, now, picture, sample, small, table, who,
     with,
 };
-use crate::config::{Changes, ConfigError, ConfigStore, Keep, LogQuery, Outcome, RecordQuery, Token};
+use crate::config::{
+    Changes, ConfigError, ConfigStore, Keep, LogQuery, Outcome, PostgresPlace, RecordQuery, Token,
+};
 use model::define::Record;
 use model::rows::{Row, Rows};
 use serde_json::{Value as Json, json};
@@ -621,9 +623,8 @@ pub(super) async fn what_a_draft_makes_is_kept(place: Fixture) {
 
 pub(super) async fn a_place_that_cannot_be_is_an_error_in_words(place: Fixture) {
     let open = async |connection: &str, schema: &str| {
-        let (connection, schema) = (connection.to_owned(), schema.to_owned());
         let mut options = place.options();
-        options.place = crate::config::ConfigPlace::Postgres { connection, schema };
+        options.place = crate::config::ConfigPlace::Postgres(PostgresPlace::new(connection, schema));
         options.patience = Duration::from_millis(200);
         ConfigStore::open(options).await.unwrap_err()
     };
@@ -700,9 +701,14 @@ pub(super) async fn a_missing_index_of_records_is_made(place: Fixture) {
             drop(notes);
             write.commit().unwrap();
         }
-        crate::config::ConfigPlace::Postgres { connection, schema } => {
-            let (client, connection) =
-                tokio_postgres::connect(connection, tokio_postgres::NoTls).await.unwrap();
+        crate::config::ConfigPlace::Postgres(of_server) => {
+            let schema = &of_server.schema;
+            let (client, connection) = tokio_postgres::connect(
+                &super::fixture::connection(super::server::server().port),
+                tokio_postgres::NoTls,
+            )
+            .await
+            .unwrap();
             tokio::spawn(connection);
             let sql = format!(
                 "ALTER TABLE {schema}.record_billable_call DROP COLUMN ref_company;
