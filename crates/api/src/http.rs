@@ -2,6 +2,7 @@
 //!
 //! Elsewhere: what is done with them (`routes`).
 
+use crate::live::NotKept;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
@@ -308,11 +309,14 @@ impl From<crate::live::ChangeError> for Problem {
         match error {
             crate::live::ChangeError::Refused(refusal) => refusal.into(),
             crate::live::ChangeError::NotKept(error) => {
-                tracing::error!(%error, "a change is not kept");
-                Self {
-                    retry_after: Some(1),
-                    ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "try again in a moment")
-                }
+                let detail = if let NotKept::Away(reason) = &error {
+                    tracing::warn!(%error, "a request is refused");
+                    format!("{reason}; try again in a moment")
+                } else {
+                    tracing::error!(%error, "a change is not kept");
+                    "try again in a moment".to_owned()
+                };
+                Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
             }
         }
     }

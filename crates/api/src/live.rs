@@ -117,6 +117,9 @@ pub enum NotKept {
     /// Somebody else's change came first.
     #[error("another change came first")]
     Conflict,
+    /// The store cannot be reached now; in words for whoever asked.
+    #[error("{0}")]
+    Away(String),
     /// The store cannot do it.
     #[error("the store does not keep changes now: {0}")]
     Store(String),

@@ -38,6 +38,7 @@ pub(crate) struct NodeConfig {
     /// What challenges offer, the preferred one first.
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) limits: LimitsConfig,
+    pub(crate) store: StoreConfig,
     /// Where the API is served; `None`: nowhere.
     pub(crate) api: Option<SocketAddr>,
     /// What it allows.
@@ -83,6 +84,19 @@ pub(crate) struct LimitsConfig {
     pub(crate) udp_sources: usize,
 }
 
+/// Where the configuration is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoreConfig {
+    /// The address of a PostgreSQL database, without a password; `None`: a file of the data directory.
+    pub(crate) url: Option<String>,
+    /// The file with the database's password.
+    pub(crate) password_file: Option<PathBuf>,
+    /// The file with certificates of authorities that may have signed the database's: TLS, and nothing else.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The file with the key that seals secrets; `None`: `secret.key` in the data directory.
+    pub(crate) key_file: Option<PathBuf>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogConfig {
     pub(crate) filter: String,
@@ -125,6 +139,7 @@ impl Default for NodeConfig {
                 udp_surplus_burst: 262_144,
                 udp_sources: 16_384,
             },
+            store: StoreConfig { url: None, password_file: None, ca_file: None, key_file: None },
             api: None,
             api_limits: api::serving::Limits::default(),
             users: None,
@@ -210,8 +225,8 @@ impl<'a> Section<'a> {
 
 impl Reader {
     fn node_config(&mut self, table: &Table) -> NodeConfig {
-        const SECTIONS: [&str; 9] =
-            ["node", "sip", "media", "registrar", "auth", "limits", "api", "users", "log"];
+        const SECTIONS: [&str; 10] =
+            ["node", "sip", "media", "registrar", "auth", "limits", "store", "api", "users", "log"];
         let mut config = NodeConfig::default();
         for (key, value) in table {
             if !SECTIONS.contains(&key.as_str()) {
@@ -291,6 +306,10 @@ impl Reader {
         self.number(&mut limits, "udp_sources", 64..=4_194_304, |n| config.limits.udp_sources = n as usize);
         self.finish(limits);
 
+        let mut store = self.section(table, "store");
+        self.store(&mut store, &mut config.store);
+        self.finish(store);
+
         let mut api = self.section(table, "api");
         let mut listen = String::new();
         self.text(&mut api, "listen", |text| text.clone_into(&mut listen));
@@ -338,6 +357,26 @@ impl Reader {
             self.media_is_reachable(&config.media);
         }
         config
+    }
+
+    fn store(&mut self, section: &mut Section<'_>, store: &mut StoreConfig) {
+        self.text(section, "url", |text| store.url = Some(text.to_owned()));
+        self.text(section, "password_file", |text| store.password_file = Some(PathBuf::from(text)));
+        self.text(section, "ca_file", |text| store.ca_file = Some(PathBuf::from(text)));
+        self.text(section, "key_file", |text| store.key_file = Some(PathBuf::from(text)));
+        if store.url.is_none() {
+            for (key, file) in
+                [("store.password_file", &store.password_file), ("store.ca_file", &store.ca_file)]
+            {
+                if let Some(file) = file {
+                    let remedy =
+                        "is for a database, and store.url names none; name one there, or remove this";
+                    self.wrong(key, &file.display().to_string(), remedy);
+                }
+            }
+        }
+        // Files are looked at and the address is read where it is used (`place`).
+        self.mistakes.extend(crate::place::mistakes(store));
     }
 
     /// A word that is no level would be taken for a module, of which there is none, and silence everything.
@@ -785,7 +824,8 @@ mod tests {
         default.media.addresses = vec![loopback.ip()]; // follows the listeners
         assert_eq!(example, default);
         // The reader lists the keys that it knows when there is one that it does not.
-        let sections = ["node", "sip", "media", "registrar", "auth", "limits", "api", "users", "log"];
+        let sections =
+            ["node", "sip", "media", "registrar", "auth", "limits", "store", "api", "users", "log"];
         for section in sections {
             let listed = read(&format!("[{section}]\nno_such_key = 1\n")).1;
             let unknown = listed.iter().find(|mistake| mistake.key.ends_with("no_such_key")).unwrap();

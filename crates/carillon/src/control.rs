@@ -237,7 +237,7 @@ impl Served {
 fn not_kept(error: &NotKept) -> String {
     match error {
         NotKept::Conflict => "others change the configuration all the time; try again".to_owned(),
-        NotKept::Store(why) => why.clone(),
+        NotKept::Store(why) | NotKept::Away(why) => why.clone(),
     }
 }
 

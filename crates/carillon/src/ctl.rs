@@ -4,8 +4,9 @@
 
 use crate::config::list;
 use crate::control::{Answer, LARGEST, SOCKET, by_short_path};
-use crate::kept::{KEY_FILE, key, open_store};
+use crate::kept::open_store;
 use crate::node::StartError;
+use crate::place::{KEY_FILE, Key};
 use crate::{complain, tell};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -219,7 +220,7 @@ async fn restore(data: &Path, file: &Path) -> Result<(), StartError> {
              alone (chmod 600): secrets in the backup are sealed by it"
         )));
     }
-    let key = key(data)?;
+    let key = Key::at(data.join(KEY_FILE))?.bytes;
     // Whatever goes wrong, the directory is as it was.
     let place = tempfile::Builder::new().prefix(".restore").tempdir_in(data)?;
     let store = open_store(place.path(), key).await?;
@@ -285,7 +286,7 @@ mod tests {
             path
         };
         let (old, new, file) = (directory("old"), directory("new"), folder.path().join("backup"));
-        let store = open_store(&old, key(&old).unwrap()).await.unwrap();
+        let store = open_store(&old, Key::at(old.join(KEY_FILE)).unwrap().bytes).await.unwrap();
         store.backup(&file).await.unwrap();
         drop(store);
         let into = |data: &Path| {
@@ -308,6 +309,6 @@ mod tests {
         assert_eq!(files(&new), 2);
         let text = into(&new).await.unwrap_err();
         assert!(text.contains("holds a configuration already"), "{text}");
-        assert!(open_store(&new, key(&new).unwrap()).await.is_ok());
+        assert!(open_store(&new, Key::at(new.join(KEY_FILE)).unwrap().bytes).await.is_ok());
     }
 }

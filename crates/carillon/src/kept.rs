@@ -5,6 +5,7 @@
 
 use crate::config::{NodeConfig, list};
 use crate::node::{StartError, Users, known_passwords};
+use crate::place::{self, Key, private};
 use api::Hasher;
 use api::live::{Keeper, Live, NotKept, RecordAnswer, RecordAsk, Who};
 use async_trait::async_trait;
@@ -15,9 +16,6 @@ use model::entities::{Brand, Domain, TABLES, Terminal};
 use model::import::differences;
 use model::rows::{Row, Rows};
 use model::{Configuration, Id, seed};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::config::{
@@ -28,6 +26,10 @@ use tracing::{info, warn};
 
 /// Changes that are read at once.
 const AT_ONCE: usize = 1000;
+/// A database that is away is waited for so long; then whoever wants something of it hears so.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a start begins anew because another node's was quicker.
+const STARTS: usize = 8;
 /// Tables of a users' file.
 const OF_USERS: [&str; 6] = ["User", "Extension", "Terminal", "Company", "Brand", "Domain"];
 
@@ -42,7 +44,7 @@ impl Kept {
 }
 
 fn failed(error: &ConfigError) -> NotKept {
-    NotKept::Store(error.to_string())
+    if error.is_retryable() { NotKept::Away(error.to_string()) } else { NotKept::Store(error.to_string()) }
 }
 
 #[async_trait]
@@ -61,8 +63,8 @@ impl Keeper for Kept {
             match self.0.commit_as(token, rows.revision, changes, &who.document(), now).await {
                 Ok(Outcome::Done { .. }) => return self.newest(rows).await,
                 Ok(Outcome::Conflict { .. }) => return Err(NotKept::Conflict),
-                // It is never applied twice.
-                Err(error) if error.is_retryable() && left > 0 => left -= 1,
+                // It is never applied twice. What certainly failed was tried for long enough.
+                Err(ConfigError::OutcomeUnknown { .. }) if left > 0 => left -= 1,
                 Err(error) => return Err(failed(&error)),
             }
         }
@@ -116,22 +118,30 @@ pub(crate) struct Opened {
 
 /// Opens the configuration, makes a fresh one when there is none, and puts the users' file in its place.
 pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -> Result<Opened, StartError> {
-    let store = open_store(&config.data, key(&config.data)?).await?;
-    let mut rows = store.load().await?;
+    let place = place::of(config)?;
+    let key = Key::read_or_make(config)?;
+    let keys = Keyring::new([("data".to_owned(), key.bytes)])?;
+    let mut options = ConfigOptions::new(place.clone(), keys);
+    options.patience = PATIENCE;
+    let store = ConfigStore::open(options).await.map_err(|error| key.explain(&error, config, &place))?;
+    let name = match &place {
+        ConfigPlace::Directory(data) => data.display().to_string(),
+        ConfigPlace::Postgres(place) => place.shown()?,
+    };
     let is_demo = matches!(users, Users::Demo);
-    if rows.revision == 0 {
-        rows = begin(&store, config, is_demo).await?;
-    } else if is_demo && !is_the_demos(&rows) {
+    let rows = store.load().await?;
+    let mut rows = if rows.revision == 0 { begin(&store, config, is_demo).await? } else { rows };
+    if is_demo && !is_the_demos(&rows) {
         return Err(StartError(format!(
-            "--data {}: holds another configuration than the demo's; name a directory that does not exist yet, or leave out --data",
-            config.data.display()
+            "--data {name}: holds another configuration than the demo's; name a directory that does not exist yet, or leave out --data"
         )));
     }
     if let Users::From(users) = users {
-        rows = put_users(&store, rows, &users).await?;
+        rows = settle(&store, rows, async |rows| put_users(&store, rows, &users).await).await?;
     }
-    if let Some(mistake) = known_passwords("node.data", &config.data.display().to_string(), &rows, config) {
-        return Err(StartError(list(&[mistake], "what the data directory holds")));
+    let holder = if config.store.url.is_some() { "store.url" } else { "node.data" };
+    if let Some(mistake) = known_passwords(holder, &name, &rows, config) {
+        return Err(StartError(list(&[mistake], "what the configuration's store holds")));
     }
     let changed = match seen {
         Some(seen) => changed_since(&store, seen, &rows).await?,
@@ -161,40 +171,26 @@ pub(crate) async fn open_store(directory: &Path, key: [u8; 32]) -> Result<Config
     ConfigStore::open(ConfigOptions::new(ConfigPlace::Directory(directory.to_owned()), keys)).await
 }
 
-/// The name of the file with the key that seals what the platform must know itself.
-pub(crate) const KEY_FILE: &str = "secret.key";
-
-/// The key that seals what the platform must know itself; made with the data directory.
-pub(crate) fn key(data: &Path) -> Result<[u8; 32], StartError> {
-    let path = data.join(KEY_FILE);
-    let unusable = |error: &dyn std::fmt::Display| {
-        StartError(format!(
-            "{}: {error}; without this key the passwords of telephones cannot be read",
-            path.display()
-        ))
-    };
-    match std::fs::read(&path) {
-        Ok(bytes) => bytes.try_into().map_err(|_| unusable(&"it is not 32 octets long")),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let key: [u8; 32] = rand::random();
-            std::fs::create_dir_all(data).map_err(|error| unusable(&error))?;
-            private(&path, &key).map_err(|error| unusable(&error))?;
-            Ok(key)
+/// Makes a change at the start, on newer rows where another node was quicker.
+async fn settle(
+    store: &ConfigStore,
+    rows: Rows,
+    change: impl AsyncFn(Rows) -> Result<Option<Rows>, StartError>,
+) -> Result<Rows, StartError> {
+    let mut rows = rows;
+    for _ in 0..STARTS {
+        match change(rows).await? {
+            Some(kept) => return Ok(kept),
+            None => rows = store.load().await?,
         }
-        Err(error) => Err(unusable(&error)),
     }
+    Err(StartError(
+        "others change this configuration all the time, so the users' file cannot be put in place; start again when they are done"
+            .to_owned(),
+    ))
 }
 
-/// A file that only its owner reads, whole or not there.
-fn private(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)
-}
-
+/// What a fresh system holds; where another node was quicker, what that one made.
 async fn begin(store: &ConfigStore, config: &NodeConfig, demo: bool) -> Result<Rows, StartError> {
     let password = if demo { "changeme".to_owned() } else { first_password() };
     let chosen = password.clone();
@@ -204,14 +200,22 @@ async fn begin(store: &ConfigStore, config: &NodeConfig, demo: bool) -> Result<R
         seed::fresh(&chosen, demo, &env)
     });
     let (rows, changes) = made.await??;
+    let path = config.data.join("first-password");
     if !demo {
-        let path = config.data.join("first-password");
         private(&path, format!("{password}\n").as_bytes()).map_err(|error| {
             StartError(format!("{}: {error}; let the data directory be writable", path.display()))
         })?;
-        info!(file = %path.display(), name = seed::FIRST_ADMINISTRATOR, "the password of the first administrator");
     }
-    commit(store, rows, &changes).await
+    if let Some(rows) = commit(store, rows, &changes).await? {
+        if !demo {
+            info!(file = %path.display(), name = seed::FIRST_ADMINISTRATOR, "the password of the first administrator");
+        }
+        return Ok(rows);
+    }
+    if !demo {
+        let _ = std::fs::remove_file(&path); // it opens nothing
+    }
+    Ok(store.load().await?)
 }
 
 fn first_password() -> String {
@@ -221,13 +225,14 @@ fn first_password() -> String {
     rand::random::<[u8; LENGTH]>().into_iter().map(letter).collect()
 }
 
-async fn commit(store: &ConfigStore, rows: Rows, changes: &[Change]) -> Result<Rows, StartError> {
+/// None: another node's change came first.
+async fn commit(store: &ConfigStore, rows: Rows, changes: &[Change]) -> Result<Option<Rows>, StartError> {
     if changes.is_empty() {
-        return Ok(rows);
+        return Ok(Some(rows));
     }
     match store.commit(rows.revision, changes, &Who::system().document(), Timestamp::now()).await? {
-        Outcome::Done { .. } => Ok(store.load().await?),
-        Outcome::Conflict { .. } => Err(StartError("another process changes this configuration".to_owned())),
+        Outcome::Done { .. } => Ok(Some(store.load().await?)),
+        Outcome::Conflict { .. } => Ok(None),
     }
 }
 
@@ -237,7 +242,11 @@ fn is_the_demos(rows: &Rows) -> bool {
 }
 
 /// Puts the entries of a users' file in the place of all brands and what is theirs.
-async fn put_users(store: &ConfigStore, rows: Rows, users: &Configuration) -> Result<Rows, StartError> {
+async fn put_users(
+    store: &ConfigStore,
+    rows: Rows,
+    users: &Configuration,
+) -> Result<Option<Rows>, StartError> {
     let mut bare = rows.clone();
     for table in TABLES.iter().copied().filter(|table| OF_USERS.contains(&table.name)) {
         let ids: Vec<u32> = rows.all(table).map(|row| row.id()).collect();

@@ -27,7 +27,7 @@ use tracing::{info, warn};
 pub(crate) struct StartError(pub(crate) String);
 
 impl StartError {
-    fn new(error: &dyn std::error::Error) -> Self {
+    pub(crate) fn new(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(inner) = cause {
