@@ -37,6 +37,12 @@ pub fn address(node: &mut Node) -> SocketAddr {
     address.trim().parse().expect("the address is one")
 }
 
+/// Whether somebody can log in.
+pub fn answers_login(address: SocketAddr, level: &str, name: &str, password: &str) -> bool {
+    let form = format!("username={name}&password={password}");
+    exchange(address, "POST", &format!("/api/{level}/admin_login"), None, &form).status == 200
+}
+
 impl Api {
     /// Logs in at a level.
     ///

@@ -12,6 +12,7 @@ pub mod hostile;
 pub mod lossy;
 pub mod node;
 pub mod place;
+pub mod postgres;
 pub mod process;
 pub mod records;
 pub mod rtp;

@@ -16,6 +16,7 @@ use model::entities::{Brand, Domain, TABLES, Terminal};
 use model::import::differences;
 use model::rows::{Row, Rows};
 use model::{Configuration, Id, seed};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::config::{
