@@ -247,7 +247,7 @@ pub(crate) fn record_page(
 }
 
 /// Which page, and how many rows it has.
-fn place(query: &Query, level: Level) -> Result<(usize, usize), Problem> {
+pub(crate) fn place(query: &Query, level: Level) -> Result<(usize, usize), Problem> {
     let most = if matches!(level, Level::Platform | Level::Brand) { 10_000 } else { 5_000 };
     Ok((whole(query, "_page", 1)?, whole(query, "_itemsPerPage", PAGE)?.min(most)))
 }

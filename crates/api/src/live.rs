@@ -14,7 +14,7 @@ use model::draft::{Change, Draft, Env};
 use model::import::differences;
 use model::rows::{Row, Rows};
 use model::rules::Refusal;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -56,6 +56,47 @@ pub trait Keeper: Send + Sync {
     async fn record(&self, _table: &'static Table, _id: u32) -> Option<Result<Option<Row>, NotKept>> {
         None
     }
+
+    /// Changes of the audit log, the newest first; none: there is no log.
+    async fn log(&self, _ask: &LogAsk) -> Option<Result<Vec<Logged>, NotKept>> {
+        None
+    }
+}
+
+/// Which part of the audit log is wanted.
+#[derive(Clone, Debug)]
+pub struct LogAsk {
+    /// Changes of this entity.
+    pub entity: Option<&'static str>,
+    /// Changes of the entity's row with this id.
+    pub id: Option<u32>,
+    /// From this moment on.
+    pub from: Option<Timestamp>,
+    /// Before this moment.
+    pub until: Option<Timestamp>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// A change of one row in the audit log, secrets masked.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// The revision that it is part of.
+    pub revision: u64,
+    /// When.
+    pub time: Timestamp,
+    /// By whom: [`Who::document`].
+    pub who: Json,
+    /// The entity.
+    pub entity: String,
+    /// The row.
+    pub id: u32,
+    /// The row as it was; none: it is new.
+    pub before: Option<Map<String, Json>>,
+    /// The row as it became; none: it was deleted.
+    pub after: Option<Map<String, Json>>,
+    /// The fields that differ.
+    pub changed: Vec<String>,
 }
 
 /// Whether a record belongs to the answer.

@@ -388,7 +388,8 @@ pub(crate) fn shown_list(
     }
 }
 
-fn page_headers(call: &Call, page: &Page, total: usize, response: &mut Response<Body>) {
+/// The headers by which callers find the other pages.
+pub(crate) fn page_headers(call: &Call, page: &Page, total: usize, response: &mut Response<Body>) {
     let last = page.last();
     let link = |number: usize| format!("{}?_page={number}", call.ask.raw_path);
     let headers = [
@@ -447,6 +448,11 @@ fn csv_text(level: Level, table: &'static Table, shown: &[Map<String, Json>]) ->
     if let Some(first) = shown.first() {
         names.retain(|name| first.contains_key(*name));
     }
+    csv_lines(&names, shown)
+}
+
+/// These parts of objects as comma-separated values, with their names on top.
+pub(crate) fn csv_lines(names: &[&str], shown: &[Map<String, Json>]) -> String {
     let mut text = names.join(",");
     text.push('\n');
     for row in shown {

@@ -7,7 +7,7 @@ use crate::config::{NodeConfig, list};
 use crate::node::{StartError, Users, known_passwords};
 use crate::place::{self, Key, private};
 use api::Hasher;
-use api::live::{Keeper, Live, NotKept, RecordAnswer, RecordAsk, Who};
+use api::live::{Keeper, Live, LogAsk, Logged, NotKept, RecordAnswer, RecordAsk, Who};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::define::{Kind, Record, Table};
@@ -20,7 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::config::{
-    BackupSummary, Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keyring, Outcome,
+    BackupSummary, Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keyring, LogQuery, LoggedChange,
+    Outcome,
     RecordQuery,
 };
 use tracing::{info, warn};
@@ -102,8 +103,39 @@ impl Keeper for Kept {
         })
     }
 
+    async fn log(&self, ask: &LogAsk) -> Option<Result<Vec<Logged>, NotKept>> {
+        Some(logged(&self.0, ask).await.map_err(|error| failed(&error)))
+    }
+
     async fn record(&self, table: &'static Table, id: u32) -> Option<Result<Option<Row>, NotKept>> {
         Some(self.0.get(table, id).await.map_err(|error| failed(&error)))
+    }
+}
+
+async fn logged(store: &ConfigStore, ask: &LogAsk) -> Result<Vec<Logged>, ConfigError> {
+    let mut query = LogQuery { entity: ask.entity.map(str::to_owned), id: ask.id, ..LogQuery::default() };
+    if let Some(from) = ask.from {
+        query.from = Some(store.revision_at(from).await?);
+    }
+    if let Some(until) = ask.until {
+        let Some(last) = store.revision_at(until).await?.checked_sub(1) else { return Ok(Vec::new()) };
+        query.to = Some(last);
+    }
+    let mut found = Vec::new();
+    loop {
+        query.limit = ask.limit.saturating_sub(found.len());
+        if query.limit == 0 {
+            return Ok(found);
+        }
+        let page = store.log(&query).await?;
+        found.extend(page.changes.into_iter().map(|change| {
+            let LoggedChange { revision, time, who, entity, id, before, after, changed } = change;
+            Logged { revision, time, who, entity, id, before, after, changed }
+        }));
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(found),
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 //! One list of them; each says where it is, who has it, and what a restricted administrator needs a grant for. Rooms:
 //! `my` (what callers see of themselves), `state` (registrations and trunks), `bulk` and `users` (many rows at once),
 //! `money` (balances, prices), `grants`, `chosen` (lists of rows that are free to be chosen), `documents` (files that are
-//! made). `sheet` reads comma-separated values, `archive` writes zip files.
+//! made), `audit` (who changed what). `sheet` reads comma-separated values, `archive` writes zip files.
 
 mod archive;
+pub(crate) mod audit;
 mod bulk;
 mod chosen;
 mod documents;
@@ -70,6 +71,7 @@ pub(crate) fn operations() -> impl Iterator<Item = &'static Operation> {
         grants::OPERATIONS,
         chosen::OPERATIONS,
         documents::OPERATIONS,
+        audit::OPERATIONS,
     ]
     .into_iter()
     .flatten()

@@ -39,6 +39,18 @@ pub(super) fn of(level: Level) -> Json {
     builder.done()
 }
 
+/// The headers that every page of a list has.
+fn page_headers() -> Json {
+    let header = |kind: &str, docs: &str| json!({ "schema": { "type": kind }, "description": docs });
+    json!({
+        "X-Total-Items": header("integer", "How many rows there are on all pages."),
+        "X-Total-Pages": header("integer", "How many pages there are."),
+        "X-First-Page": header("string", "The path of the first page."),
+        "X-Next-Page": header("string", "The path of the next page, or of the last one there."),
+        "X-Last-Page": header("string", "The path of the last page."),
+    })
+}
+
 /// The tables that a level has resources of, by path.
 pub(super) fn resources(level: Level) -> Vec<(&'static Table, &'static Access)> {
     let known = TABLES.iter().filter(|table| !table.path.is_empty());
@@ -226,14 +238,7 @@ impl Builder {
         }
         let mut answer = json!({ "description": "The rows.", "content": content });
         if paged {
-            let header = |kind: &str, docs: &str| json!({ "schema": { "type": kind }, "description": docs });
-            answer["headers"] = json!({
-                "X-Total-Items": header("integer", "How many rows there are on all pages."),
-                "X-Total-Pages": header("integer", "How many pages there are."),
-                "X-First-Page": header("string", "The path of the first page."),
-                "X-Next-Page": header("string", "The path of the next page, or of the last one there."),
-                "X-Last-Page": header("string", "The path of the last page."),
-            });
+            answer["headers"] = page_headers();
         }
         answer
     }
@@ -336,6 +341,10 @@ impl Builder {
                 self.tag("Tokens", "Logging in, and acting as somebody of the level below.");
                 "Tokens".to_owned()
             }
+            (None, "audit") => {
+                self.tag("Audit", "Who changed what.");
+                "Audit".to_owned()
+            }
             (None, "holiday") => "HolidayDate".to_owned(),
             _ => {
                 self.tag("My", "What callers see of themselves and of the system.");
@@ -368,6 +377,17 @@ impl Builder {
                 let Some(table) = table(name) else { return json!({ "description": "The rows." }) };
                 let row = self.part(table, fields, *expand, *beside);
                 self.rows_answer(table, *paged, &row, parameters)
+            }
+            Gives::Page(schema) => {
+                parameters.extend(["page", "itemsPerPage", "timezone"].map(filters::shared));
+                json!({
+                    "description": "The page.",
+                    "headers": page_headers(),
+                    "content": {
+                        JSON: { "schema": { "type": "array", "items": schema() } },
+                        "text/csv": { "schema": { "type": "string" } },
+                    },
+                })
             }
             Gives::Object(schema) => {
                 json!({ "description": "The answer.", "content": { JSON: { "schema": schema() } } })

@@ -7,8 +7,8 @@
 use super::schemas::{self, View};
 use super::shapes::{
     RANGE, account, brand_of_dashboard, calls, client_dashboard, count, done, flag, grants, imported, list,
-    nothing, object, or_null, profile_body, range_body, range_days, rating_body, registered, simulation,
-    status, text, texts, token, tokens,
+    logged, nothing, object, or_null, profile_body, range_body, range_days, rating_body, registered,
+    simulation, status, text, texts, token, tokens,
 };
 use model::define::Level::{self, Brand, Client, Platform, User};
 use serde_json::{Value as Json, json};
@@ -72,6 +72,8 @@ pub(super) enum Gives {
     Part(&'static str, &'static [&'static str], bool, fn() -> Json),
     /// The same of many.
     Parts(&'static str, &'static [&'static str], bool, Paged, fn() -> Json),
+    /// A page of such objects, as JSON or comma-separated values.
+    Page(fn() -> Json),
     Object(fn() -> Json),
     Binary(&'static str),
     Text(&'static str),
@@ -862,6 +864,21 @@ pub(super) const OPERATIONS: &[OperationDocs] = &[
         Gives::Text("text/csv"),
     )
     .also(&[404]),
+    get(
+        "audit_log",
+        &[Platform, Brand],
+        "Who changed what: the newest first, secrets masked; at the brands' level changes of the brand's own rows. At most the newest \
+         5000 changes of the range, entity and row are looked at: to go further back, name an end",
+        Gives::Page(logged),
+    )
+    .query(&[
+        part("entity", Holds::Text("Carrier"), "Only changes of this kind of rows."),
+        part("id", Holds::Id, "Only changes of this row; needs `entity`."),
+        part("who", Holds::Text("admin"), "Only what the account of this name did."),
+        part("from", Holds::Text("2026-01-31 00:00:00"), "From this moment on, in the caller's time zone."),
+        part("to", Holds::Text("2026-01-31 23:59:59"), "Up to this moment."),
+    ])
+    .also(&[400, 501, 503]),
     // Files that are made, and jobs.
     get(
         "recordings/recorded_files_zip",

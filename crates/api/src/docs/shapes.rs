@@ -170,6 +170,26 @@ pub(super) fn account() -> Json {
     json!({ "accountStatus": schemas::derived("accountStatus") })
 }
 
+/// A change in the audit log.
+pub(super) fn logged() -> Json {
+    let fields = || or_null(json!({ "type": "object" }));
+    let action = json!({ "type": "string", "enum": ["create", "update", "delete"] });
+    object(&[
+        ("revision", count()),
+        ("time", text()),
+        ("level", or_null(text())),
+        ("who", or_null(text())),
+        ("whoId", or_null(count())),
+        ("onBehalfOf", or_null(text())),
+        ("entity", text()),
+        ("entityId", count()),
+        ("action", action),
+        ("changed", list(text())),
+        ("before", fields()),
+        ("after", fields()),
+    ])
+}
+
 pub(super) fn imported() -> Json {
     let failed = json!({ "type": "integer", "minimum": 0, "description": "Lines that were not kept." });
     object(&[("success", flag()), ("errorMsg", text()), ("failed", failed)])

@@ -343,6 +343,29 @@ impl ConfigStore {
         Ok(LogPage { changes, next: last.filter(|_| is_more) })
     }
 
+    /// The first revision that was made at this moment or later; behind the head where there is none. Where the clocks of nodes
+    /// were set back, one nearby.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    pub async fn revision_at(&self, time: Timestamp) -> Result<u64, ConfigError> {
+        let newest = async |to: Option<u64>| -> Result<Option<(u64, Timestamp)>, ConfigError> {
+            let page = self.log(&LogQuery { to, limit: 1, ..LogQuery::default() }).await?;
+            Ok(page.changes.first().map(|change| (change.revision, change.time)))
+        };
+        let Some((head, _)) = newest(None).await? else { return Ok(0) };
+        let (mut low, mut high) = (0, head.saturating_add(1));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match newest(Some(middle)).await? {
+                Some((revision, made)) if made >= time => high = revision,
+                _ => low = middle + 1,
+            }
+        }
+        Ok(low)
+    }
+
     /// Forgets old entries of the change log, and says how many. Nodes that are further behind load all rows anew.
     ///
     /// # Errors
