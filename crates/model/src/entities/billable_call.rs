@@ -11,7 +11,7 @@ pub struct BillableCall {
     #[field(platform = "ld", brand = "ld", client = "ld")]
     pub id: Id<BillableCall>,
     /// The Call-ID of the SIP dialog.
-    #[field(max = 255, platform = "ld", brand = "ld", client = "ld")]
+    #[field(max = 255, index, platform = "ld", brand = "ld", client = "ld")]
     pub callid: Option<String>,
     /// When the call was answered.
     #[field(now, platform = "ld", brand = "ld", client = "ld")]
@@ -65,7 +65,7 @@ pub struct BillableCall {
     #[field(delete = "clear", index, platform = "ld", brand = "ld")]
     pub company: Option<Id<Company>>,
     /// The carrier that took the call; null for calls that came in.
-    #[field(delete = "clear", platform = "ld", brand = "ld")]
+    #[field(delete = "clear", index, platform = "ld", brand = "ld")]
     pub carrier: Option<Id<Carrier>>,
     /// The destination that the price was found for.
     #[field(delete = "clear", brand = "d")]

@@ -44,7 +44,7 @@ pub struct UsersCdr {
     #[field(delete = "clear", index)]
     pub company: Option<Id<Company>>,
     /// The user whose call it is.
-    #[field(delete = "clear", client = "d", user = "d")]
+    #[field(delete = "clear", index, client = "d", user = "d")]
     pub user: Option<Id<User>>,
     /// The friend whose call it is.
     #[field(delete = "clear", client = "d")]

@@ -122,15 +122,20 @@ pub(super) fn time_us(table: &Table, document: &Document) -> i64 {
     time.map_or(i64::MIN, Timestamp::as_microsecond)
 }
 
-/// The references by which records are listed: field and what it names.
+/// The references and texts by which records are listed: field and what it names, or what stands for its text.
 pub(super) fn references<'a>(
     table: &'static Table,
     document: &'a Document,
 ) -> impl Iterator<Item = (&'static str, u32)> + use<'a> {
-    indexed(table).filter_map(|field| {
-        let id = document.get(field)?.as_u64()?;
-        Some((field, u32::try_from(id).ok()?))
+    indexed(table).filter_map(|field| match document.get(field)? {
+        Json::String(text) => Some((field, of_text(text))),
+        id => Some((field, u32::try_from(id.as_u64()?).ok()?)),
     })
+}
+
+/// What stands for a text in an index of numbers; others may have the same.
+pub(super) fn of_text(text: &str) -> u32 {
+    crc32fast::hash(text.as_bytes())
 }
 
 /// The fields by which records are listed.

@@ -22,6 +22,8 @@ pub struct RecordQuery {
     pub table: &'static Table,
     /// An indexed field and the row that it names.
     pub reference: Option<(&'static str, u32)>,
+    /// In place of a reference, an indexed field and its text.
+    pub text: Option<(&'static str, String)>,
     /// Not before this moment.
     pub from: Option<Timestamp>,
     /// Before this moment.
@@ -53,6 +55,7 @@ impl RecordQuery {
         Self {
             table,
             reference: None,
+            text: None,
             from: None,
             until: None,
             filter: None,
@@ -63,12 +66,17 @@ impl RecordQuery {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let known =
-            self.reference.is_none_or(|(field, _)| document::indexed(self.table).any(|known| known == field));
-        if self.table.records && known {
+        let is_text =
+            |field: &str| self.table.field(field).is_some_and(|field| matches!(field.kind, Kind::Text));
+        let known = |field: &str| document::indexed(self.table).any(|known| known == field);
+        let reference = self.reference.is_none_or(|(field, _)| known(field) && !is_text(field));
+        let text = self.text.as_ref().is_none_or(|(field, _)| known(field) && is_text(field));
+        let one = self.reference.is_none() || self.text.is_none();
+        if self.table.records && reference && text && one {
             return Ok(());
         }
-        let field = self.reference.map_or("", |(field, _)| field).to_owned();
+        let of_text = self.text.as_ref().map_or("", |(field, _)| field);
+        let field = self.reference.map_or(of_text, |(field, _)| field).to_owned();
         Err(ConfigError::NoIndex { entity: self.table.name.to_owned(), field })
     }
 

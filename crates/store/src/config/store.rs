@@ -490,6 +490,13 @@ impl ConfigStore {
         query.check()?;
         let mut query = query.clone();
         query.limit = query.limit.min(self.limits.page_rows);
+        if let Some((field, text)) = query.text.clone() {
+            // The file's index finds others that look alike, too.
+            let also = query.filter.take();
+            query.filter = Some(Arc::new(move |record| {
+                record.named(field).text() == Some(&text) && also.as_ref().is_none_or(|also| also(record))
+            }));
+        }
         match &self.engine {
             Engine::File(engine) => {
                 let keys = Arc::clone(&self.keys);

@@ -7,7 +7,7 @@
 pub(super) mod tables;
 
 use super::batch::{Batch, Outcome};
-use super::document::{Document, Piece, Stored};
+use super::document::{self, Document, Piece, Stored};
 use super::engine::{Head, LogEntry, LogHit, Step, floor};
 use super::error::ConfigError;
 use super::keys::Keyring;
@@ -317,7 +317,8 @@ impl FileEngine {
                 }
                 Ok(())
             };
-            match query.reference {
+            let of_text = query.text.as_ref().map(|(field, text)| (*field, document::of_text(text)));
+            match query.reference.or(of_text) {
                 None => {
                     let table = read.open_table(RECORDS_BY_TIME)?;
                     let mut found = table.range((name, from, 0)..=(name, last, u32::MAX))?;

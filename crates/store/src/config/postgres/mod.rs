@@ -389,17 +389,23 @@ impl PostgresEngine {
         collector: &mut Collector<'_>,
     ) -> Result<u64, Trouble> {
         let table = record_table(query.table);
-        let target = query.reference.map(|(_, target)| i64::from(target)).unwrap_or_default();
+        let number = query.reference.map(|(_, target)| i64::from(target)).unwrap_or_default();
+        let target: &(dyn ToSql + Sync) = match &query.text {
+            Some((_, text)) => text,
+            None => &number,
+        };
         // Every statement takes the same three values.
         let reference = query.reference.map_or("$3::bigint IS NOT NULL".to_owned(), |(field, _)| {
             format!("{} = $3", schema::column(field))
         });
+        let reference =
+            query.text.as_ref().map_or(reference, |(field, _)| format!("document->>'{field}' = $3"));
         let wanted = format!("FROM {table} WHERE time_us BETWEEN $1 AND $2 AND {reference}");
         let (order, beyond) = if query.newest_first { ("DESC", "<") } else { ("ASC", ">") };
         let mut session = self.reader.session().await?;
         let tx = snapshot(session.client()?).await?;
         let count: i64 =
-            tx.query_one(&format!("SELECT count(*) {wanted}"), &[&from, &last, &target]).await?.try_get(0)?;
+            tx.query_one(&format!("SELECT count(*) {wanted}"), &[&from, &last, target]).await?.try_get(0)?;
         let mut skipped =
             if query.filter.is_none() { i64::try_from(query.offset).unwrap_or(i64::MAX) } else { 0 };
         let mut end: Option<(i64, i64)> = None;
@@ -416,7 +422,7 @@ impl PostgresEngine {
                 "SELECT time_us, id, document::text {wanted} {beyond} ORDER BY time_us {order}, id {order} LIMIT {CHUNK} OFFSET $4"
             );
             let (time, number) = end.unwrap_or_default();
-            let rows = tx.query(&sql, &[&from, &last, &target, &skipped, &time, &number]).await?;
+            let rows = tx.query(&sql, &[&from, &last, target, &skipped, &time, &number]).await?;
             skipped = 0;
             let is_last = (rows.len() as u64) < unsigned(CHUNK);
             for row in rows {

@@ -8,7 +8,7 @@ use crate::config::engine::Head;
 use crate::config::error::ConfigError;
 use crate::config::keys::Keyring;
 use crate::config::migrate::{Rewrite, Steps};
-use model::define::Table;
+use model::define::{Kind, Table};
 use model::entities::TABLES;
 use std::fmt::Write as _;
 use tokio_postgres::{GenericClient, Row, Transaction};
@@ -69,6 +69,13 @@ fn records_sql() -> String {
         );
         for field in document::indexed(table) {
             let column = column(field);
+            if table.field(field).is_some_and(|field| matches!(field.kind, Kind::Text)) {
+                let _ = write!(
+                    sql,
+                    "CREATE INDEX IF NOT EXISTS {name}_by_{column} ON {name} ((document->>'{field}'), time_us, id);"
+                );
+                continue;
+            }
             let _ = write!(
                 sql,
                 "ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {column} bigint
