@@ -3,10 +3,10 @@
 //! In: a query string and the rows that the caller may see. Out: the rows of one page and how many there are.
 
 use crate::http::{Problem, Query};
-use crate::live::{RecordAnswer, RecordAsk};
+use crate::live::{RecordAnswer, RecordAsk, RecordTest};
 use crate::show::sees_invoices;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
 use model::define::{Access, Field, Kind, Level, Record, Rule, Table, Value, parse_time};
 use model::rows::{Row, Rows};
 use model::scope::Caller;
@@ -17,6 +17,8 @@ use std::sync::Arc;
 const PAGE: usize = 30;
 /// Records that are sorted by something else than time.
 const MOST_SORTED: usize = 20_000;
+/// Records that are given at once, without pages.
+const MOST_AT_ONCE: usize = 20_000;
 /// Records that a page may be away from the first one.
 const MOST_SKIPPED: usize = 100_000_000;
 /// Most values of one filter.
@@ -130,8 +132,7 @@ pub(crate) fn page_of<'a>(
     found: impl Iterator<Item = &'a Row>,
 ) -> Result<Page, Problem> {
     let found = fitting(table, access, caller, rows, query, found);
-    let all = access.unpaged && query.get("_pagination").is_some_and(|value| matches!(value, "false" | "0"));
-    if all {
+    if at_once(access, query) {
         return Ok(Page {
             size: found.len(),
             rows: found.into_iter().cloned().collect(),
@@ -188,7 +189,7 @@ pub(crate) fn records(
     rows: &Rows,
     query: &Query,
 ) -> Result<RecordAsk, Problem> {
-    let reference = access.read.iter().find_map(|rule| {
+    let own = access.read.iter().find_map(|rule| {
         let (field, id) = match rule {
             Rule::OwnCompany(field) => (field, caller.company),
             Rule::OwnBrand(field) => (field, caller.brand),
@@ -198,6 +199,20 @@ pub(crate) fn records(
         let indexed = table.field(field).is_some_and(|field| field.index);
         id.filter(|_| indexed).map(|id| (*field, id))
     });
+    // What the query names is rarer than what all that the caller sees have.
+    let is_own = |field: &str| own.is_some_and(|(own, _)| own == field);
+    let named = |field: &&'static Field| field.index && field.view(caller.level).list && !is_own(field.name);
+    let mut asked =
+        table.fields.iter().filter(named).filter_map(|field| Some((field, only(query, field.name)?)));
+    let (mut reference, mut text) = (own, None);
+    if let Some((field, value)) = asked.next() {
+        match (field.kind, value.rsplit('/').next().and_then(|id| id.parse().ok())) {
+            (Kind::Text, _) => (reference, text) = (None, Some((field.name, value.to_owned()))),
+            (_, Some(id)) => reference = Some((field.name, id)),
+            _ => {}
+        }
+    }
+    let (from, until) = times(table, caller, query);
     let (number, size) = place(query, caller.level)?;
     let (own_caller, own_rows, own_query) = (caller.clone(), rows.clone(), query.clone());
     let blind = !sees_invoices(caller, rows);
@@ -210,10 +225,45 @@ pub(crate) fn records(
     let by_time = in_order_of_time(table, query);
     let newest_first = by_time.unwrap_or(true);
     // An order of its own is made of the newest records alone.
-    let (offset, limit) =
-        if by_time.is_some() { ((number - 1).saturating_mul(size), size) } else { (0, MOST_SORTED) };
-    let offset = offset.min(MOST_SKIPPED);
-    Ok(RecordAsk { table, reference, test: Some(Arc::new(test)), newest_first, offset, limit })
+    let (offset, limit) = match by_time {
+        _ if at_once(access, query) => (0, MOST_AT_ONCE),
+        Some(_) => ((number - 1).saturating_mul(size), size),
+        None => (0, MOST_SORTED),
+    };
+    let (offset, test) = (offset.min(MOST_SKIPPED), Some(Arc::new(test) as RecordTest));
+    Ok(RecordAsk { table, reference, text, from, until, test, newest_first, offset, limit })
+}
+
+/// Whether the list is wanted without pages, and may be.
+fn at_once(access: &Access, query: &Query) -> bool {
+    access.unpaged && query.get("_pagination").is_some_and(|value| matches!(value, "false" | "0"))
+}
+
+/// The value that a field shall have, where the query names just one.
+fn only<'a>(query: &'a Query, field: &str) -> Option<&'a str> {
+    let mut named =
+        query.0.iter().filter(|at| at.name == field && at.keys.first().is_none_or(|key| key == "exact"));
+    let first = named.next()?;
+    (named.next().is_none() && first.keys.len() < 2).then_some(first.value.as_str())
+}
+
+/// Between which moments all records lie that the query's conditions on their time let through.
+fn times(table: &'static Table, caller: &Caller, query: &Query) -> (Option<Timestamp>, Option<Timestamp>) {
+    let (mut from, mut until): (Option<Timestamp>, Option<Timestamp>) = (None, None);
+    let field = table.fields.iter().find(|field| matches!(field.kind, Kind::Time));
+    let Some(field) = field.filter(|field| field.view(caller.level).list) else { return (None, None) };
+    for at in query.0.iter().filter(|at| at.name == field.name && at.keys.len() == 1) {
+        let Some(time) = parse_time(&at.value, &caller.zone) else { continue };
+        match at.keys.first().map(String::as_str) {
+            Some("after" | "strictly_after") => from = Some(from.map_or(time, |known| known.max(time))),
+            Some("before" | "strictly_before") => {
+                let end = time.checked_add(1.second()).unwrap_or(time);
+                until = Some(until.map_or(end, |known| known.min(end)));
+            }
+            _ => {}
+        }
+    }
+    (from, until)
 }
 
 /// Whether the newest come first, when records are asked for in an order of time or in none.
@@ -228,7 +278,6 @@ fn in_order_of_time(table: &'static Table, query: &Query) -> Option<bool> {
 /// The page of records that were found.
 pub(crate) fn record_page(
     found: RecordAnswer,
-    ask: &RecordAsk,
     table: &'static Table,
     access: &'static Access,
     caller: &Caller,
@@ -236,12 +285,24 @@ pub(crate) fn record_page(
     query: &Query,
 ) -> Result<Page, Problem> {
     let (number, size) = place(query, caller.level)?;
-    if ask.limit == MOST_SORTED {
+    let whole = at_once(access, query);
+    if whole && found.total > MOST_AT_ONCE {
+        let detail = format!(
+            "_pagination: these are {} records, and at most {MOST_AT_ONCE} come at once; ask for pages, or narrow the list by time",
+            found.total
+        );
+        return Err(Problem::bad(detail));
+    }
+    if in_order_of_time(table, query).is_none() {
         let mut sorted: Vec<&Row> = found.rows.iter().collect();
         sort(&mut sorted, rows, table, access, caller.level, !sees_invoices(caller, rows), query);
-        let skip = (number - 1).saturating_mul(size);
-        let rows = sorted.into_iter().skip(skip).take(size).cloned().collect();
-        return Ok(Page { rows, total: Some(found.total), number, size });
+        let (skip, size) = if whole { (0, usize::MAX) } else { ((number - 1).saturating_mul(size), size) };
+        let rows: Vec<Row> = sorted.into_iter().skip(skip).take(size).cloned().collect();
+        let total = (!whole).then_some(found.total);
+        return Ok(Page { rows, total, number, size });
+    }
+    if whole {
+        return Ok(Page { size: found.rows.len(), rows: found.rows, total: None, number: 1 });
     }
     Ok(Page { rows: found.rows, total: Some(found.total), number, size })
 }

@@ -108,7 +108,13 @@ pub struct RecordAsk {
     pub table: &'static Table,
     /// An indexed reference and the row that it names.
     pub reference: Option<(&'static str, u32)>,
-    /// And this holds; none: all are wanted.
+    /// In its place, an indexed text.
+    pub text: Option<(&'static str, String)>,
+    /// Not before this moment.
+    pub from: Option<Timestamp>,
+    /// Before this moment.
+    pub until: Option<Timestamp>,
+    /// And this holds; none: all of those, which are counted without being read.
     pub test: Option<RecordTest>,
     /// The newest first, otherwise the oldest.
     pub newest_first: bool,
@@ -116,6 +122,23 @@ pub struct RecordAsk {
     pub offset: usize,
     /// How many to give at most.
     pub limit: usize,
+}
+
+impl RecordAsk {
+    /// All records of a table, oldest first, to be counted and not given.
+    pub fn count(table: &'static Table) -> Self {
+        Self {
+            table,
+            reference: None,
+            text: None,
+            from: None,
+            until: None,
+            test: None,
+            newest_first: false,
+            offset: 0,
+            limit: 0,
+        }
+    }
 }
 
 /// The records that were asked for.
@@ -278,6 +301,51 @@ impl Live {
             follower(&rows, changes);
         }
         rows
+    }
+
+    /// Changes one record, by the rules, as [`Live::change`] changes rows; out: the record as it is then.
+    ///
+    /// # Errors
+    ///
+    /// As there; there is no such record.
+    pub async fn change_record(
+        &self,
+        level: Option<Level>,
+        who: &Who,
+        (table, id): (&'static Table, u32),
+        make: impl Fn(&mut Draft<'_>) -> Result<(), Refusal> + Send,
+    ) -> Result<(Row, Arc<Rows>), ChangeError> {
+        let _writing = self.writer.lock().await;
+        for _ in 0..ATTEMPTS {
+            let rows = self.rows.load_full();
+            // For the draft, the record is among the rows.
+            let mut with = (*rows).clone();
+            if let Some(kept) = self.keeper.record(table, id).await {
+                with.insert(kept?.ok_or(Refusal::Gone)?);
+            }
+            let now = Timestamp::now();
+            let (record, new, changes) = {
+                let random = || rand::random::<u64>();
+                let env = Env { now, level, hasher: &*self.hasher, random: &random };
+                let mut draft = Draft::new(&with, &env);
+                make(&mut draft)?;
+                let record = draft.rows().row(table, id).cloned().ok_or(Refusal::Gone)?;
+                let (new, changes) = draft.finish()?;
+                (record, new, changes)
+            };
+            if changes.is_empty() {
+                return Ok((record, rows));
+            }
+            match self.keeper.keep(&rows, new, &changes, who, now).await {
+                Ok(new) => return Ok((record, self.publish(new, &changes))),
+                Err(NotKept::Conflict) => {
+                    let newest = self.keeper.newest(&rows).await?;
+                    self.take(newest);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(NotKept::Conflict.into())
     }
 
     /// Makes a change. `make` may be called again when another node's change came first, so it must do nothing else.

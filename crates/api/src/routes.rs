@@ -8,6 +8,7 @@ use crate::docs;
 use crate::files::{self, Multipart};
 use crate::http::{Ask, Format, Problem, json_answer, respond};
 use crate::list::{self, Page};
+use crate::live::RecordAsk;
 use crate::server::Api;
 use crate::show::{self, Look, Place};
 use crate::write::{self, Document};
@@ -248,7 +249,7 @@ pub(crate) fn find(call: &Call, table: &'static Table, id: &str) -> Result<Row, 
 }
 
 /// [`find`], also of records that are kept elsewhere.
-async fn find_kept(call: &Call, table: &'static Table, id: &str) -> Result<Row, Problem> {
+pub(crate) async fn find_kept(call: &Call, table: &'static Table, id: &str) -> Result<Row, Problem> {
     let number: u32 = id.parse().map_err(|_| Problem::not_found())?;
     let kept = if table.records { call.api.live.keeper().record(table, number).await } else { None };
     let Some(kept) = kept else { return find(call, table, id) };
@@ -323,14 +324,35 @@ pub(crate) fn keep(shown: &mut Map<String, Json>, names: &[&str]) {
 /// The page of a list that the request asks for: of the rows, or of records that are kept elsewhere.
 async fn page(call: &Call, table: &'static Table, access: &'static Access) -> Result<Page, Problem> {
     let query = &call.ask.query;
-    if table.records {
-        let ask = list::records(table, access, call.caller(), &call.rows, query)?;
-        if let Some(found) = call.api.live.keeper().records(&ask).await {
-            let found = found.map_err(crate::live::ChangeError::from)?;
-            return list::record_page(found, &ask, table, access, call.caller(), &call.rows, query);
-        }
+    if table.records
+        && let Some(page) = records(call, table, access, None).await?
+    {
+        return Ok(page);
     }
     list::page(table, access, call.caller(), &call.rows, query)
+}
+
+/// The page of records that the request asks for, of those that name this row, or of all. None: records are among the rows.
+pub(crate) async fn records(
+    call: &Call,
+    table: &'static Table,
+    access: &'static Access,
+    of: Option<(&'static str, u32)>,
+) -> Result<Option<Page>, Problem> {
+    let query = &call.ask.query;
+    let mut ask = list::records(table, access, call.caller(), &call.rows, query)?;
+    if of.is_some() {
+        (ask.reference, ask.text) = (of, None);
+    }
+    let Some(found) = call.api.live.keeper().records(&ask).await else { return Ok(None) };
+    let found = found.map_err(crate::live::ChangeError::from)?;
+    list::record_page(found, table, access, call.caller(), &call.rows, query).map(Some)
+}
+
+/// How many records there are of those that are asked for. None: records are among the rows.
+pub(crate) async fn count_records(call: &Call, ask: &RecordAsk) -> Result<Option<usize>, Problem> {
+    let Some(found) = call.api.live.keeper().records(ask).await else { return Ok(None) };
+    Ok(Some(found.map_err(crate::live::ChangeError::from)?.total))
 }
 
 async fn list(

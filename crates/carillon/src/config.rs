@@ -95,6 +95,8 @@ pub(crate) struct StoreConfig {
     pub(crate) ca_file: Option<PathBuf>,
     /// The file with the key that seals secrets; `None`: `secret.key` in the data directory.
     pub(crate) key_file: Option<PathBuf>,
+    /// How long the change log tells who changed what.
+    pub(crate) keep_log: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +141,14 @@ impl Default for NodeConfig {
                 udp_surplus_burst: 262_144,
                 udp_sources: 16_384,
             },
-            store: StoreConfig { url: None, password_file: None, ca_file: None, key_file: None },
+            store: StoreConfig {
+                url: None,
+                password_file: None,
+                ca_file: None,
+                key_file: None,
+                // A year's changes can be looked through after its end, with a month for it.
+                keep_log: Duration::from_secs(400 * 86_400),
+            },
             api: None,
             api_limits: api::serving::Limits::default(),
             users: None,
@@ -364,6 +373,9 @@ impl Reader {
         self.text(section, "password_file", |text| store.password_file = Some(PathBuf::from(text)));
         self.text(section, "ca_file", |text| store.ca_file = Some(PathBuf::from(text)));
         self.text(section, "key_file", |text| store.key_file = Some(PathBuf::from(text)));
+        self.number(section, "keep_log_days", 1..=36_500, |days| {
+            store.keep_log = Duration::from_secs(days * 86_400)
+        });
         if store.url.is_none() {
             for (key, file) in
                 [("store.password_file", &store.password_file), ("store.ca_file", &store.ca_file)]

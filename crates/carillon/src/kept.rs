@@ -17,12 +17,11 @@ use model::import::differences;
 use model::rows::{Row, Rows};
 use model::{Configuration, Id, seed};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use store::config::{
-    BackupSummary, Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keyring, LogQuery, LoggedChange,
-    Outcome,
-    RecordQuery,
+    BackupSummary, Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keep, Keyring, LogQuery,
+    LoggedChange, Outcome, RecordQuery,
 };
 use tracing::{info, warn};
 
@@ -30,13 +29,17 @@ use tracing::{info, warn};
 const AT_ONCE: usize = 1000;
 /// A database that is away is waited for so long; then whoever wants something of it hears so.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often old entries of the change log are looked for.
+const TRIM: Duration = Duration::from_secs(3600);
+/// Entries of the change log that are kept, however young they are: some ten gigabytes.
+const MOST_REVISIONS: u64 = 10_000_000;
 /// How often a start begins anew because another node's was quicker.
 const STARTS: usize = 8;
 /// Tables of a users' file.
 const OF_USERS: [&str; 6] = ["User", "Extension", "Terminal", "Company", "Brand", "Domain"];
 
 /// Keeps changes in the store.
-pub(crate) struct Kept(ConfigStore);
+pub(crate) struct Kept(pub(crate) Arc<ConfigStore>);
 
 impl Kept {
     /// Writes all of it into a file while the node goes on.
@@ -88,19 +91,16 @@ impl Keeper for Kept {
     async fn records(&self, ask: &RecordAsk) -> Option<Result<RecordAnswer, NotKept>> {
         let query = RecordQuery {
             reference: ask.reference,
+            text: ask.text.clone(),
+            from: ask.from,
+            until: ask.until,
             filter: ask.test.clone(),
             newest_first: ask.newest_first,
             offset: ask.offset,
             limit: ask.limit,
             ..RecordQuery::new(ask.table)
         };
-        let found = self.0.query(&query).await;
-        Some(match found {
-            Ok(page) => {
-                Ok(RecordAnswer { rows: page.rows, total: usize::try_from(page.total).unwrap_or(usize::MAX) })
-            }
-            Err(error) => Err(failed(&error)),
-        })
+        Some(records(&self.0, query).await.map_err(|error| failed(&error)))
     }
 
     async fn log(&self, ask: &LogAsk) -> Option<Result<Vec<Logged>, NotKept>> {
@@ -109,6 +109,26 @@ impl Keeper for Kept {
 
     async fn record(&self, table: &'static Table, id: u32) -> Option<Result<Option<Row>, NotKept>> {
         Some(self.0.get(table, id).await.map_err(|error| failed(&error)))
+    }
+}
+
+/// Records, also more than the store gives at once.
+async fn records(store: &ConfigStore, query: RecordQuery) -> Result<RecordAnswer, ConfigError> {
+    let mut rows = Vec::new();
+    loop {
+        let rest = RecordQuery {
+            offset: query.offset.saturating_add(rows.len()),
+            limit: query.limit.saturating_sub(rows.len()),
+            ..query.clone()
+        };
+        let page = store.query(&rest).await?;
+        let total = usize::try_from(page.total).unwrap_or(usize::MAX);
+        let is_last =
+            page.rows.is_empty() || query.offset.saturating_add(rows.len() + page.rows.len()) >= total;
+        rows.extend(page.rows);
+        if is_last || rows.len() >= query.limit {
+            return Ok(RecordAnswer { rows, total });
+        }
     }
 }
 
@@ -137,6 +157,27 @@ async fn logged(store: &ConfigStore, ask: &LogAsk) -> Result<Vec<Logged>, Config
             None => return Ok(found),
         }
     }
+}
+
+/// Forgets what is too old in the change log, now and from time to time, as long as the store is used.
+async fn keep_trimmed(store: Weak<ConfigStore>, age: Duration) {
+    let mut turns = tokio::time::interval(TRIM);
+    loop {
+        turns.tick().await;
+        let Some(store) = store.upgrade() else { return };
+        match trim(&store, age, Timestamp::now()).await {
+            Ok(0) => {}
+            Ok(count) => {
+                info!(count, "entries of the change log are older than store.keep_log_days and gone")
+            }
+            Err(error) => warn!(%error, "the change log is not trimmed; it is tried again in an hour"),
+        }
+    }
+}
+
+/// Forgets entries of the change log that are older than this; says how many.
+pub(crate) async fn trim(store: &ConfigStore, age: Duration, now: Timestamp) -> Result<u64, ConfigError> {
+    store.trim(Keep { revisions: MOST_REVISIONS, age }, now).await
 }
 
 /// The configuration of a node that has just started.
@@ -181,6 +222,8 @@ pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -
         None => None,
     };
     let head = store.head();
+    let store = Arc::new(store);
+    tokio::spawn(keep_trimmed(Arc::downgrade(&store), config.store.keep_log));
     let kept = Arc::new(Kept(store));
     let live = Arc::new(Live::new(rows, Arc::clone(&kept) as _, Arc::new(Hasher)));
     let following = Arc::downgrade(&live);

@@ -12,6 +12,8 @@ mod control;
 mod ctl;
 mod demo;
 mod kept;
+#[cfg(test)]
+mod kept_tests;
 mod living;
 mod logging;
 mod node;

@@ -62,7 +62,7 @@ async fn audit_log(call: &Call) -> Result<Response<Body>, Problem> {
     let total = found.len();
     let skip = (number - 1).saturating_mul(size);
     let shown: Vec<Map<String, Json>> =
-        found.into_iter().skip(skip).take(size).map(|one| shown(call, one)).collect();
+        found.iter().skip(skip).take(size).map(|one| shown(call, one)).collect();
     let page = list::Page { rows: Vec::new(), total: Some(total), number, size };
     let mut response = if call.ask.format == Format::Csv {
         respond(StatusCode::OK, "text/csv; charset=utf-8", routes::csv_lines(SHOWN, &shown))
@@ -156,7 +156,7 @@ fn knows(level: Level, table: Option<&'static Table>, name: &str) -> bool {
         })
 }
 
-fn shown(call: &Call, one: Logged) -> Map<String, Json> {
+fn shown(call: &Call, one: &Logged) -> Map<String, Json> {
     let (level, table) = (call.level(), model::entities::table(&one.entity));
     let action = match (&one.before, &one.after) {
         (None, _) => "create",
@@ -164,17 +164,25 @@ fn shown(call: &Call, one: Logged) -> Map<String, Json> {
         _ => "update",
     };
     let changed: Vec<&String> = one.changed.iter().filter(|name| knows(level, table, name)).collect();
-    // Of a changed row what differs; of a new or deleted one all.
-    let document = |document: Option<Map<String, Json>>| {
-        document.map(|mut document| {
-            document.retain(|name, _| match action {
-                "update" => changed.contains(&name),
-                _ => knows(level, table, name),
-            });
-            document
-        })
+    // Of a changed row what differs; of a new or deleted one all. As rows are shown, where the document is of today's form.
+    let document = |document: &Option<Map<String, Json>>| -> Json {
+        let Some(document) = document else { return Json::Null };
+        let row = row_of(one, Some(document));
+        let is_shown = |name: &String| match action {
+            "update" => changed.contains(&name),
+            _ => knows(level, table, name),
+        };
+        let value = |name: &str, stored: &Json| -> Json {
+            let field = table.and_then(|table| table.field(name));
+            let open = field.is_some_and(|field| !matches!(field.kind, Kind::Secret | Kind::Password));
+            row.as_ref()
+                .filter(|_| open)
+                .map_or_else(|| stored.clone(), |row| row.named(name).shown(&call.caller().zone))
+        };
+        let of_row = document.iter().filter(|(name, _)| is_shown(name));
+        Json::Object(of_row.map(|(name, stored)| (name.clone(), value(name, stored))).collect())
     };
-    let (before, after) = (document(one.before), document(one.after));
+    let (before, after) = (document(&one.before), document(&one.after));
     let of_who = |name: &str| one.who.get(name).cloned().unwrap_or(Json::Null);
     let shown = json!({
         "revision": one.revision,

@@ -4,6 +4,7 @@
 
 use super::{BRAND, CLIENT, Gate, Operation, PLATFORM};
 use crate::http::{Problem, json_answer, respond};
+use crate::live::{ChangeError, RecordAsk};
 use crate::outside::SimulatedCall;
 use crate::routes::{self, Call, Deed};
 use crate::show::Place;
@@ -12,17 +13,18 @@ use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
 use jiff::tz::TimeZone;
 use model::Id;
-use model::define::{Entity, shown_time};
+use model::define::{Access, Entity, Table, shown_time};
 use model::draft::Draft;
 use model::entities::{
     BalanceMovement, BillableCall, Brand, Carrier, Company, Currency, Destination, DestinationRate,
     RatingPlan, RatingPlanGroup, RatingProfile,
 };
-use model::rows::Rows;
+use model::rows::{Row, Rows};
 use model::rules::Refusal;
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// Decimal places of balances.
 const PLACES: u32 = 4;
@@ -246,12 +248,13 @@ async fn rerate(call: &Call) -> Result<Response<Body>, Problem> {
     let wanted = super::ids(&call.ask.json()?)?;
     let mut calls = Vec::new();
     for id in wanted {
-        let row =
-            call.rows.get(Id::<BillableCall>::new(id)).filter(|row| call.caller().sees(*row, &call.rows));
-        let Some(row) = row else {
-            return Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no billable call {id}")));
-        };
-        if row.invoice.is_none() {
+        let row = routes::find_kept(call, BillableCall::definition(), &id.to_string()).await.map_err(
+            |problem| {
+                let gone = Problem::new(StatusCode::NOT_FOUND, format!("there is no billable call {id}"));
+                if problem.status == StatusCode::NOT_FOUND { gone } else { problem }
+            },
+        )?;
+        if row.cast::<BillableCall>().is_some_and(|row| row.invoice.is_none()) {
             calls.push(id);
         }
     }
@@ -264,11 +267,8 @@ async fn rerate(call: &Call) -> Result<Response<Body>, Problem> {
 async fn rate(call: &Call, open: Vec<&str>) -> Result<Response<Body>, Problem> {
     let callid = open.first().copied().unwrap_or_default();
     let (table, access) = routes::of::<BillableCall>(call.level())?;
-    let row = call
-        .caller()
-        .visible(table, access, &call.rows)
-        .find(|row| row.cast::<BillableCall>().is_some_and(|known| known.callid.as_deref() == Some(callid)));
-    let billable: &BillableCall = row.and_then(|row| row.cast()).ok_or_else(Problem::not_found)?;
+    let row = of_callid(call, table, access, callid).await?;
+    let billable: &BillableCall = row.cast().ok_or_else(Problem::not_found)?;
     let document = Document::from(write::object(call.ask.json()?)?);
     if !RATED.iter().any(|name| document.contains_key(*name)) {
         return Err(Problem::bad(format!("write one of {}", RATED.join(", "))));
@@ -287,9 +287,34 @@ async fn rate(call: &Call, open: Vec<&str>) -> Result<Response<Body>, Problem> {
     let id = billable.id.get();
     let may = |place: usize| RATED.contains(&table.fields[place].name);
     let make = |draft: &mut Draft<'_>| write::change_fields(draft, table, call.caller(), id, &document, may);
-    let ((), rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
-    let row = rows.row(table, id).ok_or_else(Problem::not_found)?;
-    Ok(routes::one(call, &rows, row, Place::Detail, false).await)
+    let (row, rows) =
+        call.api.live.change_record(Some(call.level()), &call.identity.who(), (table, id), make).await?;
+    Ok(routes::one(call, &rows, &row, Place::Detail, false).await)
+}
+
+/// The first call of those with this Call-ID that the caller sees.
+async fn of_callid(
+    call: &Call,
+    table: &'static Table,
+    access: &'static Access,
+    callid: &str,
+) -> Result<Row, Problem> {
+    let (caller, rows) = (call.caller().clone(), Arc::clone(&call.rows));
+    let ask = RecordAsk {
+        text: Some(("callid", callid.to_owned())),
+        test: Some(Arc::new(move |row| caller.all_hold(access.read, row, None, &rows))),
+        limit: 1,
+        ..RecordAsk::count(table)
+    };
+    let found = match call.api.live.keeper().records(&ask).await {
+        Some(found) => found.map_err(ChangeError::from)?.rows.into_iter().next(),
+        None => {
+            let mut seen = call.caller().visible(table, access, &call.rows);
+            let is_it = |row: &BillableCall| row.callid.as_deref() == Some(callid);
+            seen.find(|row| row.cast().is_some_and(is_it)).cloned()
+        }
+    };
+    found.ok_or_else(Problem::not_found)
 }
 
 /// The prices of a rating plan group as comma-separated values.

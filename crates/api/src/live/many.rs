@@ -159,8 +159,17 @@ impl Live {
 
     /// The next records of a table that are not among the rows, oldest first; none: there are no more.
     async fn some_records(&self, table: &'static Table, offset: usize) -> Result<Option<Vec<Row>>, NotKept> {
-        let ask =
-            RecordAsk { table, reference: None, test: None, newest_first: false, offset, limit: RECORDS };
+        let ask = RecordAsk {
+            table,
+            reference: None,
+            text: None,
+            from: None,
+            until: None,
+            test: None,
+            newest_first: false,
+            offset,
+            limit: RECORDS,
+        };
         match self.keeper.records(&ask).await {
             None => Ok(None),
             Some(found) => Ok(Some(found?.rows).filter(|rows| !rows.is_empty())),

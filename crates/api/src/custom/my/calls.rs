@@ -1,19 +1,21 @@
 //! Calls that go on, the name of the feed that tells of them, who is registered, and how many calls a user had.
 
-use super::{own, ready, text, text_behind};
+use super::{own, text, text_behind};
 use crate::custom::Answer;
 use crate::http::{Problem, json_answer, plain_json};
+use crate::live::{RecordAsk, RecordTest};
 use crate::outside::CallsOf;
-use crate::routes::Call;
+use crate::routes::{self, Call};
 use crate::show;
 use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use jiff::{Timestamp, ToSpan as _, Zoned};
-use model::define::{Level, Record};
+use model::define::{Entity, Level, Record};
 use model::entities::{Brand, CallForwardSetting, Carrier, Company, DdiProvider, UsersCdr};
 use model::id::Id;
 use model::rows::{Row, Rows};
 use serde_json::json;
+use std::sync::Arc;
 
 pub(super) fn active<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> {
     Box::pin(async move {
@@ -179,25 +181,44 @@ fn percent(part: usize, whole: usize) -> usize {
 }
 
 pub(super) fn stats<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> {
-    let user = call.caller().user.unwrap_or(0);
-    let rows = &*call.rows;
-    let forwards = rows.of::<CallForwardSetting>("user", user).filter(|setting| setting.enabled).count();
-    ready(Ok(json!({ "totalCalls": rows.of::<UsersCdr>("user", user).count(), "totalDetours": forwards })))
+    Box::pin(async move {
+        let user = call.caller().user.unwrap_or(0);
+        let rows = &*call.rows;
+        let forwards = rows.of::<CallForwardSetting>("user", user).filter(|setting| setting.enabled).count();
+        let total = match routes::count_records(call, &of_user(user)).await? {
+            Some(total) => total,
+            None => rows.of::<UsersCdr>("user", user).count(),
+        };
+        Ok(json_answer(StatusCode::OK, &json!({ "totalCalls": total, "totalDetours": forwards })))
+    })
 }
 
 pub(super) fn last_month<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> {
-    let since = month_before(&Timestamp::now().to_zoned(call.caller().zone.clone()));
-    let count = |direction: &str| -> usize {
-        let own = call.rows.of::<UsersCdr>("user", call.caller().user.unwrap_or(0));
-        own.filter(|cdr| cdr.start_time >= since)
-            .filter(|cdr| {
-                let cdr: &dyn Record = *cdr;
-                cdr.named("direction").text() == Some(direction)
-            })
-            .count()
-    };
-    let (inbound, outbound) = (count("inbound"), count("outbound"));
-    ready(Ok(json!({ "inbound": inbound, "outbound": outbound, "total": inbound + outbound })))
+    Box::pin(async move {
+        let since = month_before(&Timestamp::now().to_zoned(call.caller().zone.clone()));
+        let user = call.caller().user.unwrap_or(0);
+        let goes = |cdr: &dyn Record, way: &str| cdr.named("direction").text() == Some(way);
+        let mut counts = [0; 2];
+        for (count, way) in counts.iter_mut().zip(["inbound", "outbound"]) {
+            let test: RecordTest = Arc::new(move |cdr| goes(cdr, way));
+            let ask = RecordAsk { from: Some(since), test: Some(test), ..of_user(user) };
+            *count = match routes::count_records(call, &ask).await? {
+                Some(count) => count,
+                None => {
+                    let own = call.rows.of::<UsersCdr>("user", user);
+                    own.filter(|cdr| cdr.start_time >= since && goes(*cdr, way)).count()
+                }
+            };
+        }
+        let [inbound, outbound] = counts;
+        let body = json!({ "inbound": inbound, "outbound": outbound, "total": inbound + outbound });
+        Ok(json_answer(StatusCode::OK, &body))
+    })
+}
+
+/// The calls of a user, to be counted.
+fn of_user(user: u32) -> RecordAsk {
+    RecordAsk { reference: Some(("user", user)), ..RecordAsk::count(UsersCdr::definition()) }
 }
 
 fn month_before(now: &Zoned) -> Timestamp {

@@ -3,9 +3,11 @@
 use super::theme::product_name;
 use super::{count, own, ready, text, text_behind};
 use crate::custom::Answer;
-use crate::http::Problem;
+use crate::http::{Problem, json_answer};
+use crate::live::{ChangeError, RecordAsk};
 use crate::routes::Call;
 use crate::show;
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use model::define::{Entity, Record, Value};
 use model::entities::{BillableCall, Brand, Company, ResidentialDevice, RetailAccount, User};
@@ -26,7 +28,7 @@ pub(super) fn brand<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> {
 }
 
 pub(super) fn client<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> {
-    ready(of_client(call))
+    Box::pin(async move { Ok(json_answer(StatusCode::OK, &of_client(call).await?)) })
 }
 
 pub(super) fn user<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> {
@@ -120,7 +122,7 @@ fn latest<'a, E: Entity>(rows: &'a Rows, field: &str, id: u32) -> Vec<&'a Row> {
     found
 }
 
-fn of_client(call: &Call) -> Result<Json, Problem> {
+async fn of_client(call: &Call) -> Result<Json, Problem> {
     let rows = &*call.rows;
     let company = own(call, "Company", call.caller().company)?;
     let id = company.id();
@@ -143,7 +145,7 @@ fn of_client(call: &Call) -> Result<Json, Problem> {
             let latest = latest::<RetailAccount>(rows, "company", id);
             accounts = latest.iter().map(|row| shown_device(rows, &***row)).collect();
         }
-        _ => calls = rows.of::<BillableCall>("company", id).take(FIRST).map(shown_call).collect(),
+        _ => calls = first_calls(call, id).await?,
     }
     Ok(json!({
         "client": {
@@ -165,6 +167,22 @@ fn of_client(call: &Call) -> Result<Json, Problem> {
         "retailsAccountNum": counted(is("retail"), "RetailAccount"),
         "productName": product_name(rows, &call.ask),
     }))
+}
+
+/// The first calls of a client.
+async fn first_calls(call: &Call, company: u32) -> Result<Json, Problem> {
+    let of_company = RecordAsk {
+        reference: Some(("company", company)),
+        limit: FIRST,
+        ..RecordAsk::count(BillableCall::definition())
+    };
+    Ok(match call.api.live.keeper().records(&of_company).await {
+        Some(found) => {
+            let found = found.map_err(ChangeError::from)?.rows;
+            found.iter().filter_map(|row| row.cast::<BillableCall>()).map(shown_call).collect()
+        }
+        None => call.rows.of::<BillableCall>("company", company).take(FIRST).map(shown_call).collect(),
+    })
 }
 
 fn shown_user(rows: &Rows, user: &dyn Record) -> Json {

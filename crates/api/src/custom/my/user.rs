@@ -204,8 +204,15 @@ async fn listed(
 }
 
 pub(super) fn call_history<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> {
-    let found = rows_of::<UsersCdr>(call, "user", call.caller().user, |_| true);
-    Box::pin(listed(call, UsersCdr::definition(), found, PLAIN))
+    Box::pin(async move {
+        let (table, access) = routes::of::<UsersCdr>(Level::User)?;
+        let user = call.caller().user.ok_or_else(Problem::not_found)?;
+        let found = match routes::records(call, table, access, Some(("user", user))).await? {
+            Some(page) => Ok((access, page)),
+            None => rows_of::<UsersCdr>(call, "user", Some(user), |_| true),
+        };
+        listed(call, table, found, PLAIN).await
+    })
 }
 
 pub(super) fn call_forward_settings<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> {
