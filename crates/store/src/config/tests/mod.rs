@@ -41,6 +41,8 @@ on_both! {
     suite::keys_can_be_changed,
     suite::old_entries_are_trimmed_and_late_followers_reload,
     suite::records_are_listed_by_reference_and_time,
+    suite::records_are_found_by_their_texts,
+    suite::a_moment_leads_to_the_first_revision_after_it,
     suite::records_are_changed_and_removed,
     suite::a_draft_with_rows_and_records_is_one_transaction,
     suite::a_backup_restores_to_either_engine,

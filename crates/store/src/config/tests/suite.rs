@@ -305,13 +305,65 @@ pub(super) async fn records_are_listed_by_reference_and_time(place: Fixture) {
     let page = store.query(&RecordQuery { offset: 2, limit: 3, ..long }).await.unwrap();
     assert_eq!((page.total, numbers(&page.rows)), (15, vec![35, 37, 39]));
 
-    let wrong = RecordQuery { reference: Some(("carrier", 1)), ..all };
+    let wrong = RecordQuery { reference: Some(("ddi", 1)), ..all };
     assert!(matches!(store.query(&wrong).await, Err(ConfigError::NoIndex { .. })));
     assert!(matches!(
         store.query(&RecordQuery::new(table("Carrier"))).await,
         Err(ConfigError::NoIndex { .. })
     ));
     assert!(matches!(store.append(vec![made("Carrier", 0, &[])]).await, Err(ConfigError::NoIndex { .. })));
+}
+
+pub(super) async fn records_are_found_by_their_texts(place: Fixture) {
+    let store = place.open().await;
+    // The first two look alike in the file's index.
+    let texts = ["plumless", "buckeroo", "it's \"%\\ one", "plumless", ""];
+    assert_eq!(crc32fast::hash(texts[0].as_bytes()), crc32fast::hash(texts[1].as_bytes()));
+    let named = |(number, text): (u32, &&str)| with(&call(number), &[("callid", json!(text))]);
+    let mut records: Vec<Row> = (0..).zip(&texts).map(named).collect();
+    records.push(call(5));
+    store.append(records).await.unwrap();
+    let calls = table("BillableCall");
+    let found = async |text: &str| {
+        let query = RecordQuery { text: Some(("callid", text.to_owned())), ..RecordQuery::new(calls) };
+        let page = store.query(&query).await.unwrap();
+        assert_eq!(page.total as usize, page.rows.len(), "{text}");
+        page.rows.iter().map(|row| row.id()).collect::<Vec<u32>>()
+    };
+    assert_eq!(found("plumless").await, [4, 1]);
+    assert_eq!(found("buckeroo").await, [2]);
+    assert_eq!(found(texts[2]).await, [3]);
+    assert_eq!(found("").await, [5]);
+    assert_eq!(found("nothing").await, Vec::<u32>::new());
+    let first = store.get(calls, 1).await.unwrap().unwrap();
+    store.change(with(&first, &[("callid", json!("another"))])).await.unwrap();
+    assert_eq!((found("plumless").await, found("another").await), (vec![4], vec![1]));
+    for wrong in [
+        RecordQuery { text: Some(("caller", "1".to_owned())), ..RecordQuery::new(calls) },
+        RecordQuery { text: Some(("carrier", "1".to_owned())), ..RecordQuery::new(calls) },
+        RecordQuery { reference: Some(("callid", 1)), ..RecordQuery::new(calls) },
+    ] {
+        assert!(matches!(store.query(&wrong).await, Err(ConfigError::NoIndex { .. })), "{wrong:?}");
+    }
+}
+
+pub(super) async fn a_moment_leads_to_the_first_revision_after_it(place: Fixture) {
+    let store = place.open().await;
+    assert_eq!(store.revision_at(now()).await.unwrap(), 0, "there is none");
+    commit(&store, 0, &small()).await;
+    let second = |number: i64| now().checked_add(jiff::SignedDuration::from_secs(number)).unwrap();
+    for number in 1..=9_u64 {
+        let rows = store.load().await.unwrap();
+        let tag = edit(&rows, "RoutingTag", 1, &[("tag", json!(format!("{number}#")))]);
+        // Two revisions in every tenth second.
+        let time = second(number.div_ceil(2) as i64 * 10);
+        store.commit(number, &[tag], &who(), time).await.unwrap();
+    }
+    for (moment, revision) in
+        [(-1, 1), (0, 1), (1, 2), (10, 2), (11, 4), (20, 4), (49, 10), (50, 10), (51, 11)]
+    {
+        assert_eq!(store.revision_at(second(moment)).await.unwrap(), revision, "{moment} s");
+    }
 }
 
 pub(super) async fn records_are_changed_and_removed(place: Fixture) {
