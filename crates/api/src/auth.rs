@@ -304,6 +304,27 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// Whoever can open the node's control socket.
+    pub(crate) fn at_the_machine() -> Self {
+        let claims = Claims {
+            iat: 0,
+            exp: i64::MAX,
+            roles: vec![role(Level::Platform).to_owned()],
+            username: Some("control socket".to_owned()),
+            email: None,
+            id: 0,
+            iden: String::new(),
+            on_behalf_of: None,
+            on_behalf_of_ids: None,
+        };
+        Self { caller: Caller::operator(), claims: Arc::new(claims) }
+    }
+
+    /// The level by whose rules changes are made; none: the platform itself makes them.
+    pub(crate) fn level(&self) -> Option<Level> {
+        (!self.caller.operator).then_some(self.caller.level)
+    }
+
     /// For the audit log.
     pub(crate) fn who(&self) -> Who {
         Who {
@@ -318,22 +339,46 @@ impl Identity {
 /// The caller behind the request's token.
 pub(crate) fn identify(tokens: &Tokens, rows: &Rows, ask: &Ask) -> Result<Identity, Problem> {
     let header = ask.headers.get(axum::http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token =
-        header.and_then(|text| text.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
-    let (_, token) = token.ok_or_else(|| Problem::token("JWT Token not found"))?;
-    let claims = tokens.check(rows, token.trim())?;
-    let caller = caller(rows, ask, &claims)?;
-    Ok(Identity { caller, claims })
-}
-
-fn caller(rows: &Rows, ask: &Ask, claims: &Claims) -> Result<Caller, Problem> {
-    let gone = || Problem::token("Invalid JWT Token");
+    let claims = bearer(tokens, rows, header)?;
     if !claims.roles.iter().any(|name| name == role(ask.level)) {
         // Rather like a wrong role than a wrong token; but an account of another level is none of this one's.
         return Err(Problem::forbidden("Access Denied."));
     }
-    let zone_wanted = ask.query.get("_timezone").and_then(|name| TimeZone::get(name).ok());
-    if ask.level == Level::User {
+    let zone = ask.query.get("_timezone").and_then(|name| TimeZone::get(name).ok());
+    let caller = caller(rows, ask.level, zone, &claims)?;
+    Ok(Identity { caller, claims })
+}
+
+/// The caller behind a token of any level: where no path says which.
+pub(crate) fn identify_any(
+    tokens: &Tokens,
+    rows: &Rows,
+    authorization: Option<&str>,
+) -> Result<Identity, Problem> {
+    let claims = bearer(tokens, rows, authorization)?;
+    let of = |level: &Level| claims.roles.iter().any(|name| name == role(*level));
+    let level = Level::ALL.into_iter().find(of).ok_or_else(|| Problem::forbidden("Access Denied."))?;
+    let caller = caller(rows, level, None, &claims)?;
+    Ok(Identity { caller, claims })
+}
+
+/// What the token of an `Authorization: Bearer` says.
+fn bearer(tokens: &Tokens, rows: &Rows, authorization: Option<&str>) -> Result<Arc<Claims>, Problem> {
+    let token = authorization
+        .and_then(|text| text.split_once(' '))
+        .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    let (_, token) = token.ok_or_else(|| Problem::token("JWT Token not found"))?;
+    tokens.check(rows, token.trim())
+}
+
+fn caller(
+    rows: &Rows,
+    level: Level,
+    zone_wanted: Option<TimeZone>,
+    claims: &Claims,
+) -> Result<Caller, Problem> {
+    let gone = || Problem::token("Invalid JWT Token");
+    if level == Level::User {
         let user = rows.get(Id::<User>::new(claims.id)).filter(|user| user.active).ok_or_else(gone)?;
         let company = rows.get(user.company).ok_or_else(gone)?;
         let zone = user.timezone.or(company.default_timezone);
@@ -345,10 +390,11 @@ fn caller(rows: &Rows, ask: &Ask, claims: &Claims) -> Result<Caller, Problem> {
             company: Some(company.id.get()),
             zone: zone_wanted.unwrap_or_else(|| time_zone(rows, zone)),
             restricted: false,
+            operator: false,
         });
     }
     let admin = rows.get(Id::<Administrator>::new(claims.id)).ok_or_else(gone)?;
-    if !(admin.active || admin.internal) || level_of(admin) != ask.level {
+    if !(admin.active || admin.internal) || level_of(admin) != level {
         return Err(gone());
     }
     // Whoever may not log in any more acts for nobody, either.
@@ -372,13 +418,14 @@ fn caller(rows: &Rows, ask: &Ask, claims: &Claims) -> Result<Caller, Problem> {
         None => admin.timezone,
     };
     Ok(Caller {
-        level: ask.level,
+        level,
         administrator: Some(admin.id.get()),
         user: None,
         brand: brand.map(Id::get),
         company: company.map(|company| company.id.get()),
         zone: zone_wanted.unwrap_or_else(|| time_zone(rows, zone)),
         restricted: admin.restricted,
+        operator: false,
     })
 }
 

@@ -125,6 +125,17 @@ pub(crate) fn fields(table: &'static Table) -> impl Iterator<Item = &'static str
     })
 }
 
+/// Takes out what a document says of its files: that is not the caller's to write without the file; that there is none is.
+pub(crate) fn undescribe(table: &'static Table, document: &mut Map<String, Json>) {
+    for field in fields(table) {
+        let gone = document.get(field).and_then(Json::as_object);
+        let gone = gone.is_some_and(|file| !file.is_empty() && file.values().all(Json::is_null));
+        if !gone {
+            document.remove(field);
+        }
+    }
+}
+
 /// Puts what a row says of uploaded files into its document.
 pub(crate) fn describe(table: &'static Table, files: &[Upload], document: &mut Map<String, Json>) {
     for field in fields(table) {

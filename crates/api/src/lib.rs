@@ -3,13 +3,14 @@
 //! In: HTTP requests. Out: answers, and changes of the configuration by its rules. Rooms: [`live`] (the configuration
 //! that everybody reads, and changing it), [`outside`] (what is asked of the living system), `auth` (tokens, logins),
 //! `http` (requests, errors, formats), `list` (filters, order, pages), `show` (a row in an answer), `write` (a body to a
-//! row), `custom` (operations of their own), `docs` (documents about
+//! row), `custom` (operations of their own), `grpc` (the same for operators' programs), `docs` (documents about
 //! all of it), [`server`] (what binds them). Elsewhere: definitions and rules (crate `model`).
 
 mod auth;
 mod custom;
 mod docs;
 mod files;
+mod grpc;
 mod http;
 mod list;
 pub mod live;
@@ -24,4 +25,5 @@ mod write;
 
 pub use auth::Tokens;
 pub use files::place as file_place;
+pub use grpc::Watchers;
 pub use passwords::Hasher;

@@ -177,7 +177,7 @@ fn fitting<'a>(
     let zone = &caller.zone;
     let mut found: Vec<&Row> =
         found.filter(|row| conditions.iter().all(|one| one.holds(&***row, zone))).collect();
-    sort(&mut found, rows, table, access, caller.level, blind, query);
+    sort(&mut found, rows, table, access, caller, blind, query);
     found
 }
 
@@ -295,7 +295,7 @@ pub(crate) fn record_page(
     }
     if in_order_of_time(table, query).is_none() {
         let mut sorted: Vec<&Row> = found.rows.iter().collect();
-        sort(&mut sorted, rows, table, access, caller.level, !sees_invoices(caller, rows), query);
+        sort(&mut sorted, rows, table, access, caller, !sees_invoices(caller, rows), query);
         let (skip, size) = if whole { (0, usize::MAX) } else { ((number - 1).saturating_mul(size), size) };
         let rows: Vec<Row> = sorted.into_iter().skip(skip).take(size).cloned().collect();
         let total = (!whole).then_some(found.total);
@@ -363,6 +363,11 @@ fn conditions<'a>(table: &'static Table, caller: &Caller, query: &'a Query) -> V
     conditions
 }
 
+/// Whether lists may be filtered and ordered by this name.
+pub(crate) fn is_listed(table: &'static Table, caller: &Caller, name: &str) -> bool {
+    listed(table, caller, name).is_some()
+}
+
 /// The field that a filter names, if it is one of lists: `name`, `name.en`, `name_en`.
 fn listed<'a>(
     table: &'static Table,
@@ -372,7 +377,7 @@ fn listed<'a>(
     let seen = |name: &str| {
         let place = table.place(name)?;
         let field = &table.fields[place];
-        field.view(caller.level).list.then_some((place, field))
+        caller.view(field).list.then_some((place, field))
     };
     if let Some((place, field)) = seen(name) {
         return Some((place, field, None));
@@ -571,7 +576,7 @@ fn sort(
     all: &Rows,
     table: &'static Table,
     access: &'static Access,
-    level: Level,
+    caller: &Caller,
     blind: bool,
     query: &Query,
 ) {
@@ -582,14 +587,14 @@ fn sort(
         let Some(name) = at.keys.first() else { continue };
         let (name, part) =
             name.split_once('.').map_or((name.as_str(), None), |(field, part)| (field, Some(part)));
-        let Some(place) = table.place(name).filter(|place| table.fields[*place].view(level).list) else {
+        let Some(place) = table.place(name).filter(|place| caller.view(&table.fields[*place]).list) else {
             continue;
         };
         if blind && table.fields[place].invoiced {
             continue;
         }
         let behind = match table.fields[place].kind {
-            Kind::Reference(target) => shown_by(target(), level),
+            Kind::Reference(target) => shown_by(target(), caller.level),
             _ => None,
         };
         keys.push(Key { place, part, down: at.value.eq_ignore_ascii_case("desc"), behind });

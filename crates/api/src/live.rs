@@ -17,6 +17,7 @@ use model::rules::Refusal;
 use serde_json::{Map, Value as Json};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use tokio::sync::broadcast;
 
 pub use many::{ExportError, Import, ImportError};
 
@@ -49,6 +50,11 @@ pub trait Keeper: Send + Sync {
 
     /// Records of a table that are not among the rows; none: they are among them.
     async fn records(&self, _ask: &RecordAsk) -> Option<Result<RecordAnswer, NotKept>> {
+        None
+    }
+
+    /// What changed after this revision, oldest first, at most so many revisions; none: no history is kept.
+    async fn history(&self, _after: u64, _most: usize) -> Option<Result<History, NotKept>> {
         None
     }
 
@@ -97,6 +103,15 @@ pub struct Logged {
     pub after: Option<Map<String, Json>>,
     /// The fields that differ.
     pub changed: Vec<String>,
+}
+
+/// What changed after a revision.
+#[derive(Debug)]
+pub enum History {
+    /// These revisions came next, each with its changes; none: it is the newest.
+    Revisions(Vec<(u64, Vec<Change>)>),
+    /// It is not known any more.
+    Forgotten,
 }
 
 /// Whether a record belongs to the answer.
@@ -224,6 +239,20 @@ impl Keeper for InMemory {
     }
 }
 
+/// New rows, and how they came about.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The rows as they were.
+    pub before: Arc<Rows>,
+    /// The rows as they are.
+    pub after: Arc<Rows>,
+    /// What leads from one to the other.
+    pub changes: Vec<Change>,
+}
+
+/// Steps that wait for whoever watches; who is slower reads the history.
+const STEPS: usize = 64;
+
 /// The configuration of a running node.
 pub struct Live {
     rows: ArcSwap<Rows>,
@@ -231,6 +260,7 @@ pub struct Live {
     keeper: Arc<dyn Keeper>,
     hasher: Arc<dyn SecretHasher + Send + Sync>,
     followers: OnceLock<Follower>,
+    steps: broadcast::Sender<Step>,
 }
 
 /// Hears of each new state of the rows, and what changed; quick.
@@ -251,6 +281,7 @@ impl Live {
             keeper,
             hasher,
             followers: OnceLock::new(),
+            steps: broadcast::channel(STEPS).0,
         }
     }
 
@@ -267,6 +298,11 @@ impl Live {
     /// Lets somebody follow the rows from now on; the first one only.
     pub fn follow(&self, follower: Follower) {
         let _ = self.followers.set(follower);
+    }
+
+    /// Each step from now on.
+    pub fn watch(&self) -> broadcast::Receiver<Step> {
+        self.steps.subscribe()
     }
 
     /// Replaces all rows: what a test begins with.
@@ -296,9 +332,16 @@ impl Live {
 
     fn publish(&self, rows: Rows, changes: &[Change]) -> Arc<Rows> {
         let rows = Arc::new(rows);
-        self.rows.store(Arc::clone(&rows));
+        let before = self.rows.swap(Arc::clone(&rows));
+        // What another node changed just before may have come along.
+        let all = (rows.revision > before.revision + 1).then(|| differences(&before, &rows));
+        let changes = all.as_deref().unwrap_or(changes);
         if let Some(follower) = self.followers.get() {
             follower(&rows, changes);
+        }
+        if self.steps.receiver_count() > 0 {
+            let step = Step { before, after: Arc::clone(&rows), changes: changes.to_vec() };
+            let _ = self.steps.send(step); // nobody watches any more
         }
         rows
     }
@@ -359,23 +402,33 @@ impl Live {
         who: &Who,
         make: impl Fn(&mut Draft<'_>) -> Result<T, Refusal> + Send,
     ) -> Result<(T, Arc<Rows>), ChangeError> {
+        self.change_in_steps(level, who, make).await.map(|(made, step)| (made, step.after))
+    }
+
+    /// [`Live::change`]; out: what it changed, too.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn change_in_steps<T: Send>(
+        &self,
+        level: Option<Level>,
+        who: &Who,
+        make: impl Fn(&mut Draft<'_>) -> Result<T, Refusal> + Send,
+    ) -> Result<(T, Step), ChangeError> {
         let _writing = self.writer.lock().await;
         for _ in 0..ATTEMPTS {
             let rows = self.rows.load_full();
             let now = Timestamp::now();
-            let (made, new, changes) = {
-                let random = || rand::random::<u64>();
-                let env = Env { now, level, hasher: &*self.hasher, random: &random };
-                let mut draft = Draft::new(&rows, &env);
-                let made = make(&mut draft)?;
-                let (new, changes) = draft.finish()?;
-                (made, new, changes)
-            };
+            let (made, new, changes) = self.draft(&rows, level, now, &make)?;
             if changes.is_empty() {
-                return Ok((made, rows));
+                return Ok((made, Step { before: Arc::clone(&rows), after: rows, changes }));
             }
             match self.keeper.keep(&rows, new, &changes, who, now).await {
-                Ok(new) => return Ok((made, self.publish(new, &changes))),
+                Ok(new) => {
+                    let after = self.publish(new, &changes);
+                    return Ok((made, Step { before: rows, after, changes }));
+                }
                 Err(NotKept::Conflict) => {
                     let newest = self.keeper.newest(&rows).await?;
                     self.take(newest);
@@ -384,5 +437,35 @@ impl Live {
             }
         }
         Err(NotKept::Conflict.into())
+    }
+
+    /// What a change would do to the rows as they are; nothing is kept.
+    ///
+    /// # Errors
+    ///
+    /// The rules would refuse it.
+    pub fn try_out<T>(
+        &self,
+        level: Option<Level>,
+        make: impl Fn(&mut Draft<'_>) -> Result<T, Refusal>,
+    ) -> Result<(T, Step), Refusal> {
+        let before = self.rows.load_full();
+        let (made, after, changes) = self.draft(&before, level, Timestamp::now(), make)?;
+        Ok((made, Step { before, after: Arc::new(after), changes }))
+    }
+
+    fn draft<T>(
+        &self,
+        rows: &Rows,
+        level: Option<Level>,
+        now: Timestamp,
+        make: impl Fn(&mut Draft<'_>) -> Result<T, Refusal>,
+    ) -> Result<(T, Rows, Vec<Change>), Refusal> {
+        let random = || rand::random::<u64>();
+        let env = Env { now, level, hasher: &*self.hasher, random: &random };
+        let mut draft = Draft::new(rows, &env);
+        let made = make(&mut draft)?;
+        let (new, changes) = draft.finish()?;
+        Ok((made, new, changes))
     }
 }

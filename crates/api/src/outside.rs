@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A part of the system does not do this: HTTP 501 with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +81,40 @@ pub struct SimulatedCall {
     pub at: jiff::Timestamp,
 }
 
+/// A call that goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ActiveCall {
+    /// Its name, as in call records.
+    pub id: String,
+    /// The brand.
+    pub brand: u32,
+    /// The client.
+    pub company: u32,
+    /// The caller's number and name.
+    pub caller: (String, String),
+    /// Number and name of who is called.
+    pub callee: (String, String),
+    /// What was dialled.
+    pub dialled: String,
+    /// When it began, in Unix microseconds.
+    pub started_us: i64,
+    /// When it was answered; none: it rings.
+    pub answered_us: Option<i64>,
+}
+
+/// How a node is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeState {
+    /// Its number.
+    pub node: u16,
+    /// How long it runs.
+    pub uptime: Duration,
+    /// Calls that go on.
+    pub calls: usize,
+    /// Contacts that are registered.
+    pub bindings: usize,
+}
+
 /// Which template of a telephone model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Template {
@@ -109,6 +144,32 @@ pub trait Outside: Send + Sync {
     /// How many calls go on.
     async fn calls(&self, _of: CallsOf) -> CallCount {
         CallCount::default()
+    }
+
+    /// How this node is.
+    async fn node(&self) -> Result<NodeState, NotHere> {
+        Err(NotHere("this node serves no telephones".to_owned()))
+    }
+
+    /// The calls that go on.
+    async fn active_calls(&self) -> Result<Vec<ActiveCall>, NotHere> {
+        Err(NotHere("this node has no calls".to_owned()))
+    }
+
+    /// Ends a call; false: there is none of this name.
+    async fn hang_up(&self, _call: &str) -> Result<bool, NotHere> {
+        Err(NotHere("this node has no calls".to_owned()))
+    }
+
+    /// Drops the contacts of an endpoint: user and domain of its address of record. `contact`: only the one with this URI. Out:
+    /// how many there were.
+    async fn remove_registrations(
+        &self,
+        _user: &str,
+        _domain: &str,
+        _contact: Option<&str>,
+    ) -> Result<usize, NotHere> {
+        Err(NotHere("nobody registers with this node".to_owned()))
     }
 
     /// Whether a carrier's server answers; none: nobody knows.

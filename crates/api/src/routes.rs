@@ -6,9 +6,9 @@ use crate::auth::{self, Identity};
 use crate::custom;
 use crate::docs;
 use crate::files::{self, Multipart};
-use crate::http::{Ask, Format, Problem, json_answer, respond};
+use crate::http::{Ask, Format, Problem, Query, json_answer, respond};
 use crate::list::{self, Page};
-use crate::live::RecordAsk;
+use crate::live::{Live, RecordAsk};
 use crate::server::Api;
 use crate::show::{self, Look, Place};
 use crate::write::{self, Document};
@@ -251,10 +251,23 @@ pub(crate) fn find(call: &Call, table: &'static Table, id: &str) -> Result<Row, 
 /// [`find`], also of records that are kept elsewhere.
 pub(crate) async fn find_kept(call: &Call, table: &'static Table, id: &str) -> Result<Row, Problem> {
     let number: u32 = id.parse().map_err(|_| Problem::not_found())?;
-    let kept = if table.records { call.api.live.keeper().record(table, number).await } else { None };
-    let Some(kept) = kept else { return find(call, table, id) };
-    let row = kept.map_err(crate::live::ChangeError::from)?;
-    row.filter(|row| call.caller().sees(&**row, &call.rows)).ok_or_else(Problem::not_found)
+    row_of(&call.api.live, &call.rows, call.caller(), table, number).await
+}
+
+/// The row with this id, among the rows or where records are kept, if it is there for the caller.
+pub(crate) async fn row_of(
+    live: &Live,
+    rows: &Rows,
+    caller: &Caller,
+    table: &'static Table,
+    id: u32,
+) -> Result<Row, Problem> {
+    let kept = if table.records { live.keeper().record(table, id).await } else { None };
+    let row = match kept {
+        Some(kept) => kept.map_err(crate::live::ChangeError::from)?,
+        None => rows.row(table, id).cloned(),
+    };
+    row.filter(|row| caller.sees(&**row, rows)).ok_or_else(Problem::not_found)
 }
 
 /// A row by itself, in the caller's format.
@@ -323,27 +336,38 @@ pub(crate) fn keep(shown: &mut Map<String, Json>, names: &[&str]) {
 
 /// The page of a list that the request asks for: of the rows, or of records that are kept elsewhere.
 async fn page(call: &Call, table: &'static Table, access: &'static Access) -> Result<Page, Problem> {
-    let query = &call.ask.query;
-    if table.records
-        && let Some(page) = records(call, table, access, None).await?
-    {
-        return Ok(page);
-    }
-    list::page(table, access, call.caller(), &call.rows, query)
+    page_of(&call.api.live, &call.rows, call.caller(), table, access, &call.ask.query).await
 }
 
-/// The page of records that the request asks for, of those that name this row, or of all. None: records are among the rows.
+/// A page of rows, or of records that are kept elsewhere.
+pub(crate) async fn page_of(
+    live: &Live,
+    rows: &Rows,
+    caller: &Caller,
+    table: &'static Table,
+    access: &'static Access,
+    query: &Query,
+) -> Result<Page, Problem> {
+    if table.records {
+        let ask = list::records(table, access, caller, rows, query)?;
+        if let Some(found) = live.keeper().records(&ask).await {
+            let found = found.map_err(crate::live::ChangeError::from)?;
+            return list::record_page(found, table, access, caller, rows, query);
+        }
+    }
+    list::page(table, access, caller, rows, query)
+}
+
+/// The page of records that the request asks for, of those that name this row. None: records are among the rows.
 pub(crate) async fn records(
     call: &Call,
     table: &'static Table,
     access: &'static Access,
-    of: Option<(&'static str, u32)>,
+    of: (&'static str, u32),
 ) -> Result<Option<Page>, Problem> {
     let query = &call.ask.query;
     let mut ask = list::records(table, access, call.caller(), &call.rows, query)?;
-    if of.is_some() {
-        (ask.reference, ask.text) = (of, None);
-    }
+    (ask.reference, ask.text) = (Some(of), None);
     let Some(found) = call.api.live.keeper().records(&ask).await else { return Ok(None) };
     let found = found.map_err(crate::live::ChangeError::from)?;
     list::record_page(found, table, access, call.caller(), &call.rows, query).map(Some)
@@ -520,14 +544,7 @@ pub(crate) async fn body(
         | "application/x-www-form-urlencoded"
         | "text/plain" => {
             let mut document = write::object(call.ask.json()?)?;
-            // What a row says of its file is not the caller's to write without the file; that there is none is.
-            for field in files::fields(table) {
-                let gone = document.get(field).and_then(Json::as_object);
-                let gone = gone.is_some_and(|file| !file.is_empty() && file.values().all(Json::is_null));
-                if !gone {
-                    document.remove(field);
-                }
-            }
+            files::undescribe(table, &mut document);
             Ok((document, Multipart::default()))
         }
         other => {
@@ -544,7 +561,7 @@ async fn create(
 ) -> Result<Response<Body>, Problem> {
     let (document, parts) = body(call, table).await?;
     let caller = call.caller();
-    let document = Document::hashed(document, call, table).await?;
+    let document = Document::hashed(document, &call.api.tokens, table).await?;
     let make = |draft: &mut model::draft::Draft<'_>| write::create(draft, table, access, caller, &document);
     let (id, rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
     files::store(&call.api.surroundings.storage, table, id, &parts.files).await?;
@@ -566,7 +583,7 @@ async fn change(
     let (document, parts) = body(call, table).await?;
     let caller = call.caller();
     let id = row.id();
-    let document = Document::hashed(document, call, table).await?;
+    let document = Document::hashed(document, &call.api.tokens, table).await?;
     let make = |draft: &mut model::draft::Draft<'_>| write::change(draft, table, caller, id, &document);
     let ((), rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
     files::store(&call.api.surroundings.storage, table, id, &parts.files).await?;

@@ -4,6 +4,7 @@
 
 use crate::auth::{self, Tokens};
 use crate::custom;
+use crate::grpc::{self, Watchers};
 use crate::http::{Ask, Format, LARGEST_BODY, LARGEST_FORM, LARGEST_UPLOAD, Problem, Query};
 use crate::live::Live;
 use crate::outside::Surroundings;
@@ -34,11 +35,20 @@ pub struct Api {
     pub tokens: Tokens,
     /// The living system.
     pub surroundings: Surroundings,
+    /// Who watches the configuration.
+    pub watchers: Arc<Watchers>,
 }
 
-/// The routes of the API: `/api/platform`, `/api/brand`, `/api/client`, `/api/user`.
+/// The routes of the API: `/api/platform`, `/api/brand`, `/api/client`, `/api/user`, and the services of gRPC.
 pub fn router(api: Arc<Api>) -> axum::Router {
-    axum::Router::new().fallback(handle).with_state(api)
+    let services = grpc::router(&api, false);
+    axum::Router::new().fallback(handle).with_state(api).merge(services)
+}
+
+/// The services of gRPC for a listener that only the platform's operator reaches: no token is asked for, and everything
+/// is there.
+pub fn control_router(api: &Arc<Api>) -> axum::Router {
+    grpc::router(api, true)
 }
 
 async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response<Body> {
@@ -106,7 +116,12 @@ fn preflight() -> Response<Body> {
 /// What a request says before its body.
 fn begin(request: Request, format: Format) -> Result<(Ask, Body), Problem> {
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    // HTTP/2 names the host elsewhere.
+    let authority = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    if let Some(host) = authority.filter(|_| !parts.headers.contains_key(header::HOST)) {
+        parts.headers.insert(header::HOST, host);
+    }
     let raw_path = parts.uri.path().to_owned();
     let mut segments = raw_path.split('/').filter(|segment| !segment.is_empty()).map(decoded);
     let level = match (segments.next().as_deref(), segments.next()) {

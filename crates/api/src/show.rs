@@ -42,11 +42,10 @@ impl Look<'_> {
     /// The row at this place; `expand`: rows stand in place of references.
     pub(crate) fn row(&self, row: &dyn Record, place: Place, expand: bool) -> Map<String, Json> {
         let table = row.table();
-        let level = self.caller.level;
         let mut shown = Map::new();
         for at in table.shown_order() {
             let field = &table.fields[at];
-            let view = field.view(level);
+            let view = self.caller.view(field);
             if !(if place == Place::List { view.list } else { view.detail }) {
                 continue;
             }
@@ -63,13 +62,13 @@ impl Look<'_> {
             shown.insert(field.name.to_owned(), json);
         }
         for computed in table.computed {
-            let view = computed.view(level);
+            let view = self.caller.view_computed(computed);
             let there = match place {
                 Place::List => view.list,
                 Place::Detail => view.detail,
                 Place::Changed => view.changed,
                 Place::Created => view.created,
-                Place::Nested => computed.nested[level as usize],
+                Place::Nested => computed.nested[self.caller.level as usize],
             };
             if there {
                 let json = match computed.how {
@@ -137,7 +136,7 @@ pub(crate) async fn ask_living(
     let mut living = HashMap::new();
     for row in shown {
         for computed in row.table().computed {
-            let view = computed.view(caller.level);
+            let view = caller.view_computed(computed);
             let there = match place {
                 Place::List => view.list,
                 Place::Detail | Place::Nested => view.detail,

@@ -2,12 +2,12 @@
 //!
 //! In: JSON and a caller. Out: changes in a draft, or every mistake with its field. Elsewhere: the rules (crate `model`).
 
+use crate::auth::Tokens;
 use crate::http::Problem;
 use crate::power;
-use crate::routes::Call;
 use crate::show::MASK;
 use jiff::Timestamp;
-use model::define::{Access, Computed, How, Kind, OnDelete, Reading, Record, Rule, SecretHasher, Table};
+use model::define::{Access, Computed, Field, How, Kind, OnDelete, Reading, Record, Rule, SecretHasher, Table};
 use model::draft::Draft;
 use model::entities::Company;
 use model::id::Id;
@@ -30,7 +30,7 @@ impl Document {
     /// changes where it is made.
     pub(crate) async fn hashed(
         fields: Map<String, Json>,
-        call: &Call,
+        tokens: &Tokens,
         table: &Table,
     ) -> Result<Self, Problem> {
         let mut hashes = Vec::new();
@@ -38,10 +38,15 @@ impl Document {
             let plain = fields.get(field.name).and_then(Json::as_str).unwrap_or_default();
             let fits = plain.chars().count() <= field.max;
             if !plain.is_empty() && plain != MASK && fits {
-                hashes.push((plain.to_owned(), call.api.tokens.hash(plain).await?));
+                hashes.push((plain.to_owned(), tokens.hash(plain).await?));
             }
         }
         Ok(Self { fields, hashes })
+    }
+
+    /// Other fields, with the same passwords hashed.
+    pub(crate) fn with(&self, fields: Map<String, Json>) -> Self {
+        Self { fields, hashes: self.hashes.clone() }
     }
 }
 
@@ -87,15 +92,15 @@ pub(crate) fn create(
     body: &Document,
 ) -> Result<u32, Refusal> {
     let mut row = (table.make)();
-    let level = caller.level;
     let filled = fill_scope(&mut *row, access, caller, draft.now())?;
-    let mut mistakes = apply(&mut *row, body, caller, draft, |place| table.fields[place].view(level).create);
+    let mut mistakes =
+        apply(&mut *row, body, caller, draft, |place| caller.view(&table.fields[place]).create);
     for (place, field) in table.fields.iter().enumerate() {
         if field.now && !body.contains_key(field.name) {
             set(&mut *row, place, &Json::from("CURRENT_TIMESTAMP"), draft.now())?;
         }
-        let given = body.get(field.name).is_some_and(|value| !value.is_null());
-        if field.required() && !given && !filled.contains(&place) && field.view(level).create {
+        let given = body.get(field.name).is_some_and(|value| !value.is_null() && !is_masked(field, value));
+        if field.required() && !given && !filled.contains(&place) && caller.view(field).create {
             let wrong = mistakes.iter().any(|mistake| mistake.field == field.name);
             if !wrong {
                 mistakes
@@ -109,10 +114,41 @@ pub(crate) fn create(
     // Rules about ids hold for the one that it is about to get.
     row.set_id(draft.rows().next_id(table));
     check_scope(draft.rows(), &*row, None, caller)?;
-    check_tenancy(draft.rows(), &*row, body, caller, |place| table.fields[place].view(level).create)?;
+    check_tenancy(draft.rows(), &*row, body, caller, |place| caller.view(&table.fields[place]).create)?;
     let id = draft.create_row(row)?;
-    relate(draft, table, caller, id, body, |computed| computed.view(level).create)?;
+    relate(draft, table, caller, id, body, |computed| caller.view_computed(computed).create)?;
     Ok(id)
+}
+
+/// The row that has the values of the body in a set of fields that occur once, each of them named by the body or filled in by
+/// the caller's scope; of several sets the first that finds one. None: there is no such row for the caller.
+pub(crate) fn same(
+    draft: &Draft<'_>,
+    table: &'static Table,
+    access: &'static Access,
+    caller: &Caller,
+    body: &Map<String, Json>,
+) -> Result<Option<u32>, Refusal> {
+    let mut row = (table.make)();
+    let filled = fill_scope(&mut *row, access, caller, draft.now())?;
+    let reading = Reading { zone: &caller.zone, now: draft.now(), hasher: None };
+    for (set, places) in table.unique.iter().enumerate() {
+        let given = |place: &usize| body.get(table.fields[*place].name).filter(|json| !json.is_null());
+        let known = |place: &usize| filled.contains(place) || given(place).is_some();
+        if !places.iter().all(known) {
+            continue;
+        }
+        // What cannot be read is told of when it is written.
+        let read = places
+            .iter()
+            .filter(|place| !filled.contains(place))
+            .all(|place| given(place).is_some_and(|json| row.set(*place, json, &reading).is_ok()));
+        let found = draft.rows().clash(&*row, places, set).filter(|_| read);
+        if let Some(found) = found.filter(|found| caller.sees(&***found, draft.rows())) {
+            return Ok(Some(found.id()));
+        }
+    }
+    Ok(None)
 }
 
 /// Changes a row by the body: what it does not name stays.
@@ -123,7 +159,7 @@ pub(crate) fn change(
     id: u32,
     body: &Document,
 ) -> Result<(), Refusal> {
-    change_fields(draft, table, caller, id, body, |place| table.fields[place].view(caller.level).change)
+    change_fields(draft, table, caller, id, body, |place| caller.view(&table.fields[place]).change)
 }
 
 /// [`change`] of the fields that `may` allows, for operations of their own.
@@ -144,7 +180,7 @@ pub(crate) fn change_fields(
     check_scope(draft.rows(), &*row, Some(&*before), caller)?;
     check_tenancy(draft.rows(), &*row, body, caller, may)?;
     draft.save(row)?;
-    relate(draft, table, caller, id, body, |computed| computed.view(caller.level).change)
+    relate(draft, table, caller, id, body, |computed| caller.view_computed(computed).change)
 }
 
 /// Deletes a row, if the caller may.
@@ -211,6 +247,11 @@ fn gather(rules: &'static [Rule], caller: &Caller, wanted: &mut Vec<(&'static st
     }
 }
 
+/// Whether a value stands for the one that is there: what was shown masked is sent back masked.
+pub(crate) fn is_masked(field: &Field, json: &Json) -> bool {
+    json.as_str() == Some(MASK) && (field.masked || matches!(field.kind, Kind::Secret | Kind::Password))
+}
+
 /// Sets the fields that the body names and the caller may write; out: what is wrong with them.
 fn apply(
     row: &mut dyn Record,
@@ -228,8 +269,7 @@ fn apply(
         if !may(place) {
             continue;
         }
-        let is_mask = json.as_str() == Some(MASK);
-        if is_mask && (field.masked || matches!(field.kind, Kind::Secret | Kind::Password)) {
+        if is_masked(field, json) {
             // What was shown masked is sent back masked: it stays.
             continue;
         }

@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tracing::{debug, error, info, warn};
 
 /// Where calls are written down.
@@ -101,6 +101,8 @@ enum ShardMsg {
     Begin(Box<(CallState, Incoming)>),
     Call(CallId, CallMsg),
     HangUpAll(u16, &'static str),
+    /// Tells of its calls that have not begun to end.
+    Tell(oneshot::Sender<Vec<OpenCall>>),
 }
 
 /// What a call is told.
@@ -188,6 +190,27 @@ impl AppServer {
             let _ = shard.cast(ShardMsg::HangUpAll(503, "Shutting down")); // a shard that is gone has no calls
         }
         self.idle().await;
+    }
+
+    /// The calls that go on, save those that are ending. Those of a shard that is gone are left out.
+    pub async fn open_calls(&self) -> Vec<OpenCall> {
+        let mut told = Vec::new();
+        for shard in self.shared.shards.get().into_iter().flatten() {
+            let (teller, calls) = oneshot::channel();
+            if shard.cast(ShardMsg::Tell(teller)).is_ok() {
+                told.push(calls);
+            }
+        }
+        let mut all = Vec::new();
+        for calls in told {
+            all.extend(calls.await.unwrap_or_default());
+        }
+        all
+    }
+
+    /// Ends a call with BYE, CANCEL or 480: an operator wants it. Nothing happens when there is no such call any more.
+    pub fn hang_up(&self, call: CallId) {
+        self.shared.send(call, CallMsg::HangUp(480, "Hung up by an operator"));
     }
 
     /// Returns when no call has an actor any more.
@@ -343,6 +366,10 @@ impl Actor for Shard {
                 }
             }
             ShardMsg::Call(id, message) => state.deliver(id, message),
+            ShardMsg::Tell(teller) => {
+                let calls = state.calls.values().filter_map(|call| call.call.open()).collect();
+                let _ = teller.send(calls); // nobody wants to know any more
+            }
             ShardMsg::HangUpAll(status, why) => {
                 let ids: Vec<CallId> = state.calls.keys().copied().collect();
                 ids.into_iter().for_each(|id| state.deliver(id, CallMsg::HangUp(status, why)));

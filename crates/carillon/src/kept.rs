@@ -7,7 +7,7 @@ use crate::config::{NodeConfig, list};
 use crate::node::{StartError, Users, known_passwords};
 use crate::place::{self, Key, private};
 use api::Hasher;
-use api::live::{Keeper, Live, LogAsk, Logged, NotKept, RecordAnswer, RecordAsk, Who};
+use api::live::{History, Keeper, Live, LogAsk, Logged, NotKept, RecordAnswer, RecordAsk, Who};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::define::{Kind, Record, Table};
@@ -105,6 +105,17 @@ impl Keeper for Kept {
 
     async fn log(&self, ask: &LogAsk) -> Option<Result<Vec<Logged>, NotKept>> {
         Some(logged(&self.0, ask).await.map_err(|error| failed(&error)))
+    }
+
+    async fn history(&self, after: u64, most: usize) -> Option<Result<History, NotKept>> {
+        Some(match self.0.changes_since(after, most).await {
+            Ok(Changes::Revisions(revisions)) => {
+                let each = revisions.into_iter().map(|revision| (revision.revision, revision.changes));
+                Ok(History::Revisions(each.collect()))
+            }
+            Ok(Changes::Reload) => Ok(History::Forgotten),
+            Err(error) => Err(failed(&error)),
+        })
     }
 
     async fn record(&self, table: &'static Table, id: u32) -> Option<Result<Option<Row>, NotKept>> {

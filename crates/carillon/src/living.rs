@@ -1,36 +1,44 @@
-//! What the API is told of the living system: registrations and calls of this node.
+//! What the API is told of the living system: registrations and calls of this node, and ending them.
 //!
 //! Elsewhere: who asks (crate `api`); rating, trunks, invoices, faxes and mail are not asked here yet.
 
 use api::live::Live;
-use api::outside::{CallCount, CallsOf, Outside, Registration};
+use api::outside::{ActiveCall, CallCount, CallsOf, NodeState, NotHere, Outside, Registration};
 use appserver::AppServer;
 use async_trait::async_trait;
+use cluster::ids::CallId;
 use jiff::Timestamp;
-use model::Snapshot;
+use model::{Id, OpenCall, Snapshot, Terminal};
 use proxy::Proxy;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// This node.
 pub(crate) struct Living {
     proxy: Arc<Proxy>,
     calls: Arc<AppServer>,
     live: Arc<Live>,
+    node: u16,
+    since: Instant,
 }
 
 impl Living {
-    pub(crate) fn new(proxy: Arc<Proxy>, calls: Arc<AppServer>, live: Arc<Live>) -> Self {
-        Self { proxy, calls, live }
+    pub(crate) fn new(proxy: Arc<Proxy>, calls: Arc<AppServer>, live: Arc<Live>, node: u16) -> Self {
+        Self { proxy, calls, live, node, since: Instant::now() }
+    }
+
+    /// The terminal with this address of record.
+    fn terminal(&self, user: &str, domain: &str) -> Option<Id<Terminal>> {
+        let snapshot = Snapshot::new((*self.live.rows()).clone());
+        let client = snapshot.client_by_domain(domain)?;
+        snapshot.endpoint(client.id, user).map(|endpoint| endpoint.terminal.id)
     }
 }
 
 #[async_trait]
 impl Outside for Living {
     async fn registrations(&self, user: &str, domain: &str) -> Vec<Registration> {
-        let snapshot = Snapshot::new((*self.live.rows()).clone());
-        let client = snapshot.client_by_domain(domain);
-        let endpoint = client.and_then(|client| snapshot.endpoint(client.id, user));
-        let Some(terminal) = endpoint.map(|endpoint| endpoint.terminal.id) else { return Vec::new() };
+        let Some(terminal) = self.terminal(user, domain) else { return Vec::new() };
         let of = self.proxy.registrations().into_iter().filter(|binding| binding.terminal == terminal);
         of.map(|binding| Registration {
             received: if binding.nat { format!("sip:{}", binding.flow.remote) } else { String::new() },
@@ -39,6 +47,46 @@ impl Outside for Living {
             contact: binding.contact,
         })
         .collect()
+    }
+
+    async fn node(&self) -> Result<NodeState, NotHere> {
+        Ok(NodeState {
+            node: self.node,
+            uptime: self.since.elapsed(),
+            calls: self.calls.stats().calls,
+            bindings: self.proxy.stats().bindings,
+        })
+    }
+
+    async fn active_calls(&self) -> Result<Vec<ActiveCall>, NotHere> {
+        let told = |call: OpenCall| ActiveCall {
+            id: call.call,
+            brand: call.brand.get(),
+            company: call.client.get(),
+            caller: (call.caller.number, call.caller.name),
+            callee: (call.callee.number, call.callee.name),
+            dialled: call.dialed,
+            started_us: call.started_us,
+            answered_us: call.answered_us,
+        };
+        Ok(self.calls.open_calls().await.into_iter().map(told).collect())
+    }
+
+    async fn hang_up(&self, call: &str) -> Result<bool, NotHere> {
+        let open = self.calls.open_calls().await.iter().any(|open| open.call == call);
+        let Some(id) = call.parse::<CallId>().ok().filter(|_| open) else { return Ok(false) };
+        self.calls.hang_up(id);
+        Ok(true)
+    }
+
+    async fn remove_registrations(
+        &self,
+        user: &str,
+        domain: &str,
+        contact: Option<&str>,
+    ) -> Result<usize, NotHere> {
+        let terminal = self.terminal(user, domain);
+        Ok(terminal.map_or(0, |terminal| self.proxy.unbind(terminal, contact)))
     }
 
     async fn calls(&self, _: CallsOf) -> CallCount {

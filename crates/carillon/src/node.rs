@@ -249,11 +249,19 @@ async fn serve_api(
     calls: &Arc<AppServer>,
     config: &NodeConfig,
 ) -> Result<Served, StartError> {
-    let outside =
-        Arc::new(crate::living::Living::new(Arc::clone(proxy), Arc::clone(calls), Arc::clone(live)));
+    let outside = Arc::new(crate::living::Living::new(
+        Arc::clone(proxy),
+        Arc::clone(calls),
+        Arc::clone(live),
+        config.node,
+    ));
     let surroundings = api::outside::Surroundings { outside, storage: config.data.join("files") };
-    let api =
-        Arc::new(api::server::Api { live: Arc::clone(live), tokens: api::Tokens::default(), surroundings });
+    let api = Arc::new(api::server::Api {
+        live: Arc::clone(live),
+        tokens: api::Tokens::default(),
+        surroundings,
+        watchers: Arc::default(),
+    });
     let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
         StartError(format!(
             "api.listen = {address}: {error}; choose an address of this host and a port that is free"

@@ -83,6 +83,14 @@ impl fmt::Display for LegId {
     }
 }
 
+impl FromStr for CallId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(text.strip_prefix('c').unwrap_or(text), 16).map(Self)
+    }
+}
+
 impl FromStr for LegId {
     type Err = std::num::ParseIntError;
 
@@ -96,11 +104,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leg_id_tells_its_home_and_survives_text() {
+    fn an_id_tells_its_home_and_survives_text() {
         let leg = LegId::new(NodeId(7), 3, 99);
         assert_eq!((leg.node(), leg.worker()), (NodeId(7), 3));
         assert_eq!(leg.to_string().parse::<LegId>().unwrap(), leg);
         assert_eq!(LegId::from_u64(leg.as_u64()), leg);
+        let call = CallId::new(NodeId(7), 99);
+        assert_eq!(call.to_string().parse::<CallId>().unwrap(), call);
     }
 
     #[test]

@@ -302,6 +302,19 @@ impl Proxy {
         }
     }
 
+    /// Drops the bindings of an endpoint because an operator wants it: all, or those with this contact. The log hears of it, the
+    /// device does not. Out: how many there were.
+    pub fn unbind(&self, terminal: Id<Terminal>, contact: Option<&str>) -> usize {
+        let registrar = &self.shared.registrar;
+        let gone = match contact {
+            Some(contact) => registrar.drop_contact(terminal, contact),
+            None => registrar.drop_all(terminal),
+        };
+        let count = gone.len();
+        gone.into_iter().for_each(|change| self.shared.log.append(change, Box::new(|_| {})));
+        count
+    }
+
     /// Counters and gauges.
     pub fn stats(&self) -> ProxyStats {
         let shared = &self.shared;

@@ -371,6 +371,21 @@ impl Registrar {
         gone.iter().map(Entry::unbind).collect()
     }
 
+    /// Drops the bindings of an endpoint with this contact; these changes are to be logged.
+    pub(crate) fn drop_contact(&self, terminal: Id<Terminal>, contact: &str) -> Vec<BindingChange> {
+        let Some(mut aor) = self.aors.get_mut(&terminal) else { return Vec::new() };
+        let (gone, kept): (Vec<Entry>, _) =
+            aor.entries.drain(..).partition(|entry| entry.record.contact == contact);
+        aor.entries = kept;
+        aor.version += 1;
+        for entry in &gone {
+            self.forget(entry);
+            entry.tell("an operator dropped it", 0);
+        }
+        self.leave(terminal, aor);
+        gone.iter().map(Entry::unbind).collect()
+    }
+
     /// A ping was answered, or not.
     pub(crate) fn pinged(&self, watch: Watch, answered: bool) {
         let Some(mut aor) = self.aors.get_mut(&watch.terminal) else { return };

@@ -207,7 +207,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     stand_in_files(&arguments.storage, &rows)?;
     let live = Arc::new(Live::new(rows.clone(), Arc::new(InMemory), Arc::new(Hasher)));
     let surroundings = Surroundings { outside: Arc::new(doubles), storage: arguments.storage };
-    let api = Arc::new(Api { live: Arc::clone(&live), tokens: Tokens::default(), surroundings });
+    let api = Arc::new(Api {
+        live: Arc::clone(&live),
+        tokens: Tokens::default(),
+        surroundings,
+        watchers: Arc::default(),
+    });
     if let Some(control) = arguments.control {
         let reset = move || {
             let (live, rows) = (Arc::clone(&live), rows.clone());

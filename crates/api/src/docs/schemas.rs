@@ -210,6 +210,7 @@ fn filled(table: &'static Table, level: Level) -> Vec<usize> {
         company: some(matches!(level, Level::Client | Level::User)),
         zone: TimeZone::UTC,
         restricted: false,
+        operator: false,
     };
     let mut row = (table.make)();
     let Some(access) = table.access(level) else { return Vec::new() };

@@ -49,6 +49,7 @@ pub(crate) fn caller(account: &Account, rows: &Rows) -> Caller {
         company: company.map(|company| company.get()),
         zone: jiff::tz::TimeZone::UTC,
         restricted: admin.is_some_and(|admin| admin.restricted),
+        operator: false,
     }
 }
 

@@ -226,7 +226,12 @@ impl Server {
         let storage = tempfile::tempdir().expect("a directory");
         let live = Arc::new(Live::new(rows, Arc::new(InMemory), Arc::new(Quick)));
         let surroundings = Surroundings { outside: Arc::new(Alone), storage: storage.path().to_owned() };
-        let api = Api { live: Arc::clone(&live), tokens: Tokens::default(), surroundings };
+        let api = Api {
+            live: Arc::clone(&live),
+            tokens: Tokens::default(),
+            surroundings,
+            watchers: Arc::default(),
+        };
         Self { live, storage, router: router(Arc::new(api)) }
     }
 

@@ -316,6 +316,11 @@ impl Call {
         }
     }
 
+    /// What there is to tell of the call while it goes on; none: it is ending.
+    pub fn open(&self) -> Option<OpenCall> {
+        (!self.is_ending()).then(|| self.story.open_call(self.id))
+    }
+
     /// Ends the call from our side (an operator, a shut-down).
     pub fn hang_up(&mut self, status: u16, why: &str, now: Now) {
         if !self.is_ending() {

@@ -156,6 +156,19 @@ pub struct View {
     pub brief: bool,
 }
 
+impl View {
+    /// Everywhere.
+    pub const WHOLE: Self = Self {
+        list: true,
+        detail: true,
+        changed: true,
+        created: true,
+        create: true,
+        change: true,
+        brief: false,
+    };
+}
+
 /// What a reference does when the row it names is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDelete {

@@ -186,6 +186,7 @@ mod tests {
             company: Some(company),
             zone: jiff::tz::TimeZone::UTC,
             restricted: false,
+            operator: false,
         };
         let seen = |company: u32| -> Vec<u32> {
             let caller = caller(company);

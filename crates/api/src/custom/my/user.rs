@@ -55,7 +55,7 @@ pub(super) fn change_profile<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> 
                 return Err(Problem::bad("pass: write the new password, or leave it out"));
             }
         }
-        let body = Document::hashed(body, call, table).await?;
+        let body = Document::hashed(body, &call.api.tokens, table).await?;
         let make = |draft: &mut model::draft::Draft<'_>| {
             let may = |place: usize| CHANGEABLE.contains(&table.fields[place].name);
             write::change_fields(draft, table, caller, user.id(), &body, may)?;
@@ -207,7 +207,7 @@ pub(super) fn call_history<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> {
     Box::pin(async move {
         let (table, access) = routes::of::<UsersCdr>(Level::User)?;
         let user = call.caller().user.ok_or_else(Problem::not_found)?;
-        let found = match routes::records(call, table, access, Some(("user", user))).await? {
+        let found = match routes::records(call, table, access, ("user", user)).await? {
             Some(page) => Ok((access, page)),
             None => rows_of::<UsersCdr>(call, "user", Some(user), |_| true),
         };

@@ -1,0 +1,302 @@
+//! Many wishes as one change: which row each is about, references by what they name, and what came of it.
+//!
+//! In: wishes. Out: one change like every other, or nothing, and all rows that differ. Elsewhere: writing a row (`write`).
+
+use super::told::{self, Key};
+use super::{Act, Asked, entity, may, not_made, refused, status, wrong};
+use crate::files;
+use crate::http::parse_json;
+use crate::show::MASK;
+use crate::write::{self, Document};
+use model::define::{Access, How, Kind, Table};
+use model::draft::Draft;
+use model::rows::Rows;
+use model::rules::{Mistake, Refusal};
+use model::scope::Caller;
+use proto::v1;
+use serde_json::{Map, Value as Json};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tonic::Status;
+
+/// Most wishes of one call.
+const MOST_WISHES: usize = 1000;
+/// Most people's passwords in one call: each takes its time to be hashed.
+const MOST_PASSWORDS: usize = 50;
+/// How deep references may be written as what they name.
+const DEEPEST: usize = 4;
+/// Most rows that one call may change: what the answer tells of.
+const MOST_CHANGES: usize = 10_000;
+
+/// A wish that was read.
+struct Wanted {
+    table: &'static Table,
+    access: &'static Access,
+    id: Option<u32>,
+    document: Document,
+    delete: bool,
+}
+
+/// A document of a request: an object with fields that there are for the caller.
+pub(super) fn read(
+    caller: &Caller,
+    table: &'static Table,
+    id: Option<u32>,
+    json: &str,
+) -> Result<Map<String, Json>, Status> {
+    let json = parse_json(json.as_bytes()).map_err(status)?;
+    let mut document = write::object(json).map_err(status)?;
+    let mut mistakes = Vec::new();
+    let mut mistake = |field: &str, remedy: String| {
+        mistakes.push(Mistake { field: field.to_owned(), remedy });
+    };
+    for (name, value) in &document {
+        let field = table.field(name).map(|field| caller.view(field));
+        let view = field.or_else(|| table.computed(name).map(|computed| caller.view_computed(computed)));
+        let seen = view.is_some_and(|view| {
+            view.list || view.detail || view.changed || view.created || view.create || view.change
+        });
+        if name == "id" {
+            if id.is_none_or(|id| value.as_u64() != Some(id.into())) {
+                mistake(name, "leave it out, or let it be the id of the row that is changed".to_owned());
+            }
+        } else if !seen {
+            let why = format!("{} has no such field here; Describe says which there are", table.name);
+            mistake(name, why);
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(refused(Refusal::Invalid(mistakes)));
+    }
+    files::undescribe(table, &mut document);
+    Ok(document)
+}
+
+/// What is masked means "as it is", and of a new row nothing is yet.
+pub(super) fn unmasked(table: &Table, document: &Map<String, Json>) -> Result<(), Refusal> {
+    let masked = table.fields.iter().find(|field| {
+        document.get(field.name).is_some_and(|value| write::is_masked(field, value))
+    });
+    let remedy = format!("write a value: {MASK:?} means the one that is there, and there is none yet");
+    masked.map_or(Ok(()), |field| Err(Refusal::wrong(field.name, remedy)))
+}
+
+pub(super) async fn apply(asked: &Asked<'_>, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Status> {
+    let caller = asked.caller();
+    let wanted = wishes(asked, request.wishes).await?;
+    let place = AtomicUsize::new(0);
+    let make = |draft: &mut Draft<'_>| {
+        let mut outcomes = Vec::with_capacity(wanted.len());
+        for (at, wish) in wanted.iter().enumerate() {
+            place.store(at, Ordering::Relaxed);
+            outcomes.push(fulfil(draft, caller, wish)?);
+        }
+        // What is refused from here on is not about one of them.
+        place.store(usize::MAX, Ordering::Relaxed);
+        Ok(outcomes)
+    };
+    let live = &asked.api.live;
+    let made = if request.dry_run {
+        live.try_out(asked.identity.level(), make).map_err(crate::live::ChangeError::from)
+    } else {
+        live.change_in_steps(asked.identity.level(), &asked.identity.who(), make).await
+    };
+    let (outcomes, step) = made.map_err(|error| {
+        let at = place.load(Ordering::Relaxed);
+        not_made(about(at, wanted.get(at), error))
+    })?;
+    let mut keys: Vec<Key> = Vec::new();
+    let mut known = std::collections::HashSet::new();
+    for change in step.changes.iter().filter(|change| !change.table.records) {
+        for key in told::concerned(change.table, change.before.as_ref(), change.after.as_ref()) {
+            if known.insert(key) {
+                keys.push(key);
+            }
+        }
+    }
+    let (before, after) = (&*step.before, &*step.after);
+    let changes: Vec<v1::Change> = keys
+        .into_iter()
+        .filter_map(|key| told::change(caller, before, after, key))
+        .take(MOST_CHANGES)
+        .collect();
+    let outcomes = wanted.iter().zip(outcomes).map(|(wish, (id, deed))| {
+        let told = |change: &&v1::Change| change.entity == wish.table.name && change.id == id;
+        let changed = changes.iter().find(told).is_some();
+        let deed = if deed == v1::Deed::Changed && !changed { v1::Deed::None } else { deed };
+        v1::Outcome { entity: wish.table.name.to_owned(), id, deed: deed.into() }
+    });
+    Ok(v1::ApplyResponse { outcomes: outcomes.collect(), changes, revision: step.after.revision })
+}
+
+async fn wishes(asked: &Asked<'_>, wishes: Vec<v1::Wish>) -> Result<Vec<Wanted>, Status> {
+    if wishes.is_empty() {
+        return Err(wrong("wishes", "there is none; send at least one"));
+    }
+    if wishes.len() > MOST_WISHES {
+        let why = format!("there are {}; send at most {MOST_WISHES} at once", wishes.len());
+        return Err(Status::resource_exhausted(format!("wishes: {why}")));
+    }
+    let caller = asked.caller();
+    let mut passwords = 0;
+    let mut wanted = Vec::with_capacity(wishes.len());
+    for (at, wish) in wishes.into_iter().enumerate() {
+        let of_wish = |error: Status| {
+            Status::with_details(
+                error.code(),
+                format!("wish {} ({}): {}", at + 1, wish.entity, error.message()),
+                bytes::Bytes::copy_from_slice(error.details()),
+            )
+        };
+        let (table, access) = entity(caller, &wish.entity).map_err(status).map_err(of_wish)?;
+        let json = if wish.json.is_empty() && wish.delete { "{}" } else { &wish.json };
+        let document = read(caller, table, wish.id, json).map_err(of_wish)?;
+        let people = table.fields.iter().filter(|field| matches!(field.kind, Kind::Password));
+        passwords += people.filter(|field| document.get(field.name).is_some_and(|pass| pass != MASK)).count();
+        if passwords > MOST_PASSWORDS {
+            let why = format!("wishes: there are more passwords than {MOST_PASSWORDS}; send at most so many at once");
+            return Err(Status::resource_exhausted(why));
+        }
+        let document = Document::hashed(document, &asked.api.tokens, table).await.map_err(status)?;
+        wanted.push(Wanted { table, access, id: wish.id, document, delete: wish.delete });
+    }
+    Ok(wanted)
+}
+
+/// Says which wish an error is about.
+fn about(at: usize, wish: Option<&Wanted>, error: crate::live::ChangeError) -> crate::live::ChangeError {
+    let (Some(wish), crate::live::ChangeError::Refused(refusal)) = (wish, &error) else { return error };
+    let head = format!("wish {} ({})", at + 1, wish.table.name);
+    let refusal = match refusal.clone() {
+        Refusal::Invalid(mistakes) => Refusal::Invalid(
+            mistakes
+                .into_iter()
+                .map(|mistake| {
+                    let dot = if mistake.field.is_empty() { "" } else { "." };
+                    Mistake { field: format!("{head}{dot}{}", mistake.field), ..mistake }
+                })
+                .collect(),
+        ),
+        Refusal::Forbidden(why) => Refusal::Forbidden(format!("{head}: {why}")),
+        Refusal::Gone => Refusal::Coded {
+            status: 404,
+            message: format!("{head}: there is no such row; leave out the id to make one"),
+        },
+        Refusal::Dangling { field, entity, id } => {
+            Refusal::Dangling { field: format!("{head}.{field}"), entity, id }
+        }
+        Refusal::Coded { status, message } => {
+            Refusal::Coded { status, message: format!("{head}: {message}") }
+        }
+    };
+    refusal.into()
+}
+
+/// Does what a wish says, within the change.
+fn fulfil(draft: &mut Draft<'_>, caller: &Caller, wish: &Wanted) -> Result<(u32, v1::Deed), Refusal> {
+    let Wanted { table, access, id, document, delete } = wish;
+    let document = document.with(named(draft, caller, table, document, 0)?);
+    let id = match id {
+        Some(id) => {
+            let row = draft.rows().row(table, *id);
+            Some(
+                row.filter(|row| caller.sees(&***row, draft.rows()))
+                    .map(|row| row.id())
+                    .ok_or(Refusal::Gone)?,
+            )
+        }
+        None => write::same(draft, table, access, caller, &document)?,
+    };
+    let allowed = |act: Act, rows: &Rows| {
+        may(caller, table, access, act, rows).map_err(|problem| Refusal::Forbidden(problem.detail))
+    };
+    match (id, *delete) {
+        (None, true) => {
+            allowed(Act::Delete, draft.rows())?;
+            Ok((0, v1::Deed::None))
+        }
+        (Some(id), true) => {
+            allowed(Act::Delete, draft.rows())?;
+            write::delete(draft, table, caller, id)?;
+            Ok((id, v1::Deed::Deleted))
+        }
+        (Some(id), false) => {
+            allowed(Act::Change, draft.rows())?;
+            write::change(draft, table, caller, id, &document)?;
+            Ok((id, v1::Deed::Changed))
+        }
+        (None, false) => {
+            allowed(Act::Create, draft.rows())?;
+            unmasked(table, &document)?;
+            let id = write::create(draft, table, access, caller, &document)?;
+            Ok((id, v1::Deed::Created))
+        }
+    }
+}
+
+/// The document with ids where references and sets are written as what they name.
+fn named(
+    draft: &Draft<'_>,
+    caller: &Caller,
+    table: &'static Table,
+    document: &Map<String, Json>,
+    depth: usize,
+) -> Result<Map<String, Json>, Refusal> {
+    let mut document = document.clone();
+    for field in table.fields {
+        let Kind::Reference(target) = field.kind else { continue };
+        if let Some(json) = document.get_mut(field.name) {
+            resolve(draft, caller, target(), field.name, json, depth)?;
+        }
+    }
+    for computed in table.computed {
+        let target = match computed.how {
+            How::Pairs(through, _, theirs) => match through().field(theirs).map(|field| field.kind) {
+                Some(Kind::Reference(target)) => target(),
+                _ => continue,
+            },
+            How::Members(members, _) => members(),
+            How::Derived(_) | How::Live(_) => continue,
+        };
+        for json in document.get_mut(computed.name).and_then(Json::as_array_mut).into_iter().flatten() {
+            resolve(draft, caller, target, computed.name, json, depth)?;
+        }
+    }
+    Ok(document)
+}
+
+/// Puts an id in the place of an object that names a row.
+fn resolve(
+    draft: &Draft<'_>,
+    caller: &Caller,
+    target: &'static Table,
+    field: &str,
+    json: &mut Json,
+    depth: usize,
+) -> Result<(), Refusal> {
+    let Some(object) = json.as_object().filter(|object| !object.contains_key("id")) else { return Ok(()) };
+    if depth >= DEEPEST {
+        return Err(Refusal::wrong(field, format!("name rows at most {DEEPEST} deep")));
+    }
+    let keys = || -> String {
+        let set = |places: &&[usize]| {
+            places.iter().map(|place| target.fields[*place].name).collect::<Vec<_>>().join(" and ")
+        };
+        match target.unique.iter().map(set).collect::<Vec<_>>().join(", or ") {
+            none if none.is_empty() => "its id: nothing else occurs once".to_owned(),
+            sets => format!("its id, or by {sets}"),
+        }
+    };
+    let Some(access) = caller.access(target) else {
+        return Err(Refusal::wrong(field, "name the row by its id"));
+    };
+    let object = named(draft, caller, target, object, depth + 1)?;
+    match write::same(draft, target, access, caller, &object)? {
+        Some(id) => {
+            *json = Json::from(id);
+            Ok(())
+        }
+        None => {
+            Err(Refusal::wrong(field, format!("there is no such {}; name it by {}", target.name, keys())))
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! gRPC for operators' programs: the services of `proto/carillon/v1/admin.proto`, on the REST listener and on the control socket.
+//!
+//! In: calls. Out: answers by the same rules as REST. Rooms: `configuration` (describing, lists, rows), `apply` (many changes as
+//! one), `told` (what a change looks like to a caller), `watch` (changes as they are made), `operation` (calls, bindings),
+//! `access` (logging in). Elsewhere: the rules (`write`, `list`, `show`, `auth`), asking (`carillon ctl`).
+
+mod access;
+mod apply;
+mod configuration;
+mod operation;
+mod told;
+mod watch;
+
+pub use watch::Watchers;
+
+use crate::auth::{self, Identity};
+use crate::http::Problem;
+use crate::live::{ChangeError, NotKept};
+use crate::routes::{self, Deed};
+use crate::server::Api;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Response, header};
+use axum::middleware::Next;
+use model::define::{Access, Operations, Table};
+use model::entities::TABLES;
+use model::rows::Rows;
+use model::rules::{Mistake, Refusal};
+use model::scope::Caller;
+use proto::v1;
+use proto::v1::access_server::AccessServer;
+use proto::v1::configuration_server::ConfigurationServer;
+use proto::v1::operation_server::OperationServer;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+/// Most octets of a message to the server.
+const LARGEST_MESSAGE: usize = 4 * 1024 * 1024;
+/// How long a call may take until its answer begins.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Most characters of an error's message: it travels in a header.
+const LONGEST_ERROR: usize = 1500;
+/// Most fields that an error names apart.
+const MOST_VIOLATIONS: usize = 15;
+
+/// Serves the calls of one listener.
+#[derive(Clone)]
+pub(crate) struct Service {
+    api: Arc<Api>,
+    /// Whoever reaches the listener is the operator of the whole.
+    trusts: bool,
+}
+
+impl Service {
+    /// Who is calling.
+    fn identify(&self, rows: &Rows, metadata: &MetadataMap) -> Result<Identity, Status> {
+        if self.trusts {
+            return Ok(Identity::at_the_machine());
+        }
+        let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
+        auth::identify_any(&self.api.tokens, rows, header).map_err(status)
+    }
+
+    /// A call with what serving it takes.
+    fn begin(&self, metadata: &MetadataMap) -> Result<Asked<'_>, Status> {
+        let rows = self.api.live.rows();
+        let identity = self.identify(&rows, metadata)?;
+        Ok(Asked { api: &self.api, identity, rows })
+    }
+}
+
+/// A call while it is served.
+struct Asked<'a> {
+    api: &'a Arc<Api>,
+    identity: Identity,
+    rows: Arc<Rows>,
+}
+
+impl Asked<'_> {
+    fn caller(&self) -> &Caller {
+        &self.identity.caller
+    }
+
+    /// The entity of this name, if the caller may do this with it at all.
+    fn entity(&self, name: &str, act: Act) -> Result<(&'static Table, &'static Access), Status> {
+        let (table, access) = entity(self.caller(), name).map_err(status)?;
+        may(self.caller(), table, access, act, &self.rows).map_err(status)?;
+        Ok((table, access))
+    }
+}
+
+/// What is done with an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    List,
+    Get,
+    Create,
+    Change,
+    Delete,
+}
+
+impl Act {
+    fn is_in(self, operations: Operations) -> bool {
+        match self {
+            Act::List => operations.list,
+            Act::Get => operations.get,
+            Act::Create => operations.create,
+            Act::Change => operations.change,
+            Act::Delete => operations.delete,
+        }
+    }
+
+    fn deed(self) -> Deed {
+        match self {
+            Act::List | Act::Get => Deed::Read,
+            Act::Create => Deed::Create,
+            Act::Change => Deed::Update,
+            Act::Delete => Deed::Delete,
+        }
+    }
+
+    fn participle(self) -> &'static str {
+        match self {
+            Act::List => "listed",
+            Act::Get => "read by itself",
+            Act::Create => "created",
+            Act::Change => "changed",
+            Act::Delete => "deleted",
+        }
+    }
+}
+
+/// The entity of this name, if there is such a thing for the caller.
+fn entity(caller: &Caller, name: &str) -> Result<(&'static Table, &'static Access), Problem> {
+    const LONGEST: usize = 60;
+    let named = |table: &&Table| {
+        table.name.eq_ignore_ascii_case(name) || (!table.path.is_empty() && table.path == name)
+    };
+    let table = TABLES.iter().copied().find(|table| named(table));
+    let known = table.and_then(|table| Some((table, known_access(caller, table)?)));
+    known.ok_or_else(|| {
+        let name: String = name.chars().take(LONGEST).collect();
+        let detail = format!("entity: there is no {name:?} here; Describe says which entities there are");
+        Problem { detail, ..Problem::not_found() }
+    })
+}
+
+/// What the caller may do with an entity; none: it is not there for him.
+fn known_access(caller: &Caller, table: &'static Table) -> Option<&'static Access> {
+    caller.access(table).filter(|access| access.operations != Operations::default())
+}
+
+/// Whether the caller may do this to rows of the entity at all.
+fn may(
+    caller: &Caller,
+    table: &'static Table,
+    access: &'static Access,
+    act: Act,
+    rows: &Rows,
+) -> Result<(), Problem> {
+    if !act.is_in(access.operations) {
+        let (level, act) = (caller.level.name(), act.participle());
+        return Err(Problem::forbidden(format!("{} is not {act} at the level {level}", table.name)));
+    }
+    routes::allow(table, access, act.deed(), caller, rows)
+}
+
+/// The services, to be put beside the REST routes.
+pub(crate) fn router(api: &Arc<Api>, trusts: bool) -> axum::Router {
+    let service = Service { api: Arc::clone(api), trusts };
+    let access = AccessServer::new(service.clone()).max_decoding_message_size(LARGEST_MESSAGE);
+    let configuration = ConfigurationServer::new(service.clone()).max_decoding_message_size(LARGEST_MESSAGE);
+    let operation = OperationServer::new(service).max_decoding_message_size(LARGEST_MESSAGE);
+    let mut router = axum::Router::new()
+        .route_service("/carillon.v1.Access/{*call}", access)
+        .route_service("/carillon.v1.Configuration/{*call}", configuration)
+        .route_service("/carillon.v1.Operation/{*call}", operation);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+        .build_v1();
+    match reflection {
+        Ok(reflection) => {
+            router = router.route_service("/grpc.reflection.v1.ServerReflection/{*call}", reflection);
+        }
+        Err(error) => tracing::error!(%error, "gRPC reflection tells nothing"),
+    }
+    router.layer(axum::middleware::from_fn(in_time))
+}
+
+/// Ends calls whose answer does not begin.
+async fn in_time(mut request: Request, next: Next) -> Response<Body> {
+    // Which portal somebody logs in by is asked of the host.
+    let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    if let Some(host) = host {
+        request.headers_mut().insert(header::HOST, host);
+    }
+    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Status::deadline_exceeded(format!(
+            "the call took longer than {} s; send it whole and at once",
+            PATIENCE.as_secs()
+        ))
+        .into_http(),
+    }
+}
+
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most).chain(['…']).collect()
+}
+
+/// An error as gRPC tells it.
+fn status(problem: Problem) -> Status {
+    let code = match problem.status.as_u16() {
+        400 | 415 | 422 => Code::InvalidArgument,
+        401 => Code::Unauthenticated,
+        403 | 405 => Code::PermissionDenied,
+        404 => Code::NotFound,
+        408 => Code::DeadlineExceeded,
+        413 | 429 => Code::ResourceExhausted,
+        501 => Code::Unimplemented,
+        503 => Code::Unavailable,
+        402..=499 => Code::FailedPrecondition,
+        _ => Code::Internal,
+    };
+    let message = cut(&problem.detail, LONGEST_ERROR);
+    if problem.mistakes.is_empty() {
+        return Status::new(code, message);
+    }
+    const LONGEST_REMEDY: usize = 150;
+    let violation = |mistake: &Mistake| {
+        FieldViolation::new(cut(&mistake.field, LONGEST_REMEDY), cut(&mistake.remedy, LONGEST_REMEDY))
+    };
+    let violations: Vec<FieldViolation> =
+        problem.mistakes.iter().take(MOST_VIOLATIONS).map(violation).collect();
+    Status::with_error_details(code, message, ErrorDetails::with_bad_request(violations))
+}
+
+fn refused(refusal: Refusal) -> Status {
+    status(match refusal {
+        Refusal::Dangling { ref field, .. } => {
+            let mistake = Mistake { field: field.clone(), remedy: "name a row that there is".to_owned() };
+            Problem { mistakes: vec![mistake], ..Problem::from(refusal) }
+        }
+        other => other.into(),
+    })
+}
+
+/// Why a change was not made, as gRPC tells it.
+fn not_made(error: ChangeError) -> Status {
+    match error {
+        ChangeError::Refused(refusal) => refused(refusal),
+        ChangeError::NotKept(NotKept::Conflict) => {
+            Status::aborted("others changed the configuration meanwhile; try again")
+        }
+        error => status(error.into()),
+    }
+}
+
+/// A mistake in one field of the request.
+fn wrong(field: &str, remedy: impl Into<String>) -> Status {
+    refused(Refusal::wrong(field, remedy))
+}
