@@ -11,7 +11,7 @@ use model::define::{Access, Computed, Field, How, Kind, OnDelete, Reading, Recor
 use model::draft::Draft;
 use model::entities::Company;
 use model::id::Id;
-use model::rows::Rows;
+use model::rows::{Row, Rows};
 use model::rules::{Mistake, Refusal};
 use model::scope::Caller;
 use serde_json::{Map, Value as Json};
@@ -121,7 +121,8 @@ pub(crate) fn create(
 }
 
 /// The row that has the values of the body in a set of fields that occur once, each of them named by the body or filled in by
-/// the caller's scope; of several sets the first that finds one. None: there is no such row for the caller.
+/// the caller's scope; of several sets the first that finds one. A tenant that is not named is none: of such rows exactly one
+/// must fit. None: there is no such row for the caller.
 pub(crate) fn same(
     draft: &Draft<'_>,
     table: &'static Table,
@@ -132,19 +133,39 @@ pub(crate) fn same(
     let mut row = (table.make)();
     let filled = fill_scope(&mut *row, access, caller, draft.now())?;
     let reading = Reading { zone: &caller.zone, now: draft.now(), hasher: None };
+    let given = |place: usize| body.get(table.fields[place].name).filter(|json| !json.is_null());
+    let known = |place: usize| filled.contains(&place) || given(place).is_some();
+    for place in table.unique.iter().copied().flatten().copied().filter(|place| !filled.contains(place)) {
+        // What cannot be read is told of when it is written.
+        if given(place).is_some_and(|json| row.set(place, json, &reading).is_err()) {
+            return Ok(None);
+        }
+    }
+    let rows = draft.rows();
     for (set, places) in table.unique.iter().enumerate() {
-        let given = |place: &usize| body.get(table.fields[*place].name).filter(|json| !json.is_null());
-        let known = |place: &usize| filled.contains(place) || given(place).is_some();
-        if !places.iter().all(known) {
+        let found = rows.clash(&*row, places, set).filter(|_| places.iter().all(|place| known(*place)));
+        if let Some(found) = found.filter(|found| caller.sees(&***found, rows)) {
+            return Ok(Some(found.id()));
+        }
+    }
+    let tenant = |place: usize| matches!(table.fields[place].name, "brand" | "company");
+    for places in table.unique {
+        let free = places.iter().any(|place| !known(*place));
+        let named = places.iter().all(|place| known(*place) || tenant(*place));
+        if !free || !named || places.iter().all(|place| tenant(*place)) {
             continue;
         }
-        // What cannot be read is told of when it is written.
-        let read = places
-            .iter()
-            .filter(|place| !filled.contains(place))
-            .all(|place| given(place).is_some_and(|json| row.set(*place, json, &reading).is_ok()));
-        let found = draft.rows().clash(&*row, places, set).filter(|_| read);
-        if let Some(found) = found.filter(|found| caller.sees(&***found, draft.rows())) {
+        let fits =
+            |found: &&Row| places.iter().all(|place| found.get(*place).stored() == row.get(*place).stored());
+        let mut fitting = caller.visible(table, access, rows).filter(fits);
+        if let Some(found) = fitting.next() {
+            if fitting.next().is_some() {
+                let names: Vec<&str> = places.iter().map(|place| table.fields[*place].name).collect();
+                return Err(Refusal::wrong(
+                    "id",
+                    format!("several rows have the same {}; say which by its id", names.join(", ")),
+                ));
+            }
             return Ok(Some(found.id()));
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::facts::{Endpoint, data};
 use api::live::{InMemory, Live};
-use api::outside::{Alone, Surroundings};
-use api::server::{Api, router};
+use api::outside::{Alone, Outside, Surroundings};
+use api::server::{Api, control_router, router};
 use api::{Hasher, Tokens};
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
@@ -218,21 +218,38 @@ pub(crate) struct Server {
     pub(crate) live: Arc<Live>,
     pub(crate) storage: tempfile::TempDir,
     router: axum::Router,
+    control: axum::Router,
 }
 
 impl Server {
     /// A server over these rows.
     pub(crate) fn over(rows: Rows) -> Self {
+        Self::beside(rows, Arc::new(Alone))
+    }
+
+    /// A server over these rows, in this living system.
+    pub(crate) fn beside(rows: Rows, outside: Arc<dyn Outside>) -> Self {
         let storage = tempfile::tempdir().expect("a directory");
         let live = Arc::new(Live::new(rows, Arc::new(InMemory), Arc::new(Quick)));
-        let surroundings = Surroundings { outside: Arc::new(Alone), storage: storage.path().to_owned() };
+        let surroundings = Surroundings { outside, storage: storage.path().to_owned() };
         let api = Api {
             live: Arc::clone(&live),
             tokens: Tokens::default(),
             surroundings,
             watchers: Arc::default(),
         };
-        Self { live, storage, router: router(Arc::new(api)) }
+        let api = Arc::new(api);
+        Self { live, storage, control: control_router(&api), router: router(api) }
+    }
+
+    /// What is served where everybody comes.
+    pub(crate) fn router(&self) -> axum::Router {
+        self.router.clone()
+    }
+
+    /// What is served where only the operator comes.
+    pub(crate) fn control(&self) -> axum::Router {
+        self.control.clone()
     }
 
     /// A server over the sample rows.
