@@ -1,11 +1,13 @@
 //! The operator's way to a running node: HTTP on a Unix socket in the data directory, for its owner alone.
 //!
-//! In: requests of `carillon ctl` (`ctl`). Out: imports, exports, backups. Elsewhere: what they do (crates `api`, `store`).
+//! In: requests of `carillon ctl` (`ctl`). Out: imports, exports, backups, and all of gRPC. Elsewhere: what they do (crates `api`,
+//! `store`).
 
 use crate::config::NodeConfig;
 use crate::kept::Kept;
 use crate::node::known_passwords;
 use api::live::{ExportError, Import, ImportError, Live, NotKept, Who};
+use api::server::{Api, control_router};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, Response, StatusCode, header};
@@ -73,12 +75,17 @@ struct Served {
 }
 
 /// Serves the socket. The caller has locked the data directory, so that one that is there is nobody's.
-pub(crate) fn serve(config: &NodeConfig, live: &Arc<Live>, kept: &Arc<Kept>) -> io::Result<Control> {
+pub(crate) fn serve(
+    config: &NodeConfig,
+    live: &Arc<Live>,
+    kept: &Arc<Kept>,
+    api: &Arc<Api>,
+) -> io::Result<Control> {
     let path = config.data.join(SOCKET);
     let listener = listen(&config.data, &path)?;
     let (live, kept) = (Arc::clone(live), Arc::clone(kept));
     let served = Arc::new(Served { live, kept, config: config.clone() });
-    let router = axum::Router::new().fallback(handle).with_state(served);
+    let router = axum::Router::new().fallback(handle).with_state(served).merge(control_router(api));
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             warn!(%error, "`carillon ctl` does not reach this node any more");

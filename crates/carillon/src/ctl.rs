@@ -1,6 +1,11 @@
 //! `carillon ctl`: what an operator has a running node do by its socket, and restoring a backup where none runs.
 //!
-//! Elsewhere: the node's side (`control`).
+//! Rooms: `rows` (get, apply, delete, watch), `documents` (files of rows), `reach` (the way to a node). Elsewhere: the node's side
+//! (`control`; crate `api`, room `grpc`).
+
+mod documents;
+mod reach;
+mod rows;
 
 use crate::config::list;
 use crate::control::{Answer, LARGEST, SOCKET, by_short_path};
@@ -8,10 +13,13 @@ use crate::kept::open_store;
 use crate::node::StartError;
 use crate::place::{KEY_FILE, Key};
 use crate::{complain, tell};
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use store::config::ConfigError;
 
@@ -26,14 +34,22 @@ const CONFIGURATION: &str = "configuration.redb";
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The data directory of the node.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", global = true)]
+    data: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Print rows of the configuration.
+    Get(rows::Get),
+    /// Make and change rows as files say, all or none.
+    Apply(rows::Apply),
+    /// Delete rows.
+    Delete(rows::Delete),
+    /// Print changes of the configuration as they are made.
+    Watch(rows::Watch),
     /// Put the rows of a document into the running node's configuration, all or none.
     Import {
         /// Drop all other rows, and end all log-ins at the API.
@@ -59,18 +75,55 @@ enum Command {
     },
 }
 
-/// Does it.
-pub(crate) async fn run(arguments: Arguments) -> Result<(), StartError> {
-    let data = arguments.data;
-    if !data.is_dir() {
+/// Does it, on a thread of its own. A dry run ends with 0: nothing would change, 1: something would, 2: it is refused.
+pub(crate) fn start(arguments: Arguments) -> ExitCode {
+    const PENDING: u8 = 1;
+    const FAILED: u8 = 2;
+    let is_dry = match &arguments.command {
+        Command::Apply(apply) => apply.dry_run,
+        Command::Delete(delete) => delete.dry_run,
+        _ => false,
+    };
+    let pending = Arc::new(AtomicBool::new(false));
+    let found = Arc::clone(&pending);
+    let code = crate::run(1, false, async move {
+        found.store(run(arguments).await?, Ordering::Relaxed);
+        Ok(())
+    });
+    match code {
+        ExitCode::SUCCESS if is_dry && pending.load(Ordering::Relaxed) => ExitCode::from(PENDING),
+        ExitCode::FAILURE if is_dry => ExitCode::from(FAILED),
+        code => code,
+    }
+}
+
+/// Does it; out: whether anything changed, or would, where that is the question.
+async fn run(arguments: Arguments) -> Result<bool, StartError> {
+    if let Some(data) = arguments.data.as_deref().filter(|data| !data.is_dir()) {
         let shown = data.display();
         return Err(StartError(format!("--data {shown}: no such directory; name the one of a node")));
     }
+    let data = arguments.data.as_deref();
     match arguments.command {
+        Command::Get(get) => rows::get(data, get).await.map(|()| false),
+        Command::Apply(apply) => rows::apply(data, apply).await,
+        Command::Delete(delete) => rows::delete(data, delete).await,
+        Command::Watch(watch) => rows::watch(data, watch).await.map(|()| false),
+        whole => {
+            let none = || StartError("--data DIR: name the data directory of the node".to_owned());
+            run_whole(data.ok_or_else(none)?.to_owned(), whole).await.map(|()| false)
+        }
+    }
+}
+
+/// What is done to the whole of a configuration.
+async fn run_whole(data: PathBuf, command: Command) -> Result<(), StartError> {
+    match command {
         Command::Import { replace, file } => import(&data, replace, &file),
         Command::Export { file } => export(&data, file.as_deref()),
         Command::Backup { file } => backup(&data, &file),
         Command::Restore { file } => restore(&data, &file).await,
+        Command::Get(_) | Command::Apply(_) | Command::Delete(_) | Command::Watch(_) => Ok(()),
     }
 }
 
@@ -164,18 +217,8 @@ fn told(file: &Path, (status, body): (u16, Vec<u8>)) -> Result<Answer, StartErro
 
 /// One request and its answer: status and body.
 fn exchange(data: &Path, method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>), StartError> {
-    let mut stream = by_short_path(data, SOCKET, |short| UnixStream::connect(short)).map_err(|error| {
-        let shown = data.display();
-        StartError(match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => format!(
-                "no node runs on {shown}; start one, or name the directory that a node has as `data` in [node]"
-            ),
-            ErrorKind::PermissionDenied => {
-                format!("{shown}: {error}; run this as the user that the node runs as")
-            }
-            _ => format!("{shown}: the node cannot be reached: {error}"),
-        })
-    })?;
+    let mut stream = by_short_path(data, SOCKET, |short| UnixStream::connect(short))
+        .map_err(|error| reach::unreachable(data, &error))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let head = format!(
@@ -265,15 +308,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().to_owned();
         let StartError(text) =
-            run(Arguments { data: data.clone(), command: Command::Export { file: None } }).await.unwrap_err();
+            run(Arguments { data: Some(data.clone()), command: Command::Export { file: None } })
+                .await
+                .unwrap_err();
         assert!(text.starts_with(&format!("no node runs on {}; ", data.display())), "{text}");
         drop(std::os::unix::net::UnixListener::bind(data.join(SOCKET)).unwrap()); // one that was killed
         let StartError(text) =
-            run(Arguments { data: data.clone(), command: Command::Export { file: None } }).await.unwrap_err();
+            run(Arguments { data: Some(data.clone()), command: Command::Export { file: None } })
+                .await
+                .unwrap_err();
         assert!(text.starts_with("no node runs on "), "{text}");
         let data = data.join("nothing");
         let StartError(text) =
-            run(Arguments { data, command: Command::Export { file: None } }).await.unwrap_err();
+            run(Arguments { data: Some(data), command: Command::Export { file: None } }).await.unwrap_err();
         assert!(text.contains("no such directory"), "{text}");
     }
 
@@ -292,7 +339,7 @@ mod tests {
         let into = |data: &Path| {
             let (data, file) = (data.to_owned(), file.clone());
             async move {
-                let done = run(Arguments { data, command: Command::Restore { file } }).await;
+                let done = run(Arguments { data: Some(data), command: Command::Restore { file } }).await;
                 done.map_err(|StartError(text)| text)
             }
         };
@@ -305,7 +352,7 @@ mod tests {
         assert!(text.contains("sealed by another key"), "{text}");
         assert_eq!(files(&new), 1, "only the key");
         std::fs::copy(old.join(KEY_FILE), new.join(KEY_FILE)).unwrap();
-        assert_eq!(into(&new).await, Ok(()));
+        assert_eq!(into(&new).await, Ok(false));
         assert_eq!(files(&new), 2);
         let text = into(&new).await.unwrap_err();
         assert!(text.contains("holds a configuration already"), "{text}");

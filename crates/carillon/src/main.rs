@@ -59,7 +59,7 @@ enum Command {
     },
     /// A softphone: register, call, answer, play and record audio.
     Phone(phone_command::Arguments),
-    /// Import, export, back up and restore the configuration of a node.
+    /// Read, change, watch, import, export, back up and restore the configuration of a node.
     Ctl(ctl::Arguments),
     /// List call records of a data directory that no node is using.
     Cdrs(cdrs::Arguments),
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => run(0, true, demo::run(arguments)),
         Command::Serve { config, check } => serve(&config, check),
         Command::Phone(arguments) => run(1, false, phone_command::run(arguments)),
-        Command::Ctl(arguments) => run(1, false, ctl::run(arguments)),
+        Command::Ctl(arguments) => ctl::start(arguments),
         Command::Cdrs(arguments) => finish(cdrs::run(&arguments)),
     };
     logging::finish();

@@ -132,11 +132,12 @@ impl Node {
         follow(&live, &snapshot, &proxy, &store);
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
+        let served = make_api(&live, &proxy, &calls, config);
         let api = match config.api {
-            Some(address) => Some(serve_api(address, &live, &proxy, &calls, config).await?),
+            Some(address) => Some(serve_api(address, Arc::clone(&served)).await?),
             None => None,
         };
-        let control = crate::control::serve(config, &live, &keeper);
+        let control = crate::control::serve(config, &live, &keeper, &served);
         if let Err(error) = &control {
             warn!(%error, "`carillon ctl` does not reach this node: no socket can be made in the data directory");
         }
@@ -242,26 +243,20 @@ fn follow(live: &Arc<Live>, snapshot: &Arc<ArcSwap<Snapshot>>, proxy: &Arc<Proxy
     }));
 }
 
-async fn serve_api(
-    address: SocketAddr,
+fn make_api(
     live: &Arc<Live>,
     proxy: &Arc<Proxy>,
     calls: &Arc<AppServer>,
     config: &NodeConfig,
-) -> Result<Served, StartError> {
-    let outside = Arc::new(crate::living::Living::new(
-        Arc::clone(proxy),
-        Arc::clone(calls),
-        Arc::clone(live),
-        config.node,
-    ));
+) -> Arc<api::server::Api> {
+    let (proxy, calls, own_live) = (Arc::clone(proxy), Arc::clone(calls), Arc::clone(live));
+    let outside = Arc::new(crate::living::Living::new(proxy, calls, own_live, config.node));
     let surroundings = api::outside::Surroundings { outside, storage: config.data.join("files") };
-    let api = Arc::new(api::server::Api {
-        live: Arc::clone(live),
-        tokens: api::Tokens::default(),
-        surroundings,
-        watchers: Arc::default(),
-    });
+    let (live, tokens) = (Arc::clone(live), api::Tokens::default());
+    Arc::new(api::server::Api { live, tokens, surroundings, watchers: Arc::default() })
+}
+
+async fn serve_api(address: SocketAddr, api: Arc<api::server::Api>) -> Result<Served, StartError> {
     let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
         StartError(format!(
             "api.listen = {address}: {error}; choose an address of this host and a port that is free"

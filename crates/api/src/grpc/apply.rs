@@ -62,6 +62,10 @@ pub(super) fn read(
         } else if !seen {
             let why = format!("{} has no such field here; Describe says which there are", table.name);
             mistake(name, why);
+        } else if value.is_number() && table.field(name).is_some_and(|field| matches!(field.kind, Kind::Text))
+        {
+            // Where a number was meant as a text, +34 and 0034 have lost something by now.
+            mistake(name, "write a text: in quotes".to_owned());
         }
     }
     if !mistakes.is_empty() {
