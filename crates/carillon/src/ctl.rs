@@ -1,9 +1,10 @@
 //! `carillon ctl`: what an operator has a running node do by its socket, and restoring a backup where none runs.
 //!
-//! Rooms: `rows` (get, apply, delete, watch), `documents` (files of rows), `reach` (the way to a node). Elsewhere: the node's side
+//! Rooms: `rows` (get, apply, delete, watch), `operate` (calls, bindings), `documents` (files of rows), `reach` (the way to a node). Elsewhere: the node's side
 //! (`control`; crate `api`, room `grpc`).
 
 mod documents;
+mod operate;
 mod reach;
 mod rows;
 
@@ -50,6 +51,23 @@ enum Command {
     Delete(rows::Delete),
     /// Print changes of the configuration as they are made.
     Watch(rows::Watch),
+    /// Print how the node is.
+    Status(operate::Look),
+    /// Print the calls that go on.
+    Calls(operate::Look),
+    /// End a call.
+    HangUp(operate::HangUp),
+    /// Print the registered contacts of an address of record.
+    Bindings(operate::Bindings),
+    /// Drop registered contacts of an address of record; the telephones are not told.
+    Unbind(operate::Unbind),
+    #[command(flatten)]
+    Whole(Whole),
+}
+
+/// What is done to the whole of a configuration.
+#[derive(clap::Subcommand)]
+enum Whole {
     /// Put the rows of a document into the running node's configuration, all or none.
     Import {
         /// Drop all other rows, and end all log-ins at the API.
@@ -109,21 +127,24 @@ async fn run(arguments: Arguments) -> Result<bool, StartError> {
         Command::Apply(apply) => rows::apply(data, apply).await,
         Command::Delete(delete) => rows::delete(data, delete).await,
         Command::Watch(watch) => rows::watch(data, watch).await.map(|()| false),
-        whole => {
+        Command::Status(look) => operate::status(data, look).await.map(|()| false),
+        Command::Calls(look) => operate::calls(data, look).await.map(|()| false),
+        Command::HangUp(hang_up) => operate::hang_up(data, hang_up).await.map(|()| false),
+        Command::Bindings(bindings) => operate::bindings(data, bindings).await.map(|()| false),
+        Command::Unbind(unbind) => operate::unbind(data, unbind).await.map(|()| false),
+        Command::Whole(whole) => {
             let none = || StartError("--data DIR: name the data directory of the node".to_owned());
-            run_whole(data.ok_or_else(none)?.to_owned(), whole).await.map(|()| false)
+            run_whole(data.ok_or_else(none)?, whole).await.map(|()| false)
         }
     }
 }
 
-/// What is done to the whole of a configuration.
-async fn run_whole(data: PathBuf, command: Command) -> Result<(), StartError> {
+async fn run_whole(data: &Path, command: Whole) -> Result<(), StartError> {
     match command {
-        Command::Import { replace, file } => import(&data, replace, &file),
-        Command::Export { file } => export(&data, file.as_deref()),
-        Command::Backup { file } => backup(&data, &file),
-        Command::Restore { file } => restore(&data, &file).await,
-        Command::Get(_) | Command::Apply(_) | Command::Delete(_) | Command::Watch(_) => Ok(()),
+        Whole::Import { replace, file } => import(data, replace, &file),
+        Whole::Export { file } => export(data, file.as_deref()),
+        Whole::Backup { file } => backup(data, &file),
+        Whole::Restore { file } => restore(data, &file).await,
     }
 }
 
@@ -307,20 +328,26 @@ mod tests {
     async fn where_no_node_runs_it_is_said() {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().to_owned();
-        let StartError(text) =
-            run(Arguments { data: Some(data.clone()), command: Command::Export { file: None } })
-                .await
-                .unwrap_err();
+        let StartError(text) = run(Arguments {
+            data: Some(data.clone()),
+            command: Command::Whole(Whole::Export { file: None }),
+        })
+        .await
+        .unwrap_err();
         assert!(text.starts_with(&format!("no node runs on {}; ", data.display())), "{text}");
         drop(std::os::unix::net::UnixListener::bind(data.join(SOCKET)).unwrap()); // one that was killed
-        let StartError(text) =
-            run(Arguments { data: Some(data.clone()), command: Command::Export { file: None } })
-                .await
-                .unwrap_err();
+        let StartError(text) = run(Arguments {
+            data: Some(data.clone()),
+            command: Command::Whole(Whole::Export { file: None }),
+        })
+        .await
+        .unwrap_err();
         assert!(text.starts_with("no node runs on "), "{text}");
         let data = data.join("nothing");
         let StartError(text) =
-            run(Arguments { data: Some(data), command: Command::Export { file: None } }).await.unwrap_err();
+            run(Arguments { data: Some(data), command: Command::Whole(Whole::Export { file: None }) })
+                .await
+                .unwrap_err();
         assert!(text.contains("no such directory"), "{text}");
     }
 
@@ -339,7 +366,9 @@ mod tests {
         let into = |data: &Path| {
             let (data, file) = (data.to_owned(), file.clone());
             async move {
-                let done = run(Arguments { data: Some(data), command: Command::Restore { file } }).await;
+                let done =
+                    run(Arguments { data: Some(data), command: Command::Whole(Whole::Restore { file }) })
+                        .await;
                 done.map_err(|StartError(text)| text)
             }
         };

@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use proto::v1;
 use proto::v1::access_client::AccessClient;
 use proto::v1::configuration_client::ConfigurationClient;
+use proto::v1::operation_client::OperationClient;
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -61,26 +62,39 @@ impl Interceptor for Bearer {
     }
 }
 
-/// Who asks the node.
+/// Who asks the node for its configuration.
 pub(crate) type Client = ConfigurationClient<InterceptedService<Channel, Bearer>>;
 
-/// Connects to the node.
+/// Connects to the node, for its configuration.
 pub(crate) async fn client(data: Option<&Path>, reach: &Reach) -> Result<Client, StartError> {
-    let (channel, token) = match (&reach.server, data) {
+    let (channel, bearer) = connect(data, reach).await?;
+    Ok(ConfigurationClient::with_interceptor(channel, bearer).max_decoding_message_size(LARGEST))
+}
+
+/// Connects to the node, for what happens on it.
+pub(crate) async fn operation(
+    data: Option<&Path>,
+    reach: &Reach,
+) -> Result<OperationClient<InterceptedService<Channel, Bearer>>, StartError> {
+    let (channel, bearer) = connect(data, reach).await?;
+    Ok(OperationClient::with_interceptor(channel, bearer).max_decoding_message_size(LARGEST))
+}
+
+async fn connect(data: Option<&Path>, reach: &Reach) -> Result<(Channel, Bearer), StartError> {
+    match (&reach.server, data) {
         (Some(server), _) => {
             let channel = remote(server).await?;
             let token = reach.token(&channel).await?;
             let value = format!("Bearer {token}").parse();
             let value = value.map_err(|_| StartError("a token is one line of letters and digits".to_owned()))?;
-            (channel, Some(value))
+            Ok((channel, Bearer(Some(value))))
         }
-        (None, Some(data)) => (local(data).await?, None),
-        (None, None) => return Err(StartError(
-            "name the node: --data DIR, the directory that it has as `data` in [node], or --server http://HOST:PORT".to_owned(),
+        (None, Some(data)) => Ok((local(data).await?, Bearer(None))),
+        (None, None) => Err(StartError(
+            "name the node: --data DIR, the directory that it has as `data` in [node], or --server http://HOST:PORT"
+                .to_owned(),
         )),
-    };
-    let client = ConfigurationClient::with_interceptor(channel, Bearer(token));
-    Ok(client.max_decoding_message_size(LARGEST))
+    }
 }
 
 /// What the node answered instead.
