@@ -24,8 +24,8 @@ const MOST_WISHES: usize = 1000;
 const MOST_PASSWORDS: usize = 50;
 /// How deep references may be written as what they name.
 const DEEPEST: usize = 4;
-/// Most rows that one call may change: what the answer tells of.
-const MOST_CHANGES: usize = 10_000;
+/// Most rows that an answer tells of.
+const MOST_CHANGES: usize = 5000;
 
 /// A wish that was read.
 struct Wanted {
@@ -118,18 +118,19 @@ pub(super) async fn apply(asked: &Asked<'_>, request: v1::ApplyRequest) -> Resul
         }
     }
     let (before, after) = (&*step.before, &*step.after);
-    let changes: Vec<v1::Change> = keys
-        .into_iter()
-        .filter_map(|key| told::change(caller, before, after, key))
-        .take(MOST_CHANGES)
-        .collect();
+    let more = keys.len().saturating_sub(MOST_CHANGES);
+    keys.truncate(MOST_CHANGES);
+    let changes: Vec<v1::Change> =
+        keys.into_iter().filter_map(|key| told::change(caller, before, after, key)).collect();
     let outcomes = wanted.iter().zip(outcomes).map(|(wish, (id, deed))| {
-        let told = |change: &&v1::Change| change.entity == wish.table.name && change.id == id;
-        let changed = changes.iter().find(told).is_some();
-        let deed = if deed == v1::Deed::Changed && !changed { v1::Deed::None } else { deed };
+        let told = |change: &v1::Change| change.entity == wish.table.name && change.id == id;
+        let same = deed == v1::Deed::Changed && more == 0 && !changes.iter().any(told);
+        let deed = if same { v1::Deed::None } else { deed };
         v1::Outcome { entity: wish.table.name.to_owned(), id, deed: deed.into() }
     });
-    Ok(v1::ApplyResponse { outcomes: outcomes.collect(), changes, revision: step.after.revision })
+    let outcomes = outcomes.collect();
+    let more = u32::try_from(more).unwrap_or(u32::MAX);
+    Ok(v1::ApplyResponse { outcomes, changes, revision: step.after.revision, more })
 }
 
 async fn wishes(asked: &Asked<'_>, wishes: Vec<v1::Wish>) -> Result<Vec<Wanted>, Status> {

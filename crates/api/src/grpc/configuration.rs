@@ -41,7 +41,7 @@ impl Configuration for Service {
         let caller = asked.caller();
         let tables: Vec<(&'static Table, &'static Access)> = if names.is_empty() {
             let known = |table: &&'static Table| Some((*table, known_access(caller, table)?));
-            TABLES.iter().filter_map(|table| known(&*table)).collect()
+            TABLES.iter().filter_map(known).collect()
         } else {
             names
                 .iter()

@@ -52,7 +52,7 @@ impl Operation for Service {
             node: node.node.into(),
             uptime: node.uptime.as_secs(),
             revision: asked.rows.revision,
-            rows: TABLES.iter().map(|table| count(&*table)).sum(),
+            rows: TABLES.iter().map(count).sum(),
             endpoints: endpoints().iter().map(count).sum(),
             calls: node.calls as u64,
             bindings: node.bindings as u64,

@@ -582,11 +582,12 @@ fn calls_and_contacts_are_told_and_ended_tenant_by_tenant() {
 }
 
 async fn served(server: &Server) -> (SocketAddr, Channel) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let at = listener.local_addr().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = listener.local_addr().expect("an address");
     let service = server.router().into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, service).await });
-    (at, Endpoint::from_shared(format!("http://{at}")).unwrap().connect().await.unwrap())
+    let endpoint = Endpoint::from_shared(format!("http://{at}")).expect("an address is one");
+    (at, endpoint.connect().await.expect("it is served"))
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub(crate) async fn get(data: Option<&Path>, get: Get) -> Result<(), StartError>
         return match get.output {
             Output::Table => lines(&fields(&document.json)?).map(|text| print(&text)),
             Output::Yaml => documents::yaml(&[applicable(&document)?]).map(|text| print(&text)),
-            Output::Json => Ok(tell(&pretty(&applicable(&document)?))),
+            Output::Json => applicable(&document).map(|row| tell(&pretty(&row))),
         };
     }
     let filters = get.filters.iter().map(|text| filter(text)).collect::<Result<Vec<_>, _>>()?;
@@ -190,6 +190,9 @@ async fn fulfil(client: &mut Client, documents: Vec<Document>, dry_run: bool) ->
     for change in &answer.changes {
         print(&told(change)?);
     }
+    if answer.more > 0 {
+        tell(&format!("and {} more rows that follow", answer.more));
+    }
     let of = |deed: v1::Deed| answer.outcomes.iter().filter(|outcome| outcome.deed() == deed).count();
     let (created, changed, deleted) = (of(v1::Deed::Created), of(v1::Deed::Changed), of(v1::Deed::Deleted));
     let same = count.saturating_sub(created + changed + deleted);
@@ -198,7 +201,7 @@ async fn fulfil(client: &mut Client, documents: Vec<Document>, dry_run: bool) ->
         "{count} documents: {created} {head} created, {changed} changed, {deleted} deleted, {same} as they were; revision {}",
         answer.revision
     ));
-    Ok(!answer.changes.is_empty())
+    Ok(!answer.changes.is_empty() || answer.more > 0)
 }
 
 /// An error that names wishes by their numbers, with where they stand.
