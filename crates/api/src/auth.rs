@@ -874,6 +874,16 @@ mod tests {
 
     const USER: Level = Level::User;
 
+    #[test]
+    fn the_audit_names_the_operator_at_the_machine_and_no_administrator() {
+        let operator = Identity::at_the_machine();
+        assert_eq!(
+            operator.who().document().to_string(),
+            r#"{"level":"platform","name":"control socket","id":0,"onBehalfOf":""}"#
+        );
+        assert_eq!(operator.level(), None, "the rules are those of the platform itself");
+    }
+
     fn address(text: &str) -> Option<IpAddr> {
         Some(text.parse().expect("an address"))
     }

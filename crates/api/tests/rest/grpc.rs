@@ -362,7 +362,7 @@ fn secrets_are_masked_and_masks_keep_what_is_there() {
 }
 
 #[test]
-fn the_operator_at_the_machine_has_everything_and_is_named_in_the_audit() {
+fn the_operator_at_the_machine_has_everything_but_secrets() {
     run(async {
         let server = Server::new();
         let mut client = operator(&server);
