@@ -7,7 +7,9 @@ use crate::http::Problem;
 use crate::power;
 use crate::show::MASK;
 use jiff::Timestamp;
-use model::define::{Access, Computed, Field, How, Kind, OnDelete, Reading, Record, Rule, SecretHasher, Table};
+use model::define::{
+    Access, Computed, Field, How, Kind, OnDelete, Reading, Record, Rule, SecretHasher, Table,
+};
 use model::draft::Draft;
 use model::entities::Company;
 use model::id::Id;

@@ -63,7 +63,8 @@ async fn world() -> World {
     let rows = store.load().await.unwrap();
     let live = Arc::new(Live::new(rows, Arc::new(Kept(Arc::clone(&store))), Arc::new(Hasher)));
     let surroundings = Surroundings { outside: Arc::new(Alone), storage: dir.path().join("files") };
-    let api = Api { live: Arc::clone(&live), tokens: Tokens::default(), surroundings };
+    let api =
+        Api { live: Arc::clone(&live), tokens: Tokens::default(), surroundings, watchers: Arc::default() };
     World { store, live, router: router(Arc::new(api)), _dir: dir }
 }
 

@@ -134,7 +134,7 @@ impl Node {
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
         let served = make_api(&live, &proxy, &calls, config);
         let api = match config.api {
-            Some(address) => Some(serve_api(address, Arc::clone(&served)).await?),
+            Some(address) => Some(serve_api(address, Arc::clone(&served), config.api_limits.clone()).await?),
             None => None,
         };
         let control = crate::control::serve(config, &live, &keeper, &served);
@@ -256,15 +256,18 @@ fn make_api(
     Arc::new(api::server::Api { live, tokens, surroundings, watchers: Arc::default() })
 }
 
-async fn serve_api(address: SocketAddr, api: Arc<api::server::Api>) -> Result<Served, StartError> {
+async fn serve_api(
+    address: SocketAddr,
+    api: Arc<api::server::Api>,
+    limits: api::serving::Limits,
+) -> Result<Served, StartError> {
     let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
         StartError(format!(
             "api.listen = {address}: {error}; choose an address of this host and a port that is free"
         ))
     })?;
     let address = listener.local_addr()?;
-    let task =
-        tokio::spawn(api::serving::serve(listener, api::server::router(api), config.api_limits.clone()));
+    let task = tokio::spawn(api::serving::serve(listener, api::server::router(api), limits));
     Ok(Served { address, task })
 }
 

@@ -77,9 +77,10 @@ pub(super) fn read(
 
 /// What is masked means "as it is", and of a new row nothing is yet.
 pub(super) fn unmasked(table: &Table, document: &Map<String, Json>) -> Result<(), Refusal> {
-    let masked = table.fields.iter().find(|field| {
-        document.get(field.name).is_some_and(|value| write::is_masked(field, value))
-    });
+    let masked = table
+        .fields
+        .iter()
+        .find(|field| document.get(field.name).is_some_and(|value| write::is_masked(field, value)));
     let remedy = format!("write a value: {MASK:?} means the one that is there, and there is none yet");
     masked.map_or(Ok(()), |field| Err(Refusal::wrong(field.name, remedy)))
 }
@@ -158,7 +159,9 @@ async fn wishes(asked: &Asked<'_>, wishes: Vec<v1::Wish>) -> Result<Vec<Wanted>,
         let people = table.fields.iter().filter(|field| matches!(field.kind, Kind::Password));
         passwords += people.filter(|field| document.get(field.name).is_some_and(|pass| pass != MASK)).count();
         if passwords > MOST_PASSWORDS {
-            let why = format!("wishes: there are more passwords than {MOST_PASSWORDS}; send at most so many at once");
+            let why = format!(
+                "wishes: there are more passwords than {MOST_PASSWORDS}; send at most so many at once"
+            );
             return Err(Status::resource_exhausted(why));
         }
         let document = Document::hashed(document, &asked.api.tokens, table).await.map_err(status)?;

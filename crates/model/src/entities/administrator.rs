@@ -209,13 +209,11 @@ mod tests {
             let ids: Vec<_> = draft.rows().each().filter(of_platform).map(|row| row.id).collect();
             ids.into_iter().try_for_each(|id| draft.delete(id))
         };
-        let one = crate::testing::sample().each::<Administrator>().find(|row| row.keeps_the_platform()).unwrap().id;
+        let one =
+            crate::testing::sample().each::<Administrator>().find(|row| row.keeps_the_platform()).unwrap().id;
         let heir = || Administrator { username: "heir".into(), brand: None, ..somebody() };
-        let ways: [fn(&mut Administrator); 3] = [
-            |row| row.active = false,
-            |row| row.restricted = true,
-            |row| row.brand = Some(Id::new(1)),
-        ];
+        let ways: [fn(&mut Administrator); 3] =
+            [|row| row.active = false, |row| row.restricted = true, |row| row.brand = Some(Id::new(1))];
         for (place, way) in ways.into_iter().enumerate() {
             let alone = change(|draft| others(draft, one.get()).and_then(|()| draft.change(one, way)));
             assert!(alone.is_err(), "{place}");

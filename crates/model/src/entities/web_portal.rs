@@ -96,7 +96,8 @@ impl Rules for WebPortal {
                 && host != "localhost"
                 && !host.ends_with(".localhost");
             check.require(is_name, "url", "write a host name of the public DNS; addresses are everybody's");
-            let taken = |portal: &WebPortal| portal.id != self.id && portal.host().eq_ignore_ascii_case(&host);
+            let taken =
+                |portal: &WebPortal| portal.id != self.id && portal.host().eq_ignore_ascii_case(&host);
             let taken = check.rows.each().any(taken);
             check.require(!taken, "url", "choose another host name; there is a portal with this one");
         }
@@ -163,12 +164,20 @@ mod tests {
     #[test]
     fn a_host_name_has_one_portal_however_its_address_is_written() {
         let (_, rows, _) = change(|draft| draft.create(portal(WebPortalUrlType::God, None, None))).unwrap();
-        for url in ["https://NEW.example.com", "https://new.example.com:8443/x", "https://new.example.com?x", "https://x@new.example.com"] {
+        for url in [
+            "https://NEW.example.com",
+            "https://new.example.com:8443/x",
+            "https://new.example.com?x",
+            "https://x@new.example.com",
+        ] {
             let other = WebPortal { url: url.into(), ..portal(WebPortalUrlType::Brand, Some(1), None) };
             let refused = crate::testing::change_on(&rows, |draft| draft.create(other));
             assert!(refused.is_err(), "{url}");
         }
-        let other = WebPortal { url: "https://new.example.co".into(), ..portal(WebPortalUrlType::Brand, Some(1), None) };
+        let other = WebPortal {
+            url: "https://new.example.co".into(),
+            ..portal(WebPortalUrlType::Brand, Some(1), None)
+        };
         crate::testing::change_on(&rows, |draft| draft.create(other)).unwrap();
     }
 
@@ -178,7 +187,9 @@ mod tests {
             let portal = WebPortal { url: wrong.into(), ..portal(WebPortalUrlType::God, None, None) };
             assert_eq!(fault(portal).as_deref(), Some("url"), "{wrong}");
         }
-        for taken in ["https://127.0.0.1/x", "https://[2001:db8::1]", "https://localhost", "https://a.localhost:443"] {
+        for taken in
+            ["https://127.0.0.1/x", "https://[2001:db8::1]", "https://localhost", "https://a.localhost:443"]
+        {
             let portal = WebPortal { url: taken.into(), ..portal(WebPortalUrlType::God, None, None) };
             assert_eq!(fault(portal).as_deref(), Some("url"), "{taken}");
         }
