@@ -5,12 +5,15 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 mod carillon;
+mod configuration;
 mod cpu;
 mod digest;
 mod kamailio;
 mod parse;
+mod population;
 mod profile;
 mod relays;
+mod restload;
 mod rtpengine;
 mod rtpload;
 mod sipload;
@@ -56,6 +59,12 @@ enum What {
     Memory,
     /// RTP.
     Relay,
+    /// REST on 100,000 users, and the start with 1,000,000 endpoints.
+    Configuration,
+    /// REST on 100,000 users.
+    Rest,
+    /// The start with 1,000,000 endpoints.
+    Start,
     /// Where our server's time goes.
     Profile {
         /// Under which load.
@@ -68,6 +77,9 @@ enum What {
     /// Two sockets that pass datagrams on: what a relay cannot undercut.
     #[command(hide = true)]
     ServeFloor { caller: u16, callee: u16 },
+    /// A bare axum: what a REST server on it cannot undercut.
+    #[command(hide = true)]
+    ServeHello { port: u16 },
     /// Our relay with calls between two peers.
     #[command(hide = true)]
     ServeRelay { calls: usize, caller: u16, callee: u16 },
@@ -89,9 +101,19 @@ fn main() -> io::Result<()> {
     let steps: &[Step] = match what {
         What::ServeFloor { caller, callee } => return relays::serve_floor(caller, callee),
         What::ServeRelay { calls, caller, callee } => return relays::serve_relay(calls, caller, callee),
+        What::ServeHello { port } => return configuration::serve_hello(port),
         What::Profile { load, rate } => return profile_of(load, rate),
         What::All => {
-            &[Suite::parse, Suite::register, Suite::calls, Suite::overload, Suite::memory, Suite::relay]
+            &[
+                Suite::parse,
+                Suite::register,
+                Suite::calls,
+                Suite::overload,
+                Suite::memory,
+                Suite::relay,
+                Suite::rest,
+                Suite::start_up,
+            ]
         }
         What::Parse => &[Suite::parse],
         What::Register => &[Suite::register],
@@ -99,8 +121,12 @@ fn main() -> io::Result<()> {
         What::Overload => &[Suite::overload],
         What::Memory => &[Suite::memory],
         What::Relay => &[Suite::relay],
+        What::Configuration => &[Suite::rest, Suite::start_up],
+        What::Rest => &[Suite::rest],
+        What::Start => &[Suite::start_up],
     };
-    if sides.contains(&Side::Peer) {
+    let rest = matches!(what, What::Configuration | What::Rest | What::Start);
+    if sides.contains(&Side::Peer) && !rest {
         kamailio::install()?;
         rtpengine::install()?;
     }

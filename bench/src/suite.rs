@@ -48,9 +48,9 @@ pub(crate) enum Side {
 /// A run of the benchmark.
 pub(crate) struct Suite {
     /// Rounds of each measurement.
-    rounds: usize,
+    pub(crate) rounds: usize,
     /// Short rounds, for trying out.
-    quick: bool,
+    pub(crate) quick: bool,
     /// Who is measured.
     sides: Vec<Side>,
     /// Files of the servers.
@@ -72,10 +72,10 @@ pub(crate) struct Peak {
 
 /// A figure for both sides.
 #[derive(Default)]
-struct Pair([Figure; 2]);
+pub(crate) struct Pair([Figure; 2]);
 
 impl Pair {
-    fn push(&mut self, side: Side, value: f64) {
+    pub(crate) fn push(&mut self, side: Side, value: f64) {
         self.0[side as usize].push(value);
     }
 }
@@ -95,11 +95,11 @@ impl Suite {
         Ok(Suite { rounds, quick, sides, directory, carillon, table: Table::default(), peaks: [None; 2] })
     }
 
-    fn ours(&self) -> io::Result<&Path> {
+    pub(crate) fn ours(&self) -> io::Result<&Path> {
         self.carillon.as_deref().ok_or_else(|| io::Error::other("our side was not asked for"))
     }
 
-    fn row(&mut self, what: impl Into<String>, unit: &'static str, peer: &'static str, pair: Pair) {
+    pub(crate) fn row(&mut self, what: impl Into<String>, unit: &'static str, peer: &'static str, pair: Pair) {
         let [ours, theirs] = pair.0;
         self.table.row(what, unit, ours, peer, theirs);
     }

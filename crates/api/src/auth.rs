@@ -42,9 +42,7 @@ const ROTATION_SECONDS: i64 = 86_400;
 const KEY_SECONDS: i64 = ROTATION_SECONDS + 2 * IMPERSONATED_SECONDS;
 /// Checked tokens that are remembered.
 const MOST_REMEMBERED: usize = 4096;
-/// Passwords that are compared at the same time: each takes 19 MiB and a core.
-const COMPARISONS: usize = 2;
-/// Passwords that wait for it; more are sent away, so that a flood of logins delays the others by a second at most.
+/// Passwords that wait for their comparison; more are sent away, so that a flood of logins delays the others by a second at most.
 const MOST_WAITING: usize = 64;
 
 /// What a token says.
@@ -146,7 +144,7 @@ impl Default for Tokens {
             keys: RwLock::default(),
             remembered: Mutex::default(),
             failures: Mutex::default(),
-            comparisons: tokio::sync::Semaphore::new(COMPARISONS),
+            comparisons: tokio::sync::Semaphore::new(passwords::AT_ONCE),
             waiting: tokio::sync::Semaphore::new(MOST_WAITING),
         }
     }

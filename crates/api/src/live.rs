@@ -311,13 +311,17 @@ impl Live {
         self.take(rows);
     }
 
-    /// Takes over what other nodes changed.
+    /// Takes over what other nodes changed, unless the rows are of this revision, which is the head as it was heard of.
     ///
     /// # Errors
     ///
     /// It cannot be read.
-    pub async fn catch_up(&self) -> Result<(), NotKept> {
+    pub async fn catch_up(&self, revision: u64) -> Result<(), NotKept> {
         let _writing = self.writer.lock().await;
+        // One's own changes are heard of, too.
+        if self.rows.load().revision == revision {
+            return Ok(());
+        }
         let newest = self.keeper.newest(&self.rows.load_full()).await?;
         if newest.revision != self.rows.load().revision {
             self.take(newest);

@@ -52,6 +52,23 @@ fn failed(error: &ConfigError) -> NotKept {
     if error.is_retryable() { NotKept::Away(error.to_string()) } else { NotKept::Store(error.to_string()) }
 }
 
+impl Kept {
+    /// These rows brought to this revision at least, or to the head where that is less.
+    async fn until(&self, rows: &Rows, revision: u64) -> Result<Rows, NotKept> {
+        let mut rows = rows.clone();
+        while rows.revision < revision {
+            match self.0.changes_since(rows.revision, AT_ONCE).await.map_err(|error| failed(&error))? {
+                Changes::Revisions(revisions) if revisions.is_empty() => break,
+                Changes::Revisions(revisions) => {
+                    revisions.iter().for_each(|revision| revision.apply(&mut rows))
+                }
+                Changes::Reload => return self.0.load().await.map_err(|error| failed(&error)),
+            }
+        }
+        Ok(rows)
+    }
+}
+
 #[async_trait]
 impl Keeper for Kept {
     async fn keep(
@@ -66,7 +83,7 @@ impl Keeper for Kept {
         let mut left = 3;
         loop {
             match self.0.commit_as(token, rows.revision, changes, &who.document(), now).await {
-                Ok(Outcome::Done { .. }) => return self.newest(rows).await,
+                Ok(Outcome::Done { revision, .. }) => return self.until(rows, revision).await,
                 Ok(Outcome::Conflict { .. }) => return Err(NotKept::Conflict),
                 // It is never applied twice. What certainly failed was tried for long enough.
                 Err(ConfigError::OutcomeUnknown { .. }) if left > 0 => left -= 1,
@@ -76,16 +93,7 @@ impl Keeper for Kept {
     }
 
     async fn newest(&self, rows: &Rows) -> Result<Rows, NotKept> {
-        let mut rows = rows.clone();
-        loop {
-            match self.0.changes_since(rows.revision, AT_ONCE).await.map_err(|error| failed(&error))? {
-                Changes::Revisions(revisions) if revisions.is_empty() => return Ok(rows),
-                Changes::Revisions(revisions) => {
-                    revisions.iter().for_each(|revision| revision.apply(&mut rows))
-                }
-                Changes::Reload => return self.0.load().await.map_err(|error| failed(&error)),
-            }
-        }
+        self.until(rows, u64::MAX).await
     }
 
     async fn records(&self, ask: &RecordAsk) -> Option<Result<RecordAnswer, NotKept>> {
@@ -242,7 +250,8 @@ pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -
         let mut head = head;
         while head.changed().await.is_ok() {
             let Some(live) = following.upgrade() else { return };
-            if let Err(error) = live.catch_up().await {
+            let revision = *head.borrow_and_update();
+            if let Err(error) = live.catch_up(revision).await {
                 warn!(%error, "changes of the configuration are not read; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 head.mark_changed();

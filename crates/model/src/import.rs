@@ -3,14 +3,15 @@
 //! In: `{"entities": {"Provider.Carrier": [{"id": 1, …}]}}`, references as ids, moments in UTC. Out: the new rows, or every
 //! mistake with its row and field. Nothing is half imported. Elsewhere: making it durable (crate `store`).
 
-use crate::define::{Kind, Reading, Record, SecretHasher, Table, parse_time};
+use crate::define::{Field, Kind, Reading, Record, SecretHasher, Table, parse_time};
 use crate::draft::Change;
 use crate::entities::TABLES;
 use crate::rows::{Row, Rows};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value as Json, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -60,8 +61,14 @@ pub fn import(
     now: Timestamp,
     hasher: &dyn SecretHasher,
 ) -> Result<(Rows, Vec<Change>, Imported), Vec<ImportMistake>> {
-    let mut reader =
-        Reader { now, hasher, mistakes: Vec::new(), imported: Imported::default(), rows: Vec::new() };
+    let mut reader = Reader {
+        now,
+        hasher,
+        mistakes: Vec::new(),
+        imported: Imported::default(),
+        rows: Vec::new(),
+        seen: HashSet::new(),
+    };
     reader.document(document);
     let Reader { mut mistakes, imported, rows: new, .. } = reader;
     let mut rows = onto.clone();
@@ -147,12 +154,115 @@ pub fn read_document(
     Ok(row)
 }
 
+/// What changes a stored value before it is read: seals are opened so. The fault is in words.
+pub type Opener<'a> = dyn FnMut(&Field, &mut Json) -> Result<(), String> + 'a;
+
+/// As [`read_document`], from the document's text: at a start there are millions, so none is taken apart twice.
+///
+/// # Errors
+///
+/// As there, and that the text is no document.
+pub fn read_text(
+    table: &Table,
+    text: &str,
+    now: Timestamp,
+    open: &mut Opener<'_>,
+) -> Result<Box<dyn Record>, String> {
+    let mut fault = None;
+    let seed = TextReader { table, now, open, fault: &mut fault };
+    let mut json = serde_json::Deserializer::from_str(text);
+    let row = seed.deserialize(&mut json).and_then(|row| json.end().map(|()| row));
+    row.map_err(|error| fault.unwrap_or_else(|| format!("{}: {error}", table.name)))
+}
+
+struct TextReader<'a, 'o> {
+    table: &'a Table,
+    now: Timestamp,
+    open: &'a mut Opener<'o>,
+    /// Why a field cannot be read.
+    fault: &'a mut Option<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for TextReader<'_, '_> {
+    type Value = Box<dyn Record>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for TextReader<'_, '_> {
+    type Value = Box<dyn Record>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a row's document")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut document: A) -> Result<Self::Value, A::Error> {
+        let Self { table, now, open, fault } = self;
+        let mut row = (table.make)();
+        let reading = Reading::stored(now);
+        let mut expected = 0;
+        while let Some(place) = document.next_key_seed(PlaceReader { table, expected })? {
+            let Some((place, field)) = place.and_then(|place| Some((place, table.fields.get(place)?))) else {
+                document.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            expected = place + 1;
+            let mut value: Json = document.next_value()?;
+            let read = if place == 0 {
+                let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+                id.map(|id| row.set_id(id)).ok_or_else(|| format!("{}: the id is no number", table.name))
+            } else {
+                open(field, &mut value).and_then(|()| {
+                    row.set(place, &value, &reading)
+                        .map_err(|fault| format!("{}.{}: {fault}", table.name, field.name))
+                })
+            };
+            read.map_err(|why| {
+                *fault = Some(why);
+                A::Error::custom("a field")
+            })?;
+        }
+        Ok(row)
+    }
+}
+
+/// Finds the place of a field by its name; documents have them in the table's order.
+struct PlaceReader<'a> {
+    table: &'a Table,
+    expected: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for PlaceReader<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for PlaceReader<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        let is_next = self.table.fields.get(self.expected).is_some_and(|field| field.name == name);
+        Ok(if is_next { Some(self.expected) } else { self.table.place(name) })
+    }
+}
+
 struct Reader<'a> {
     now: Timestamp,
     hasher: &'a dyn SecretHasher,
     mistakes: Vec<ImportMistake>,
     imported: Imported,
     rows: Vec<Row>,
+    /// Tables and ids of the rows.
+    seen: HashSet<(usize, u32)>,
 }
 
 impl Reader<'_> {
@@ -232,13 +342,7 @@ impl Reader<'_> {
                 self.wrong(name, &label, field.name, "missing; it has no default");
             }
         }
-        if self
-            .rows
-            .iter()
-            .rev()
-            .take_while(|other| std::ptr::eq(other.table(), table))
-            .any(|other| other.id() == id)
-        {
+        if !self.seen.insert((table.index, id)) {
             self.wrong(name, &label, "id", "another row has it, too");
         }
         self.imported.rows += 1;
@@ -359,6 +463,38 @@ mod tests {
                 "Provider.Carrier[1].brand: there is no Provider.Brand 99",
             ]
         );
+    }
+
+    #[test]
+    fn a_text_is_read_as_its_document_is() {
+        let rows = sample();
+        let mut opened = 0;
+        for row in TABLES.iter().flat_map(|table| rows.all(table)) {
+            let text = json!(document(&**row)).to_string();
+            let mut open = |field: &Field, _: &mut Json| {
+                opened += usize::from(field.name == "password");
+                Ok(())
+            };
+            let read = read_text(row.table(), &text, now(), &mut open).unwrap();
+            assert_eq!((read.id(), document(&*read)), (row.id(), document(&**row)));
+        }
+        assert!(opened > 10, "{opened}");
+    }
+
+    #[test]
+    fn a_text_may_lack_fields_and_have_others_and_its_faults_are_named() {
+        let table = crate::entities::table("Carrier").unwrap();
+        let read = |text: &str| read_text(table, text, now(), &mut |_, _| Ok(()));
+        let row = read(r#"{"gone": {"a": [1]}, "name": "A\u0042", "id": 7, "maxCalls": 3}"#).unwrap();
+        assert_eq!((row.id(), row.named("name").text()), (7, Some("AB")));
+        assert_eq!(row.named("maxCalls").id(), Some(3));
+        assert_eq!(read(r#"{"id": "x"}"#).unwrap_err(), "Carrier: the id is no number");
+        assert_eq!(read(r#"{"maxCalls": {}}"#).unwrap_err(), "Carrier.maxCalls: an object is not a whole number");
+        for broken in ["", "[]", "{", r#"{"id": 7} x"#, r#"{"name"}"#] {
+            assert!(read(broken).unwrap_err().starts_with("Carrier: "), "{broken}");
+        }
+        let refused = read_text(table, r#"{"name": "x"}"#, now(), &mut |_, _| Err("sealed".to_owned()));
+        assert_eq!(refused.unwrap_err(), "sealed");
     }
 
     #[test]

@@ -26,10 +26,54 @@ struct TableRows {
     rows: OrdMap<u32, Row>,
     /// By place in [`Table::unique`]: the hash of the values, and the row.
     unique: Vec<OrdSet<(u64, u32)>>,
-    /// By place in the table's indexed fields: the row referred to, and the row.
-    references: Vec<(usize, OrdSet<(u32, u32)>)>,
+    /// By the table's indexed fields.
+    references: Vec<Index>,
     /// The next row's id: ids are never used again.
     next: u32,
+}
+
+/// Who refers to whom by one field.
+#[derive(Clone)]
+struct Index {
+    /// The place of the field.
+    place: usize,
+    /// The row referred to, and the row.
+    pairs: OrdSet<(u32, u32)>,
+    /// How many rows refer to a row, where it is more than one.
+    counts: OrdMap<u32, u32>,
+}
+
+impl Index {
+    fn range(&self, target: u32) -> impl Iterator<Item = u32> + '_ {
+        self.pairs.range((target, 0)..=(target, u32::MAX)).map(|(_, id)| *id)
+    }
+
+    /// How many rows refer to this one.
+    fn count(&self, target: u32) -> usize {
+        match self.counts.get(&target) {
+            Some(count) => *count as usize,
+            None => self.range(target).take(1).count(),
+        }
+    }
+
+    fn insert(&mut self, target: u32, id: u32) {
+        let before = self.count(target);
+        if self.pairs.insert((target, id)).is_none() && before > 0 {
+            self.counts.insert(target, u32::try_from(before + 1).unwrap_or(u32::MAX));
+        }
+    }
+
+    fn remove(&mut self, target: u32, id: u32) {
+        let before = self.count(target);
+        if self.pairs.remove(&(target, id)).is_none() {
+            return;
+        }
+        if before > 2 {
+            self.counts.insert(target, u32::try_from(before - 1).unwrap_or(u32::MAX));
+        } else {
+            self.counts.remove(&target);
+        }
+    }
 }
 
 /// A field of a table that refers to another table.
@@ -81,28 +125,60 @@ impl TableRows {
         Self {
             rows: OrdMap::new(),
             unique: table.unique.iter().map(|_| OrdSet::new()).collect(),
-            references: indexed.map(|(place, _)| (place, OrdSet::new())).collect(),
+            references: indexed
+                .map(|(place, _)| Index { place, pairs: OrdSet::new(), counts: OrdMap::new() })
+                .collect(),
             next: 1,
         }
     }
 
     fn insert(&mut self, row: Row) {
         let id = row.id();
-        if let Some(old) = self.rows.insert(id, Arc::clone(&row)) {
-            self.unindex(&*old);
-        }
-        let table = row.table();
-        for (places, index) in table.unique.iter().zip(&mut self.unique) {
-            if let Some(hash) = unique_hash(&*row, places) {
+        let old = self.rows.insert(id, Arc::clone(&row));
+        for (places, index) in row.table().unique.iter().zip(&mut self.unique) {
+            let before = old.as_deref().and_then(|old| unique_hash(old, places));
+            let after = unique_hash(&*row, places);
+            if before == after {
+                continue;
+            }
+            if let Some(hash) = before {
+                index.remove(&(hash, id));
+            }
+            if let Some(hash) = after {
                 index.insert((hash, id));
             }
         }
-        for (place, index) in &mut self.references {
-            if let Some(target) = row.get(*place).id() {
-                index.insert((target, id));
+        for index in &mut self.references {
+            let before = old.as_deref().and_then(|old| old.get(index.place).id());
+            let after = row.get(index.place).id();
+            if before == after {
+                continue;
+            }
+            if let Some(target) = before {
+                index.remove(target, id);
+            }
+            if let Some(target) = after {
+                index.insert(target, id);
             }
         }
         self.next = self.next.max(id.saturating_add(1));
+    }
+
+    /// The rows with these ids, which ascend. Those of neighbours are found by walking on, the others by looking.
+    fn with_ids<'a>(&'a self, ids: impl Iterator<Item = u32> + 'a) -> impl Iterator<Item = &'a Row> + 'a {
+        /// Rows that are walked over before it is quicker to look.
+        const STEPS: usize = 8;
+        let mut ahead = None;
+        ids.filter_map(move |id| {
+            let found = ahead.iter_mut().flatten().take(STEPS).find(|(key, _): &(&u32, &Row)| **key >= id);
+            if let Some((_, row)) = found.filter(|(key, _)| **key == id) {
+                return Some(row);
+            }
+            let mut walk = self.rows.range(id..);
+            let (_, row) = walk.next().filter(|(key, _)| **key == id)?;
+            ahead = Some(walk);
+            Some(row)
+        })
     }
 
     fn remove(&mut self, id: u32) {
@@ -118,9 +194,9 @@ impl TableRows {
                 index.remove(&(hash, id));
             }
         }
-        for (place, index) in &mut self.references {
-            if let Some(target) = old.get(*place).id() {
-                index.remove(&(target, id));
+        for index in &mut self.references {
+            if let Some(target) = old.get(index.place).id() {
+                index.remove(target, id);
             }
         }
     }
@@ -165,12 +241,16 @@ impl Rows {
         target: u32,
     ) -> Box<dyn Iterator<Item = &'a Row> + 'a> {
         let rows = &self.tables[table.index];
-        match rows.references.iter().find(|(at, _)| *at == place) {
-            Some((_, index)) => Box::new(
-                index.range((target, 0)..=(target, u32::MAX)).filter_map(|(_, id)| rows.rows.get(id)),
-            ),
+        match rows.references.iter().find(|index| index.place == place) {
+            Some(index) => Box::new(rows.with_ids(index.range(target))),
             None => Box::new(rows.rows.values().filter(move |row| row.get(place).id() == Some(target))),
         }
+    }
+
+    /// How many rows of a table refer to `target` by the indexed field at this place; nothing where it is not indexed.
+    pub fn count_referring(&self, table: &Table, place: usize, target: u32) -> Option<usize> {
+        let mut indexes = self.tables[table.index].references.iter();
+        indexes.find(|index| index.place == place).map(|index| index.count(target))
     }
 
     /// The rows of an entity whose field with this name refers to `target`, by id.
@@ -270,4 +350,73 @@ fn hash_values<'a>(values: impl Iterator<Item = Value<'a>>) -> Option<u64> {
         eat(&[0xff]);
     }
     Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entities::Terminal;
+
+    fn terminal(id: u32, company: u32) -> Row {
+        Arc::new(Terminal { id: Id::new(id), company: Id::new(company), ..Terminal::default() })
+    }
+
+    /// The rows of a client as the index finds them; checked against all rows, and the count against both.
+    fn of(rows: &Rows, company: u32) -> Vec<u32> {
+        let table = Terminal::definition();
+        let place = table.place("company").unwrap();
+        let found: Vec<u32> = rows.referring(table, place, company).map(|row| row.id()).collect();
+        let all = rows.all(table).filter(|row| row.reference("company") == Some(company));
+        assert_eq!(found, all.map(|row| row.id()).collect::<Vec<_>>());
+        assert_eq!(rows.count_referring(table, place, company), Some(found.len()));
+        found
+    }
+
+    #[test]
+    fn an_index_finds_and_counts_rows_that_lie_close_or_far_apart() {
+        let (table, mut rows) = (Terminal::definition(), Rows::default());
+        assert_eq!(of(&rows, 1), []);
+        // Neighbours, a few between, many between.
+        for id in [1, 2, 3, 9, 100, 101, 500, 501] {
+            rows.insert(terminal(id, 1));
+        }
+        for id in (4..100).chain(102..500).filter(|id| *id != 9) {
+            rows.insert(terminal(id, 2));
+        }
+        assert_eq!(of(&rows, 1), [1, 2, 3, 9, 100, 101, 500, 501]);
+        assert_eq!(of(&rows, 2).len(), 493);
+        let before = rows.clone();
+        rows.insert(terminal(9, 2));
+        rows.insert(terminal(9, 2));
+        rows.insert(terminal(50, 3));
+        rows.remove(table, 2);
+        assert_eq!(of(&rows, 1), [1, 3, 100, 101, 500, 501]);
+        assert_eq!((of(&rows, 2).len(), of(&rows, 3)), (493, vec![50]));
+        for id in [1, 3, 100, 101, 500, 501, 2] {
+            rows.remove(table, id);
+            of(&rows, 1);
+        }
+        assert_eq!(of(&rows, 1), []);
+        assert_eq!(of(&before, 1).len(), 8, "what was read before stays as it was");
+        assert_eq!(rows.count_referring(table, table.place("terminalModel").unwrap(), 1), None);
+    }
+
+    #[test]
+    fn a_changed_row_is_found_by_what_it_has_now() {
+        let mut rows = Rows::default();
+        let named = |name: &str| -> Row {
+            let domain = Some(Id::new(3));
+            Arc::new(Terminal { id: Id::new(1), name: name.to_owned(), domain, ..Terminal::default() })
+        };
+        let found = |rows: &Rows, name: &str| {
+            rows.find::<Terminal>(0, &[Value::Text(name), Value::Int(3)]).is_some()
+        };
+        rows.insert(named("alice"));
+        rows.insert(named("alice"));
+        assert!(found(&rows, "alice"));
+        rows.insert(named("bob"));
+        assert!(found(&rows, "bob") && !found(&rows, "alice"));
+        rows.remove(Terminal::definition(), 1);
+        assert!(!found(&rows, "bob"));
+    }
 }

@@ -31,6 +31,17 @@ pub struct Caller {
     pub operator: bool,
 }
 
+/// A rule that an index answers.
+#[derive(Clone, Copy)]
+struct Own {
+    /// Which of the rules.
+    rule: usize,
+    /// The place of its field.
+    place: usize,
+    /// The row that the field must name.
+    target: u32,
+}
+
 impl Caller {
     /// The operator of the whole.
     pub fn operator() -> Self {
@@ -109,29 +120,35 @@ impl Caller {
         access: &'static Access,
         rows: &'a Rows,
     ) -> impl Iterator<Item = &'a Row> + 'a {
-        self.candidates(table, access, rows)
-            .filter(move |row| self.all_hold(access.read, &***row, None, rows))
+        let own = self.own(table, access);
+        let candidates: Box<dyn Iterator<Item = &'a Row> + 'a> = match own {
+            Some(own) => rows.referring(table, own.place, own.target),
+            None => Box::new(rows.all(table)),
+        };
+        // What the index was asked for holds.
+        let rest = access.read.iter().enumerate().filter(|(at, _)| own.is_none_or(|own| own.rule != *at));
+        let rest: Vec<&Rule> = rest.map(|(_, rule)| rule).collect();
+        candidates.filter(move |row| rest.iter().all(|rule| self.holds(rule, &***row, None, rows)))
     }
 
-    fn candidates<'a>(
-        &self,
-        table: &'static Table,
-        access: &'static Access,
-        rows: &'a Rows,
-    ) -> Box<dyn Iterator<Item = &'a Row> + 'a> {
-        for rule in access.read {
+    /// How many rows of a table are there for this caller, where an index alone says it.
+    pub fn count(&self, table: &'static Table, access: &'static Access, rows: &Rows) -> Option<usize> {
+        let own = self.own(table, access).filter(|_| access.read.len() == 1)?;
+        rows.count_referring(table, own.place, own.target)
+    }
+
+    /// The first rule that an index answers.
+    fn own(&self, table: &Table, access: &Access) -> Option<Own> {
+        access.read.iter().enumerate().find_map(|(at, rule)| {
             let (field, target) = match rule {
                 Rule::OwnCompany(field) => (field, self.company),
                 Rule::OwnBrand(field) => (field, self.brand),
                 Rule::Myself(field) => (field, self.user),
-                _ => continue,
+                _ => return None,
             };
-            let place = table.place(field).filter(|place| table.fields[*place].index);
-            if let (Some(place), Some(target)) = (place, target) {
-                return Box::new(rows.referring(table, place, target));
-            }
-        }
-        Box::new(rows.all(table))
+            let place = table.place(field).filter(|place| table.fields[*place].index)?;
+            Some(Own { rule: at, place, target: target? })
+        })
     }
 
     /// Whether all these conditions hold for the row.

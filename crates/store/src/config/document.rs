@@ -9,7 +9,9 @@ use model::define::{Kind, Record, Table, parse_time};
 use model::import;
 use model::rows::Row;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A row's fields.
@@ -52,9 +54,26 @@ pub(super) fn row(
     plain_row(table, id, &document)
 }
 
+/// As [`row`], from the document's text.
+pub(super) fn row_of_text(table: &'static Table, id: u32, text: &str, keys: &Keyring) -> Result<Row, String> {
+    let mut open = |field: &model::define::Field, value: &mut Json| {
+        if let (Kind::Secret, Json::String(text)) = (field.kind, value) {
+            *text = keys
+                .open(table.name, field.name, id, text)
+                .map_err(|fault| format!("{}.{}: {fault}", table.name, field.name))?;
+        }
+        Ok(())
+    };
+    right(table, id, import::read_text(table, text, Timestamp::UNIX_EPOCH, &mut open)?)
+}
+
 /// As [`row`], of a document whose secrets are open.
 pub(super) fn plain_row(table: &'static Table, id: u32, document: &Document) -> Result<Row, String> {
-    let row = import::read_document(table, document, Timestamp::UNIX_EPOCH)?;
+    right(table, id, import::read_document(table, document, Timestamp::UNIX_EPOCH)?)
+}
+
+/// The row, which has this id.
+fn right(table: &Table, id: u32, row: Box<dyn Record>) -> Result<Row, String> {
     if row.id() != id {
         return Err(format!("{} {id}: the document is of {}", table.name, row.id()));
     }
@@ -170,6 +189,38 @@ pub(super) struct Stored {
     pub(super) document: Document,
 }
 
+/// A row or record as it is stored, with its document as text.
+#[derive(Debug, Deserialize)]
+pub(super) struct StoredText<'a> {
+    #[serde(borrow)]
+    pub(super) entity: Cow<'a, str>,
+    pub(super) id: u32,
+    #[serde(borrow)]
+    pub(super) document: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RowText<'a> {
+    #[serde(borrow)]
+    Row(StoredText<'a>),
+}
+
+impl<'a> StoredText<'a> {
+    /// A row from the bytes of its piece; the fault is in words.
+    pub(super) fn row_of_frame(frame: &'a [u8]) -> Result<Self, String> {
+        let text = text_of(frame).ok_or(WRONG_SUM)?;
+        let RowText::Row(row) = serde_json::from_slice(text).map_err(|fault| no_piece(&fault))?;
+        Ok(row)
+    }
+}
+
+const WRONG_SUM: &str = "its checksum is wrong";
+
+fn no_piece(fault: &serde_json::Error) -> String {
+    format!("it is no piece of a configuration: {fault}")
+}
+
 /// An entry of the change log, without its rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
@@ -213,8 +264,8 @@ impl Piece {
 
     /// From its bytes; the fault is in words.
     pub(super) fn of_frame(frame: &[u8]) -> Result<Self, String> {
-        let text = text_of(frame).ok_or("its checksum is wrong")?;
-        serde_json::from_slice(text).map_err(|fault| format!("it is no piece of a configuration: {fault}"))
+        let text = text_of(frame).ok_or(WRONG_SUM)?;
+        serde_json::from_slice(text).map_err(|fault| no_piece(&fault))
     }
 
     /// All that can be found in these bytes, whatever else they are.

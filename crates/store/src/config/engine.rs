@@ -121,6 +121,17 @@ impl<'a> Collector<'a> {
     }
 }
 
+/// Reads a row back from its document's text.
+pub(super) fn read_text(
+    table: &'static Table,
+    id: u32,
+    text: &str,
+    keys: &Keyring,
+) -> Result<Row, ConfigError> {
+    let damaged = |what| ConfigError::Damaged { place: format!("{} {id}", table.name), what };
+    document::row_of_text(table, id, text, keys).map_err(damaged)
+}
+
 /// Reads a row back.
 pub(super) fn read(
     table: &'static Table,

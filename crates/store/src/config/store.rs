@@ -192,7 +192,16 @@ impl ConfigStore {
                 blocking(engine, move |engine| {
                     let mut rows = Rows::default();
                     let mut next = Vec::new();
-                    let mut row = |stored| put(&mut rows, stored, &keys);
+                    let mut last: Option<&'static Table> = None;
+                    let mut row = |entity: &str, id: u32, text: &str| {
+                        // Rows of a table come one after another.
+                        last = last.filter(|table| table.name == entity).or_else(|| model::entities::table(entity));
+                        match last {
+                            Some(table) => rows.insert(engine::read_text(table, id, text, &keys)?),
+                            None => unknown(entity, id),
+                        }
+                        Ok(())
+                    };
                     let revision =
                         engine.load(&mut row, &mut |entity, id| next.push((entity.to_owned(), id)))?;
                     Ok(finished(rows, &next, revision))
@@ -609,9 +618,13 @@ fn put(rows: &mut Rows, stored: Stored, keys: &Keyring) -> Result<(), ConfigErro
     let Stored { entity, id, document, .. } = stored;
     match model::entities::table(&entity) {
         Some(table) => rows.insert(engine::read(table, id, document, keys)?),
-        None => tracing::warn!(entity, id, "a row of an entity that this version does not know is left out"),
+        None => unknown(&entity, id),
     }
     Ok(())
+}
+
+fn unknown(entity: &str, id: u32) {
+    tracing::warn!(entity, id, "a row of an entity that this version does not know is left out");
 }
 
 fn finished(mut rows: Rows, next: &[(String, u32)], revision: u64) -> Rows {

@@ -128,10 +128,10 @@ impl FileEngine {
         self.head().map(|head| head.revision)
     }
 
-    /// All rows and next ids, of one revision.
+    /// All rows, each with its entity, id and the text of its document, and next ids, of one revision.
     pub(super) fn load(
         &self,
-        row: &mut dyn FnMut(Stored) -> Result<(), ConfigError>,
+        row: &mut dyn FnMut(&str, u32, &str) -> Result<(), ConfigError>,
         next: &mut dyn FnMut(&str, u32),
     ) -> Result<u64, ConfigError> {
         self.read("load the rows", |read| {
@@ -139,7 +139,8 @@ impl FileEngine {
             for entry in read.open_table(ROWS)?.iter()? {
                 let (key, value) = entry?;
                 sum.add(value.value());
-                row(stored(key.value(), value.value())?).map_err(Fault::own)?;
+                let (entity, id) = key.value();
+                row(entity, id, row_text((entity, id), value.value())?).map_err(Fault::own)?;
             }
             sum.check(read, "rows")?;
             let mut sum = Sum::default();

@@ -3,7 +3,7 @@
 //! Within a transaction that somebody else began (`file`). Each value is a piece with its name and a checksum (`document`).
 
 use crate::config::batch::{Item, Outcome};
-use crate::config::document::{self, Entry, Piece, RowChange, Stored};
+use crate::config::document::{self, Entry, Piece, RowChange, Stored, StoredText};
 use crate::config::error::ConfigError;
 use crate::config::keys::Keyring;
 use crate::config::migrate::Rewrite;
@@ -396,6 +396,17 @@ pub(super) fn stored(key: (&str, u32), frame: &[u8]) -> Work<Stored> {
         Ok(Piece::Row(stored) | Piece::Record(stored)) if stored.entity == entity && stored.id == id => {
             Ok(stored)
         }
+        Ok(_) => Err(damage("another row is in its place")),
+        Err(what) => Err(damage(&what)),
+    }
+}
+
+/// The text of a row's document.
+pub(super) fn row_text<'a>(key: (&str, u32), frame: &'a [u8]) -> Work<&'a str> {
+    let (entity, id) = key;
+    let damage = |what: &str| Fault::Damage(format!("{entity} {id}: {what}"));
+    match StoredText::row_of_frame(frame) {
+        Ok(stored) if stored.entity == entity && stored.id == id => Ok(stored.document.get()),
         Ok(_) => Err(damage("another row is in its place")),
         Err(what) => Err(damage(&what)),
     }
