@@ -120,7 +120,8 @@ const WORKS: [Work; 6] = [
 
 fn log_in(api: SocketAddr) -> io::Result<String> {
     let body = serde_json::json!({ "username": population::ADMINISTRATOR, "password": population::PASSWORD });
-    let answer = restload::once(api, &Request::new("POST", "/api/client/admin_login", "", &body.to_string()))?;
+    let answer =
+        restload::once(api, &Request::new("POST", "/api/client/admin_login", "", &body.to_string()))?;
     let answer: serde_json::Value = serde_json::from_str(&answer).map_err(io::Error::other)?;
     answer["token"].as_str().map(str::to_owned).ok_or_else(|| io::Error::other("the login gives no token"))
 }
@@ -147,7 +148,8 @@ impl Suite {
         let data = self.directory.join("rest");
         eprintln!("configuration: making {USERS} users");
         let rows = population::make(&data, USERS, USERS)?;
-        let mut figures: Vec<Figures> = (0..WORKS.len() * CONNECTIONS.len()).map(|_| Figures::default()).collect();
+        let mut figures: Vec<Figures> =
+            (0..WORKS.len() * CONNECTIONS.len()).map(|_| Figures::default()).collect();
         for _ in 0..self.rounds {
             let carillon = carillon(self.ours()?, &data, &self.directory)?;
             let token = log_in(carillon.api)?;
@@ -155,7 +157,9 @@ impl Suite {
             let places = WORKS.iter().flat_map(|work| CONNECTIONS.map(|connections| (work, connections)));
             for (((name, request), connections), figures) in places.zip(&mut figures) {
                 let (warm_up, measured) = self.spans();
-                let ours = restload::run(carillon.api, connections, warm_up, measured, |number| request(number, &token))?;
+                let ours = restload::run(carillon.api, connections, warm_up, measured, |number| {
+                    request(number, &token)
+                })?;
                 let hi = |_| Request::new("GET", "/hello", "", "");
                 let theirs = restload::run(hello.api, connections, warm_up / 2, measured / 2, hi)?;
                 eprintln!(
@@ -183,7 +187,8 @@ impl Suite {
         eprintln!("configuration: making {ENDPOINTS} endpoints");
         let few = population::make(&empty, 0, 0)?;
         let many = population::make(&full, ENDPOINTS, WITH_USERS)?;
-        let (mut seconds, mut of_endpoint, mut of_row) = (Figure::default(), Figure::default(), Figure::default());
+        let (mut seconds, mut of_endpoint, mut of_row) =
+            (Figure::default(), Figure::default(), Figure::default());
         let mut nothing = Figure::default();
         for _ in 0..self.rounds {
             let base = carillon(self.ours()?, &empty, &self.directory)?;
@@ -191,15 +196,31 @@ impl Suite {
             let base = base.server.memory_kib();
             let ready = carillon(self.ours()?, &full, &self.directory)?;
             let octets = ready.server.memory_kib().saturating_sub(base) as f64 * 1024.0;
-            eprintln!("configuration: ready after {:.2} s, {:.0} MiB more", ready.took.as_secs_f64(), octets / 1048576.0);
+            eprintln!(
+                "configuration: ready after {:.2} s, {:.0} MiB more",
+                ready.took.as_secs_f64(),
+                octets / 1048576.0
+            );
             seconds.push(ready.took.as_secs_f64());
             of_endpoint.push(octets / f64::from(ENDPOINTS));
             of_row.push(octets / (many - few) as f64);
         }
         let (users, rows) = (WITH_USERS, many - few);
         let peer = "without any";
-        self.table.row(format!("start with {ENDPOINTS} endpoints, {users} with a user ({rows} rows)"), "s", seconds, peer, nothing);
-        self.table.row("memory of an endpoint, users and what is theirs shared out", "octets", of_endpoint, "-", Figure::default());
+        self.table.row(
+            format!("start with {ENDPOINTS} endpoints, {users} with a user ({rows} rows)"),
+            "s",
+            seconds,
+            peer,
+            nothing,
+        );
+        self.table.row(
+            "memory of an endpoint, users and what is theirs shared out",
+            "octets",
+            of_endpoint,
+            "-",
+            Figure::default(),
+        );
         self.table.row("memory of a row", "octets", of_row, "-", Figure::default());
         std::fs::remove_dir_all(empty)?;
         std::fs::remove_dir_all(full)

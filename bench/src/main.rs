@@ -103,18 +103,16 @@ fn main() -> io::Result<()> {
         What::ServeRelay { calls, caller, callee } => return relays::serve_relay(calls, caller, callee),
         What::ServeHello { port } => return configuration::serve_hello(port),
         What::Profile { load, rate } => return profile_of(load, rate),
-        What::All => {
-            &[
-                Suite::parse,
-                Suite::register,
-                Suite::calls,
-                Suite::overload,
-                Suite::memory,
-                Suite::relay,
-                Suite::rest,
-                Suite::start_up,
-            ]
-        }
+        What::All => &[
+            Suite::parse,
+            Suite::register,
+            Suite::calls,
+            Suite::overload,
+            Suite::memory,
+            Suite::relay,
+            Suite::rest,
+            Suite::start_up,
+        ],
         What::Parse => &[Suite::parse],
         What::Register => &[Suite::register],
         What::Calls => &[Suite::calls],

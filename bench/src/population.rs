@@ -116,7 +116,11 @@ async fn change(
     Ok(rows)
 }
 
-async fn commit(store: &ConfigStore, rows: &mut Rows, changes: &[model::draft::Change]) -> Result<(), Failure> {
+async fn commit(
+    store: &ConfigStore,
+    rows: &mut Rows,
+    changes: &[model::draft::Change],
+) -> Result<(), Failure> {
     let who = serde_json::json!({ "level": "system", "name": "bench", "id": 0, "onBehalfOf": "" });
     match store.commit(rows.revision, changes, &who, Timestamp::now()).await? {
         Outcome::Done { revision, .. } => rows.revision = revision,

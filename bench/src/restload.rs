@@ -142,7 +142,10 @@ fn head_of(bytes: &[u8]) -> io::Result<Option<(usize, usize)>> {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
     if !head.starts_with("HTTP/1.1 2") {
-        return Err(io::Error::other(format!("the server refuses a request: {}", String::from_utf8_lossy(bytes))));
+        return Err(io::Error::other(format!(
+            "the server refuses a request: {}",
+            String::from_utf8_lossy(bytes)
+        )));
     }
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;

@@ -99,7 +99,13 @@ impl Suite {
         self.carillon.as_deref().ok_or_else(|| io::Error::other("our side was not asked for"))
     }
 
-    pub(crate) fn row(&mut self, what: impl Into<String>, unit: &'static str, peer: &'static str, pair: Pair) {
+    pub(crate) fn row(
+        &mut self,
+        what: impl Into<String>,
+        unit: &'static str,
+        peer: &'static str,
+        pair: Pair,
+    ) {
         let [ours, theirs] = pair.0;
         self.table.row(what, unit, ours, peer, theirs);
     }

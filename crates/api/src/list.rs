@@ -21,6 +21,8 @@ const MOST_SORTED: usize = 20_000;
 const MOST_AT_ONCE: usize = 20_000;
 /// Records that a page may be away from the first one.
 const MOST_SKIPPED: usize = 100_000_000;
+/// Fields of an order that are read before rows are sorted.
+const DECORATED: usize = 2;
 /// Most values of one filter.
 const MOST_VALUES: usize = 1000;
 
@@ -46,19 +48,19 @@ impl Page {
 
 /// One condition on a field.
 #[derive(Debug)]
-struct Condition<'a> {
+struct Condition {
     place: usize,
     /// Of a group: which part.
-    part: Option<&'a str>,
+    part: Option<String>,
     /// The caller reads null there.
     unseen: bool,
-    test: Test<'a>,
+    test: Test,
 }
 
 #[derive(Debug)]
-enum Test<'a> {
+enum Test {
     /// The row passes when one of these holds.
-    Any(Vec<Compare<'a>>),
+    Any(Vec<Compare>),
     /// The field is there or not.
     Exists(bool),
     /// It can never hold: the filter's value is not of the field's type.
@@ -66,16 +68,16 @@ enum Test<'a> {
 }
 
 #[derive(Debug)]
-enum Compare<'a> {
-    Text(TextTest, &'a str),
+enum Compare {
+    Text(TextTest, String),
     Number(NumberTest, rust_decimal::Decimal),
     Between(rust_decimal::Decimal, rust_decimal::Decimal),
     Flag(bool),
     Moment(NumberTest, Timestamp),
     /// The local text starts with this.
-    MomentStarts(&'a str),
+    MomentStarts(String),
     /// Dates and times of day: as texts, which sort as they should.
-    Plain(NumberTest, &'a str),
+    Plain(NumberTest, String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,8 +120,37 @@ pub(crate) fn page(
     rows: &Rows,
     query: &Query,
 ) -> Result<Page, Problem> {
+    let choice = Choice::new(table, access, caller, rows, query);
     let found = caller.visible(table, access, rows);
-    page_of(table, access, caller, rows, query, found)
+    let (number, size) = place(query, caller.level)?;
+    let skip = (number - 1).saturating_mul(size);
+    let owner =
+        caller.owner(table, access).filter(|_| choice.conditions.is_empty() && !at_once(access, query));
+    let Some((owner_place, owner)) = owner else { return choice.page(access, query, found) };
+    let Some(total) = rows.count_referring(table, owner_place, owner) else {
+        return choice.page(access, query, found);
+    };
+    // The index counts, and where it has the order no more rows are looked at than lie before the page's end.
+    let rows = if choice.order.is_by_id() {
+        found.skip(skip).take(size).cloned().collect()
+    } else if let Some(order) = choice.order.name() {
+        let name = format!("{owner_place} {owner} {order}");
+        let ids = rows.known_order(table, &name).unwrap_or_else(|| {
+            let sorted = choice.order.sorted(found.collect());
+            let ids: Arc<[u32]> = sorted.into_iter().map(|row| row.id()).collect();
+            rows.keep_order(table, name, &ids);
+            ids
+        });
+        ids.iter().skip(skip).take(size).filter_map(|id| rows.row(table, *id).cloned()).collect()
+    } else {
+        choice.order.some(found.collect(), skip, size).into_iter().cloned().collect()
+    };
+    Ok(Page { rows, total: Some(total), number, size })
+}
+
+/// Whether all rows are asked for at once.
+fn at_once(access: &Access, query: &Query) -> bool {
+    access.unpaged && query.get("_pagination").is_some_and(|value| matches!(value, "false" | "0"))
 }
 
 /// [`page`] of rows that were chosen by other means.
@@ -131,20 +162,7 @@ pub(crate) fn page_of<'a>(
     query: &Query,
     found: impl Iterator<Item = &'a Row>,
 ) -> Result<Page, Problem> {
-    let found = fitting(table, access, caller, rows, query, found);
-    if at_once(access, query) {
-        return Ok(Page {
-            size: found.len(),
-            rows: found.into_iter().cloned().collect(),
-            total: None,
-            number: 1,
-        });
-    }
-    let (number, size) = place(query, caller.level)?;
-    let total = found.len();
-    let skip = (number - 1).saturating_mul(size);
-    let rows = found.into_iter().skip(skip).take(size).cloned().collect();
-    Ok(Page { rows, total: Some(total), number, size })
+    Choice::new(table, access, caller, rows, query).page(access, query, found)
 }
 
 /// Rows that were chosen by other means, all on one page: what callers choose from.
@@ -156,29 +174,54 @@ pub(crate) fn all_of<'a>(
     query: &Query,
     found: impl Iterator<Item = &'a Row>,
 ) -> Page {
-    let found = fitting(table, access, caller, rows, query, found);
-    let rows: Vec<Row> = found.into_iter().cloned().collect();
+    let choice = Choice::new(table, access, caller, rows, query);
+    let rows: Vec<Row> = choice.order.sorted(choice.fitting(found)).into_iter().cloned().collect();
     Page { total: Some(rows.len()), size: rows.len(), rows, number: 1 }
 }
 
-/// The rows that the query's filters let through, in its order.
-fn fitting<'a>(
-    table: &'static Table,
-    access: &'static Access,
-    caller: &Caller,
-    rows: &Rows,
-    query: &Query,
-    found: impl Iterator<Item = &'a Row>,
-) -> Vec<&'a Row> {
-    let mut conditions = conditions(table, caller, query);
-    // What reads as null is no null to be found or sorted by, either.
-    let blind = !sees_invoices(caller, rows);
-    conditions.iter_mut().for_each(|one| one.unseen = blind && table.fields[one.place].invoiced);
-    let zone = &caller.zone;
-    let mut found: Vec<&Row> =
-        found.filter(|row| conditions.iter().all(|one| one.holds(&***row, zone))).collect();
-    sort(&mut found, rows, table, access, caller, blind, query);
-    found
+/// What a query asks for: which rows, in which order.
+struct Choice<'a> {
+    caller: &'a Caller,
+    conditions: Vec<Condition>,
+    order: Order<'a>,
+}
+
+impl<'a> Choice<'a> {
+    fn new(
+        table: &'static Table,
+        access: &'static Access,
+        caller: &'a Caller,
+        rows: &'a Rows,
+        query: &'a Query,
+    ) -> Self {
+        let blind = !sees_invoices(caller, rows);
+        let order = Order::new(rows, table, access, caller, blind, query);
+        Self { caller, conditions: conditions_of(table, caller, rows, query), order }
+    }
+
+    /// The rows that the query's filters let through.
+    fn fitting<'r>(&self, found: impl Iterator<Item = &'r Row>) -> Vec<&'r Row> {
+        let zone = &self.caller.zone;
+        found.filter(|row| self.conditions.iter().all(|one| one.holds(&***row, zone))).collect()
+    }
+
+    fn page<'r>(
+        &self,
+        access: &Access,
+        query: &Query,
+        found: impl Iterator<Item = &'r Row>,
+    ) -> Result<Page, Problem> {
+        let found = self.fitting(found);
+        let total = found.len();
+        if at_once(access, query) {
+            let rows = self.order.sorted(found).into_iter().cloned().collect();
+            return Ok(Page { rows, total: None, number: 1, size: total });
+        }
+        let (number, size) = place(query, self.caller.level)?;
+        let skip = (number - 1).saturating_mul(size);
+        let rows = self.order.some(found, skip, size).into_iter().cloned().collect();
+        Ok(Page { rows, total: Some(total), number, size })
+    }
 }
 
 /// What to ask of whoever keeps the table's records.
@@ -214,11 +257,9 @@ pub(crate) fn records(
     }
     let (from, until) = times(table, caller, query);
     let (number, size) = place(query, caller.level)?;
-    let (own_caller, own_rows, own_query) = (caller.clone(), rows.clone(), query.clone());
-    let blind = !sees_invoices(caller, rows);
+    let conditions = conditions_of(table, caller, rows, query);
+    let (own_caller, own_rows) = (caller.clone(), rows.clone());
     let test = move |row: &dyn Record| {
-        let mut conditions = conditions(table, &own_caller, &own_query);
-        conditions.iter_mut().for_each(|one| one.unseen = blind && table.fields[one.place].invoiced);
         own_caller.all_hold(access.read, row, None, &own_rows)
             && conditions.iter().all(|one| one.holds(row, &own_caller.zone))
     };
@@ -232,11 +273,6 @@ pub(crate) fn records(
     };
     let (offset, test) = (offset.min(MOST_SKIPPED), Some(Arc::new(test) as RecordTest));
     Ok(RecordAsk { table, reference, text, from, until, test, newest_first, offset, limit })
-}
-
-/// Whether the list is wanted without pages, and may be.
-fn at_once(access: &Access, query: &Query) -> bool {
-    access.unpaged && query.get("_pagination").is_some_and(|value| matches!(value, "false" | "0"))
 }
 
 /// The value that a field shall have, where the query names just one.
@@ -294,10 +330,10 @@ pub(crate) fn record_page(
         return Err(Problem::bad(detail));
     }
     if in_order_of_time(table, query).is_none() {
-        let mut sorted: Vec<&Row> = found.rows.iter().collect();
-        sort(&mut sorted, rows, table, access, caller, !sees_invoices(caller, rows), query);
+        let order = Order::new(rows, table, access, caller, !sees_invoices(caller, rows), query);
         let (skip, size) = if whole { (0, usize::MAX) } else { ((number - 1).saturating_mul(size), size) };
-        let rows: Vec<Row> = sorted.into_iter().skip(skip).take(size).cloned().collect();
+        let rows: Vec<Row> =
+            order.some(found.rows.iter().collect(), skip, size).into_iter().cloned().collect();
         let total = (!whole).then_some(found.total);
         return Ok(Page { rows, total, number, size });
     }
@@ -321,8 +357,16 @@ fn whole(query: &Query, name: &str, otherwise: usize) -> Result<usize, Problem> 
     }
 }
 
-fn conditions<'a>(table: &'static Table, caller: &Caller, query: &'a Query) -> Vec<Condition<'a>> {
-    let mut conditions: Vec<Condition<'a>> = Vec::new();
+/// The conditions of the query's filters. What reads as null is no null to be found by, either.
+fn conditions_of(table: &'static Table, caller: &Caller, rows: &Rows, query: &Query) -> Vec<Condition> {
+    let mut conditions = conditions(table, caller, query);
+    let blind = !sees_invoices(caller, rows);
+    conditions.iter_mut().for_each(|one| one.unseen = blind && table.fields[one.place].invoiced);
+    conditions
+}
+
+fn conditions(table: &'static Table, caller: &Caller, query: &Query) -> Vec<Condition> {
+    let mut conditions: Vec<Condition> = Vec::new();
     // Lists of values belong together: f[]=a&f[]=b is one condition.
     let mut lists: Vec<(&str, &str, Vec<&str>)> = Vec::new();
     for at in &query.0 {
@@ -357,7 +401,7 @@ fn conditions<'a>(table: &'static Table, caller: &Caller, query: &'a Query) -> V
     for (name, test, values) in lists {
         let Some((place, field, part)) = listed(table, caller, name) else { continue };
         if let Some(test) = condition(field, part.is_some(), test, &values, &caller.zone) {
-            conditions.push(Condition { place, part, unseen: false, test });
+            conditions.push(Condition { place, part: part.map(str::to_owned), unseen: false, test });
         }
     }
     conditions
@@ -394,15 +438,20 @@ fn listed<'a>(
     }
 }
 
-fn add_exists<'a>(
+fn add_exists(
     table: &'static Table,
     caller: &Caller,
-    name: &'a str,
+    name: &str,
     value: &str,
-    conditions: &mut Vec<Condition<'a>>,
+    conditions: &mut Vec<Condition>,
 ) {
     if let (Some((place, _, part)), Some(flag)) = (listed(table, caller, name), flag(value)) {
-        conditions.push(Condition { place, part, unseen: false, test: Test::Exists(flag) });
+        conditions.push(Condition {
+            place,
+            part: part.map(str::to_owned),
+            unseen: false,
+            test: Test::Exists(flag),
+        });
     }
 }
 
@@ -414,18 +463,10 @@ fn flag(value: &str) -> Option<bool> {
     }
 }
 
-fn condition<'a>(
-    field: &Field,
-    part: bool,
-    test: &str,
-    values: &[&'a str],
-    zone: &TimeZone,
-) -> Option<Test<'a>> {
-    let make =
-        |value: &&'a str| -> Option<Result<Compare<'a>, ()>> { compare(field, part, test, value, zone) };
+fn condition(field: &Field, part: bool, test: &str, values: &[&str], zone: &TimeZone) -> Option<Test> {
     let mut compares = Vec::new();
     for value in values {
-        if let Ok(compare) = make(value)? {
+        if let Ok(compare) = compare(field, part, test, value, zone)? {
             compares.push(compare);
         }
     }
@@ -433,13 +474,13 @@ fn condition<'a>(
 }
 
 /// None: there is no such test for the field, and the filter is left out.
-fn compare<'a>(
+fn compare(
     field: &Field,
     part: bool,
     test: &str,
-    value: &'a str,
+    value: &str,
     zone: &TimeZone,
-) -> Option<Result<Compare<'a>, ()>> {
+) -> Option<Result<Compare, ()>> {
     let number_test = match test {
         "" | "exact" => NumberTest::Equal,
         "neq" => NumberTest::Differs,
@@ -455,9 +496,9 @@ fn compare<'a>(
         "" | "exact" | "neq" | "start" | "before" | "after" | "strictly_before" | "strictly_after"
     );
     match field.kind {
-        _ if part => text_test(test).map(|test| Ok(Compare::Text(test, value))),
+        _ if part => text_test(test).map(|test| Ok(Compare::Text(test, value.to_owned()))),
         Kind::Text | Kind::Choice(_) | Kind::Secret | Kind::Password => {
-            text_test(test).map(|test| Ok(Compare::Text(test, value)))
+            text_test(test).map(|test| Ok(Compare::Text(test, value.to_owned())))
         }
         Kind::Group(_) | Kind::Json => None,
         Kind::Bool => (test.is_empty() || test == "exact").then(|| flag(value).map(Compare::Flag).ok_or(())),
@@ -475,12 +516,12 @@ fn compare<'a>(
         Kind::Int(..) | Kind::Decimal | Kind::Float => is_number_test
             .then(|| value.trim().parse().map(|n| Compare::Number(number_test, n)).map_err(|_| ())),
         Kind::Time if is_time_test => Some(match test {
-            "" | "start" => Ok(Compare::MomentStarts(value)),
+            "" | "start" => Ok(Compare::MomentStarts(value.to_owned())),
             _ => parse_time(value, zone).map(|time| Compare::Moment(number_test, time)).ok_or(()),
         }),
         Kind::Date | Kind::Clock if is_time_test => Some(Ok(match test {
-            "" | "start" => Compare::MomentStarts(value),
-            _ => Compare::Plain(number_test, value),
+            "" | "start" => Compare::MomentStarts(value.to_owned()),
+            _ => Compare::Plain(number_test, value.to_owned()),
         })),
         Kind::Time | Kind::Date | Kind::Clock => None,
     }
@@ -497,10 +538,10 @@ fn text_test(test: &str) -> Option<TextTest> {
     })
 }
 
-impl Condition<'_> {
+impl Condition {
     fn holds(&self, row: &dyn Record, zone: &TimeZone) -> bool {
         let value = if self.unseen { Value::Null } else { row.get(self.place) };
-        let value = self.part.map_or(value, |part| value.part(part));
+        let value = self.part.as_deref().map_or(value, |part| value.part(part));
         match &self.test {
             Test::Never => false,
             Test::Exists(wanted) => value.is_null() != *wanted,
@@ -509,7 +550,7 @@ impl Condition<'_> {
     }
 }
 
-impl Compare<'_> {
+impl Compare {
     fn holds(&self, value: Value<'_>, zone: &TimeZone) -> bool {
         match (self, value) {
             (Compare::Text(TextTest::Differs, _), Value::Null) => false,
@@ -523,10 +564,10 @@ impl Compare<'_> {
             (Compare::Flag(wanted), Value::Bool(flag)) => flag == *wanted,
             (Compare::Moment(test, wanted), Value::Time(time)) => test.holds(time.cmp(wanted)),
             (Compare::MomentStarts(wanted), value @ (Value::Time(_) | Value::Date(_) | Value::Clock(_))) => {
-                value.shown(zone).as_str().is_some_and(|text| text.starts_with(wanted))
+                value.shown(zone).as_str().is_some_and(|text| text.starts_with(wanted.as_str()))
             }
             (Compare::Plain(test, wanted), value @ (Value::Date(_) | Value::Clock(_))) => {
-                value.shown(zone).as_str().is_some_and(|text| test.holds(text.cmp(wanted)))
+                value.shown(zone).as_str().is_some_and(|text| test.holds(text.cmp(wanted.as_str())))
             }
             _ => false,
         }
@@ -548,7 +589,9 @@ fn text_holds(test: TextTest, text: &str, wanted: &str) -> bool {
 
 fn contains_ignoring_case(text: &str, wanted: &str) -> bool {
     let (text, wanted) = (text.as_bytes(), wanted.as_bytes());
-    wanted.is_empty() || text.windows(wanted.len()).any(|window| window.eq_ignore_ascii_case(wanted))
+    let Some(first) = wanted.first() else { return true };
+    let mut windows = text.windows(wanted.len());
+    windows.any(|window| window[0].eq_ignore_ascii_case(first) && window.eq_ignore_ascii_case(wanted))
 }
 
 fn number(value: Value<'_>) -> Option<rust_decimal::Decimal> {
@@ -571,73 +614,143 @@ struct Key<'a> {
     behind: Option<(&'static Table, usize)>,
 }
 
-fn sort(
-    rows: &mut [&Row],
-    all: &Rows,
-    table: &'static Table,
-    access: &'static Access,
-    caller: &Caller,
-    blind: bool,
-    query: &Query,
-) {
-    let split =
-        |name: &'static str| name.split_once('.').map_or((name, None), |(field, part)| (field, Some(part)));
-    let mut keys: Vec<Key<'_>> = Vec::new();
-    for at in query.0.iter().filter(|at| at.name == "_order") {
-        let Some(name) = at.keys.first() else { continue };
-        let (name, part) =
-            name.split_once('.').map_or((name.as_str(), None), |(field, part)| (field, Some(part)));
-        let Some(place) = table.place(name).filter(|place| caller.view(&table.fields[*place]).list) else {
-            continue;
-        };
-        if blind && table.fields[place].invoiced {
-            continue;
+/// The order of a list.
+struct Order<'a> {
+    keys: Vec<Key<'a>>,
+    /// Somebody asked for it; otherwise it is the list's own.
+    asked: bool,
+    /// For what stands behind references.
+    all: &'a Rows,
+}
+
+impl<'a> Order<'a> {
+    fn new(
+        all: &'a Rows,
+        table: &'static Table,
+        access: &'static Access,
+        caller: &Caller,
+        blind: bool,
+        query: &'a Query,
+    ) -> Self {
+        let split =
+            |name: &'a str| name.split_once('.').map_or((name, None), |(field, part)| (field, Some(part)));
+        let mut keys: Vec<Key<'a>> = Vec::new();
+        for at in query.0.iter().filter(|at| at.name == "_order") {
+            let Some(name) = at.keys.first() else { continue };
+            let (name, part) = split(name);
+            let Some(place) = table.place(name).filter(|place| caller.view(&table.fields[*place]).list)
+            else {
+                continue;
+            };
+            if blind && table.fields[place].invoiced {
+                continue;
+            }
+            let behind = match table.fields[place].kind {
+                Kind::Reference(target) => shown_by(target(), caller.level),
+                _ => None,
+            };
+            keys.push(Key { place, part, down: at.value.eq_ignore_ascii_case("desc"), behind });
         }
-        let behind = match table.fields[place].kind {
-            Kind::Reference(target) => shown_by(target(), caller.level),
-            _ => None,
-        };
-        keys.push(Key { place, part, down: at.value.eq_ignore_ascii_case("desc"), behind });
-    }
-    let asked = !keys.is_empty();
-    if !asked {
-        for name in access.order {
-            let (field, part) = split(name.trim_start_matches('-'));
-            if let Some(place) = table.place(field) {
-                keys.push(Key { place, part, down: name.starts_with('-'), behind: None });
+        let asked = !keys.is_empty();
+        if !asked {
+            for name in access.order {
+                let (field, part) = split(name.trim_start_matches('-'));
+                if let Some(place) = table.place(field) {
+                    keys.push(Key { place, part, down: name.starts_with('-'), behind: None });
+                }
             }
         }
+        Self { keys, asked, all }
     }
-    if keys.is_empty() {
-        return;
+
+    /// It is the order in which rows are kept.
+    fn is_by_id(&self) -> bool {
+        self.keys.first().is_none_or(|first| first.place == 0 && !first.down)
     }
-    let value = |row: &Row, key: &Key<'_>| -> (bool, Option<Row>) {
-        let value = row.get(key.place);
-        let behind = key.behind.and_then(|(table, _)| all.row(table, value.id()?).cloned());
-        (value.is_null(), behind)
-    };
-    rows.sort_by(|one, other| {
-        for key in &keys {
+
+    /// A name for it; none: it follows from more than the rows of the table.
+    fn name(&self) -> Option<String> {
+        let mut name = self.asked.to_string();
+        for key in &self.keys {
+            if key.behind.is_some() {
+                return None;
+            }
+            name.push_str(&format!(" {}.{}.{}", key.place, key.part.unwrap_or_default(), key.down));
+        }
+        Some(name)
+    }
+
+    /// All rows in order.
+    fn sorted<'r>(&self, rows: Vec<&'r Row>) -> Vec<&'r Row> {
+        let count = rows.len();
+        self.some(rows, 0, count)
+    }
+
+    /// Some of the rows in order. Only those up to the last one wanted are sorted.
+    fn some<'r>(&self, rows: Vec<&'r Row>, skip: usize, count: usize) -> Vec<&'r Row> {
+        if self.keys.is_empty() {
+            return rows.into_iter().skip(skip).take(count).collect();
+        }
+        // The values that decide most are read once. Rows that are equal stay as they come.
+        let first = self.keys.iter().take(DECORATED).take_while(|key| key.behind.is_none()).count();
+        let (first, rest) = self.keys.split_at(first);
+        type Decorated<'r> = ([Value<'r>; DECORATED], usize);
+        let decorate = |(at, row): (usize, &&'r Row)| -> Decorated<'r> {
+            let mut values = [Value::Null; DECORATED];
+            values.iter_mut().zip(first).for_each(|(value, key)| *value = key.value(row));
+            (values, at)
+        };
+        let mut decorated: Vec<Decorated<'r>> = rows.iter().enumerate().map(decorate).collect();
+        let compare = |one: &Decorated<'r>, other: &Decorated<'r>| {
+            let values = one.0.iter().zip(&other.0).zip(first);
+            let mut by_first = values.map(|((a, b), key)| key.directed(compare_values(*a, *b, self.asked)));
+            let by_first = by_first.find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal);
+            by_first
+                .then_with(|| self.compare(rest, rows[one.1], rows[other.1]))
+                .then_with(|| one.1.cmp(&other.1))
+        };
+        let wanted = skip.saturating_add(count);
+        if wanted < decorated.len() {
+            decorated.select_nth_unstable_by(wanted, compare);
+            decorated.truncate(wanted);
+        }
+        decorated.sort_unstable_by(compare);
+        decorated.into_iter().skip(skip).take(count).map(|(_, at)| rows[at]).collect()
+    }
+
+    fn compare(&self, keys: &[Key<'_>], one: &Row, other: &Row) -> Ordering {
+        let value = |row: &Row, key: &Key<'_>| -> (bool, Option<&Row>) {
+            let value = row.get(key.place);
+            let behind = key.behind.and_then(|(table, _)| self.all.row(table, value.id()?));
+            (value.is_null(), behind)
+        };
+        for key in keys {
             let ordering = match (key.behind, value(one, key), value(other, key)) {
                 // Asked for by what they name, rows without come last, whichever way.
                 (Some(_), (true, _), (false, _)) => return Ordering::Greater,
                 (Some(_), (false, _), (true, _)) => return Ordering::Less,
                 (Some((_, place)), (_, Some(a)), (_, Some(b))) => {
-                    compare_values(a.get(place), b.get(place), asked)
+                    compare_values(a.get(place), b.get(place), self.asked)
                 }
-                _ => {
-                    let (a, b) = (one.get(key.place), other.get(key.place));
-                    let (a, b) = key.part.map_or((a, b), |part| (a.part(part), b.part(part)));
-                    compare_values(a, b, asked)
-                }
+                _ => compare_values(key.value(one), key.value(other), self.asked),
             };
-            let ordering = if key.down { ordering.reverse() } else { ordering };
             if ordering.is_ne() {
-                return ordering;
+                return key.directed(ordering);
             }
         }
         Ordering::Equal
-    });
+    }
+}
+
+impl Key<'_> {
+    fn value<'r>(&self, row: &'r Row) -> Value<'r> {
+        let value = row.get(self.place);
+        self.part.map_or(value, |part| value.part(part))
+    }
+
+    fn directed(&self, ordering: Ordering) -> Ordering {
+        if self.down { ordering.reverse() } else { ordering }
+    }
 }
 
 /// What rows of a table are sorted by where they stand behind a reference: the first field of their own order.
@@ -657,6 +770,7 @@ fn compare_values(one: Value<'_>, other: Value<'_>, asked: bool) -> Ordering {
         (Value::Null, _) => null_first,
         (_, Value::Null) => null_first.reverse(),
         (Value::Text(a), Value::Text(b)) => a.cmp(b),
+        (Value::Int(a), Value::Int(b)) => a.cmp(&b),
         (Value::Time(a), Value::Time(b)) => a.cmp(&b),
         (Value::Date(a), Value::Date(b)) => a.cmp(&b),
         (Value::Clock(a), Value::Clock(b)) => a.cmp(&b),
@@ -664,5 +778,96 @@ fn compare_values(one: Value<'_>, other: Value<'_>, asked: bool) -> Ordering {
             (Some(a), Some(b)) => a.cmp(&b),
             _ => Ordering::Equal,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::define::Entity;
+    use model::entities::Terminal;
+    use model::id::Id;
+
+    fn caller() -> Caller {
+        Caller {
+            level: Level::Client,
+            administrator: Some(1),
+            user: None,
+            brand: Some(1),
+            company: Some(1),
+            zone: TimeZone::UTC,
+            restricted: false,
+            operator: None,
+        }
+    }
+
+    fn terminal(id: u32, company: u32) -> Row {
+        // Names come neither in the order of ids nor without repetition.
+        let name = format!("phone{}", id.wrapping_mul(7919) % 900);
+        Arc::new(Terminal { id: Id::new(id), name, company: Id::new(company), ..Terminal::default() })
+    }
+
+    /// A page's ids, and how many rows there are.
+    fn asked(rows: &Rows, query: &str) -> (Vec<u32>, usize) {
+        let (table, caller) = (Terminal::definition(), caller());
+        let access = table.access(Level::Client).unwrap();
+        let page = page(table, access, &caller, rows, &Query::parse(query)).unwrap();
+        (page.rows.iter().map(|row| row.id()).collect(), page.total.unwrap())
+    }
+
+    /// What the page must be: all rows of the client sorted, and of them those of the page.
+    fn expected(rows: &Rows, down: bool, fits: impl Fn(&Terminal) -> bool, page: usize) -> (Vec<u32>, usize) {
+        let own = |row: &&Terminal| row.company == Id::new(1) && fits(row);
+        let mut all: Vec<&Terminal> = rows.each::<Terminal>().filter(own).collect();
+        all.sort_by(|a, b| if down { b.name.cmp(&a.name) } else { a.name.cmp(&b.name) });
+        let ids = all.iter().map(|row| row.id.get()).skip((page - 1) * PAGE).take(PAGE).collect();
+        (ids, all.len())
+    }
+
+    #[test]
+    fn pages_of_a_long_list_are_parts_of_it_in_order_also_after_changes() {
+        let mut rows = Rows::default();
+        for id in 1..=2000 {
+            rows.insert(terminal(id, 1 + id % 4 / 3));
+        }
+        let any = |_: &Terminal| true;
+        for round in 0..3 {
+            for number in [1, 2, 50, 51, 1000] {
+                assert_eq!(asked(&rows, &format!("_page={number}")), expected(&rows, false, any, number));
+                let down = format!("_order[name]=desc&_page={number}");
+                assert_eq!(asked(&rows, &down), expected(&rows, true, any, number));
+                let some = |row: &Terminal| row.name.contains("77");
+                let filtered = format!("name[partial]=77&_page={number}");
+                assert_eq!(asked(&rows, &filtered), expected(&rows, false, some, number));
+                let by_id = asked(&rows, &format!("_order[id]=asc&_page={number}"));
+                let own = rows.each::<Terminal>().filter(|row| row.company == Id::new(1));
+                let ids: Vec<u32> =
+                    own.map(|row| row.id.get()).skip((number - 1) * PAGE).take(PAGE).collect();
+                assert_eq!(by_id, (ids, asked(&rows, "").1));
+            }
+            rows.insert(terminal(2001 + round, 1));
+            rows.insert(Arc::new(Terminal {
+                id: Id::new(5 + round),
+                name: "a first one".to_owned(),
+                company: Id::new(1),
+                ..Terminal::default()
+            }));
+            rows.remove(Terminal::definition(), 100 + round);
+        }
+    }
+
+    #[test]
+    fn parts_of_texts_are_found_whatever_their_case() {
+        for (text, part, holds) in [
+            ("Tester", "", true),
+            ("Tester", "STER", true),
+            ("Tester", "testers", false),
+            ("ttTest", "test", true),
+            ("", "t", false),
+            ("Grüße", "ÜSS", false),
+            ("Grüße", "rü", true),
+        ] {
+            assert_eq!(contains_ignoring_case(text, part), holds, "{text} {part}");
+        }
     }
 }

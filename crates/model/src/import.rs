@@ -485,11 +485,14 @@ mod tests {
     fn a_text_may_lack_fields_and_have_others_and_its_faults_are_named() {
         let table = crate::entities::table("Carrier").unwrap();
         let read = |text: &str| read_text(table, text, now(), &mut |_, _| Ok(()));
-        let row = read(r#"{"gone": {"a": [1]}, "name": "A\u0042", "id": 7, "maxCalls": 3}"#).unwrap();
+        let row = read(r#"{"gone": {"a": [1]}, "name": "A\u0042", "id": 7, "brand": 3}"#).unwrap();
         assert_eq!((row.id(), row.named("name").text()), (7, Some("AB")));
-        assert_eq!(row.named("maxCalls").id(), Some(3));
+        assert_eq!(row.reference("brand"), Some(3));
         assert_eq!(read(r#"{"id": "x"}"#).unwrap_err(), "Carrier: the id is no number");
-        assert_eq!(read(r#"{"maxCalls": {}}"#).unwrap_err(), "Carrier.maxCalls: an object is not a whole number");
+        assert_eq!(
+            read(r#"{"acd": true, "name": {}}"#).unwrap_err(),
+            "Carrier.name: an object is not a text"
+        );
         for broken in ["", "[]", "{", r#"{"id": 7} x"#, r#"{"name"}"#] {
             assert!(read(broken).unwrap_err().starts_with("Carrier: "), "{broken}");
         }

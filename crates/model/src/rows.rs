@@ -8,7 +8,7 @@ use crate::entities::TABLES;
 use crate::id::Id;
 use imbl::{OrdMap, OrdSet};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A row that is shared.
 pub type Row = Arc<dyn Record>;
@@ -30,6 +30,37 @@ struct TableRows {
     references: Vec<Index>,
     /// The next row's id: ids are never used again.
     next: u32,
+    orders: Orders,
+}
+
+/// Long lists of these very rows in order, as they were asked for last. A change of the rows begins without any.
+#[derive(Default)]
+struct Orders(Mutex<Vec<(String, Arc<[u32]>)>>);
+
+impl Orders {
+    /// Lists that are remembered.
+    const MOST: usize = 8;
+    /// Shorter ones are made each time.
+    const LEAST: usize = 1000;
+
+    fn known(&self, name: &str) -> Option<Arc<[u32]>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().find(|(other, _)| other == name).map(|(_, ids)| Arc::clone(ids))
+    }
+
+    fn remember(&self, name: String, ids: Arc<[u32]>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(other, _)| *other != name);
+        known.truncate(Self::MOST - 1);
+        known.insert(0, (name, ids));
+    }
+}
+
+impl Clone for Orders {
+    /// Whoever copies rows is about to change them.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// Who refers to whom by one field.
@@ -129,10 +160,12 @@ impl TableRows {
                 .map(|(place, _)| Index { place, pairs: OrdSet::new(), counts: OrdMap::new() })
                 .collect(),
             next: 1,
+            orders: Orders::default(),
         }
     }
 
     fn insert(&mut self, row: Row) {
+        self.orders = Orders::default();
         let id = row.id();
         let old = self.rows.insert(id, Arc::clone(&row));
         for (places, index) in row.table().unique.iter().zip(&mut self.unique) {
@@ -182,6 +215,7 @@ impl TableRows {
     }
 
     fn remove(&mut self, id: u32) {
+        self.orders = Orders::default();
         if let Some(old) = self.rows.remove(&id) {
             self.unindex(&*old);
         }
@@ -244,6 +278,18 @@ impl Rows {
         match rows.references.iter().find(|index| index.place == place) {
             Some(index) => Box::new(rows.with_ids(index.range(target))),
             None => Box::new(rows.rows.values().filter(move |row| row.get(place).id() == Some(target))),
+        }
+    }
+
+    /// Ids of rows of the table in an order, or none where it is not known yet. `name` names rows and order.
+    pub fn known_order(&self, table: &Table, name: &str) -> Option<Arc<[u32]>> {
+        self.tables[table.index].orders.known(name)
+    }
+
+    /// Keeps an order for as long as the table's rows stay as they are. It must follow from them and from `name` alone.
+    pub fn keep_order(&self, table: &Table, name: String, ids: &[u32]) {
+        if ids.len() >= Orders::LEAST {
+            self.tables[table.index].orders.remember(name, Arc::from(ids));
         }
     }
 
@@ -375,7 +421,7 @@ mod tests {
     #[test]
     fn an_index_finds_and_counts_rows_that_lie_close_or_far_apart() {
         let (table, mut rows) = (Terminal::definition(), Rows::default());
-        assert_eq!(of(&rows, 1), []);
+        assert!(of(&rows, 1).is_empty());
         // Neighbours, a few between, many between.
         for id in [1, 2, 3, 9, 100, 101, 500, 501] {
             rows.insert(terminal(id, 1));
@@ -396,9 +442,31 @@ mod tests {
             rows.remove(table, id);
             of(&rows, 1);
         }
-        assert_eq!(of(&rows, 1), []);
+        assert!(of(&rows, 1).is_empty());
         assert_eq!(of(&before, 1).len(), 8, "what was read before stays as it was");
         assert_eq!(rows.count_referring(table, table.place("terminalModel").unwrap(), 1), None);
+    }
+
+    #[test]
+    fn an_order_is_known_until_the_rows_change() {
+        let (table, mut rows) = (Terminal::definition(), Rows::default());
+        let ids: Vec<u32> = (1..=1000).rev().collect();
+        ids.iter().for_each(|id| rows.insert(terminal(*id, 1)));
+        let known = |rows: &Rows, name: &str| rows.known_order(table, name).map(|ids| ids.to_vec());
+        rows.keep_order(table, "short".to_owned(), &ids[1..]);
+        assert_eq!(known(&rows, "short"), None);
+        for number in 0..9 {
+            rows.keep_order(table, number.to_string(), &ids);
+        }
+        assert_eq!((known(&rows, "0"), known(&rows, "1")), (None, Some(ids.clone())), "eight are kept");
+        let same = rows.clone();
+        assert!(known(&same, "8").is_some());
+        rows.insert(terminal(5, 2));
+        assert_eq!(known(&rows, "8"), None);
+        assert!(known(&same, "8").is_some());
+        rows.keep_order(table, "8".to_owned(), &ids);
+        rows.remove(table, 5);
+        assert_eq!(known(&rows, "8"), None);
     }
 
     #[test]
@@ -408,9 +476,8 @@ mod tests {
             let domain = Some(Id::new(3));
             Arc::new(Terminal { id: Id::new(1), name: name.to_owned(), domain, ..Terminal::default() })
         };
-        let found = |rows: &Rows, name: &str| {
-            rows.find::<Terminal>(0, &[Value::Text(name), Value::Int(3)]).is_some()
-        };
+        let found =
+            |rows: &Rows, name: &str| rows.find::<Terminal>(0, &[Value::Text(name), Value::Int(3)]).is_some();
         rows.insert(named("alice"));
         rows.insert(named("alice"));
         assert!(found(&rows, "alice"));

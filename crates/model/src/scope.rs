@@ -131,10 +131,10 @@ impl Caller {
         candidates.filter(move |row| rest.iter().all(|rule| self.holds(rule, &***row, None, rows)))
     }
 
-    /// How many rows of a table are there for this caller, where an index alone says it.
-    pub fn count(&self, table: &'static Table, access: &'static Access, rows: &Rows) -> Option<usize> {
-        let own = self.own(table, access).filter(|_| access.read.len() == 1)?;
-        rows.count_referring(table, own.place, own.target)
+    /// The place of an indexed reference, and whom it names in all rows of a table that are there for this caller and in no
+    /// others; none: something else decides, too.
+    pub fn owner(&self, table: &Table, access: &Access) -> Option<(usize, u32)> {
+        self.own(table, access).filter(|_| access.read.len() == 1).map(|own| (own.place, own.target))
     }
 
     /// The first rule that an index answers.

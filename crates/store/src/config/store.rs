@@ -195,7 +195,9 @@ impl ConfigStore {
                     let mut last: Option<&'static Table> = None;
                     let mut row = |entity: &str, id: u32, text: &str| {
                         // Rows of a table come one after another.
-                        last = last.filter(|table| table.name == entity).or_else(|| model::entities::table(entity));
+                        last = last
+                            .filter(|table| table.name == entity)
+                            .or_else(|| model::entities::table(entity));
                         match last {
                             Some(table) => rows.insert(engine::read_text(table, id, text, &keys)?),
                             None => unknown(entity, id),
