@@ -22,8 +22,13 @@ const ENDPOINTS: u32 = 1_000_000;
 const WITH_USERS: u32 = 100_000;
 /// Connections at a time.
 const CONNECTIONS: [u32; 2] = [1, 16];
+/// Where the server is while a generator has the other core.
+const ONE_CORE: &str = "0";
+/// Where it starts.
+const BOTH_CORES: &str = "0,1";
+const MIB: f64 = 1_048_576.0;
 /// A start takes no longer.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A server that has said that it is ready.
 struct Ready {
@@ -35,9 +40,15 @@ struct Ready {
 }
 
 /// Starts a program and waits for its first line, by which it is ready.
-fn start(program: &Path, arguments: &[String], api: SocketAddr, directory: &Path) -> io::Result<Ready> {
+fn start(
+    cores: &str,
+    program: &Path,
+    arguments: &[String],
+    api: SocketAddr,
+    directory: &Path,
+) -> io::Result<Ready> {
     let began = Instant::now();
-    let mut server = Server::start(program, arguments, directory)?;
+    let mut server = Server::start_on(cores, program, arguments, directory)?;
     let mut output = BufReader::new(server.output()?);
     let mut line = String::new();
     output.read_line(&mut line)?;
@@ -50,7 +61,7 @@ fn start(program: &Path, arguments: &[String], api: SocketAddr, directory: &Path
 }
 
 /// `carillon serve` with this data directory.
-fn carillon(program: &Path, data: &Path, directory: &Path) -> io::Result<Ready> {
+fn carillon(cores: &str, program: &Path, data: &Path, directory: &Path) -> io::Result<Ready> {
     let (sip, api) = (udp::free_port()?, free_port()?);
     let file = directory.join("carillon.toml");
     let text = format!(
@@ -59,14 +70,14 @@ fn carillon(program: &Path, data: &Path, directory: &Path) -> io::Result<Ready> 
     );
     std::fs::write(&file, text)?;
     let arguments = ["serve".to_owned(), "--config".to_owned(), file.display().to_string()];
-    start(program, &arguments, api, directory)
+    start(cores, program, &arguments, api, directory)
 }
 
 /// This program as a bare axum.
 fn hello(directory: &Path) -> io::Result<Ready> {
     let api = free_port()?;
     let arguments = ["serve-hello".to_owned(), api.port().to_string()];
-    start(&std::env::current_exe()?, &arguments, api, directory)
+    start(ONE_CORE, &std::env::current_exe()?, &arguments, api, directory)
 }
 
 /// A bare axum that says hello. Never returns unless it fails.
@@ -151,7 +162,7 @@ impl Suite {
         let mut figures: Vec<Figures> =
             (0..WORKS.len() * CONNECTIONS.len()).map(|_| Figures::default()).collect();
         for _ in 0..self.rounds {
-            let carillon = carillon(self.ours()?, &data, &self.directory)?;
+            let carillon = carillon(ONE_CORE, self.ours()?, &data, &self.directory)?;
             let token = log_in(carillon.api)?;
             let hello = hello(&self.directory)?;
             let places = WORKS.iter().flat_map(|work| CONNECTIONS.map(|connections| (work, connections)));
@@ -181,46 +192,37 @@ impl Suite {
         std::fs::remove_dir_all(data)
     }
 
-    /// The start with a million endpoints, and their memory.
+    /// The start with a million endpoints, and their memory; a tenth of them in short rounds.
     pub(crate) fn start_up(&mut self) -> io::Result<()> {
+        let share = if self.quick { 10 } else { 1 };
+        let (endpoints, users) = (ENDPOINTS / share, WITH_USERS / share);
         let (empty, full) = (self.directory.join("start-empty"), self.directory.join("start-full"));
-        eprintln!("configuration: making {ENDPOINTS} endpoints");
+        eprintln!("configuration: making {endpoints} endpoints");
         let few = population::make(&empty, 0, 0)?;
-        let many = population::make(&full, ENDPOINTS, WITH_USERS)?;
-        let (mut seconds, mut of_endpoint, mut of_row) =
-            (Figure::default(), Figure::default(), Figure::default());
-        let mut nothing = Figure::default();
+        let rows = population::make(&full, endpoints, users)? - few;
+        let (mut took, mut work) = (Pair::default(), Pair::default());
+        let (mut of_endpoint, mut of_row) = (Figure::default(), Figure::default());
         for _ in 0..self.rounds {
-            let base = carillon(self.ours()?, &empty, &self.directory)?;
-            nothing.push(base.took.as_secs_f64());
-            let base = base.server.memory_kib();
-            let ready = carillon(self.ours()?, &full, &self.directory)?;
-            let octets = ready.server.memory_kib().saturating_sub(base) as f64 * 1024.0;
+            let base = carillon(BOTH_CORES, self.ours()?, &empty, &self.directory)?;
+            let ready = carillon(BOTH_CORES, self.ours()?, &full, &self.directory)?;
+            let octets = ready.server.memory_kib().saturating_sub(base.server.memory_kib()) as f64 * 1024.0;
+            for (side, one) in [(Side::Ours, &ready), (Side::Peer, &base)] {
+                took.push(side, one.took.as_secs_f64());
+                work.push(side, one.server.cpu().as_secs_f64());
+            }
+            let (took, cpu) = (ready.took.as_secs_f64(), ready.server.cpu().as_secs_f64());
             eprintln!(
-                "configuration: ready after {:.2} s, {:.0} MiB more",
-                ready.took.as_secs_f64(),
-                octets / 1048576.0
+                "configuration: ready after {took:.2} s, {cpu:.2} s of CPU, {:.0} MiB more",
+                octets / MIB
             );
-            seconds.push(ready.took.as_secs_f64());
-            of_endpoint.push(octets / f64::from(ENDPOINTS));
-            of_row.push(octets / (many - few) as f64);
+            of_endpoint.push(octets / f64::from(endpoints));
+            of_row.push(octets / rows as f64);
         }
-        let (users, rows) = (WITH_USERS, many - few);
-        let peer = "without any";
-        self.table.row(
-            format!("start with {ENDPOINTS} endpoints, {users} with a user ({rows} rows)"),
-            "s",
-            seconds,
-            peer,
-            nothing,
-        );
-        self.table.row(
-            "memory of an endpoint, users and what is theirs shared out",
-            "octets",
-            of_endpoint,
-            "-",
-            Figure::default(),
-        );
+        let what = format!("start with {endpoints} endpoints, {users} with a user ({rows} rows)");
+        self.row(what.clone(), "s", "without any", took);
+        self.row(format!("{what}, CPU"), "s", "without any", work);
+        let what = "memory of an endpoint, users and what is theirs shared out";
+        self.table.row(what, "octets", of_endpoint, "-", Figure::default());
         self.table.row("memory of a row", "octets", of_row, "-", Figure::default());
         std::fs::remove_dir_all(empty)?;
         std::fs::remove_dir_all(full)

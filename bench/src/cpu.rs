@@ -27,9 +27,19 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `program` pinned to the server core; what it says on standard error goes to a file in `directory`.
     pub(crate) fn start(program: &Path, arguments: &[String], directory: &Path) -> io::Result<Server> {
+        Self::start_on(&SERVER_CORE.to_string(), program, arguments, directory)
+    }
+
+    /// As [`Server::start`], on these cores: what has no generator beside it may have all.
+    pub(crate) fn start_on(
+        cores: &str,
+        program: &Path,
+        arguments: &[String],
+        directory: &Path,
+    ) -> io::Result<Server> {
         let log = directory.join("server.log");
         let child = Command::new("taskset")
-            .args(["-c", &SERVER_CORE.to_string(), "setpriv", "--pdeathsig", "TERM"]) // nothing outlives us
+            .args(["-c", cores, "setpriv", "--pdeathsig", "TERM"]) // nothing outlives us
             .arg(program)
             .args(arguments)
             .stdin(Stdio::null())

@@ -797,7 +797,7 @@ mod tests {
             company: Some(1),
             zone: TimeZone::UTC,
             restricted: false,
-            operator: None,
+            operator: false,
         }
     }
 

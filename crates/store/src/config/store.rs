@@ -23,9 +23,10 @@ use model::define::Table;
 use model::draft::Change;
 use model::entities::TABLES;
 use model::rows::{Row, Rows};
+use parking_lot::Mutex;
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -190,22 +191,11 @@ impl ConfigStore {
         match &self.engine {
             Engine::File(engine) => {
                 blocking(engine, move |engine| {
-                    let mut rows = Rows::default();
                     let mut next = Vec::new();
-                    let mut last: Option<&'static Table> = None;
-                    let mut row = |entity: &str, id: u32, text: &str| {
-                        // Rows of a table come one after another.
-                        last = last
-                            .filter(|table| table.name == entity)
-                            .or_else(|| model::entities::table(entity));
-                        match last {
-                            Some(table) => rows.insert(engine::read_text(table, id, text, &keys)?),
-                            None => unknown(entity, id),
-                        }
-                        Ok(())
+                    let mut loading = |row: &mut dyn FnMut(&str, u32, &str) -> Result<(), ConfigError>| {
+                        engine.load(row, &mut |entity, id| next.push((entity.to_owned(), id)))
                     };
-                    let revision =
-                        engine.load(&mut row, &mut |entity, id| next.push((entity.to_owned(), id)))?;
+                    let (rows, revision) = loaded(&mut loading, &keys)?;
                     Ok(finished(rows, &next, revision))
                 })
                 .await
@@ -623,6 +613,75 @@ fn put(rows: &mut Rows, stored: Stored, keys: &Keyring) -> Result<(), ConfigErro
         None => unknown(&entity, id),
     }
     Ok(())
+}
+
+/// Rows that are handed on at once.
+const LOADED_AT_ONCE: usize = 1000;
+/// Such pieces that wait for a thread.
+const WAITING: usize = 4;
+
+/// A table, and ids and documents of rows of it.
+type Texts = Vec<(&'static Table, u32, String)>;
+
+/// Takes what `load` gives as rows: one thread reads, as many as there are cores understand, one puts in order. Out: the rows,
+/// and what `load` says at its end.
+fn loaded(
+    load: &mut dyn FnMut(
+        &mut dyn FnMut(&str, u32, &str) -> Result<(), ConfigError>,
+    ) -> Result<u64, ConfigError>,
+    keys: &Keyring,
+) -> Result<(Rows, u64), ConfigError> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (give_texts, texts) = mpsc::sync_channel::<Texts>(WAITING);
+    let (give_rows, rows) = mpsc::sync_channel::<Result<Vec<Row>, ConfigError>>(WAITING);
+    let texts = Mutex::new(texts);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (texts, give_rows) = (&texts, give_rows.clone());
+            scope.spawn(move || {
+                loop {
+                    let Ok(piece) = texts.lock().recv() else { return };
+                    let read = |(table, id, text): (_, _, String)| engine::read_text(table, id, &text, keys);
+                    if give_rows.send(piece.into_iter().map(read).collect()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(give_rows);
+        let ordering = scope.spawn(move || {
+            let mut all = Rows::default();
+            let mut fault = None;
+            // To the end, whatever is wrong: somebody waits to hand on.
+            for piece in rows {
+                match piece {
+                    Ok(piece) => piece.into_iter().for_each(|row| all.insert(row)),
+                    Err(error) => fault = fault.or(Some(error)),
+                }
+            }
+            fault.map_or(Ok(all), Err)
+        });
+        let (mut last, mut piece): (Option<&'static Table>, Texts) = (None, Vec::new());
+        let revision = load(&mut |entity, id, text| {
+            // Rows of a table come one after another.
+            last = last.filter(|table| table.name == entity).or_else(|| model::entities::table(entity));
+            let Some(table) = last else {
+                unknown(entity, id);
+                return Ok(());
+            };
+            piece.push((table, id, text.to_owned()));
+            if piece.len() >= LOADED_AT_ONCE {
+                give_texts.send(std::mem::take(&mut piece)).map_err(|_| ConfigError::Closed)?;
+            }
+            Ok(())
+        });
+        let last = give_texts.send(piece).map_err(|_| ConfigError::Closed);
+        drop(give_texts);
+        let rows = ordering.join().map_err(|_| ConfigError::Closed)?;
+        let revision = revision?;
+        last?;
+        Ok((rows?, revision))
+    })
 }
 
 fn unknown(entity: &str, id: u32) {
