@@ -296,7 +296,12 @@ impl From<Refusal> for Problem {
             Refusal::Invalid(mistakes) => Self { mistakes, ..Self::bad(detail) },
             Refusal::Forbidden(_) => Self::forbidden(detail),
             Refusal::Gone => Self::not_found(),
-            Refusal::Dangling { .. } => Self::unprocessable(detail),
+            Refusal::Dangling { field, entity, id } => {
+                let mistakes = vec![Mistake { field, remedy: format!("there is no {entity} {id}") }];
+                Self { mistakes, ..Self::unprocessable(detail) }
+            }
+            Refusal::Nowhere(mistakes) => Self { mistakes, ..Self::unprocessable(detail) },
+            Refusal::OutOfReach(mistakes) => Self { mistakes, ..Self::forbidden(detail) },
             Refusal::Coded { status, .. } => {
                 Self::new(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), detail)
             }

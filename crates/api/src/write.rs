@@ -8,13 +8,13 @@ use crate::power;
 use crate::show::MASK;
 use jiff::Timestamp;
 use model::define::{
-    Access, Computed, Field, How, Kind, OnDelete, Reading, Record, Rule, SecretHasher, Table,
+    Access, Computed, Field, How, Kind, Level, OnDelete, Reading, Record, Rule, SecretHasher, Table,
 };
 use model::draft::Draft;
 use model::entities::Company;
 use model::id::Id;
 use model::rows::{Row, Rows};
-use model::rules::{Mistake, Refusal};
+use model::rules::{Check, Mistake, Refusal};
 use model::scope::Caller;
 use serde_json::{Map, Value as Json};
 use std::ops::Deref;
@@ -95,28 +95,20 @@ pub(crate) fn create(
 ) -> Result<u32, Refusal> {
     let mut row = (table.make)();
     let filled = fill_scope(&mut *row, access, caller, draft.now())?;
-    let mut mistakes =
-        apply(&mut *row, body, caller, draft, |place| caller.view(&table.fields[place]).create);
+    let may = |place: usize| caller.view(&table.fields[place]).create;
+    let mut faults = Faults { mistakes: apply(&mut *row, body, caller, draft, may), nowhere: Vec::new() };
     for (place, field) in table.fields.iter().enumerate() {
         if field.now && !body.contains_key(field.name) {
             set(&mut *row, place, &Json::from("CURRENT_TIMESTAMP"), draft.now())?;
         }
         let given = body.get(field.name).is_some_and(|value| !value.is_null() && !is_masked(field, value));
-        if field.required() && !given && !filled.contains(&place) && caller.view(field).create {
-            let wrong = mistakes.iter().any(|mistake| mistake.field == field.name);
-            if !wrong {
-                mistakes
-                    .push(Mistake { field: field.name.to_owned(), remedy: "it must be given".to_owned() });
-            }
+        if field.required() && !given && !filled.contains(&place) && may(place) && !faults.names(field.name) {
+            faults.mistakes.push(mistake(field.name, "it must be given"));
         }
-    }
-    if !mistakes.is_empty() {
-        return Err(Refusal::Invalid(mistakes));
     }
     // Rules about ids hold for the one that it is about to get.
     row.set_id(draft.rows().next_id(table));
-    check_scope(draft.rows(), &*row, None, caller)?;
-    check_tenancy(draft.rows(), &*row, body, caller, |place| caller.view(&table.fields[place]).create)?;
+    judge(draft, &*row, None, body, caller, may, faults, |computed| caller.view_computed(computed).create)?;
     let id = draft.create_row(row)?;
     relate(draft, table, caller, id, body, |computed| caller.view_computed(computed).create)?;
     Ok(id)
@@ -196,14 +188,11 @@ pub(crate) fn change_fields(
 ) -> Result<(), Refusal> {
     let before = draft.rows().row(table, id).cloned().ok_or(Refusal::Gone)?;
     let mut row = before.copy();
-    let mistakes = apply(&mut *row, body, caller, draft, &may);
-    if !mistakes.is_empty() {
-        return Err(Refusal::Invalid(mistakes));
-    }
-    check_scope(draft.rows(), &*row, Some(&*before), caller)?;
-    check_tenancy(draft.rows(), &*row, body, caller, may)?;
+    let faults = Faults { mistakes: apply(&mut *row, body, caller, draft, &may), nowhere: Vec::new() };
+    let sets = |computed: &Computed| caller.view_computed(computed).change;
+    judge(draft, &*row, Some(&*before), body, caller, may, faults, sets)?;
     draft.save(row)?;
-    relate(draft, table, caller, id, body, |computed| caller.view_computed(computed).change)
+    relate(draft, table, caller, id, body, sets)
 }
 
 /// Deletes a row, if the caller may.
@@ -222,7 +211,7 @@ pub(crate) fn delete(
 }
 
 fn denied() -> Refusal {
-    Refusal::Forbidden("Rejected request during security check".to_owned())
+    Refusal::OutOfReach(Vec::new())
 }
 
 fn set(row: &mut dyn Record, place: usize, json: &Json, now: Timestamp) -> Result<(), Refusal> {
@@ -323,27 +312,192 @@ fn apply(
     mistakes
 }
 
-/// References that the body names must lead to a row that exists for the caller. Another tenant's does not, and it is told
-/// before the rules look at it: what they say would tell one from the other.
-fn check_tenancy(
-    rows: &Rows,
+/// What is wrong with a document.
+struct Faults {
+    /// Fields whose values cannot be.
+    mistakes: Vec<Mistake>,
+    /// References that name no row that is there for the caller, by the field's place.
+    nowhere: Vec<(usize, Refusal)>,
+}
+
+impl Faults {
+    fn names(&self, field: &str) -> bool {
+        self.mistakes.iter().any(|mistake| mistake.field == field)
+    }
+
+    fn none(&self) -> bool {
+        self.mistakes.is_empty() && self.nowhere.is_empty()
+    }
+
+    /// All of them as one refusal.
+    fn refusal(mut self) -> Refusal {
+        match &mut self.nowhere[..] {
+            [(_, only)] if self.mistakes.is_empty() => only.clone(),
+            nowhere => {
+                let named = nowhere.iter().flat_map(|(_, refusal)| match refusal {
+                    Refusal::Dangling { field, entity, id } => {
+                        vec![mistake(field, format!("there is no {entity} {id}"))]
+                    }
+                    Refusal::Invalid(mistakes) => mistakes.clone(),
+                    _ => Vec::new(),
+                });
+                let named: Vec<Mistake> = named.collect();
+                if self.mistakes.is_empty() {
+                    return Refusal::Nowhere(named);
+                }
+                self.mistakes.extend(named);
+                Refusal::Invalid(self.mistakes)
+            }
+        }
+    }
+}
+
+fn mistake(field: &str, remedy: impl Into<String>) -> Mistake {
+    Mistake { field: field.to_owned(), remedy: remedy.into() }
+}
+
+/// Whether the document may become this row, by what is known before it is saved: every mistake in one answer.
+#[allow(clippy::too_many_arguments, reason = "one question with all that it is about")]
+fn judge(
+    draft: &Draft<'_>,
     row: &dyn Record,
+    before: Option<&dyn Record>,
     body: &Document,
     caller: &Caller,
     may: impl Fn(usize) -> bool,
+    mut faults: Faults,
+    sets: impl Fn(&Computed) -> bool,
 ) -> Result<(), Refusal> {
-    for (place, field) in row.table().fields.iter().enumerate().skip(1) {
-        let Kind::Reference(target) = field.kind else { continue };
-        let named = body.contains_key(field.name) && may(place);
-        let Some(id) = row.get(place).id().filter(|_| named) else { continue };
-        if !is_there(rows, caller, target(), id) {
-            if KIND_IS_ASKED.contains(&(row.table().name, field.name)) {
-                return Err(Refusal::wrong(field.name, format!("there is no {} {id} here", target().name)));
-            }
-            return Err(Refusal::Dangling { field: field.name.to_owned(), entity: target().name, id });
+    let (rows, table) = (draft.rows(), row.table());
+    for computed in table.computed {
+        let is_set = matches!(computed.how, How::Pairs(..) | How::Members(..)) && sets(computed);
+        if let Some(Err(Refusal::Invalid(wrong))) =
+            body.get(computed.name).filter(|_| is_set).map(|json| ids(computed.name, json))
+        {
+            faults.mistakes.extend(wrong);
         }
     }
-    Ok(())
+    let named = |place: usize| body.contains_key(table.fields[place].name) && may(place);
+    for place in places(table, caller, |rule| matches!(rule, Rule::Visible(_))) {
+        let field = &table.fields[place];
+        if row.get(place).is_null() && field.nullable && may(place) && !faults.names(field.name) {
+            faults.mistakes.push(mistake(field.name, "it must be given"));
+        }
+    }
+    // Whose the row is to be comes first: another's, there or not, is out of reach. What is as it was comes then, too.
+    let of_reach = |rule: &Rule| matches!(rule, Rule::Visible(_) | Rule::VisibleOrNull(_));
+    let (reach, owner) = (places(table, caller, of_reach), places(table, caller, |rule| !of_reach(rule)));
+    let same = |place: usize| before.is_some_and(|before| before.get(place).id() == row.get(place).id());
+    let fresh = |place: usize| named(place) && !owner.contains(&place) && !same(place);
+    faults.nowhere = lost(rows, row, caller, &reach, fresh);
+    if faults.none() {
+        check_scope(rows, row, before, caller, &may)?;
+        faults.nowhere = lost(rows, row, caller, &[], named);
+    }
+    if faults.none() {
+        return Ok(());
+    }
+    add_rules(draft, row, before, &mut faults);
+    Err(faults.refusal())
+}
+
+/// Adds what the rules say of the row beside what is wrong with it already.
+fn add_rules(draft: &Draft<'_>, row: &dyn Record, before: Option<&dyn Record>, faults: &mut Faults) {
+    let table = row.table();
+    // What else is right depends on choices; where one is wrong, nothing is said of that.
+    let undecided = faults.mistakes.iter().any(|mistake| {
+        table.field(&mistake.field).is_some_and(|field| matches!(field.kind, Kind::Choice(_) | Kind::Bool))
+    });
+    if undecided {
+        return;
+    }
+    let lost: Vec<usize> = faults.nowhere.iter().map(|(place, _)| *place).collect();
+    // To the rules another tenant's row is one that is not there: no row ever has this id.
+    let Some(mut found) = of_rules(draft, row, before, &lost, |_| Json::from(u32::MAX)) else { return };
+    // What they say because of that is no mistake of its own: it must be said without the reference, too.
+    if !lost.is_empty() {
+        let former = |place: usize| before.map_or(Json::Null, |before| before.get(place).stored());
+        let Some(without) = of_rules(draft, row, before, &lost, former) else { return };
+        found.retain(|mistake| without.contains(mistake));
+    }
+    for mistake in found {
+        let is_lost = lost.iter().any(|place| table.fields[*place].name == mistake.field);
+        if !is_lost && !faults.names(&mistake.field) {
+            faults.mistakes.push(mistake);
+        }
+    }
+}
+
+/// What the rules say of a copy of the row, with other values in these places; none: there cannot be such values.
+fn of_rules(
+    draft: &Draft<'_>,
+    row: &dyn Record,
+    before: Option<&dyn Record>,
+    places: &[usize],
+    value: impl Fn(usize) -> Json,
+) -> Option<Vec<Mistake>> {
+    let mut copy = row.copy();
+    for place in places {
+        set(&mut *copy, *place, &value(*place), draft.now()).ok()?;
+    }
+    let mut check = Check::new(draft.rows(), draft.now(), draft.env().level);
+    copy.rules().check_row(before, &mut check);
+    match check.done() {
+        Err(Refusal::Invalid(found)) => Some(found),
+        _ => Some(Vec::new()),
+    }
+}
+
+/// Places of fields that such conditions of the caller's reach are about.
+fn places(table: &'static Table, caller: &Caller, such: impl Fn(&Rule) -> bool) -> Vec<usize> {
+    let rules = caller.access(table).into_iter().flat_map(Access::leaves);
+    rules.filter(|rule| such(rule)).filter_map(|rule| table.place(rule.field()?)).collect()
+}
+
+/// References that the body names must lead to a row that exists for the caller; those that do not. Another tenant's row
+/// does not exist, and that is told before the rules look at it: what they say would tell one from the other. `reach`: places
+/// of references that the caller's reach is judged by.
+fn lost(
+    rows: &Rows,
+    row: &dyn Record,
+    caller: &Caller,
+    reach: &[usize],
+    named: impl Fn(usize) -> bool,
+) -> Vec<(usize, Refusal)> {
+    let mut lost = Vec::new();
+    for (place, field) in row.table().fields.iter().enumerate().skip(1) {
+        let Kind::Reference(target) = field.kind else { continue };
+        let Some(id) = row.get(place).id().filter(|_| named(place)) else { continue };
+        let unseen = || {
+            reach.contains(&place) && rows.row(target(), id).is_some_and(|row| hidden(rows, caller, &**row))
+        };
+        if is_there(rows, caller, target(), id) && !unseen() {
+            continue;
+        }
+        let entity = target().name;
+        let refusal = if KIND_IS_ASKED.contains(&(row.table().name, field.name)) {
+            Refusal::wrong(field.name, format!("there is no {entity} {id} here"))
+        } else {
+            Refusal::Dangling { field: field.name.to_owned(), entity, id }
+        };
+        lost.push((place, refusal));
+    }
+    lost
+}
+
+/// Whether a row that the caller does not see is that of somebody else: of a client, to its brand; of the platform.
+fn hidden(rows: &Rows, caller: &Caller, row: &dyn Record) -> bool {
+    let table = row.table();
+    let owned = table.place("brand").is_some() || table.place("company").is_some();
+    if caller.level == Level::Platform || !owned || caller.sees(row, rows) {
+        return false;
+    }
+    let company = row.reference("company");
+    let own = match caller.company {
+        Some(own) => company == Some(own),
+        None => company.is_none() && row.reference("brand") == caller.brand,
+    };
+    !own
 }
 
 /// Whether the row belongs to another tenant than the caller.
@@ -386,11 +540,17 @@ fn check_scope(
     row: &dyn Record,
     before: Option<&dyn Record>,
     caller: &Caller,
+    may: impl Fn(usize) -> bool,
 ) -> Result<(), Refusal> {
-    if !caller.may_write(row, before, rows) {
-        return Err(denied());
+    if caller.may_write(row, before, rows) {
+        return power::check(caller, before, Some(row), rows);
     }
-    power::check(caller, before, Some(row), rows)
+    let table = row.table();
+    let rules = caller.access(table).into_iter().flat_map(Access::leaves);
+    let fields = rules.filter(|rule| !caller.all_hold(std::slice::from_ref(*rule), row, before, rows));
+    let fields = fields.filter_map(|rule| table.place(rule.field()?)).filter(|place| may(*place));
+    let named = |place: usize| mistake(table.fields[place].name, "choose one that is within your reach");
+    Err(Refusal::OutOfReach(fields.map(named).collect()))
 }
 
 /// Replaces the sets of related rows that the body names.

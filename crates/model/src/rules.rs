@@ -150,6 +150,12 @@ pub enum Refusal {
         /// The id it names.
         id: u32,
     },
+    /// Several references name rows that do not exist; all of them are listed.
+    #[error("{}", listed(.0))]
+    Nowhere(Vec<Mistake>),
+    /// The row would be out of the caller's reach; the fields that make it so, where it is fields.
+    #[error("Rejected request during security check")]
+    OutOfReach(Vec<Mistake>),
     /// The dialect's own status code.
     #[error("{message}")]
     Coded {

@@ -77,6 +77,7 @@ fn seen(table: &'static Table, level: Level) -> impl Iterator<Item = &'static Fi
 }
 
 fn property(table: &Table, field: &Field, level: Level) -> Json {
+    let demanded = table.access(level).is_some_and(|access| access.demands(field.name));
     let view = field.view(level);
     let range = match field.kind {
         Kind::Id | Kind::Int(..) | Kind::Reference(_) => "xmls:integer",
@@ -100,7 +101,7 @@ fn property(table: &Table, field: &Field, level: Level) -> Json {
         },
         "hydra:title": field.name,
         "hydra:description": field.docs,
-        "hydra:required": field.required() && view.create,
+        "hydra:required": (field.required() || demanded) && view.create,
         "hydra:readable": view.list || view.detail,
         "hydra:writeable": view.create || view.change,
     })

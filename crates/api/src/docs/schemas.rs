@@ -116,7 +116,13 @@ impl Schemas {
                 continue;
             }
             let brief = view == View::List || of.brief;
-            let mut schema = if view.is_body() { written(field) } else { self.shown(field, expand, brief) };
+            // What the level's reach demands may be null in a row, and not in a body.
+            let demanded = table.access(level).is_some_and(|access| access.demands(field.name));
+            let mut schema = match view.is_body() {
+                true if demanded => written_value(field),
+                true => written(field),
+                false => self.shown(field, expand, brief),
+            };
             if view == View::Create && field.has_default && !field.now {
                 let default = defaults.get(place).shown(&TimeZone::UTC);
                 if !default.is_null() && !matches!(field.kind, Kind::Secret | Kind::Password) {
@@ -127,7 +133,7 @@ impl Schemas {
                 schema["readOnly"] = json!(true);
             }
             let must = match view {
-                View::Create => field.required() && !filled.contains(&place),
+                View::Create => (field.required() || demanded) && !filled.contains(&place),
                 View::Changed | View::Created | View::Nested => true,
                 _ => false,
             };
@@ -248,15 +254,21 @@ fn allow_null(schema: &mut Json) {
 
 /// A field in a body.
 pub(super) fn written(field: &Field) -> Json {
+    let mut schema = written_value(field);
+    if field.nullable {
+        allow_null(&mut schema);
+    }
+    schema
+}
+
+/// [`written`], where null is not taken.
+fn written_value(field: &Field) -> Json {
     let mut schema = value(field, true);
     describe(&mut schema, field);
     if matches!(field.kind, Kind::Group(shape) if is_file(shape)) {
         let docs = "The file itself comes by `multipart/form-data`, and what is said of it follows. All parts null: \
             there is no file any more.";
         schema["description"] = json!(format!("{} {docs}", field.docs).trim());
-    }
-    if field.nullable {
-        allow_null(&mut schema);
     }
     schema
 }

@@ -174,16 +174,20 @@ async fn wishes(asked: &Asked<'_>, wishes: Vec<v1::Wish>) -> Result<Vec<Wanted>,
 fn about(at: usize, wish: Option<&Wanted>, error: crate::live::ChangeError) -> crate::live::ChangeError {
     let (Some(wish), crate::live::ChangeError::Refused(refusal)) = (wish, &error) else { return error };
     let head = format!("wish {} ({})", at + 1, wish.table.name);
+    let headed = |mistakes: Vec<Mistake>| -> Vec<Mistake> {
+        let of_wish = |mistake: Mistake| {
+            let dot = if mistake.field.is_empty() { "" } else { "." };
+            Mistake { field: format!("{head}{dot}{}", mistake.field), ..mistake }
+        };
+        mistakes.into_iter().map(of_wish).collect()
+    };
     let refusal = match refusal.clone() {
-        Refusal::Invalid(mistakes) => Refusal::Invalid(
-            mistakes
-                .into_iter()
-                .map(|mistake| {
-                    let dot = if mistake.field.is_empty() { "" } else { "." };
-                    Mistake { field: format!("{head}{dot}{}", mistake.field), ..mistake }
-                })
-                .collect(),
-        ),
+        Refusal::Invalid(mistakes) => Refusal::Invalid(headed(mistakes)),
+        Refusal::Nowhere(mistakes) => Refusal::Nowhere(headed(mistakes)),
+        Refusal::OutOfReach(mistakes) if mistakes.is_empty() => {
+            Refusal::Forbidden(format!("{head}: {refusal}"))
+        }
+        Refusal::OutOfReach(mistakes) => Refusal::OutOfReach(headed(mistakes)),
         Refusal::Forbidden(why) => Refusal::Forbidden(format!("{head}: {why}")),
         Refusal::Gone => Refusal::Coded {
             status: 404,

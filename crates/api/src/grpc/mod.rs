@@ -242,13 +242,7 @@ fn status(problem: Problem) -> Status {
 }
 
 fn refused(refusal: Refusal) -> Status {
-    status(match refusal {
-        Refusal::Dangling { ref field, .. } => {
-            let mistake = Mistake { field: field.clone(), remedy: "name a row that there is".to_owned() };
-            Problem { mistakes: vec![mistake], ..Problem::from(refusal) }
-        }
-        other => other.into(),
-    })
+    status(refusal.into())
 }
 
 /// Why a change was not made, as gRPC tells it.

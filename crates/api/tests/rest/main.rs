@@ -2,7 +2,8 @@
 //!
 //! Rooms: `facts` (what the dialect says), `world` (a server over the sample rows, and accounts), `bodies` (bodies that are
 //! right), `walk` (every endpoint as it is meant), `matrix` (foreign tenants), `gates` (grants, features, kinds of
-//! clients), `bad` (input that is wrong), `grpc` (the same over gRPC). `not_yet.txt` names what is not answered yet, and may only shrink.
+//! clients), `bad` (input that is wrong), `grpc` (the same over gRPC), `operator` (what operators meet first). `not_yet.txt`
+//! names what is not answered yet, and may only shrink.
 
 mod bad;
 mod bodies;
@@ -10,6 +11,7 @@ mod facts;
 mod gates;
 mod grpc;
 mod matrix;
+mod operator;
 mod people;
 mod walk;
 mod world;

@@ -152,6 +152,20 @@ impl Access {
         }
     }
 
+    /// The conditions that a row must meet to be left behind by a write, those in groups one by one.
+    pub fn leaves(&self) -> impl Iterator<Item = &'static Rule> {
+        let rules = if self.write.is_empty() { self.read } else { self.write };
+        rules.iter().flat_map(|rule| match rule {
+            Rule::All(rules) => rules.iter(),
+            rule => std::slice::from_ref(rule).iter(),
+        })
+    }
+
+    /// Whether a row must have a value here to be within the level's reach, though the field may be null otherwise.
+    pub fn demands(&self, field: &str) -> bool {
+        self.leaves().any(|rule| matches!(rule, Rule::Visible(name) if *name == field))
+    }
+
     /// Restricted administrators need grants.
     pub const fn acl(mut self) -> Self {
         self.acl = true;
@@ -278,4 +292,25 @@ pub enum Rule {
     Unchanged(&'static str),
     /// A condition of its own.
     Where(fn(&dyn Record, &Caller, &Rows) -> bool),
+}
+
+impl Rule {
+    /// The field that it is about, when it is about one.
+    pub const fn field(&self) -> Option<&'static str> {
+        match self {
+            Rule::OwnBrand(field)
+            | Rule::OwnCompany(field)
+            | Rule::OwnClients(field)
+            | Rule::Myself(field)
+            | Rule::Null(field)
+            | Rule::Is(field, _)
+            | Rule::IsNot(field, _)
+            | Rule::OneOf(field, _)
+            | Rule::NoneOf(field, _)
+            | Rule::Visible(field)
+            | Rule::VisibleOrNull(field)
+            | Rule::Unchanged(field) => Some(field),
+            Rule::All(_) | Rule::Any(_) | Rule::Never | Rule::Where(_) => None,
+        }
+    }
 }

@@ -1,0 +1,120 @@
+//! What an operator meets who begins with nothing but the documents: which answers say what is missing and what is wrong.
+
+use crate::world::{ACCOUNTS, Account, Answer, Ask, Server, run};
+use serde_json::{Value as Json, json};
+
+const BRAND: &Account = &ACCOUNTS[1];
+const CLIENT: &Account = &ACCOUNTS[2];
+
+/// The fields that a refusal names, sorted.
+fn named(answer: &Answer) -> Vec<String> {
+    let body = answer.json();
+    let violations = body["violations"].as_array().into_iter().flatten();
+    let mut names: Vec<String> =
+        violations.filter_map(|one| one["propertyPath"].as_str()).map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+fn write(account: &Account, method: &str, path: &str, body: &Json) -> Ask {
+    Ask::of(account, method, path).json(body)
+}
+
+#[test]
+fn what_the_reach_of_a_level_demands_is_asked_for_by_name() {
+    let company = json!({
+        "name": "Shop", "type": "vpbx", "domainUsers": "shop.example.com", "country": 70,
+        "applicationServerSet": 0, "mediaRelaySet": 0,
+    });
+    let cases = [
+        ("/companies", company, vec!["transformationRuleSet"]),
+        (
+            "/carriers",
+            json!({ "name": "Out", "transformationRuleSet": 1, "proxyTrunk": 1 }),
+            vec!["mediaRelaySet"],
+        ),
+        (
+            "/carriers",
+            json!({ "name": "Out", "proxyTrunk": 1 }),
+            vec!["mediaRelaySet", "transformationRuleSet"],
+        ),
+        (
+            "/ddi_providers",
+            json!({ "name": "In", "transformationRuleSet": 1, "proxyTrunk": 1 }),
+            vec!["mediaRelaySet"],
+        ),
+    ];
+    run(async {
+        let server = Server::new();
+        for (path, body, expected) in cases {
+            let answer = server.send(write(BRAND, "POST", path, &body)).await;
+            assert_eq!(
+                (answer.status, named(&answer)),
+                (400, expected.iter().map(|name| (*name).to_owned()).collect())
+            );
+        }
+        let body = json!({ "transformationRuleSet": null });
+        let answer = server.send(write(BRAND, "PUT", "/carriers/1", &body)).await;
+        assert_eq!((answer.status, named(&answer)), (400, vec!["transformationRuleSet".to_owned()]));
+        // The documents say so, too.
+        let docs = server.send(Ask::of(BRAND, "GET", "/docs.json")).await.json();
+        let schema = &docs["definitions"]["Carrier-create"];
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        assert!(required.contains(&json!("mediaRelaySet")), "{schema}");
+        assert_eq!(schema["properties"]["mediaRelaySet"]["type"], "integer");
+    });
+}
+
+#[test]
+fn a_reference_to_a_row_that_is_not_there_has_one_answer_wherever_it_stands() {
+    let cases = [
+        (CLIENT, "/users/1", "callAcl"),
+        (CLIENT, "/users/1", "timezone"),
+        (BRAND, "/companies/1", "transformationRuleSet"),
+        (BRAND, "/companies/1", "country"),
+        (BRAND, "/companies/1", "faxNotificationTemplate"),
+        (BRAND, "/carriers/1", "mediaRelaySet"),
+    ];
+    run(async {
+        let server = Server::new();
+        for (account, path, field) in cases {
+            let answer = server.send(write(account, "PUT", path, &json!({ field: 99_999 }))).await;
+            assert_eq!((answer.status, named(&answer)), (422, vec![field.to_owned()]), "{}", answer.text());
+        }
+        let both = json!({ "callAcl": 99_999, "timezone": 99_999 });
+        let answer = server.send(write(CLIENT, "PUT", "/users/1", &both)).await;
+        assert_eq!((answer.status, named(&answer)), (422, vec!["callAcl".to_owned(), "timezone".to_owned()]));
+        // Whose a row is decides on its own.
+        let answer =
+            server.send(write(BRAND, "PUT", "/administrators/4", &json!({ "company": 99_999 }))).await;
+        assert_eq!((answer.status, named(&answer)), (403, vec!["company".to_owned()]), "{}", answer.text());
+        // What is there and may not be used is forbidden, by name.
+        let answer = server.send(write(BRAND, "PUT", "/carriers/1", &json!({ "mediaRelaySet": 2 }))).await;
+        assert_eq!(
+            (answer.status, named(&answer)),
+            (403, vec!["mediaRelaySet".to_owned()]),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(answer.json()["detail"], "Rejected request during security check");
+    });
+}
+
+#[test]
+fn every_mistake_of_a_document_is_in_one_answer() {
+    run(async {
+        let server = Server::new();
+        let body = json!({ "name": "", "lastname": "", "email": "x", "maxCalls": -1, "callAcl": 99_999 });
+        let answer = server.send(write(CLIENT, "POST", "/users", &body)).await;
+        let expected = ["callAcl", "email", "lastname", "maxCalls", "name"].map(str::to_owned).to_vec();
+        assert_eq!((answer.status, named(&answer)), (400, expected), "{}", answer.text());
+        let body = json!({ "name": "", "maxCalls": "many", "pickupGroupIds": "1,2", "callAcl": 99_999 });
+        let answer = server.send(write(CLIENT, "PUT", "/users/1", &body)).await;
+        let expected = ["callAcl", "maxCalls", "name", "pickupGroupIds"].map(str::to_owned).to_vec();
+        assert_eq!((answer.status, named(&answer)), (400, expected), "{}", answer.text());
+        // Where a choice is wrong, nothing is guessed of what depends on it.
+        let body = json!({ "routeType": "nowhere", "numberValue": "12" });
+        let answer = server.send(write(CLIENT, "PUT", "/extensions/1", &body)).await;
+        assert_eq!((answer.status, named(&answer)), (400, vec!["routeType".to_owned()]), "{}", answer.text());
+    });
+}
