@@ -43,6 +43,15 @@ pub struct CallCount {
     pub inbound: u32,
     /// Calls to the outside.
     pub outbound: u32,
+    /// Calls that stay within a client.
+    pub internal: u32,
+}
+
+impl CallCount {
+    /// All of them.
+    pub fn total(self) -> u32 {
+        self.inbound.saturating_add(self.outbound).saturating_add(self.internal)
+    }
 }
 
 /// The state of a trunk.

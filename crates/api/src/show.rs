@@ -163,7 +163,7 @@ pub(crate) async fn live_state(
     zone: &TimeZone,
 ) -> Json {
     match what {
-        "carrierServer" => json!([server(outside.carrier_server(row.id()).await)]),
+        "carrierServer" => outside.carrier_server(row.id()).await.map(server).into_iter().collect(),
         "ddiProviderRegistration" => provider(outside.provider_registration(row.id()).await),
         "carrier" => {
             let table = model::entities::table("CarrierServer");
@@ -174,7 +174,7 @@ pub(crate) async fn live_state(
                 .collect();
             let mut states = Vec::new();
             for server in servers {
-                states.push(self::server(outside.carrier_server(server).await));
+                states.extend(outside.carrier_server(server).await.map(self::server));
             }
             Json::Array(states)
         }
@@ -232,15 +232,14 @@ fn is_public(uri: &str) -> bool {
     }
 }
 
-/// A server of which nobody knows whether it answers counts as one that does not.
-fn server(state: Option<TrunkState>) -> Json {
-    json!({ "registered": state.is_some_and(|state| state.up) })
+/// What is known of a server; one of which nobody knows anything is not in the list.
+fn server(state: TrunkState) -> Json {
+    json!({ "registered": state.up })
 }
 
+/// What is known of a registration; null: nothing.
 fn provider(state: Option<TrunkState>) -> Json {
-    json!({
-        "registered": state.is_some_and(|state| state.up),
-        "inProgress": state.is_some_and(|state| state.in_progress),
-        "expires": state.and_then(|state| state.expires_in),
+    state.map_or(Json::Null, |state| {
+        json!({ "registered": state.up, "inProgress": state.in_progress, "expires": state.expires_in })
     })
 }

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use cluster::ids::{CallId, LegId};
 use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Legs};
 use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
-use model::{Cdr, Id, OpenCall, Snapshot, Terminal, User};
+use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal, User};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -77,6 +77,8 @@ struct Shared {
     places: Places,
     /// Unanswered calls by their callers.
     attempts: Places,
+    /// Calls by their clients.
+    clients: Places<Client>,
     /// Filled before the first call.
     shards: OnceLock<Vec<ActorRef<ShardMsg>>>,
     alarms: OnceLock<Alarms<CallId>>,
@@ -136,6 +138,7 @@ impl AppServer {
             peers: OnceLock::new(),
             places: Places::default(),
             attempts: Places::default(),
+            clients: Places::default(),
             shards: OnceLock::new(),
             alarms: OnceLock::new(),
             live: AtomicUsize::new(0),
@@ -176,6 +179,11 @@ impl AppServer {
             crashed_total: self.shared.crashed.load(Ordering::Relaxed),
             records_total: self.shared.recorded.load(Ordering::Relaxed),
         }
+    }
+
+    /// Calls of a client that have an actor now.
+    pub fn calls_of(&self, client: Id<Client>) -> u32 {
+        self.shared.clients.of(client)
     }
 
     /// Takes no new calls from now on.
@@ -255,7 +263,8 @@ impl Calls for AppServer {
         shared.live.fetch_add(1, Ordering::Relaxed);
         shared.total.fetch_add(1, Ordering::Relaxed);
         // From here on the state's drop settles everything, even if no shard takes it.
-        let state = CallState { id, call, shared: Arc::clone(shared), alarm: None };
+        let counted = shared.clients.take(incoming.client, 0);
+        let state = CallState { id, call, shared: Arc::clone(shared), alarm: None, _counted: counted };
         shared.tell(id, ShardMsg::Begin(Box::new((state, incoming))));
         true
     }
@@ -405,6 +414,8 @@ struct CallState {
     call: Call,
     shared: Arc<Shared>,
     alarm: Option<std::time::Instant>,
+    /// Its place among the calls of its client.
+    _counted: Option<Place<Client>>,
 }
 
 impl CallState {

@@ -8,7 +8,7 @@ use appserver::AppServer;
 use async_trait::async_trait;
 use cluster::ids::CallId;
 use jiff::Timestamp;
-use model::{Id, OpenCall, Snapshot, Terminal};
+use model::{Client, Id, OpenCall, Snapshot, Terminal};
 use proxy::Proxy;
 use std::sync::Arc;
 use std::time::Instant;
@@ -89,9 +89,16 @@ impl Outside for Living {
         Ok(terminal.map_or(0, |terminal| self.proxy.unbind(terminal, contact)))
     }
 
-    async fn calls(&self, _: CallsOf) -> CallCount {
+    async fn calls(&self, of: CallsOf) -> CallCount {
+        let rows = self.live.rows();
         // Calls stay within a client here: none comes from outside or goes there.
-        let _ = self.calls.stats();
-        CallCount::default()
+        let internal = match (of.company, of.brand) {
+            (Some(company), _) => self.calls.calls_of(Id::new(company)),
+            (None, Some(brand)) => {
+                rows.of::<Client>("brand", brand).map(|client| self.calls.calls_of(client.id)).sum()
+            }
+            (None, None) => u32::try_from(self.calls.stats().calls).unwrap_or(u32::MAX),
+        };
+        CallCount { internal, ..CallCount::default() }
     }
 }

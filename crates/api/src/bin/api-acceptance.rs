@@ -4,7 +4,7 @@
 
 use api::live::{InMemory, Live};
 use api::outside::{
-    CallCount, CallsOf, NotHere, Outside, Registration, SimulatedCall, Surroundings, Template,
+    CallCount, CallsOf, NotHere, Outside, Registration, SimulatedCall, Surroundings, Template, TrunkState,
 };
 use api::server::{Api, router};
 use api::serving::{Limits, serve};
@@ -102,7 +102,16 @@ impl Outside for Doubles {
     }
 
     async fn calls(&self, _: CallsOf) -> CallCount {
-        CallCount { inbound: self.active_calls, outbound: self.active_calls }
+        CallCount { inbound: self.active_calls, outbound: self.active_calls, internal: 0 }
+    }
+
+    // The trunks of the doubles are known to be down.
+    async fn carrier_server(&self, _: u32) -> Option<TrunkState> {
+        Some(TrunkState { up: false, in_progress: false, expires_in: None })
+    }
+
+    async fn provider_registration(&self, _: u32) -> Option<TrunkState> {
+        Some(TrunkState { up: false, in_progress: false, expires_in: None })
     }
 
     async fn simulate_call(&self, _: u32, _: &str, _: u32) -> Result<Option<SimulatedCall>, NotHere> {

@@ -422,10 +422,12 @@ pub(super) fn living(what: &str) -> Json {
     match what {
         "carrier" | "carrierServer" => json!({
             "type": "array",
+            "description": "A server of which nothing is known is left out.",
             "items": { "type": "object", "properties": { "registered": flag }, "required": ["registered"] },
         }),
         "ddiProviderRegistration" => json!({
-            "type": "object",
+            "type": ["object", "null"],
+            "description": "Null: nothing is known of it.",
             "properties": {
                 "registered": flag,
                 "inProgress": flag,

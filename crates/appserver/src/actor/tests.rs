@@ -145,6 +145,24 @@ async fn a_call_whose_actor_panics_is_buried() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_are_counted_by_client_until_they_are_over() {
+    let (server, _world, mut lines) = server(false, 10).await;
+    let counts = |server: &AppServer| [1, 2].map(|client| server.calls_of(Id::new(client)));
+    assert_eq!(counts(&server), [0, 0]);
+    established(&server, &mut lines).await;
+    assert_eq!(counts(&server), [1, 0]);
+    server.crash(CallId::new(NodeId(1), CALL));
+    expect(
+        &mut lines,
+        &["l1000000000001 Bye", "l1000000000002 Bye", "media closed", "record 500 Call failed"],
+    )
+    .await;
+    while server.calls_of(Id::new(1)) > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_killed_call_is_buried_and_the_next_one_lives() {
     let (server, _world, mut lines) = server(false, 10).await;
     established(&server, &mut lines).await;

@@ -54,7 +54,12 @@ const ACCESS: &[Access] = &[
 ];
 
 const COMPUTED: &[Computed] = &[
-    Computed::new("status", "Which of its servers answer.", How::Live("carrier")).at(Level::Brand, "l"),
+    Computed::new(
+        "status",
+        "Which of its servers answer; those of which nothing is known are left out.",
+        How::Live("carrier"),
+    )
+    .at(Level::Brand, "l"),
     Computed::new(
         "hasServers",
         "It has a server at least; without one it cannot be chosen by an outgoing routing.",

@@ -69,9 +69,12 @@ const ACCESS: &[Access] = &[Access::at(Level::Brand, "lgcud")
     .read(&[Rule::OwnBrand("brand")])
     .write(&[Rule::OwnBrand("brand"), Rule::Visible("carrier")])];
 
-const COMPUTED: &[Computed] =
-    &[Computed::new("status", "Whether the server answers.", How::Live("carrierServer"))
-        .at(Level::Brand, "l")];
+const COMPUTED: &[Computed] = &[Computed::new(
+    "status",
+    "Whether the server answers; empty: nothing is known.",
+    How::Live("carrierServer"),
+)
+.at(Level::Brand, "l")];
 
 impl Rules for CarrierServer {
     fn check(&mut self, old: Option<&Self>, check: &mut Check<'_>) {

@@ -29,7 +29,7 @@ pub(super) fn active<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> {
         let body = json!({
             "inbound": count.inbound,
             "outbound": count.outbound,
-            "total": count.inbound.saturating_add(count.outbound),
+            "total": count.total(),
         });
         Ok(json_answer(StatusCode::OK, &body))
     })
