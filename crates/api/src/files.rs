@@ -7,7 +7,9 @@ use crate::http::{Ask, LARGEST_UPLOAD, Problem, parse_json, respond};
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use futures_util::stream;
+use infer::MatcherType;
 use model::define::{Kind, Record, Table};
+use model::rules::Mistake;
 use serde_json::{Map, Value as Json, json};
 use std::path::{Path, PathBuf};
 
@@ -136,6 +138,60 @@ pub(crate) fn undescribe(table: &'static Table, document: &mut Map<String, Json>
     }
 }
 
+/// What a field's file must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    Sound,
+    Picture,
+    Pdf,
+    /// Text, as lists of values are.
+    Text,
+    Anything,
+}
+
+impl Holds {
+    fn of(table: &Table, field: &str) -> Self {
+        match (table.name, field) {
+            (_, "originalFile" | "encodedFile" | "recordedFile" | "recordingFile") => Self::Sound,
+            (_, "logo") => Self::Picture,
+            (_, "pdf") | ("FaxesInOut", "file") => Self::Pdf,
+            (_, "csv") | ("DestinationRateGroup", "file") => Self::Text,
+            _ => Self::Anything,
+        }
+    }
+
+    /// What is wrong with this content. What cannot be told by its first octets, as some sounds, is taken.
+    fn fault(self, content: &[u8]) -> Option<String> {
+        let known = infer::get(content);
+        let kind = known.map(|known| known.matcher_type());
+        let name = known.map_or("text/plain", |known| known.mime_type());
+        let (fits, wanted) = match self {
+            Self::Sound => {
+                (kind.is_none_or(|kind| kind == MatcherType::Audio), "a sound, such as WAV or MP3")
+            }
+            Self::Picture => {
+                let fits = kind.is_none_or(|kind| kind == MatcherType::Image) || name == "text/xml";
+                (fits, "a picture, such as PNG or SVG")
+            }
+            Self::Pdf => (kind.is_none() || name == "application/pdf", "a PDF"),
+            Self::Text => (known.is_none() && !content.contains(&0), "comma-separated values"),
+            Self::Anything => return None,
+        };
+        let is = if known.is_none() && content.contains(&0) { "application/octet-stream" } else { name };
+        (!fits).then(|| format!("the file is {is}; send {wanted}"))
+    }
+}
+
+/// Which uploaded files are not what their fields hold, by their content.
+pub(crate) fn mistakes(table: &'static Table, files: &[Upload]) -> Vec<Mistake> {
+    let file = |field: &str| files.iter().find(|file| file.part.eq_ignore_ascii_case(field));
+    let mistake = |field: &'static str| {
+        let remedy = Holds::of(table, field).fault(&file(field)?.content)?;
+        Some(Mistake { field: field.to_owned(), remedy })
+    };
+    fields(table).filter_map(mistake).collect()
+}
+
 /// Puts what a row says of uploaded files into its document.
 pub(crate) fn describe(table: &'static Table, files: &[Upload], document: &mut Map<String, Json>) {
     for field in fields(table) {
@@ -224,6 +280,27 @@ mod tests {
         assert_eq!(media_type(b"\x00\x01"), "application/octet-stream; charset=binary");
         assert_eq!(media_type(b"\x89PNG\r\n\x1a\n\x00\x00"), "image/png; charset=binary");
         assert_eq!(media_type(b""), "application/x-empty; charset=binary");
+    }
+
+    #[test]
+    fn a_file_is_what_its_field_holds() {
+        const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00";
+        const WAV: &[u8] = b"RIFF\x24\x00\x00\x00WAVEfmt ";
+        const MP3: &[u8] = b"ID3\x03\x00";
+        const PDF: &[u8] = b"%PDF-1.4\n";
+        const ZIP: &[u8] = b"PK\x03\x04\x00\x00";
+        const HTML: &[u8] = b"<!DOCTYPE html><p>";
+        let right = |holds: Holds, content: &[u8]| holds.fault(content).is_none();
+        let all = [PNG, WAV, MP3, PDF, ZIP, HTML, b"text, plain\n", b"\x00\x01\x02\x03"];
+        let of = |holds: Holds| all.map(|content| right(holds, content));
+        assert_eq!(of(Holds::Sound), [false, true, true, false, false, false, true, true]);
+        assert_eq!(of(Holds::Picture), [true, false, false, false, false, false, true, true]);
+        assert_eq!(of(Holds::Pdf), [false, false, false, true, false, false, true, true]);
+        assert_eq!(of(Holds::Text), [false, false, false, false, false, false, true, false]);
+        assert_eq!(
+            Holds::Sound.fault(PNG).unwrap(),
+            "the file is image/png; send a sound, such as WAV or MP3"
+        );
     }
 
     #[test]

@@ -562,6 +562,7 @@ async fn create(
     let (document, parts) = body(call, table).await?;
     let caller = call.caller();
     let document = Document::hashed(document, &call.api.tokens, table).await?;
+    let document = document.with_wrong_files(files::mistakes(table, &parts.files));
     let make = |draft: &mut model::draft::Draft<'_>| write::create(draft, table, access, caller, &document);
     let (id, rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
     files::store(&call.api.surroundings.storage, table, id, &parts.files).await?;
@@ -584,6 +585,7 @@ async fn change(
     let caller = call.caller();
     let id = row.id();
     let document = Document::hashed(document, &call.api.tokens, table).await?;
+    let document = document.with_wrong_files(files::mistakes(table, &parts.files));
     let make = |draft: &mut model::draft::Draft<'_>| write::change(draft, table, caller, id, &document);
     let ((), rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
     files::store(&call.api.surroundings.storage, table, id, &parts.files).await?;

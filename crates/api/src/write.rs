@@ -25,9 +25,16 @@ pub(crate) struct Document {
     fields: Map<String, Json>,
     /// Passwords in it, with their hashes.
     hashes: Vec<(String, String)>,
+    /// What is wrong with the files that came with it.
+    wrong_files: Vec<Mistake>,
 }
 
 impl Document {
+    /// The document with what is wrong with its files, to be told with all else.
+    pub(crate) fn with_wrong_files(self, wrong_files: Vec<Mistake>) -> Self {
+        Self { wrong_files, ..self }
+    }
+
     /// The document with its passwords hashed already: that takes long on purpose, and would hold up everybody else's
     /// changes where it is made.
     pub(crate) async fn hashed(
@@ -43,7 +50,7 @@ impl Document {
                 hashes.push((plain.to_owned(), tokens.hash(plain).await?));
             }
         }
-        Ok(Self { fields, hashes })
+        Ok(Self { fields, hashes, wrong_files: Vec::new() })
     }
 
     /// Other fields, with the same passwords hashed.
@@ -54,7 +61,7 @@ impl Document {
 
 impl From<Map<String, Json>> for Document {
     fn from(fields: Map<String, Json>) -> Self {
-        Self { fields, hashes: Vec::new() }
+        Self { fields, ..Self::default() }
     }
 }
 
@@ -275,7 +282,7 @@ fn apply(
     let table = row.table();
     let hasher = Ahead { hashes: &body.hashes, otherwise: draft.env().hasher };
     let reading = Reading { zone: &caller.zone, now: draft.now(), hasher: Some(&hasher) };
-    let mut mistakes = Vec::new();
+    let mut mistakes = body.wrong_files.clone();
     for (place, field) in table.fields.iter().enumerate().skip(1) {
         let Some(json) = body.get(field.name) else { continue };
         if !may(place) {

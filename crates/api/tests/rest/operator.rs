@@ -118,3 +118,51 @@ fn every_mistake_of_a_document_is_in_one_answer() {
         assert_eq!((answer.status, named(&answer)), (400, vec!["routeType".to_owned()]), "{}", answer.text());
     });
 }
+
+/// A multipart body: a document and one file.
+fn with_file(
+    account: &Account,
+    method: &str,
+    path: &str,
+    document: &Json,
+    part: &str,
+    content: &[u8],
+) -> Ask {
+    let head = |name: &str| format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"");
+    let mut body = format!("{}\r\n\r\n{document}\r\n", head("any")).into_bytes();
+    body.extend(format!("{}; filename=\"upload\"\r\n\r\n", head(part)).bytes());
+    body.extend(content);
+    body.extend(b"\r\n--x--\r\n");
+    Ask::of(account, method, path).body("multipart/form-data; boundary=x", body)
+}
+
+#[test]
+fn a_picture_is_no_sound_and_no_list_of_rates() {
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR";
+    const WAV: &[u8] = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00";
+    run(async {
+        let server = Server::new();
+        let named_so = json!({ "name": "Welcome" });
+        let answer =
+            server.send(with_file(CLIENT, "POST", "/locutions", &named_so, "originalFile", PNG)).await;
+        assert_eq!((answer.status, named(&answer)), (400, vec!["originalFile".to_owned()]));
+        // With all else that is wrong.
+        let answer =
+            server.send(with_file(CLIENT, "POST", "/locutions", &json!({}), "OriginalFile", PNG)).await;
+        assert_eq!(named(&answer), ["name", "originalFile"]);
+        let answer =
+            server.send(with_file(CLIENT, "POST", "/locutions", &named_so, "originalFile", WAV)).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        let cases =
+            [(BRAND, "/music_on_holds/1", "originalFile"), (BRAND, "/destination_rate_groups/1", "file")];
+        for (account, path, part) in cases {
+            let answer = server.send(with_file(account, "PUT", path, &json!({}), part, PNG)).await;
+            assert_eq!(
+                (answer.status, named(&answer)),
+                (400, vec![part.to_owned()]),
+                "{path} {}",
+                answer.text()
+            );
+        }
+    });
+}
