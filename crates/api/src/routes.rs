@@ -241,16 +241,21 @@ pub(crate) fn company_has(rows: &Rows, caller: &Caller, feature: &str) -> bool {
         .any(|pair| rows.get(pair.feature).is_some_and(|known| known.iden == feature))
 }
 
+/// An id as addresses write it: digits alone.
+pub(crate) fn id_of(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
 /// The row with this id, if it is there for the caller.
 pub(crate) fn find(call: &Call, table: &'static Table, id: &str) -> Result<Row, Problem> {
-    let id: u32 = id.parse().map_err(|_| Problem::not_found())?;
+    let id = id_of(id).ok_or_else(Problem::not_found)?;
     let row = call.rows.row(table, id).filter(|row| call.caller().sees(&***row, &call.rows));
     row.cloned().ok_or_else(Problem::not_found)
 }
 
 /// [`find`], also of records that are kept elsewhere.
 pub(crate) async fn find_kept(call: &Call, table: &'static Table, id: &str) -> Result<Row, Problem> {
-    let number: u32 = id.parse().map_err(|_| Problem::not_found())?;
+    let number = id_of(id).ok_or_else(Problem::not_found)?;
     row_of(&call.api.live, &call.rows, call.caller(), table, number).await
 }
 
@@ -520,10 +525,30 @@ fn csv_cell(value: &Json) -> String {
     csv_text_cell(&text)
 }
 
-/// A text as a cell of comma-separated values.
+/// A text as a cell of comma-separated values. What a spreadsheet would run as a formula gets an apostrophe before it, so
+/// that it is read as a text.
 pub(crate) fn csv_text_cell(text: &str) -> String {
+    let apostrophe = if is_formula(text) { "'" } else { "" };
     let quoted = text.chars().any(|c| c.is_whitespace() || matches!(c, '"' | ',' | '\\' | ';'));
-    if quoted { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if quoted {
+        format!("\"{apostrophe}{}\"", text.replace('"', "\"\""))
+    } else {
+        format!("{apostrophe}{text}")
+    }
+}
+
+/// Whether a spreadsheet would run a cell with this text. Numbers with a sign, as those of telephones, are none.
+fn is_formula(text: &str) -> bool {
+    match text.chars().next() {
+        Some('=' | '@' | '\t' | '\r') => true,
+        Some('+' | '-') => {
+            let rest = &text[1..];
+            rest.is_empty()
+                || !rest.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+                || rest.bytes().filter(|b| *b == b'.').count() > 1
+        }
+        _ => false,
+    }
 }
 
 /// The row's document and its files, of a JSON or a multipart body.
@@ -596,7 +621,7 @@ async fn change(
 async fn delete(call: &Call, table: &'static Table, row: &Row) -> Result<Response<Body>, Problem> {
     let caller = call.caller();
     let id = row.id();
-    let also: Vec<u32> = call.ask.query.list("_rmAlso").iter().filter_map(|id| id.parse().ok()).collect();
+    let also: Vec<u32> = call.ask.query.list("_rmAlso").into_iter().filter_map(id_of).collect();
     let make = |draft: &mut model::draft::Draft<'_>| {
         write::delete(draft, table, caller, id)?;
         for also in &also {
@@ -620,6 +645,21 @@ pub(crate) fn of<E: Entity>(level: Level) -> Result<(&'static Table, &'static Ac
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_that_a_spreadsheet_would_run_are_texts() {
+        for text in ["=1+2", "@SUM(A1)", "\tx", "\r", "+34-1", "-cmd", "+", "-2+3", "+1.2.3"] {
+            let cell = csv_text_cell(text);
+            assert!(cell.trim_start_matches('"').starts_with('\''), "{text:?} is {cell:?}");
+        }
+        assert_eq!(
+            csv_text_cell("=HYPERLINK(\"http://x\",\"y\")"),
+            "\"'=HYPERLINK(\"\"http://x\"\",\"\"y\"\")\""
+        );
+        for text in ["+34944048184", "-1", "-0.25", "34", "a=b", "", "2026-01-31"] {
+            assert_eq!(csv_text_cell(text), text);
+        }
+    }
 
     #[test]
     fn grants_name_entities_by_their_last_word_and_operations_as_they_are() {

@@ -55,7 +55,7 @@ impl Document {
 
     /// Other fields, with the same passwords hashed.
     pub(crate) fn with(&self, fields: Map<String, Json>) -> Self {
-        Self { fields, hashes: self.hashes.clone() }
+        Self { fields, hashes: self.hashes.clone(), wrong_files: self.wrong_files.clone() }
     }
 }
 

@@ -78,7 +78,7 @@ async fn grant(call: &Call, open: Vec<&str>, read: bool, all: bool) -> Result<Re
 
 /// The administrator, if the caller manages it. The platform manages those of clients here, too.
 fn administrator<'a>(call: &'a Call, id: &str) -> Result<&'a Administrator, Problem> {
-    let id: u32 = id.parse().map_err(|_| Problem::not_found())?;
+    let id = routes::id_of(id).ok_or_else(Problem::not_found)?;
     let administrator = call.rows.get(Id::<Administrator>::new(id)).ok_or_else(Problem::not_found)?;
     let there = match call.level() {
         Level::Platform => id > 0 && !administrator.internal,

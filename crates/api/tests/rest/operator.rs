@@ -166,3 +166,20 @@ fn a_picture_is_no_sound_and_no_list_of_rates() {
         }
     });
 }
+
+#[test]
+fn an_id_in_an_address_is_digits_alone() {
+    run(async {
+        let server = Server::new();
+        for (method, path) in
+            [("DELETE", "/users/+2"), ("GET", "/users/+2"), ("GET", "/users/%202"), ("GET", "/users/")]
+        {
+            let answer = server.send(Ask::of(CLIENT, method, path)).await;
+            let expected = if path == "/users/" { 200 } else { 404 };
+            assert_eq!(answer.status, expected, "{method} {path} {}", answer.text());
+        }
+        let answer = server.send(Ask::of(CLIENT, "DELETE", "/users/3?_rmAlso[]=%2B2")).await;
+        assert!(answer.status == 204 || answer.status == 404, "{}", answer.text());
+        assert_eq!(server.send(Ask::of(CLIENT, "GET", "/users/2")).await.status, 200);
+    });
+}
