@@ -93,6 +93,51 @@ pub fn url(text: &str, schemes: &[&str]) -> bool {
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
+/// The host of an address of a web page: a name, or an IP address without brackets; empty where there is none.
+fn url_host(text: &str) -> &str {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host_port = authority.rsplit('@').next().unwrap_or_default();
+    match host_port.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host_port.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// Whether an address of a web page names this very host or its own network outright: `localhost`, an IP address that is
+/// loopback, link-local, private, shared or none. What other names stand for is looked at by whoever connects.
+pub fn url_is_inside(text: &str) -> bool {
+    let host = url_host(text).trim_end_matches('.').to_ascii_lowercase();
+    let is_v4_inside = |ip: Ipv4Addr| {
+        let [first, second, ..] = ip.octets();
+        ip.is_loopback()
+            || ip.is_private()
+            || ip.is_link_local()
+            || ip.is_broadcast()
+            || ip.is_multicast()
+            || first == 0
+            || (first == 100 && second & 0xc0 == 64)
+    };
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => is_v4_inside(ip),
+        Ok(IpAddr::V6(ip)) => {
+            let mapped = ip.to_ipv4_mapped().or_else(|| ip.to_ipv4()).is_some_and(is_v4_inside);
+            mapped
+                || ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_multicast()
+                || ip.is_unique_local()
+                || ip.is_unicast_link_local()
+        }
+        // Numbers alone are an address, too, to those who connect: 2130706433, 0x7f.1, 127.1.
+        Err(_) => {
+            let last = host.rsplit('.').next().unwrap_or_default();
+            let number = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x");
+            number || host == "localhost" || host.ends_with(".localhost")
+        }
+    }
+}
+
 /// A regular expression in the syntax of Perl, as transformations are written.
 ///
 /// # Errors
@@ -397,6 +442,47 @@ mod tests {
     fn all(check: fn(&str) -> bool, right: &[&str], wrong: &[&str]) {
         right.iter().for_each(|text| assert!(check(text), "{text}"));
         wrong.iter().for_each(|text| assert!(!check(text), "{text}"));
+    }
+
+    #[test]
+    fn addresses_of_the_own_network_are_told_from_others() {
+        let inside = [
+            "http://localhost/",
+            "https://LOCALHOST.:8443/x",
+            "http://a.localhost",
+            "http://127.0.0.1:9032/reset",
+            "http://10.1.2.3",
+            "http://172.16.0.1",
+            "http://192.168.1.1/",
+            "http://169.254.169.254/latest",
+            "http://0.0.0.0",
+            "http://100.64.0.1",
+            "http://[::1]:80/",
+            "http://[::]/",
+            "http://[fe80::1]/",
+            "http://[fd00::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://2130706433/",
+            "http://127.1/",
+            "http://0x7f.0.0.0x1/",
+            "http://user@127.0.0.1/",
+        ];
+        for address in inside {
+            assert!(url_is_inside(address), "{address}");
+        }
+        let outside = [
+            "https://webhook.example.com/events",
+            "http://203.0.113.9:8080/",
+            "http://172.32.0.1/",
+            "http://100.128.0.1/",
+            "http://[2001:db8::1]/",
+            "https://10.example.com/",
+            "https://localhost.example.com/",
+            "https://x.test/127.0.0.1",
+        ];
+        for address in outside {
+            assert!(!url_is_inside(address), "{address}");
+        }
     }
 
     #[test]

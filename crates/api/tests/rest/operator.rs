@@ -183,3 +183,23 @@ fn an_id_in_an_address_is_digits_alone() {
         assert_eq!(server.send(Ask::of(CLIENT, "GET", "/users/2")).await.status, 200);
     });
 }
+
+#[test]
+fn a_webhook_does_not_lead_back_into_the_platform() {
+    run(async {
+        let server = Server::new();
+        for uri in ["http://127.0.0.1:9032/reset", "http://localhost/", "http://[::1]/", "https://10.0.0.1/x"]
+        {
+            let answer = server.send(write(BRAND, "PUT", "/webhooks/1", &json!({ "uri": uri }))).await;
+            assert_eq!(
+                (answer.status, named(&answer)),
+                (400, vec!["uri".to_owned()]),
+                "{uri} {}",
+                answer.text()
+            );
+        }
+        let answer =
+            server.send(write(BRAND, "PUT", "/webhooks/1", &json!({ "uri": "https://203.0.113.9/x" }))).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    });
+}

@@ -1,7 +1,7 @@
 //! Webhooks: web services that are told of calls.
 //! Not in the manual; the brand's feature is called webhooks.
 
-use crate::checks::{of_same_brand, of_same_company, url};
+use crate::checks::{differs, of_same_brand, of_same_company, url, url_is_inside};
 use crate::prelude::*;
 
 /// A web service that is sent a document at chosen moments of calls: of all calls of a brand, a client, a DDI or a
@@ -109,6 +109,10 @@ impl Rules for Webhook {
     fn check(&mut self, old: Option<&Self>, check: &mut Check<'_>) {
         let web = url(&self.uri, &["http", "https"]);
         check.require(web, "uri", "write an address of the web, such as https://example.com/calls");
+        // The platform itself may say otherwise: an import of its own has what it needs.
+        if web && check.level.is_some_and(|level| level != Level::Platform) && differs(self, old, "uri") && url_is_inside(&self.uri) {
+            check.wrong("uri", "this address is not reached from outside; write one that the whole world can reach");
+        }
         let told =
             [self.event_start, self.event_ring, self.event_answer, self.event_end, self.event_update_clid];
         check.require(
