@@ -797,7 +797,8 @@ struct Count {
 impl FailuresOf {
     /// Whose, and how many are too many.
     fn each(level: Level, name: &str, from: Option<IpAddr>) -> impl Iterator<Item = (Self, u32)> {
-        let name = Sha256::digest(format!("{} {name}", level.name())).into();
+        // Accounts are found whatever the case.
+        let name = Sha256::digest(format!("{} {}", level.name(), name.to_lowercase())).into();
         let address = from.map(owner);
         [
             (Self::Both(name, address), Failures::OF_BOTH),

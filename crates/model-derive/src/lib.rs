@@ -30,7 +30,7 @@ use syn::{
 /// `platform = "ldw"` and so on for `brand`, `client` and `user` (letters: `l` in lists, `d` in items, `w` may be written,
 /// `c` may be written at creation only, `u` by changes only), `delete = "cascade" | "clear"` (what the end of the row it
 /// refers to does to this one; else it forbids that end), `index` (rows are looked up by it), `masked` (never shown), `now` (a new row has the time of its making here), `invoiced` (null for
-/// clients that may not see their invoices), `brief("part")` (of a group: only these parts are in lists, and in all answers of a level
+/// clients that may not see their invoices), `folded` (what must be unique is so whatever its letters' case), `brief("part")` (of a group: only these parts are in lists, and in all answers of a level
 /// whose letters have a `b`).
 #[proc_macro_derive(Entity, attributes(entity, field))]
 pub fn entity(input: TokenStream) -> TokenStream {
@@ -65,6 +65,7 @@ struct FieldWords {
     masked: bool,
     now: bool,
     invoiced: bool,
+    folded: bool,
     brief: Vec<LitStr>,
 }
 
@@ -223,6 +224,7 @@ fn field_row(field: &Field, words: &FieldWords, ident: &Ident) -> Result<Tokens,
         Some(_) => return Err(Error::new_spanned(field, "delete is \"cascade\" or \"clear\"")),
     };
     let (index, masked, now, invoiced) = (words.index, words.masked, words.now, words.invoiced);
+    let folded = words.folded;
     let brief = &words.brief;
     Ok(quote! {
         crate::define::Field {
@@ -241,6 +243,7 @@ fn field_row(field: &Field, words: &FieldWords, ident: &Ident) -> Result<Tokens,
             masked: #masked,
             now: #now,
             invoiced: #invoiced,
+            folded: #folded,
             brief: &[#(#brief),*],
         }
     })
@@ -302,6 +305,7 @@ fn field_words(field: &Field) -> Result<FieldWords, Error> {
                 "masked" => words.masked = true,
                 "now" => words.now = true,
                 "invoiced" => words.invoiced = true,
+                "folded" => words.folded = true,
                 "brief" => words.brief = literals(meta.input)?,
                 _ => return Err(meta.error("unknown word")),
             }

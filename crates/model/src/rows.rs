@@ -310,7 +310,8 @@ impl Rows {
     pub fn clash(&self, row: &dyn Record, places: &[usize], set: usize) -> Option<&Row> {
         let hash = unique_hash(row, places)?;
         self.by_hash(row.table(), set, hash).find(|other| {
-            other.id() != row.id() && places.iter().all(|place| same(other.get(*place), row.get(*place)))
+            let alike = |place: &usize| same(row.table(), *place, other.get(*place), row.get(*place));
+            other.id() != row.id() && places.iter().all(alike)
         })
     }
 
@@ -318,10 +319,12 @@ impl Rows {
     pub fn find<E: Entity>(&self, set: usize, values: &[Value<'_>]) -> Option<&E> {
         let table = E::definition();
         let places = table.unique[set];
-        let hash = hash_values(values.iter().copied())?;
-        self.by_hash(table, set, hash)
-            .find(|row| places.iter().zip(values).all(|(place, value)| same(row.get(*place), *value)))?
-            .cast()
+        let hash =
+            hash_values(places.iter().zip(values).map(|(place, value)| (folds(table, *place), *value)))?;
+        let alike = |row: &&Row| {
+            places.iter().zip(values).all(|(place, value)| same(table, *place, row.get(*place), *value))
+        };
+        self.by_hash(table, set, hash).find(alike)?.cast()
     }
 
     fn by_hash<'a>(
@@ -356,9 +359,19 @@ impl Rows {
     }
 }
 
-/// Whether two values are the same for a unique set.
-pub fn same(one: Value<'_>, other: Value<'_>) -> bool {
+fn folds(table: &Table, place: usize) -> bool {
+    table.fields.get(place).is_some_and(|field| field.folded)
+}
+
+/// Small letters for capital ones.
+fn folded(text: &str) -> impl Iterator<Item = char> {
+    text.chars().flat_map(char::to_lowercase)
+}
+
+/// Whether two values of this field are the same for a unique set.
+fn same(table: &Table, place: usize, one: Value<'_>, other: Value<'_>) -> bool {
     match (one, other) {
+        (Value::Text(a), Value::Text(b)) if folds(table, place) => folded(a).eq(folded(b)),
         (Value::Bool(a), Value::Bool(b)) => a == b,
         (Value::Int(a), Value::Int(b)) => a == b,
         (Value::Text(a), Value::Text(b)) => a == b,
@@ -371,19 +384,22 @@ pub fn same(one: Value<'_>, other: Value<'_>) -> bool {
 }
 
 fn unique_hash(row: &dyn Record, places: &[usize]) -> Option<u64> {
-    hash_values(places.iter().map(|place| row.get(*place)))
+    hash_values(places.iter().map(|place| (folds(row.table(), *place), row.get(*place))))
 }
 
-/// FNV-1a over the values; nothing when one of them is null or an empty text.
-fn hash_values<'a>(values: impl Iterator<Item = Value<'a>>) -> Option<u64> {
+/// FNV-1a over the values, texts of some whatever their case; nothing when one of them is null or an empty text.
+fn hash_values<'a>(values: impl Iterator<Item = (bool, Value<'a>)>) -> Option<u64> {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut eat = |bytes: &[u8]| {
         for byte in bytes {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     };
-    for value in values {
+    for (fold, value) in values {
         match value {
+            Value::Text(text) if fold && !text.is_empty() => {
+                folded(text).for_each(|letter| eat(letter.encode_utf8(&mut [0; 4]).as_bytes()));
+            }
             Value::Null | Value::Text("") => return None,
             Value::Bool(flag) => eat(&[u8::from(flag)]),
             Value::Int(number) => eat(&number.to_le_bytes()),
@@ -401,7 +417,7 @@ fn hash_values<'a>(values: impl Iterator<Item = Value<'a>>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entities::Terminal;
+    use crate::entities::{Administrator, Terminal};
 
     fn terminal(id: u32, company: u32) -> Row {
         Arc::new(Terminal { id: Id::new(id), company: Id::new(company), ..Terminal::default() })
@@ -485,5 +501,24 @@ mod tests {
         assert!(found(&rows, "bob") && !found(&rows, "alice"));
         rows.remove(Terminal::definition(), 1);
         assert!(!found(&rows, "bob"));
+    }
+
+    #[test]
+    fn names_to_log_in_with_are_found_whatever_their_case() {
+        let mut rows = Rows::default();
+        let named = |id: u32, username: &str| Administrator {
+            id: Id::new(id),
+            username: username.to_owned(),
+            ..Administrator::default()
+        };
+        rows.insert(Arc::new(named(1, "Núria")));
+        let found = |name: &str| rows.find::<Administrator>(0, &[Value::Text(name)]).map(|row| row.id.get());
+        assert_eq!(
+            ["Núria", "núria", "NÚRIA", "nuria", ""].map(found),
+            [Some(1), Some(1), Some(1), None, None]
+        );
+        let places = Administrator::definition().unique[0];
+        assert!(rows.clash(&named(2, "NÚRIA"), places, 0).is_some());
+        assert!(rows.clash(&named(1, "NÚRIA"), places, 0).is_none(), "it is the row itself");
     }
 }

@@ -185,6 +185,40 @@ fn an_id_in_an_address_is_digits_alone() {
 }
 
 #[test]
+fn names_to_log_in_with_are_the_same_whatever_their_case() {
+    run(async {
+        let server = Server::new();
+        let admin =
+            json!({ "username": "TEST_Brand_Admin", "pass": "changeme", "email": "", "active": true });
+        let answer = server.send(write(&ACCOUNTS[0], "POST", "/administrators", &admin)).await;
+        assert_eq!(answer.status, 403, "{}", answer.text());
+        let user = json!({ "name": "Al", "lastname": "Ice", "email": "ALICE@democompany.com" });
+        let answer = server.send(write(CLIENT, "POST", "/users", &user)).await;
+        assert_eq!(answer.status, 403, "{}", answer.text());
+        // One's own may be written in another way.
+        let answer = server
+            .send(write(
+                CLIENT,
+                "PUT",
+                "/users/1",
+                &json!({ "email": "Alice@DemoCompany.com", "outgoingDdi": null }),
+            ))
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        for (account, form) in
+            [(&ACCOUNTS[6], "email=aLICE%40democompany.COM"), (BRAND, "username=Test_BRAND_admin")]
+        {
+            let path =
+                if account.level == model::define::Level::User { "/user_login" } else { "/admin_login" };
+            let form = format!("{form}&password=changeme");
+            let ask = Ask::new("POST", account.level, path).body("application/x-www-form-urlencoded", form);
+            let answer = server.send(ask).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+    });
+}
+
+#[test]
 fn a_webhook_does_not_lead_back_into_the_platform() {
     run(async {
         let server = Server::new();

@@ -121,6 +121,8 @@ pub struct Field {
     pub now: bool,
     /// Null for clients that may not see their invoices.
     pub invoiced: bool,
+    /// Texts that differ in the case of their letters alone are the same, where they must be unique or are looked up.
+    pub folded: bool,
     /// Of a group: the parts that lists show; empty: all.
     pub brief: &'static [&'static str],
 }

@@ -13,8 +13,8 @@ pub struct Administrator {
     /// Number of the administrator.
     #[field(platform = "ld", brand = "ld")]
     pub id: Id<Administrator>,
-    /// The name to log in with; it occurs once on the whole platform.
-    #[field(max = 65, platform = "ldw", brand = "ldw")]
+    /// The name to log in with; it occurs once on the whole platform, whatever the case of its letters.
+    #[field(max = 65, folded, platform = "ldw", brand = "ldw")]
     pub username: String,
     /// The password. Only its hash is kept, and answers show asterisks; leaving it out of a change keeps it.
     #[field(max = 80, default = Password::default(), masked, platform = "dw", brand = "dw")]

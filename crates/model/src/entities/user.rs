@@ -24,7 +24,7 @@ pub struct User {
     pub lastname: String,
     /// The address that the user logs in to the portal with; no two users of the platform share one. The
     /// user's voicemail is sent there, too. Null: no portal.
-    #[field(max = 100, brand = "ld", client = "ldw", user = "ld")]
+    #[field(max = 100, folded, brand = "ld", client = "ldw", user = "ld")]
     pub email: Option<String>,
     /// Password of the user's portal. Only its hash is kept; null: the user cannot log in.
     #[field(max = 80, masked, brand = "d", client = "dw", user = "d")]
@@ -221,6 +221,7 @@ impl User {
         }
     }
 
+    /// How many calls a user may have is the client's to say: the user may lower it, for some peace, and not raise it.
     /// Follows the client's location, unless a place of its own was chosen.
     fn check_location(&mut self, old: Option<&Self>, rows: &Rows) {
         let default = rows.get(self.company).and_then(|company| company.location);

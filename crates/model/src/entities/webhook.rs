@@ -110,8 +110,15 @@ impl Rules for Webhook {
         let web = url(&self.uri, &["http", "https"]);
         check.require(web, "uri", "write an address of the web, such as https://example.com/calls");
         // The platform itself may say otherwise: an import of its own has what it needs.
-        if web && check.level.is_some_and(|level| level != Level::Platform) && differs(self, old, "uri") && url_is_inside(&self.uri) {
-            check.wrong("uri", "this address is not reached from outside; write one that the whole world can reach");
+        if web
+            && check.level.is_some_and(|level| level != Level::Platform)
+            && differs(self, old, "uri")
+            && url_is_inside(&self.uri)
+        {
+            check.wrong(
+                "uri",
+                "this address is not reached from outside; write one that the whole world can reach",
+            );
         }
         let told =
             [self.event_start, self.event_ring, self.event_answer, self.event_end, self.event_update_clid];
