@@ -219,6 +219,32 @@ fn names_to_log_in_with_are_the_same_whatever_their_case() {
 }
 
 #[test]
+fn a_user_lowers_the_own_limit_of_calls_and_does_not_raise_it() {
+    run(async {
+        let server = Server::new();
+        let me = &ACCOUNTS[6];
+        let given = server
+            .send(write(CLIENT, "PUT", "/users/1", &json!({ "maxCalls": 3, "outgoingDdi": null })))
+            .await;
+        assert_eq!(given.status, 200, "{}", given.text());
+        for more in [9999, 4, 0] {
+            let answer = server.send(write(me, "PUT", "/my/profile", &json!({ "maxCalls": more }))).await;
+            assert_eq!((answer.status, named(&answer)), (400, vec!["maxCalls".to_owned()]), "{more}");
+        }
+        for same_or_less in [3, 1] {
+            let answer =
+                server.send(write(me, "PUT", "/my/profile", &json!({ "maxCalls": same_or_less }))).await;
+            assert_eq!(
+                (answer.status, &answer.json()["maxCalls"]),
+                (200, &json!(same_or_less)),
+                "{}",
+                answer.text()
+            );
+        }
+    });
+}
+
+#[test]
 fn a_webhook_does_not_lead_back_into_the_platform() {
     run(async {
         let server = Server::new();

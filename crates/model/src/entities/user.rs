@@ -222,6 +222,14 @@ impl User {
     }
 
     /// How many calls a user may have is the client's to say: the user may lower it, for some peace, and not raise it.
+    fn check_own_limit(&self, old: Option<&Self>, check: &mut Check<'_>) {
+        let rank = |limit: u32| if limit == 0 { u32::MAX } else { limit };
+        let raised = old.is_some_and(|old| rank(self.max_calls) > rank(old.max_calls));
+        if check.level == Some(Level::User) && raised {
+            check.wrong("maxCalls", "you may lower it only; ask your client's administrator for more");
+        }
+    }
+
     /// Follows the client's location, unless a place of its own was chosen.
     fn check_location(&mut self, old: Option<&Self>, rows: &Rows) {
         let default = rows.get(self.company).and_then(|company| company.location);
@@ -246,6 +254,7 @@ impl Rules for User {
             check.require(!self.lastname.trim().is_empty(), "lastname", "a user needs a last name");
         }
         self.check_login(old, check);
+        self.check_own_limit(old, check);
         if old.is_none() && self.timezone.is_none() {
             self.timezone = check.rows.get(self.company).and_then(|company| company.default_timezone);
         }
