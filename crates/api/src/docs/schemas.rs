@@ -7,7 +7,7 @@ use crate::show::MASK;
 use crate::write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use model::define::{Computed, Field, GroupShape, How, Kind, Level, Table};
+use model::define::{Computed, Field, GroupShape, How, Kind, LEAST_PASSWORD, Level, Table};
 use model::scope::Caller;
 use serde_json::{Map, Value as Json, json};
 
@@ -303,9 +303,13 @@ fn value(field: &Field, body: bool) -> Json {
             schema
         }
         Kind::Text => json!({ "type": "string", "maxLength": longest(field.max) }),
-        Kind::Secret | Kind::Password => {
-            json!({ "type": "string", "format": "password", "maxLength": longest(field.max) })
-        }
+        Kind::Password => json!({
+            "type": "string",
+            "format": "password",
+            "minLength": LEAST_PASSWORD,
+            "maxLength": longest(field.max),
+        }),
+        Kind::Secret => json!({ "type": "string", "format": "password", "maxLength": longest(field.max) }),
         Kind::Choice(names) => json!({ "type": "string", "enum": names }),
         Kind::Time => time_schema(),
         Kind::Date => json!({ "type": "string", "format": "date" }),

@@ -245,6 +245,23 @@ fn a_user_lowers_the_own_limit_of_calls_and_does_not_raise_it() {
 }
 
 #[test]
+fn a_password_of_a_person_has_four_characters_at_least() {
+    run(async {
+        let server = Server::new();
+        let administrator =
+            |pass: &str| json!({ "username": "short", "pass": pass, "email": "", "active": true });
+        for (pass, status) in [("x", 400), ("123", 400), ("ñññ", 400), ("1234", 201)] {
+            let answer =
+                server.send(write(&ACCOUNTS[0], "POST", "/administrators", &administrator(pass))).await;
+            assert_eq!(answer.status, status, "{pass} {}", answer.text());
+            assert_eq!(named(&answer), if status == 400 { vec!["pass".to_owned()] } else { Vec::new() });
+        }
+        let answer = server.send(write(CLIENT, "PUT", "/users/1", &json!({ "pass": "x" }))).await;
+        assert_eq!((answer.status, named(&answer)), (400, vec!["pass".to_owned()]));
+    });
+}
+
+#[test]
 fn a_webhook_does_not_lead_back_into_the_platform() {
     run(async {
         let server = Server::new();

@@ -15,6 +15,6 @@ pub use computed::{Computed, Derive, How};
 pub use group::{File, Group, GroupShape, ImportedFile, InvoiceAddress, Invoicing, Translated};
 pub use table::{Entity, Field, OnDelete, Record, Table, View};
 pub use value::{
-    Attribute, Choice, Fault, Groups, Kind, Password, Reading, Secret, SecretHasher, Value, choice,
-    parse_time, read_choice, shown_time,
+    Attribute, Choice, Fault, Groups, Kind, LEAST_PASSWORD, Password, Reading, Secret, SecretHasher, Value,
+    choice, parse_time, read_choice, shown_time,
 };

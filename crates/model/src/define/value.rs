@@ -217,6 +217,9 @@ impl Reading<'static> {
     }
 }
 
+/// Fewest characters of a person's password. The dialect's own samples have four; its users are let in yet.
+pub const LEAST_PASSWORD: usize = 4;
+
 /// Makes hashes of passwords; it is slow on purpose and needs randomness, so it is handed in.
 pub trait SecretHasher: Sync {
     /// The hash as it is stored.
@@ -678,6 +681,9 @@ impl Attribute for Password {
         match reading.hasher {
             Some(hasher) => {
                 let text = plain_text(json, field)?;
+                if !text.is_empty() && text.chars().count() < LEAST_PASSWORD {
+                    return Err(Fault(format!("shorter than {LEAST_PASSWORD} characters")));
+                }
                 Ok(Self(if text.is_empty() { text } else { hasher.hash(&text) }))
             }
             // A stored hash is longer than the password that it is made of.
