@@ -280,3 +280,18 @@ fn a_webhook_does_not_lead_back_into_the_platform() {
         assert_eq!(answer.status, 200, "{}", answer.text());
     });
 }
+
+#[test]
+fn states_that_nobody_knows_are_not_shown() {
+    run(async {
+        let server = Server::new();
+        let carriers = server.send(Ask::of(BRAND, "GET", "/carriers")).await.json();
+        let carriers = carriers.as_array().expect("a list");
+        assert!(carriers.iter().any(|carrier| carrier["hasServers"] == true));
+        assert!(carriers.iter().all(|carrier| carrier["status"] == json!([])), "{carriers:?}");
+        let state = |path: &'static str| server.send(Ask::of(BRAND, "GET", path));
+        assert_eq!(state("/carrier_servers/1/status").await.json()["status"], json!([]));
+        let registration = state("/ddi_provider_registrations/1/status").await.json();
+        assert_eq!((registration["id"].clone(), registration["status"].clone()), (json!(1), Json::Null));
+    });
+}
