@@ -148,6 +148,17 @@ impl Ask {
         host.to_ascii_lowercase()
     }
 
+    /// Whether the caller takes JSON or JSON-LD, if nothing else.
+    /// Whether the row's state is one of those that the caller demands by If-Match; one who demands none takes any. Tags that
+    /// a proxy has made weak count as they were.
+    pub(crate) fn matches(&self, tag: &str) -> bool {
+        let demanded = self.headers.get_all(header::IF_MATCH);
+        let mut tags =
+            demanded.iter().flat_map(|value| value.to_str().unwrap_or_default().split(',')).map(str::trim);
+        self.headers.get(header::IF_MATCH).is_none()
+            || tags.any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+    }
+
     /// The body's media type, without parameters.
     pub(crate) fn content_type(&self) -> &str {
         let text =

@@ -13,10 +13,11 @@ use crate::server::Api;
 use crate::show::{self, Look, Place};
 use crate::write::{self, Document};
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Response, StatusCode};
+use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use model::define::{Access, Entity, Level, Table};
 use model::entities::{AdministratorRelPublicEntity, FeaturesRelBrand, FeaturesRelCompany, TABLES};
 use model::rows::{Row, Rows};
+use model::rules::Refusal;
 use model::scope::Caller;
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
@@ -131,7 +132,7 @@ pub(crate) async fn serve(api: Arc<Api>, ask: Ask) -> Result<Response<Body>, Pro
             match method {
                 Method::PUT => change(&call, table, access, &row).await,
                 Method::DELETE => delete(&call, table, &row).await,
-                _ => get(&call, &row).await,
+                _ => Ok(one(&call, &call.rows, &row, Place::Detail, true).await),
             }
         }
         [id, file] => {
@@ -287,8 +288,26 @@ pub(crate) async fn one(call: &Call, rows: &Rows, row: &Row, place: Place, expan
     )
     .await;
     let look = Look { caller: call.caller(), rows, living: &living };
-    let shown = look.row(&**row, place, expand);
-    item_answer(call, row.table(), shown, status)
+    let mut shown = look.row(&**row, place, expand);
+    let names = call.ask.query.list("_properties");
+    if !names.is_empty() && place == Place::Detail && call.ask.format == Format::Json {
+        keep(&mut shown, &names);
+    }
+    let mut response = item_answer(call, row.table(), shown, status);
+    if let Ok(tag) = HeaderValue::from_str(&show::tag(rows, &**row, call.level())) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// Refuses a change of a row that is not any more as the caller knows it.
+fn check_state(call: &Call, rows: &Rows, row: Option<&Row>) -> Result<(), Refusal> {
+    let row = row.ok_or(Refusal::Gone)?;
+    if call.ask.matches(&show::tag(rows, &**row, call.level())) {
+        return Ok(());
+    }
+    let message = "If-Match: somebody else has changed this; read it anew, and change that".to_owned();
+    Err(Refusal::Coded { status: StatusCode::PRECONDITION_FAILED.as_u16(), message })
 }
 
 /// A shown row in the caller's format.
@@ -318,19 +337,6 @@ fn linked_row(level: Level, table: &Table, shown: Map<String, Json>) -> Map<Stri
     linked.insert("@type".to_owned(), json!(table.name));
     linked.extend(shown);
     linked
-}
-
-async fn get(call: &Call, row: &Row) -> Result<Response<Body>, Problem> {
-    let mut response = one(call, &call.rows, row, Place::Detail, true).await;
-    let names = call.ask.query.list("_properties");
-    if !names.is_empty() && call.ask.format == Format::Json {
-        let living = std::collections::HashMap::new();
-        let look = Look { caller: call.caller(), rows: &call.rows, living: &living };
-        let mut shown = look.row(&**row, Place::Detail, true);
-        keep(&mut shown, &names);
-        response = json_answer(StatusCode::OK, &Json::Object(shown));
-    }
-    Ok(response)
 }
 
 /// Drops what `_properties` does not name.
@@ -611,7 +617,10 @@ async fn change(
     let id = row.id();
     let document = Document::hashed(document, &call.api.tokens, table).await?;
     let document = document.with_wrong_files(files::mistakes(table, &parts.files));
-    let make = |draft: &mut model::draft::Draft<'_>| write::change(draft, table, caller, id, &document);
+    let make = |draft: &mut model::draft::Draft<'_>| {
+        check_state(call, draft.rows(), draft.rows().row(table, id))?;
+        write::change(draft, table, caller, id, &document)
+    };
     let ((), rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
     files::store(&call.api.surroundings.storage, table, id, &parts.files).await?;
     let row = rows.row(table, id).ok_or_else(Problem::not_found)?;
@@ -623,6 +632,7 @@ async fn delete(call: &Call, table: &'static Table, row: &Row) -> Result<Respons
     let id = row.id();
     let also: Vec<u32> = call.ask.query.list("_rmAlso").into_iter().filter_map(id_of).collect();
     let make = |draft: &mut model::draft::Draft<'_>| {
+        check_state(call, draft.rows(), draft.rows().row(table, id))?;
         write::delete(draft, table, caller, id)?;
         for also in &also {
             let there = draft.rows().row(table, *also).is_some_and(|row| caller.sees(&**row, draft.rows()));

@@ -9,7 +9,7 @@ use crate::http::{Ask, Format, LARGEST_BODY, LARGEST_FORM, LARGEST_UPLOAD, Probl
 use crate::live::Live;
 use crate::outside::Surroundings;
 use crate::routes;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
@@ -57,7 +57,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response<Body>
     let headers = response.headers_mut();
     if origin.is_some() {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        let exposed = "link, x-total-items, x-total-pages, x-first-page, x-next-page, x-last-page";
+        let exposed = "link, etag, x-total-items, x-total-pages, x-first-page, x-next-page, x-last-page";
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     }
     // Answers are the caller's alone, save the few that say otherwise.
@@ -66,15 +66,29 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response<Body>
     response
 }
 
-async fn answer(api: Arc<Api>, request: Request) -> Response<Body> {
+async fn answer(api: Arc<Api>, mut request: Request) -> Response<Body> {
     if request.method() == Method::OPTIONS {
         return preflight();
     }
     let format = Format::accepted(request.headers());
-    match serve(api, request, format).await {
+    let is_head = request.method() == Method::HEAD;
+    if is_head {
+        *request.method_mut() = Method::GET;
+    }
+    let response = match serve(api, request, format).await {
         Ok(response) => response,
         Err(problem) => problem.answer(format),
+    };
+    if is_head { without_body(response) } else { response }
+}
+
+/// What HEAD gets: all of the answer to GET but its body.
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
+    *response.body_mut() = Body::empty();
+    response
 }
 
 async fn serve(api: Arc<Api>, request: Request, format: Format) -> Result<Response<Body>, Problem> {
@@ -103,11 +117,11 @@ fn preflight() -> Response<Body> {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_METHODS,
-        HeaderValue::from_static("GET, OPTIONS, POST, PUT, DELETE"),
+        HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, DELETE"),
     );
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("content-type, authorization, accept"),
+        HeaderValue::from_static("content-type, authorization, accept, if-match"),
     );
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
     response

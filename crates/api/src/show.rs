@@ -8,6 +8,7 @@ use model::define::{Computed, How, Kind, Level, Record, Table, Value};
 use model::rows::{Row, Rows};
 use model::scope::Caller;
 use serde_json::{Map, Value as Json, json};
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 
 /// What masked values look like.
@@ -107,6 +108,47 @@ impl Look<'_> {
             }
         }
     }
+}
+
+/// A tag of the row's state as this level sees it: another state has another tag. What the living system says of it, what is
+/// behind its references and what answers mask is no part of it.
+pub(crate) fn tag(rows: &Rows, row: &dyn Record, level: Level) -> String {
+    let table = row.table();
+    let mut digest = Sha256::new();
+    let mut eat = |name: &str, value: &Json| {
+        digest.update(name.as_bytes());
+        digest.update([0]);
+        digest.update(value.to_string().as_bytes());
+        digest.update([0]);
+    };
+    eat(table.name, &Json::from(row.id()));
+    for (place, field) in table.fields.iter().enumerate() {
+        let view = field.view(level);
+        let secret = field.masked || field.invoiced || matches!(field.kind, Kind::Secret | Kind::Password);
+        if (view.list || view.detail) && !secret {
+            eat(field.name, &row.get(place).stored());
+        }
+    }
+    for computed in table.computed {
+        let view = computed.view(level);
+        if !(view.list || view.detail || view.changed || view.created) {
+            continue;
+        }
+        let ids: Json = match computed.how {
+            How::Pairs(through, mine, theirs) => {
+                let pairs = pairs(rows, through(), mine, row.id());
+                pairs.filter_map(|pair| pair.reference(theirs)).map(Json::from).collect()
+            }
+            How::Members(members, field) => {
+                pairs(rows, members(), field, row.id()).map(|member| Json::from(member.id())).collect()
+            }
+            How::Derived(_) | How::Live(_) => continue,
+        };
+        eat(computed.name, &ids);
+    }
+    let digest = digest.finalize();
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
 }
 
 /// Whether the caller may see what is charged: of clients, those that see their invoices.

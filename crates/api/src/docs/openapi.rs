@@ -161,7 +161,7 @@ impl Builder {
             operation["requestBody"] = self.body(table, View::Change);
             let row = self.schemas.row(table, View::Changed, access.change_expands);
             operation["responses"]["200"] = row_answer("The row as it is now.", &row);
-            answers(&mut operation, &[400, 401, 403, 404, 408, 413, 415, 422, 503]);
+            answers(&mut operation, &[400, 401, 403, 404, 408, 412, 413, 415, 422, 503]);
             file_answers(table, self.level, &mut operation);
             self.add(&one, "put", operation);
         }
@@ -184,7 +184,7 @@ impl Builder {
                 head(table, access, "delete", "Item", &format!("Deletes one of {}", table.path));
             operation["parameters"] = json!([id_parameter("id"), filters::shared("rmAlso")]);
             operation["responses"]["204"] = json!({ "description": "It is gone." });
-            answers(&mut operation, &[400, 401, 403, 404, 503]);
+            answers(&mut operation, &[400, 401, 403, 404, 412, 503]);
             self.add(&one, "delete", operation);
         }
         for name in files::fields(table) {
@@ -519,6 +519,8 @@ fn about(level: Level) -> String {
          `_timezone` names another one. Filters that are not known are left out, and so are fields of bodies.\n\n\
          Tests of filters in brackets take lists, too: `name[partial][]=a&name[partial][]=b` finds either. \
          `exists[name]=true` is another form of `name[exists]=true`.\n\n\
+         Rows come with an `ETag`. A `PUT` or `DELETE` that sends it back as `If-Match` is refused (412) when somebody else \
+         has changed the row meanwhile; without it, the last one wins.\n\n\
          This document comes in two forms. `docs.json` is Swagger 2.0, which tools of this dialect expect, unless \
          OpenAPI 3.1 is asked for: by `Accept: application/vnd.oai.openapi+json` or by `?spec_version=3`. The newer form \
          says more: what may be null, patterns, multipart bodies beside JSON ones."
@@ -658,6 +660,7 @@ const ERRORS: &[(u16, &str, &str)] = &[
     (403, "Forbidden", "The caller may not do it, or a rule of the platform is against it."),
     (404, "NotFound", "There is no such row for this caller."),
     (408, "RequestTimeout", "The body does not come."),
+    (412, "PreconditionFailed", "The row is not any more as `If-Match` says."),
     (413, "PayloadTooLarge", "The body is too long."),
     (415, "UnsupportedMediaType", "Bodies of this type are not read here."),
     (422, "Unprocessable", "Something is referred to that does not exist."),

@@ -282,6 +282,75 @@ fn a_webhook_does_not_lead_back_into_the_platform() {
 }
 
 #[test]
+fn whoever_changes_what_somebody_else_has_changed_is_told() {
+    run(async {
+        let server = Server::new();
+        let read = server.send(Ask::of(BRAND, "GET", "/companies/1")).await;
+        let tag = read.header("etag").to_owned();
+        assert!(tag.starts_with('"') && tag.len() > 10, "{tag:?}");
+        // The form of the answer is none of the state.
+        let linked = server.send(Ask::of(BRAND, "GET", "/companies/1").accept("application/ld+json")).await;
+        assert_eq!(linked.header("etag"), tag);
+        let put = |body: Json| write(BRAND, "PUT", "/companies/1", &body);
+        let changed = server.send(put(json!({ "maxCalls": 7 })).header("if-match", &tag)).await;
+        assert_eq!(changed.status, 200, "{}", changed.text());
+        let new = changed.header("etag").to_owned();
+        assert_ne!(new, tag);
+        let late = server.send(put(json!({ "maxCalls": 8 })).header("if-match", &tag)).await;
+        assert_eq!(
+            (
+                late.status,
+                server.send(Ask::of(BRAND, "GET", "/companies/1")).await.json()["maxCalls"].clone()
+            ),
+            (412, json!(7))
+        );
+        let deleted = server.send(Ask::of(BRAND, "DELETE", "/companies/1").header("if-match", &tag)).await;
+        assert_eq!(deleted.status, 412);
+        // Sets that belong to the row are part of it; what a proxy makes of a tag is not.
+        let weak = format!("\"other\", W/{new}");
+        let set = server.send(put(json!({ "geoIpAllowedCountries": [1] })).header("if-match", &weak)).await;
+        assert_eq!(set.status, 200, "{}", set.text());
+        assert_ne!(set.header("etag"), new);
+        for demanded in ["*", set.header("etag")] {
+            let answer = server.send(put(json!({})).header("if-match", demanded)).await;
+            assert_eq!(answer.status, 200, "{demanded}");
+        }
+        assert_eq!(
+            server.send(put(json!({ "maxCalls": 9 }))).await.status,
+            200,
+            "whoever demands nothing goes on as before"
+        );
+    });
+}
+
+#[test]
+fn a_tag_tells_nothing_of_secrets() {
+    run(async {
+        let server = Server::new();
+        let before = server.send(Ask::of(CLIENT, "GET", "/terminals/1")).await;
+        let body = json!({ "password": "ZEF7t5n+b4x" });
+        let after = server.send(write(CLIENT, "PUT", "/terminals/1", &body)).await;
+        assert_eq!((after.status, after.header("etag")), (200, before.header("etag")), "{}", after.text());
+    });
+}
+
+#[test]
+fn head_is_get_without_a_body() {
+    run(async {
+        let server = Server::new();
+        for path in ["/users", "/users/1", "/users/987654", "/docs.json", "/my/profile"] {
+            let get = server.send(Ask::of(CLIENT, "GET", path)).await;
+            let head = server.send(Ask::of(CLIENT, "HEAD", path)).await;
+            assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
+            assert_eq!(head.header("content-length"), get.body.len().to_string(), "{path}");
+            for name in ["content-type", "x-total-items", "etag"] {
+                assert_eq!(head.header(name), get.header(name), "{path}");
+            }
+        }
+    });
+}
+
+#[test]
 fn states_that_nobody_knows_are_not_shown() {
     run(async {
         let server = Server::new();

@@ -144,6 +144,7 @@ pub(crate) struct Ask {
     token: Option<String>,
     content_type: Option<String>,
     accept: &'static str,
+    headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
 }
 
@@ -156,6 +157,7 @@ impl Ask {
             token: None,
             content_type: None,
             accept: "application/json",
+            headers: Vec::new(),
             body: Vec::new(),
         }
     }
@@ -177,6 +179,11 @@ impl Ask {
 
     pub(crate) fn accept(mut self, accept: &'static str) -> Self {
         self.accept = accept;
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
         self
     }
 
@@ -270,6 +277,9 @@ impl Server {
         let host = if level == "user" { "users" } else { level };
         request = request.header("host", format!("{host}-ivozprovider.irontec.com"));
         request = request.header("accept", ask.accept);
+        for (name, value) in ask.headers {
+            request = request.header(name, value);
+        }
         if let Some(token) = ask.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
