@@ -149,6 +149,26 @@ impl Ask {
     }
 
     /// Whether the caller takes JSON or JSON-LD, if nothing else.
+    pub(crate) fn takes_json(&self) -> bool {
+        if matches!(self.format, Format::Json | Format::JsonLd) {
+            return true;
+        }
+        let text = self.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        text.split(',').take(32).any(|part| {
+            let mut words = part.split(';').map(str::trim);
+            let known = matches!(
+                words.next().unwrap_or_default(),
+                "application/json"
+                    | "application/ld+json"
+                    | "application/problem+json"
+                    | "application/*"
+                    | "*/*"
+            );
+            let weight = words.find_map(|word| word.strip_prefix("q=")).and_then(|q| q.parse::<f32>().ok());
+            known && weight.is_none_or(|weight| weight > 0.0)
+        })
+    }
+
     /// Whether the row's state is one of those that the caller demands by If-Match; one who demands none takes any. Tags that
     /// a proxy has made weak count as they were.
     pub(crate) fn matches(&self, tag: &str) -> bool {

@@ -5,10 +5,12 @@
 use crate::http::{Problem, Query};
 use crate::live::{RecordAnswer, RecordAsk, RecordTest};
 use crate::show::sees_invoices;
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use model::define::{Access, Field, Kind, Level, Record, Rule, Table, Value, parse_time};
 use model::rows::{Row, Rows};
+use model::rules::{Mistake, Refusal};
 use model::scope::Caller;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -51,7 +53,7 @@ impl Page {
 struct Condition {
     place: usize,
     /// Of a group: which part.
-    part: Option<String>,
+    part: Option<&'static str>,
     /// The caller reads null there.
     unseen: bool,
     test: Test,
@@ -63,8 +65,6 @@ enum Test {
     Any(Vec<Compare>),
     /// The field is there or not.
     Exists(bool),
-    /// It can never hold: the filter's value is not of the field's type.
-    Never,
 }
 
 #[derive(Debug)]
@@ -120,12 +120,12 @@ pub(crate) fn page(
     rows: &Rows,
     query: &Query,
 ) -> Result<Page, Problem> {
-    let choice = Choice::new(table, access, caller, rows, query);
+    let choice = Choice::new(table, access, caller, rows, query)?;
     let found = caller.visible(table, access, rows);
     let (number, size) = place(query, caller.level)?;
     let skip = (number - 1).saturating_mul(size);
-    let owner =
-        caller.owner(table, access).filter(|_| choice.conditions.is_empty() && !at_once(access, query));
+    let whole = at_once(access, query)?;
+    let owner = caller.owner(table, access).filter(|_| choice.conditions.is_empty() && !whole);
     let Some((owner_place, owner)) = owner else { return choice.page(access, query, found) };
     let Some(total) = rows.count_referring(table, owner_place, owner) else {
         return choice.page(access, query, found);
@@ -149,8 +149,12 @@ pub(crate) fn page(
 }
 
 /// Whether all rows are asked for at once.
-fn at_once(access: &Access, query: &Query) -> bool {
-    access.unpaged && query.get("_pagination").is_some_and(|value| matches!(value, "false" | "0"))
+fn at_once(access: &Access, query: &Query) -> Result<bool, Problem> {
+    let paged = match query.get("_pagination").filter(|value| !value.is_empty()) {
+        None => true,
+        Some(value) => flag(value).ok_or_else(|| Problem::bad("_pagination: write true or false"))?,
+    };
+    Ok(access.unpaged && !paged)
 }
 
 /// [`page`] of rows that were chosen by other means.
@@ -162,7 +166,7 @@ pub(crate) fn page_of<'a>(
     query: &Query,
     found: impl Iterator<Item = &'a Row>,
 ) -> Result<Page, Problem> {
-    Choice::new(table, access, caller, rows, query).page(access, query, found)
+    Choice::new(table, access, caller, rows, query)?.page(access, query, found)
 }
 
 /// Rows that were chosen by other means, all on one page: what callers choose from.
@@ -173,10 +177,10 @@ pub(crate) fn all_of<'a>(
     rows: &Rows,
     query: &Query,
     found: impl Iterator<Item = &'a Row>,
-) -> Page {
-    let choice = Choice::new(table, access, caller, rows, query);
+) -> Result<Page, Problem> {
+    let choice = Choice::new(table, access, caller, rows, query)?;
     let rows: Vec<Row> = choice.order.sorted(choice.fitting(found)).into_iter().cloned().collect();
-    Page { total: Some(rows.len()), size: rows.len(), rows, number: 1 }
+    Ok(Page { total: Some(rows.len()), size: rows.len(), rows, number: 1 })
 }
 
 /// What a query asks for: which rows, in which order.
@@ -193,10 +197,10 @@ impl<'a> Choice<'a> {
         caller: &'a Caller,
         rows: &'a Rows,
         query: &'a Query,
-    ) -> Self {
+    ) -> Result<Self, Problem> {
         let blind = !sees_invoices(caller, rows);
         let order = Order::new(rows, table, access, caller, blind, query);
-        Self { caller, conditions: conditions_of(table, caller, rows, query), order }
+        Ok(Self { caller, conditions: conditions_of(table, caller, rows, query)?, order })
     }
 
     /// The rows that the query's filters let through.
@@ -213,7 +217,7 @@ impl<'a> Choice<'a> {
     ) -> Result<Page, Problem> {
         let found = self.fitting(found);
         let total = found.len();
-        if at_once(access, query) {
+        if at_once(access, query)? {
             let rows = self.order.sorted(found).into_iter().cloned().collect();
             return Ok(Page { rows, total: None, number: 1, size: total });
         }
@@ -257,7 +261,7 @@ pub(crate) fn records(
     }
     let (from, until) = times(table, caller, query);
     let (number, size) = place(query, caller.level)?;
-    let conditions = conditions_of(table, caller, rows, query);
+    let conditions = conditions_of(table, caller, rows, query)?;
     let (own_caller, own_rows) = (caller.clone(), rows.clone());
     let test = move |row: &dyn Record| {
         own_caller.all_hold(access.read, row, None, &own_rows)
@@ -267,7 +271,7 @@ pub(crate) fn records(
     let newest_first = by_time.unwrap_or(true);
     // An order of its own is made of the newest records alone.
     let (offset, limit) = match by_time {
-        _ if at_once(access, query) => (0, MOST_AT_ONCE),
+        _ if at_once(access, query)? => (0, MOST_AT_ONCE),
         Some(_) => ((number - 1).saturating_mul(size), size),
         None => (0, MOST_SORTED),
     };
@@ -321,7 +325,7 @@ pub(crate) fn record_page(
     query: &Query,
 ) -> Result<Page, Problem> {
     let (number, size) = place(query, caller.level)?;
-    let whole = at_once(access, query);
+    let whole = at_once(access, query)?;
     if whole && found.total > MOST_AT_ONCE {
         let detail = format!(
             "_pagination: these are {} records, and at most {MOST_AT_ONCE} come at once; ask for pages, or narrow the list by time",
@@ -358,53 +362,81 @@ fn whole(query: &Query, name: &str, otherwise: usize) -> Result<usize, Problem> 
 }
 
 /// The conditions of the query's filters. What reads as null is no null to be found by, either.
-fn conditions_of(table: &'static Table, caller: &Caller, rows: &Rows, query: &Query) -> Vec<Condition> {
-    let mut conditions = conditions(table, caller, query);
+fn conditions_of(
+    table: &'static Table,
+    caller: &Caller,
+    rows: &Rows,
+    query: &Query,
+) -> Result<Vec<Condition>, Problem> {
+    let mut conditions = conditions(table, caller, query)?;
     let blind = !sees_invoices(caller, rows);
     conditions.iter_mut().for_each(|one| one.unseen = blind && table.fields[one.place].invoiced);
-    conditions
+    Ok(conditions)
 }
 
-fn conditions(table: &'static Table, caller: &Caller, query: &Query) -> Vec<Condition> {
-    let mut conditions: Vec<Condition> = Vec::new();
+/// What the query's filters ask for. Names that no field of the list has are left out; what is wrong with the others is told,
+/// all of it at once.
+fn conditions(table: &'static Table, caller: &Caller, query: &Query) -> Result<Vec<Condition>, Problem> {
+    let mut conditions = Vec::new();
+    let mut mistakes = Vec::new();
     // Lists of values belong together: f[]=a&f[]=b is one condition.
     let mut lists: Vec<(&str, &str, Vec<&str>)> = Vec::new();
     for at in &query.0 {
         let keys: Vec<&str> = at.keys.iter().map(String::as_str).collect();
-        if at.name == "exists" {
-            if let [field] = keys[..] {
-                add_exists(table, caller, field, &at.value, &mut conditions);
+        if at.name == "_order" {
+            if !["asc", "desc"].iter().any(|way| at.value.eq_ignore_ascii_case(way)) {
+                let name = format!("_order[{}]", keys.first().unwrap_or(&""));
+                mistakes.push(Mistake { field: name, remedy: "write ASC or DESC".to_owned() });
             }
             continue;
         }
-        match keys[..] {
-            ["exists"] => add_exists(table, caller, &at.name, &at.value, &mut conditions),
-            [] | [_] | [_, _] => {
-                let (test, list) = match keys[..] {
-                    [] => ("", false),
-                    [key] if key.is_empty() || key.bytes().all(|b| b.is_ascii_digit()) => ("", true),
-                    [key] => (key, false),
-                    [key, _] => (key, true),
-                    _ => continue,
-                };
-                let known =
-                    lists.iter_mut().find(|(name, known, _)| list && *name == at.name && *known == test);
-                match known {
-                    Some((_, _, values)) if values.len() < MOST_VALUES => values.push(&at.value),
-                    Some(_) => {}
-                    None => lists.push((&at.name, test, vec![&at.value])),
+        let exists = match keys[..] {
+            [field] if at.name == "exists" => Some(field),
+            ["exists"] => Some(at.name.as_str()),
+            _ => None,
+        };
+        if let Some((place, _, part)) = exists.and_then(|name| listed(table, caller, name)) {
+            match flag(&at.value) {
+                Some(flag) => {
+                    conditions.push(Condition { place, part, unseen: false, test: Test::Exists(flag) })
                 }
+                None => mistakes.push(Mistake {
+                    field: format!("{}[{}]", at.name, keys[0]),
+                    remedy: "write true or false".to_owned(),
+                }),
             }
-            _ => {}
+        }
+        if exists.is_some() {
+            continue;
+        }
+        let (test, list) = match keys[..] {
+            [] => ("", false),
+            [key] if key.is_empty() || key.bytes().all(|b| b.is_ascii_digit()) => ("", true),
+            [key] => (key, false),
+            [key, ..] => (key, true),
+        };
+        let known = lists.iter_mut().find(|(name, known, _)| list && *name == at.name && *known == test);
+        match known {
+            Some((_, _, values)) if values.len() < MOST_VALUES => values.push(&at.value),
+            Some(_) => {}
+            None => lists.push((&at.name, test, vec![&at.value])),
         }
     }
     for (name, test, values) in lists {
         let Some((place, field, part)) = listed(table, caller, name) else { continue };
-        if let Some(test) = condition(field, part.is_some(), test, &values, &caller.zone) {
-            conditions.push(Condition { place, part: part.map(str::to_owned), unseen: false, test });
+        let compares: Result<Vec<Compare>, String> =
+            values.iter().map(|value| compare(field, part.is_some(), test, value, &caller.zone)).collect();
+        match compares {
+            Ok(compares) => {
+                conditions.push(Condition { place, part, unseen: false, test: Test::Any(compares) })
+            }
+            Err(remedy) => {
+                let field = if test.is_empty() { name.to_owned() } else { format!("{name}[{test}]") };
+                mistakes.push(Mistake { field, remedy });
+            }
         }
     }
-    conditions
+    if mistakes.is_empty() { Ok(conditions) } else { Err(Refusal::Invalid(mistakes).into()) }
 }
 
 /// Whether lists may be filtered and ordered by this name.
@@ -413,46 +445,26 @@ pub(crate) fn is_listed(table: &'static Table, caller: &Caller, name: &str) -> b
 }
 
 /// The field that a filter names, if it is one of lists: `name`, `name.en`, `name_en`.
-fn listed<'a>(
+fn listed(
     table: &'static Table,
     caller: &Caller,
-    name: &'a str,
-) -> Option<(usize, &'static Field, Option<&'a str>)> {
+    name: &str,
+) -> Option<(usize, &'static Field, Option<&'static str>)> {
     let seen = |name: &str| {
         let place = table.place(name)?;
         let field = &table.fields[place];
         caller.view(field).list.then_some((place, field))
     };
     if let Some((place, field)) = seen(name) {
-        return Some((place, field, None));
+        // A file and a document are no values to be found by.
+        let whole = matches!(field.kind, Kind::Group(_) | Kind::Json);
+        return (!whole).then_some((place, field, None));
     }
     let (group, part) = name.rsplit_once('.').or_else(|| name.rsplit_once('_'))?;
     let (place, field) = seen(group)?;
-    match field.kind {
-        Kind::Group(shape)
-            if shape.names.contains(&part) && (field.brief.is_empty() || field.brief.contains(&part)) =>
-        {
-            Some((place, field, Some(part)))
-        }
-        _ => None,
-    }
-}
-
-fn add_exists(
-    table: &'static Table,
-    caller: &Caller,
-    name: &str,
-    value: &str,
-    conditions: &mut Vec<Condition>,
-) {
-    if let (Some((place, _, part)), Some(flag)) = (listed(table, caller, name), flag(value)) {
-        conditions.push(Condition {
-            place,
-            part: part.map(str::to_owned),
-            unseen: false,
-            test: Test::Exists(flag),
-        });
-    }
+    let Kind::Group(shape) = field.kind else { return None };
+    let part = shape.names.iter().copied().find(|known| *known == part)?;
+    (field.brief.is_empty() || field.brief.contains(&part)).then_some((place, field, Some(part)))
 }
 
 fn flag(value: &str) -> Option<bool> {
@@ -463,24 +475,19 @@ fn flag(value: &str) -> Option<bool> {
     }
 }
 
-fn condition(field: &Field, part: bool, test: &str, values: &[&str], zone: &TimeZone) -> Option<Test> {
-    let mut compares = Vec::new();
-    for value in values {
-        if let Ok(compare) = compare(field, part, test, value, zone)? {
-            compares.push(compare);
-        }
-    }
-    Some(if compares.is_empty() { Test::Never } else { Test::Any(compares) })
-}
-
-/// None: there is no such test for the field, and the filter is left out.
-fn compare(
-    field: &Field,
-    part: bool,
-    test: &str,
-    value: &str,
-    zone: &TimeZone,
-) -> Option<Result<Compare, ()>> {
+/// How a field is compared with a value.
+///
+/// # Errors
+///
+/// The field has no such test, or the value is none of its kind: what to write.
+fn compare(field: &Field, part: bool, test: &str, value: &str, zone: &TimeZone) -> Result<Compare, String> {
+    const TEXTS: &str = "exact, partial, start, end, neq";
+    const NUMBERS: &str = "lt, lte, gt, gte, between, neq";
+    const MOMENTS: &str = "exact, start, before, after, strictly_before, strictly_after, neq";
+    let unknown =
+        |tests: &str| Err(format!("there is no such test here; write one of {tests}, exists, or none"));
+    let shown: String = value.chars().take(40).collect();
+    let broken = |form: &str| Err(format!("{shown:?} is not {form}"));
     let number_test = match test {
         "" | "exact" => NumberTest::Equal,
         "neq" => NumberTest::Differs,
@@ -496,34 +503,47 @@ fn compare(
         "" | "exact" | "neq" | "start" | "before" | "after" | "strictly_before" | "strictly_after"
     );
     match field.kind {
-        _ if part => text_test(test).map(|test| Ok(Compare::Text(test, value.to_owned()))),
-        Kind::Text | Kind::Choice(_) | Kind::Secret | Kind::Password => {
-            text_test(test).map(|test| Ok(Compare::Text(test, value.to_owned())))
+        Kind::Text | Kind::Choice(_) | Kind::Secret | Kind::Password | Kind::Group(_) | Kind::Json => {
+            match text_test(test) {
+                Some(test) if part || !matches!(field.kind, Kind::Group(_) | Kind::Json) => {
+                    Ok(Compare::Text(test, value.to_owned()))
+                }
+                _ => unknown(TEXTS),
+            }
         }
-        Kind::Group(_) | Kind::Json => None,
-        Kind::Bool => (test.is_empty() || test == "exact").then(|| flag(value).map(Compare::Flag).ok_or(())),
+        Kind::Bool if !matches!(test, "" | "exact") => unknown("exact"),
+        Kind::Bool => flag(value).map(Compare::Flag).map_or_else(|| broken("true or false"), Ok),
+        Kind::Id | Kind::Reference(_) if !is_number_test => unknown("exact, neq"),
         Kind::Id | Kind::Reference(_) => {
             let id = value.rsplit('/').next().unwrap_or_default();
-            is_number_test.then(|| id.parse().map(|id| Compare::Number(number_test, id)).map_err(|_| ()))
+            match id.parse() {
+                Ok(id) => Ok(Compare::Number(number_test, id)),
+                Err(_) => broken("the id of a row"),
+            }
         }
         Kind::Int(..) | Kind::Decimal | Kind::Float if test == "between" => {
-            let (low, high) = value.split_once("..")?;
-            Some(match (low.trim().parse(), high.trim().parse()) {
-                (Ok(low), Ok(high)) => Ok(Compare::Between(low, high)),
-                _ => Err(()),
-            })
+            let bounds = value.split_once("..").map(|(low, high)| (low.trim().parse(), high.trim().parse()));
+            match bounds {
+                Some((Ok(low), Ok(high))) => Ok(Compare::Between(low, high)),
+                _ => broken("a range; write 1..10"),
+            }
         }
-        Kind::Int(..) | Kind::Decimal | Kind::Float => is_number_test
-            .then(|| value.trim().parse().map(|n| Compare::Number(number_test, n)).map_err(|_| ())),
-        Kind::Time if is_time_test => Some(match test {
-            "" | "start" => Ok(Compare::MomentStarts(value.to_owned())),
-            _ => parse_time(value, zone).map(|time| Compare::Moment(number_test, time)).ok_or(()),
-        }),
-        Kind::Date | Kind::Clock if is_time_test => Some(Ok(match test {
-            "" | "start" => Compare::MomentStarts(value.to_owned()),
-            _ => Compare::Plain(number_test, value.to_owned()),
-        })),
-        Kind::Time | Kind::Date | Kind::Clock => None,
+        Kind::Int(..) | Kind::Decimal | Kind::Float if !is_number_test => unknown(NUMBERS),
+        Kind::Int(..) | Kind::Decimal | Kind::Float => match value.trim().parse() {
+            Ok(number) => Ok(Compare::Number(number_test, number)),
+            Err(_) => broken("a number"),
+        },
+        Kind::Time | Kind::Date | Kind::Clock if !is_time_test => unknown(MOMENTS),
+        Kind::Time | Kind::Date | Kind::Clock if matches!(test, "" | "start") => {
+            Ok(Compare::MomentStarts(value.to_owned()))
+        }
+        Kind::Time => match parse_time(value, zone) {
+            Some(time) => Ok(Compare::Moment(number_test, time)),
+            None => broken("a moment; write 2026-01-31 23:59:59"),
+        },
+        Kind::Date if value.trim().parse::<Date>().is_err() => broken("a date; write 2026-01-31"),
+        Kind::Clock if value.trim().parse::<Time>().is_err() => broken("a time of day; write 23:59:59"),
+        Kind::Date | Kind::Clock => Ok(Compare::Plain(number_test, value.trim().to_owned())),
     }
 }
 
@@ -541,9 +561,8 @@ fn text_test(test: &str) -> Option<TextTest> {
 impl Condition {
     fn holds(&self, row: &dyn Record, zone: &TimeZone) -> bool {
         let value = if self.unseen { Value::Null } else { row.get(self.place) };
-        let value = self.part.as_deref().map_or(value, |part| value.part(part));
+        let value = self.part.map_or(value, |part| value.part(part));
         match &self.test {
-            Test::Never => false,
             Test::Exists(wanted) => value.is_null() != *wanted,
             Test::Any(compares) => compares.iter().any(|compare| compare.holds(value, zone)),
         }

@@ -14,6 +14,7 @@ use crate::show::{self, Look, Place};
 use crate::write::{self, Document};
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use jiff::tz::TimeZone;
 use model::define::{Access, Entity, Level, Table};
 use model::entities::{AdministratorRelPublicEntity, FeaturesRelBrand, FeaturesRelCompany, TABLES};
 use model::rows::{Row, Rows};
@@ -70,6 +71,13 @@ pub(crate) async fn serve(api: Arc<Api>, ask: Ask) -> Result<Response<Body>, Pro
     }
     let rows = api.live.rows();
     let identity = auth::identify(&api.tokens, &rows, &ask)?;
+    let zone = ask.query.get("_timezone").filter(|name| !name.is_empty());
+    if let Some(name) = zone.filter(|name| TimeZone::get(name).is_err()) {
+        let name: String = name.chars().take(40).collect();
+        return Err(Problem::bad(format!(
+            "_timezone: {name:?} is no time zone; write one like Europe/Madrid"
+        )));
+    }
     let call = Call { api, ask, identity, rows };
     if let Some(answer) = docs::context(&call.ask) {
         return if call.ask.method == Method::GET { answer } else { Err(not_allowed(&[("GET", true)])) };
@@ -98,10 +106,12 @@ pub(crate) async fn serve(api: Arc<Api>, ask: Ask) -> Result<Response<Body>, Pro
         [] => match method {
             Method::GET if known.list => {
                 allow(table, access, Deed::Read, call.caller(), &call.rows)?;
+                can_be_made(&call, access.csv)?;
                 list(&call, table, access).await
             }
             Method::POST if known.create => {
                 allow(table, access, Deed::Create, call.caller(), &call.rows)?;
+                can_be_made(&call, false)?;
                 create(&call, table, access).await
             }
             _ => {
@@ -128,6 +138,9 @@ pub(crate) async fn serve(api: Arc<Api>, ask: Ask) -> Result<Response<Body>, Pro
                 ]));
             }
             allow(table, access, Deed::of(&method), call.caller(), &call.rows)?;
+            if method != Method::DELETE {
+                can_be_made(&call, false)?;
+            }
             let row = find_kept(&call, table, id).await?;
             match method {
                 Method::PUT => change(&call, table, access, &row).await,
@@ -151,6 +164,18 @@ pub(crate) async fn serve(api: Arc<Api>, ask: Ask) -> Result<Response<Body>, Pro
         }
         _ => Err(Problem::not_found()),
     }
+}
+
+/// Refuses a request whose answer could not be made in any form that the caller takes, before anything is done.
+fn can_be_made(call: &Call, csv: bool) -> Result<(), Problem> {
+    if call.ask.takes_json() || (csv && call.ask.format == Format::Csv) {
+        return Ok(());
+    }
+    let more = if csv { ", text/csv" } else { "" };
+    let detail = format!(
+        "this can be had as application/json, application/ld+json{more}; write one of them as Accept"
+    );
+    Err(Problem::new(StatusCode::NOT_ACCEPTABLE, detail))
 }
 
 /// Refuses a method that no operation has at this path where another one does.

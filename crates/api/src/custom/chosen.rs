@@ -88,7 +88,7 @@ fn free_page<E: Entity>(call: &Call, is_free: impl Fn(&E) -> bool) -> Result<Pag
     let also = named(call, "_includeId")?;
     let found = call.caller().visible(table, access, &call.rows);
     let found = found.filter(|row| also == Some(row.id()) || row.cast::<E>().is_some_and(&is_free));
-    Ok(list::all_of(table, access, call.caller(), &call.rows, &call.ask.query, found))
+    list::all_of(table, access, call.caller(), &call.rows, &call.ask.query, found)
 }
 
 /// [`free_page`] as an answer.
@@ -179,7 +179,7 @@ fn companies(call: &Call) -> Result<Response<Body>, Problem> {
             None => also == Some(row.id()) || lacks_a_link(rows, company),
         }
     });
-    let page = list::all_of(table, access, call.caller(), &call.rows, &call.ask.query, found);
+    let page = list::all_of(table, access, call.caller(), &call.rows, &call.ask.query, found)?;
     let living = HashMap::new();
     let look = Look { caller: call.caller(), rows, living: &living };
     let names = call.ask.query.list("_properties");

@@ -151,7 +151,7 @@ impl Builder {
                 filters::properties(&names_of(&names))
             ]);
             operation["responses"]["200"] = row_answer("The row.", &row);
-            answers(&mut operation, &[401, 403, 404]);
+            answers(&mut operation, &[400, 401, 403, 404, 406]);
             self.add(&one, "get", operation);
         }
         if known.change {
@@ -161,7 +161,7 @@ impl Builder {
             operation["requestBody"] = self.body(table, View::Change);
             let row = self.schemas.row(table, View::Changed, access.change_expands);
             operation["responses"]["200"] = row_answer("The row as it is now.", &row);
-            answers(&mut operation, &[400, 401, 403, 404, 408, 412, 413, 415, 422, 503]);
+            answers(&mut operation, &[400, 401, 403, 404, 406, 408, 412, 413, 415, 422, 503]);
             file_answers(table, self.level, &mut operation);
             self.add(&one, "put", operation);
         }
@@ -174,7 +174,7 @@ impl Builder {
                 self.schemas.row(table, View::Created, access.create_expands)
             };
             operation["responses"]["201"] = row_answer("The row as it was made.", &row);
-            answers(&mut operation, &[400, 401, 403, 408, 413, 415, 422, 503]);
+            answers(&mut operation, &[400, 401, 403, 406, 408, 413, 415, 422, 503]);
             file_answers(table, self.level, &mut operation);
             operation["parameters"] = json!([filters::shared("timezone")]);
             self.add(&all, "post", operation);
@@ -206,7 +206,7 @@ impl Builder {
         let row = self.schemas.row(table, View::List, access.list_expands);
         operation["parameters"] = self.list_parameters(table, access, true, &row);
         operation["responses"]["200"] = self.list_answer(access, true, &row);
-        answers(&mut operation, &[400, 401, 403]);
+        answers(&mut operation, &[400, 401, 403, 406]);
         self.add(path, "get", operation);
     }
 
@@ -516,7 +516,8 @@ fn about(level: Level) -> String {
         "Log in at `POST /{login}` and send the token as `Authorization: Bearer …`.\n\n\
          Answers are JSON (`Accept: application/json`), JSON-LD with Hydra (`application/ld+json`), or for some lists \
          comma-separated values (`text/csv`). Moments are written `2026-01-31 23:59:59` in the caller's time zone; \
-         `_timezone` names another one. Filters that are not known are left out, and so are fields of bodies.\n\n\
+         `_timezone` names another one. Filters by fields that a list does not have are left out, and so are unknown fields of \
+         bodies; a test that a field does not take, or a value that is none of its kind, is refused (400).\n\n\
          Tests of filters in brackets take lists, too: `name[partial][]=a&name[partial][]=b` finds either. \
          `exists[name]=true` is another form of `name[exists]=true`.\n\n\
          Rows come with an `ETag`. A `PUT` or `DELETE` that sends it back as `If-Match` is refused (412) when somebody else \
@@ -659,6 +660,7 @@ const ERRORS: &[(u16, &str, &str)] = &[
     (401, "Unauthorized", "There is no token, or it is wrong or has expired."),
     (403, "Forbidden", "The caller may not do it, or a rule of the platform is against it."),
     (404, "NotFound", "There is no such row for this caller."),
+    (406, "NotAcceptable", "The answer cannot be made in a form that `Accept` names."),
     (408, "RequestTimeout", "The body does not come."),
     (412, "PreconditionFailed", "The row is not any more as `If-Match` says."),
     (413, "PayloadTooLarge", "The body is too long."),

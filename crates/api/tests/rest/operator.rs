@@ -364,3 +364,66 @@ fn states_that_nobody_knows_are_not_shown() {
         assert_eq!((registration["id"].clone(), registration["status"].clone()), (json!(1), Json::Null));
     });
 }
+
+#[test]
+fn a_filter_that_cannot_be_is_refused_by_name_and_one_of_another_list_is_left_out() {
+    run(async {
+        let server = Server::new();
+        let list = |query: &str| Ask::of(BRAND, "GET", &format!("/carriers?{query}"));
+        let wrong = [
+            ("name[foo]=x", "name[foo]"),
+            ("balance[between]=a..b", "balance[between]"),
+            ("balance[between]=1", "balance[between]"),
+            ("balance[gt]=much", "balance[gt]"),
+            ("id=x", "id"),
+            ("id[]=1&id[]=x", "id"),
+            ("calculateCost=maybe", "calculateCost"),
+            ("transformationRuleSet[exists]=perhaps", "transformationRuleSet[exists]"),
+            ("_order[name]=up", "_order[name]"),
+        ];
+        for (query, name) in wrong {
+            let answer = server.send(list(query)).await;
+            assert_eq!(
+                (answer.status, named(&answer)),
+                (400, vec![name.to_owned()]),
+                "{query} {}",
+                answer.text()
+            );
+        }
+        let all = server.send(list("name[foo]=x&id=x&_order[name]=up")).await;
+        assert_eq!(named(&all), ["_order[name]", "id", "name[foo]"]);
+        let zone = server.send(list("_timezone=Mars/Phobos")).await;
+        assert!(zone.status == 400 && zone.text().contains("Mars/Phobos"), "{}", zone.text());
+        let full = server.send(list("")).await.json();
+        assert_eq!(server.send(list("nothing=x&nothing[foo]=x&_order[nothing]=asc")).await.json(), full);
+        let calls =
+            Ask::of(BRAND, "GET", "/billable_calls?startTime[after]=soon&startTime[start]=2019-01-01%2009");
+        assert_eq!(named(&server.send(calls).await), ["startTime[after]"]);
+    });
+}
+
+#[test]
+fn a_form_that_cannot_be_made_is_refused_before_anything_is_done() {
+    run(async {
+        let server = Server::new();
+        let status = |method: &'static str, path: &'static str, accept: &'static str| {
+            let ask = Ask::of(BRAND, method, path).accept(accept);
+            server.send(if method == "GET" { ask } else { ask.json(&json!({ "name": "Other" })) })
+        };
+        for (path, accept, expected) in [
+            ("/carriers", "application/xml", 406),
+            ("/carriers", "text/csv", 406),
+            ("/carriers/1", "text/csv", 406),
+            ("/billable_calls", "text/csv", 200),
+            ("/carriers", "application/xml, */*;q=0.1", 200),
+            ("/carriers", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", 200),
+            ("/carriers", "application/xml, application/json;q=0", 406),
+            ("/carriers", "application/*", 200),
+        ] {
+            let answer = status("GET", path, accept).await;
+            assert_eq!(answer.status, expected, "{path} {accept} {}", answer.text());
+        }
+        assert_eq!(status("PUT", "/carriers/1", "application/xml").await.status, 406);
+        assert_ne!(server.send(Ask::of(BRAND, "GET", "/carriers/1")).await.json()["name"], "Other");
+    });
+}
