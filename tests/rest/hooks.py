@@ -1,7 +1,8 @@
 """What the generator is told beyond the documents.
 
 Ids are made small, so that many of them are those of rows. Requests that would end the tester's own account are turned to
-another one's: all that came after would be 401, which the documents tell of, and show nothing.
+another one's: all that came after would be 401, which the documents tell of, and show nothing. Time zones are those that there
+are, mostly.
 """
 
 import os
@@ -11,6 +12,8 @@ import schemathesis
 TESTER = int(os.environ.get("TESTER", "0"))
 # Rows of the sample system have small ids; a few more are those of no row.
 IDS = 12
+# Names of time zones; the last one is none.
+ZONES = ["Europe/Madrid", "UTC", "America/New_York", "Mars/Phobos"]
 # The greatest limit of a number that is no id.
 GREATEST = 1_000_000
 
@@ -35,6 +38,8 @@ def before_call(context, case, kwargs):
     if isinstance(case.path_parameters, dict) and "id" in case.path_parameters:
         case.path_parameters["id"] = other(case.path_parameters["id"])
     if isinstance(case.query, dict):
+        if "_timezone" in case.query:
+            case.query["_timezone"] = ZONES[len(str(case.query["_timezone"])) % len(ZONES)]
         for name, value in case.query.items():
             if name == "_rmAlso[]" and isinstance(value, list):
                 case.query[name] = [other(one) for one in value]

@@ -7,6 +7,7 @@
 //! all of it), [`server`] (what binds them). Elsewhere: definitions and rules (crate `model`).
 
 mod auth;
+mod collate;
 mod custom;
 mod docs;
 mod files;

@@ -7,8 +7,8 @@ use model::define::{Access, Field, Kind, Level, Table};
 use serde_json::{Value as Json, json};
 
 const TEXT: &[(&str, &str)] = &[
-    ("exact", "is this"),
-    ("partial", "contains this, in any case of letters"),
+    ("exact", "is this, in any case of letters and with any accents"),
+    ("partial", "contains this, in any case of letters and with any accents"),
     ("start", "starts with this"),
     ("end", "ends with this"),
     ("neq", "is another"),

@@ -427,3 +427,40 @@ fn a_form_that_cannot_be_made_is_refused_before_anything_is_done() {
         assert_ne!(server.send(Ask::of(BRAND, "GET", "/carriers/1")).await.json()["name"], "Other");
     });
 }
+
+#[test]
+fn names_are_sorted_and_found_whatever_their_case_and_accents() {
+    run(async {
+        let server = Server::new();
+        let before = server.send(Ask::of(BRAND, "GET", "/routing_tags?_pagination=false")).await.json();
+        let before = before.as_array().expect("a list").len();
+        for (at, name) in ["Zeta", "alfa", "beta", "Ángel"].iter().enumerate() {
+            let body = json!({ "name": name, "tag": format!("9{at}#") });
+            let made = server.send(write(BRAND, "POST", "/routing_tags", &body)).await;
+            assert_eq!(made.status, 201, "{}", made.text());
+        }
+        let list = async |query: &str| -> Vec<String> {
+            let answer = server.send(Ask::of(BRAND, "GET", &format!("/routing_tags?{query}"))).await.json();
+            let names = answer
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|row| row["name"].as_str().unwrap_or_default().to_owned());
+            names.filter(|name| ["Zeta", "alfa", "beta", "Ángel"].contains(&name.as_str())).collect()
+        };
+        assert_eq!(list("_order[name]=ASC").await, ["alfa", "Ángel", "beta", "Zeta"]);
+        assert_eq!(list("_order[name]=DESC").await, ["Zeta", "beta", "Ángel", "alfa"]);
+        for query in [
+            "name[partial]=%C3%A1ng",
+            "name[partial]=NGE",
+            "name=angel",
+            "name[start]=AN",
+            "name[end]=g%C3%89l",
+            "name[]=x&name[]=%C3%81NGEL",
+        ] {
+            assert_eq!(list(query).await, ["Ángel"], "{query}");
+        }
+        let others = server.send(Ask::of(BRAND, "GET", "/routing_tags?name[neq]=ANGEL")).await;
+        assert_eq!(others.header("x-total-items"), (before + 3).to_string());
+    });
+}
