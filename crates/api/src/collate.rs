@@ -2,10 +2,9 @@
 //!
 //! In: two texts. Out: whether they are alike, and which comes first. Elsewhere: what is compared (`list`).
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
-use unicode_normalization::UnicodeNormalization as _;
-use unicode_normalization::char::is_combining_mark;
+use std::sync::LazyLock;
+use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 
 /// A text to compare many others with.
 #[derive(Debug)]
@@ -14,7 +13,7 @@ pub(crate) struct Wanted(String);
 impl Wanted {
     /// Prepares it.
     pub(crate) fn new(text: &str) -> Self {
-        Self(folded(text).into_owned())
+        Self(folded(text))
     }
 
     /// Whether it is this text.
@@ -54,42 +53,95 @@ impl Wanted {
     }
 }
 
+/// What one letter becomes: none, one or two.
+type Folds = [Option<char>; 2];
+
+/// The first letter beyond ASCII, and the first one beyond those of Latin scripts: what names are made of, kept ready.
+const FIRST: u32 = 0x80;
+const AFTER: u32 = 0x250;
+
+/// The short way for most letters that are not ASCII.
+fn latin() -> &'static [Folds] {
+    static LATIN: LazyLock<Vec<Folds>> = LazyLock::new(|| {
+        (FIRST..AFTER).map(|code| char::from_u32(code).map_or([None; 2], work_out)).collect()
+    });
+    &LATIN
+}
+
+/// A letter in small and without its accents.
+fn work_out(letter: char) -> Folds {
+    if is_combining_mark(letter) {
+        return [None; 2];
+    }
+    let small = letter.to_lowercase().next().unwrap_or(letter);
+    let mut base = None;
+    // Of a syllable of Hangul the parts are letters, too.
+    if !('\u{ac00}'..='\u{d7a3}').contains(&small) {
+        decompose_canonical(small, |part| {
+            base = base.or(Some(part).filter(|part| !is_combining_mark(*part)))
+        });
+    }
+    match base.unwrap_or(small) {
+        // Letters whose stroke or partner is no accent to Unicode.
+        'ß' => [Some('s'), Some('s')],
+        'æ' => [Some('a'), Some('e')],
+        'œ' => [Some('o'), Some('e')],
+        'ø' => [Some('o'), None],
+        'đ' | 'ð' => [Some('d'), None],
+        'ł' => [Some('l'), None],
+        'ı' => [Some('i'), None],
+        letter => [Some(letter), None],
+    }
+}
+
+/// The letters of a text in small and without accents.
+fn letters(text: &str) -> impl Iterator<Item = char> {
+    let latin = latin();
+    let fold = |letter: char| -> Folds {
+        if letter.is_ascii() {
+            return [Some(letter.to_ascii_lowercase()), None];
+        }
+        let known = (letter as u32).checked_sub(FIRST).and_then(|at| latin.get(at as usize));
+        known.copied().unwrap_or_else(|| work_out(letter))
+    };
+    text.chars().flat_map(fold).flatten()
+}
+
 /// Small letters without accents. Most texts are ASCII and take the short way everywhere.
-fn folded(text: &str) -> Cow<'_, str> {
+fn folded(text: &str) -> String {
     if text.is_ascii() {
-        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Cow::Owned(text.to_ascii_lowercase());
-        }
-        return Cow::Borrowed(text);
+        return text.to_ascii_lowercase();
     }
-    let bare = text.nfd().filter(|letter| !is_combining_mark(*letter));
     let mut folded = String::with_capacity(text.len());
-    for letter in bare.flat_map(char::to_lowercase) {
-        match letter {
-            // Letters whose stroke or partner is no accent to Unicode.
-            'ß' => folded.push_str("ss"),
-            'æ' => folded.push_str("ae"),
-            'œ' => folded.push_str("oe"),
-            'ø' => folded.push('o'),
-            'đ' | 'ð' => folded.push('d'),
-            'ł' => folded.push('l'),
-            'ı' => folded.push('i'),
-            // What to_lowercase leaves behind of a dotted capital I.
-            letter if is_combining_mark(letter) => {}
-            letter => folded.push(letter),
-        }
-    }
-    Cow::Owned(folded)
+    folded.extend(letters(text));
+    folded
 }
 
 /// Which of two texts comes first.
 pub(crate) fn compare(one: &str, other: &str) -> Ordering {
-    if one.is_ascii() && other.is_ascii() {
-        let weight = |byte: u8| (byte.is_ascii_alphanumeric(), byte.to_ascii_lowercase());
-        return one.bytes().map(weight).cmp(other.bytes().map(weight));
+    let (these, those) = (one.as_bytes(), other.as_bytes());
+    let mut at = 0;
+    while let (Some(this), Some(that)) = (these.get(at), those.get(at)) {
+        if this != that {
+            if !this.is_ascii() || !that.is_ascii() {
+                break;
+            }
+            let weight = |byte: u8| (byte.is_ascii_alphanumeric(), byte.to_ascii_lowercase());
+            let ordering = weight(*this).cmp(&weight(*that));
+            if ordering.is_ne() {
+                return ordering;
+            }
+        }
+        at += 1;
     }
+    // Within a letter of several octets what was alike of it does not count.
+    while !(one.is_char_boundary(at) && other.is_char_boundary(at)) {
+        at -= 1;
+    }
+    // What is left begins with other letters, or there is nothing left of one of them.
+    let (one, other) = (one.get(at..).unwrap_or_default(), other.get(at..).unwrap_or_default());
     let weight = |letter: char| (letter.is_alphanumeric(), letter);
-    folded(one).chars().map(weight).cmp(folded(other).chars().map(weight))
+    letters(one).map(weight).cmp(letters(other).map(weight))
 }
 
 #[cfg(test)]
