@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use model::define::{Kind, Record, Table};
 use model::draft::{Change, Env};
-use model::entities::{Brand, Domain, TABLES, Terminal};
+use model::entities::{Administrator, Brand, Domain, TABLES, Terminal};
 use model::import::differences;
 use model::rows::{Row, Rows};
 use model::{Configuration, Id, seed};
@@ -296,7 +296,7 @@ async fn begin(store: &ConfigStore, config: &NodeConfig, demo: bool) -> Result<R
         seed::fresh(&chosen, demo, &env)
     });
     let (rows, changes) = made.await??;
-    let path = config.data.join("first-password");
+    let path = config.data.join(FIRST_PASSWORD);
     if !demo {
         private(&path, format!("{password}\n").as_bytes()).map_err(|error| {
             StartError(format!("{}: {error}; let the data directory be writable", path.display()))
@@ -304,7 +304,10 @@ async fn begin(store: &ConfigStore, config: &NodeConfig, demo: bool) -> Result<R
     }
     if let Some(rows) = commit(store, rows, &changes).await? {
         if !demo {
-            info!(file = %path.display(), name = seed::FIRST_ADMINISTRATOR, "the password of the first administrator");
+            info!(
+                file = %path.display(), name = seed::FIRST_ADMINISTRATOR,
+                "the password of the first administrator is in this file, which goes when the password is changed: change it"
+            );
         }
         return Ok(rows);
     }
@@ -312,6 +315,34 @@ async fn begin(store: &ConfigStore, config: &NodeConfig, demo: bool) -> Result<R
         let _ = std::fs::remove_file(&path); // it opens nothing
     }
     Ok(store.load().await?)
+}
+
+/// The name of the file with the password that the first administrator begins with.
+const FIRST_PASSWORD: &str = "first-password";
+
+/// Removes the file with the first administrator's password when these changes make it an old one; quick.
+pub(crate) fn forget_first_password(data: &Path, changes: &[Change]) {
+    let is_old = changes.iter().any(|change| {
+        let before = change.before.as_deref().and_then(|row: &dyn Record| row.cast::<Administrator>());
+        let Some(before) = before.filter(|row| row.username == seed::FIRST_ADMINISTRATOR) else {
+            return false;
+        };
+        let after = change.after.as_deref().and_then(|row| row.cast::<Administrator>());
+        after.is_none_or(|after| after.pass.hash() != before.pass.hash())
+    });
+    if !is_old {
+        return;
+    }
+    let path = data.join(FIRST_PASSWORD);
+    match std::fs::remove_file(&path) {
+        Ok(()) => {
+            info!(file = %path.display(), "the first administrator has another password; its file is removed")
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => {
+            warn!(file = %path.display(), %error, "the first administrator's old password is still in this file; remove it")
+        }
+    }
 }
 
 fn first_password() -> String {
@@ -439,4 +470,40 @@ pub(crate) fn publicly_known(rows: &Rows, example: &str) -> Vec<String> {
             || demo.terminals.iter().any(|own| own.name == terminal.name && own.secret.reveal() == secret)
     };
     rows.each::<Terminal>().filter(is_known).map(|terminal| terminal.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::define::Password;
+
+    fn administrator(username: &str, hash: &str) -> Row {
+        let pass = Password::from_hash(hash.to_owned());
+        Arc::new(Administrator { username: username.to_owned(), pass, ..Administrator::default() })
+    }
+
+    #[test]
+    fn the_first_password_goes_when_it_is_an_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(FIRST_PASSWORD);
+        let changed = |before: &Row, after: Option<Row>| Change {
+            table: before.table(),
+            id: 1,
+            before: Some(Arc::clone(before)),
+            after,
+        };
+        let (first, other) = (administrator("admin", "a"), administrator("other", "a"));
+        let cases = [
+            (changed(&first, Some(administrator("root", "a"))), true),
+            (changed(&other, Some(administrator("other", "b"))), true),
+            (changed(&first, Some(administrator("admin", "b"))), false),
+            (changed(&first, None), false),
+        ];
+        for (change, stays) in cases {
+            std::fs::write(&file, "secret").unwrap();
+            forget_first_password(folder.path(), &[change]);
+            assert_eq!(file.exists(), stays);
+        }
+        forget_first_password(folder.path(), &[changed(&first, None)]);
+    }
 }

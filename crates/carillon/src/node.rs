@@ -15,6 +15,7 @@ use proxy::{Proxy, ProxyConfig};
 use relay::{MediaAddress, Relay, RelayConfig};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::{Record, Store, StoreError};
@@ -106,7 +107,7 @@ impl Node {
         let (live, keeper) = (opened.live, opened.kept);
         let rows = live.rows();
         if rows.each::<Terminal>().next().is_none() {
-            warn!("no user is configured, so nobody can register or call; {NO_USERS_REMEDY}");
+            warn!("no user is configured, so nobody can register or call; {}", NO_USERS_REMEDY);
         }
         let bindings = keep_bindings(&store, opened.changed.as_deref(), &rows).await?;
         store.put_seen_revision(rows.revision)?;
@@ -129,7 +130,7 @@ impl Node {
         let proxy = Proxy::start(proxy_config(config), deps).await?;
         calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, relay as _);
         proxy.set_calls(Arc::clone(&calls) as _);
-        follow(&live, &snapshot, &proxy, &store);
+        follow(&live, &snapshot, &proxy, &store, &config.data);
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
         let served = make_api(&live, &proxy, &calls, config);
@@ -223,10 +224,18 @@ async fn keep_bindings(
 }
 
 /// Lets calls be routed by each new state of the rows, and drops the bindings of accounts that changed.
-fn follow(live: &Arc<Live>, snapshot: &Arc<ArcSwap<Snapshot>>, proxy: &Arc<Proxy>, store: &Store) {
+fn follow(
+    live: &Arc<Live>,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+    proxy: &Arc<Proxy>,
+    store: &Store,
+    data: &Path,
+) {
     let (snapshot, proxy, store) = (Arc::clone(snapshot), Arc::downgrade(proxy), store.clone());
+    let data = data.to_owned();
     live.follow(Box::new(move |rows, changes| {
         snapshot.store(Arc::new(Snapshot::new((**rows).clone())));
+        kept::forget_first_password(&data, changes);
         let changed = kept::changed_accounts(changes, rows);
         let Some(proxy) = proxy.upgrade().filter(|_| !changed.is_empty()) else { return };
         let (store, revision) = (store.clone(), rows.revision);
