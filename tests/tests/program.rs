@@ -218,7 +218,8 @@ fn a_node_without_users_says_what_to_do() {
     let mut node = Process::start("carillon serve", command.arg("serve").arg("--config").arg(&file));
     assert!(node.line_with("carillon is ready", system_tests::PATIENCE).is_some(), "{}", node.tail(30));
     let line = node.line_with("no user is configured", system_tests::PATIENCE);
-    assert!(line.is_some_and(|line| line.contains("deploy/users.toml")), "{}", node.tail(30));
+    let says_how = |line: &String| line.contains("deploy/users.toml") && line.contains("[api]");
+    assert!(line.as_ref().is_some_and(says_how), "{}", node.tail(30));
     node.terminate();
     assert!(node.ended(system_tests::PATIENCE).is_some_and(|status| status.success()), "{}", node.tail(30));
     // The demo would put its own users there, and their passwords are known.

@@ -72,8 +72,19 @@ pub(crate) fn known_passwords(key: &str, value: &str, rows: &Rows, config: &Node
     Some(Mistake::new(key, value, &remedy))
 }
 
-const NO_USERS_REMEDY: &str =
-    "write a file like deploy/users.toml, name it as `file` in [users], and start again";
+/// How a node comes by users.
+fn no_users_remedy(config: &NodeConfig) -> String {
+    let by_api = match config.api {
+        Some(address) => format!(
+            "make a brand, a client, its users and their terminals by the API at http://{address}/api/platform/docs (the file \
+             first-password in {} has the password of \"admin\"), with immediate effect",
+            config.data.display()
+        ),
+        None => "serve the API (`listen` in [api]) and make them there".to_owned(),
+    };
+    format!("{by_api}; or write a file like deploy/users.toml, name it as `file` in [users], and start again")
+}
+
 /// Every password in deploy/users.toml.
 const EXAMPLE_SECRET: &str = "CHANGE-ME";
 
@@ -107,7 +118,7 @@ impl Node {
         let (live, keeper) = (opened.live, opened.kept);
         let rows = live.rows();
         if rows.each::<Terminal>().next().is_none() {
-            warn!("no user is configured, so nobody can register or call; {}", NO_USERS_REMEDY);
+            warn!("no user is configured, so nobody can register or call; {}", no_users_remedy(config));
         }
         let bindings = keep_bindings(&store, opened.changed.as_deref(), &rows).await?;
         store.put_seen_revision(rows.revision)?;
@@ -383,6 +394,23 @@ mod tests {
             "a telephone that refreshes once a day stays"
         );
         assert_eq!(limits.files_elsewhere, 2 * 1000);
+    }
+
+    #[test]
+    fn a_node_without_users_is_pointed_to_the_api() {
+        let remedy = |api: &str| {
+            let text = format!("[sip]\nlisten = [\"udp:127.0.0.1:5060\"]\n{api}");
+            no_users_remedy(&crate::config::read(&text).0)
+        };
+        let served = remedy("[api]\nlisten = \"127.0.0.1:8080\"");
+        assert!(
+            served.contains("http://127.0.0.1:8080/api/platform/docs") && served.contains("first-password"),
+            "{served}"
+        );
+        assert!(remedy("").contains("`listen` in [api]"));
+        for remedy in [served, remedy("")] {
+            assert!(remedy.contains("deploy/users.toml"), "{remedy}");
+        }
     }
 
     fn facing(address: &str) -> NodeConfig {
