@@ -11,13 +11,16 @@ use crate::outside::Surroundings;
 use crate::routes;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use bytes::Bytes;
 use model::define::Level;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{Predicate as _, SizeAbove};
 
 /// How long a body may take.
 const BODY_SECONDS: u64 = 60;
@@ -25,6 +28,9 @@ const BODY_SECONDS: u64 = 60;
 const SMALL_BODY: usize = 64 * 1024;
 /// KiB of larger bodies that are in memory at the same time, in the whole process.
 static MEMORY: Semaphore = Semaphore::const_new(256 * 1024);
+
+/// Octets of an answer from which on it is compressed for callers that take gzip.
+const LEAST_COMPRESSED: u64 = 2048;
 
 /// Everything that the API works with.
 #[derive(Debug)]
@@ -41,14 +47,25 @@ pub struct Api {
 
 /// The routes of the API: `/api/platform`, `/api/brand`, `/api/client`, `/api/user`, and the services of gRPC.
 pub fn router(api: Arc<Api>) -> axum::Router {
+    // Lists and documents are full of the same words; what is short would only become longer.
+    let worth_it = SizeAbove::new(LEAST_COMPRESSED).and(is_text);
+    let compression =
+        CompressionLayer::new().gzip(true).quality(CompressionLevel::Fastest).compress_when(worth_it);
     let services = grpc::router(&api, false);
-    axum::Router::new().fallback(handle).with_state(api).merge(services)
+    axum::Router::new().fallback(handle).with_state(api).layer(compression).merge(services)
 }
 
 /// The services of gRPC for a listener that only the platform's operator reaches: no token is asked for, and everything
 /// is there.
 pub fn control_router(api: &Arc<Api>) -> axum::Router {
     grpc::router(api, true)
+}
+
+/// Whether an answer is a text; sounds, archives and PDFs are compressed already.
+fn is_text(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim_end();
+    kind.starts_with("text/") || kind.ends_with("json")
 }
 
 async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response<Body> {

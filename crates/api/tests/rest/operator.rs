@@ -464,3 +464,24 @@ fn names_are_sorted_and_found_whatever_their_case_and_accents() {
         assert_eq!(others.header("x-total-items"), (before + 3).to_string());
     });
 }
+
+#[test]
+fn large_answers_are_compressed_for_those_who_take_it() {
+    run(async {
+        let server = Server::new();
+        let docs = || Ask::of(BRAND, "GET", "/docs.json");
+        let plain = server.send(docs()).await;
+        let packed = server.send(docs().header("accept-encoding", "gzip, br")).await;
+        assert_eq!((plain.header("content-encoding"), packed.header("content-encoding")), ("", "gzip"));
+        assert!(
+            packed.body.starts_with(b"\x1f\x8b") && packed.body.len() * 4 < plain.body.len(),
+            "{}",
+            packed.body.len()
+        );
+        assert!(packed.header("vary").contains("accept-encoding"), "{}", packed.header("vary"));
+        let refused = server.send(docs().header("accept-encoding", "gzip;q=0")).await;
+        assert_eq!(refused.body, plain.body);
+        let small = server.send(Ask::of(BRAND, "GET", "/carriers/1").header("accept-encoding", "gzip")).await;
+        assert_eq!((small.header("content-encoding"), small.json()["id"].clone()), ("", json!(1)));
+    });
+}
