@@ -2,9 +2,10 @@
 //!
 //! In: HTTP requests. Out: answers, and changes of the configuration by its rules. Rooms: [`live`] (the configuration
 //! that everybody reads, and changing it), [`outside`] (what is asked of the living system), `auth` (tokens, logins),
-//! `http` (requests, errors, formats), `list` (filters, order, pages), `show` (a row in an answer), `write` (a body to a
-//! row), `custom` (operations of their own), `grpc` (the same for operators' programs), `docs` (documents about
-//! all of it), [`server`] (what binds them). Elsewhere: definitions and rules (crate `model`).
+//! `http` (requests, errors, formats), `list` (filters, order, pages), `collate` (texts as people compare them), `show` (a
+//! row in an answer), `write` (a body to a row), `custom` (operations of their own), `grpc` (the same for operators'
+//! programs), `docs` (documents about all of it), [`server`] (what binds them). Elsewhere: definitions and rules (crate
+//! `model`).
 
 mod auth;
 mod collate;

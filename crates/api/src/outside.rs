@@ -257,3 +257,15 @@ impl fmt::Debug for Surroundings {
         f.debug_struct("Surroundings").field("storage", &self.storage).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_within_a_client_are_part_of_the_total_alone() {
+        let count = CallCount { inbound: 1, outbound: 2, internal: 4 };
+        assert_eq!(count.total(), 7);
+        assert_eq!(CallCount { internal: u32::MAX, ..count }.total(), u32::MAX);
+    }
+}

@@ -115,7 +115,7 @@ fn unsorted(order: &Json, table: &Table, rows: &Rows, shown: &[Json]) -> Option<
     let rank = |row: &Json, name: &str| -> (u8, f64, String) {
         match value(row, name) {
             Json::Null => (0, 0.0, String::new()),
-            Json::String(text) => (1, 0.0, text),
+            Json::String(text) => (1, 0.0, collated(&text)),
             other => (1, other.as_f64().unwrap_or(f64::from(u8::from(other == true))), String::new()),
         }
     };
@@ -130,6 +130,25 @@ fn unsorted(order: &Json, table: &Table, rows: &Rows, shown: &[Json]) -> Option<
         true
     };
     (1..shown.len()).find(|place| !before(&shown[place - 1], &shown[*place]))
+}
+
+/// A text whose octets sort as people sort it: marks before digits before letters, whatever their case and accents.
+fn collated(text: &str) -> String {
+    let accents =
+        [("áàâäãåÁÀÂÄÃÅ", 'a'), ("éèêëÉÈÊË", 'e'), ("íìîïÍÌÎÏ", 'i'), ("óòôöõÓÒÔÖÕ", 'o'), ("úùûüÚÙÛÜ", 'u')];
+    let others = [("çÇ", 'c'), ("ñÑ", 'n')];
+    let bare = |letter: char| {
+        let known = accents.iter().chain(&others).find(|(letters, _)| letters.contains(letter));
+        known.map_or_else(|| letter.to_ascii_lowercase(), |(_, bare)| *bare)
+    };
+    let mut collated = String::new();
+    for letter in text.chars().map(bare) {
+        if letter.is_alphanumeric() {
+            collated.push('\u{7f}');
+        }
+        collated.push(letter);
+    }
+    collated
 }
 
 async fn get(server: &Server, rows: &Rows, findings: &mut Findings, endpoint: &Endpoint, said: &Json) {
