@@ -392,12 +392,18 @@ fn judge(
             faults.mistakes.push(mistake(field.name, "it must be given"));
         }
     }
-    // Whose the row is to be comes first: another's, there or not, is out of reach. What is as it was comes then, too.
     let of_reach = |rule: &Rule| matches!(rule, Rule::Visible(_) | Rule::VisibleOrNull(_));
-    let (reach, owner) = (places(table, caller, of_reach), places(table, caller, |rule| !of_reach(rule)));
+    // Whose the row is to be comes first, and what else must hold of it: then it is out of reach, whatever it refers to.
+    let rules = table.access(caller.level).into_iter().flat_map(Access::leaves);
+    let mut strict = rules.filter(|rule| !of_reach(rule));
+    let is_out = strict.any(|rule| !caller.all_hold(std::slice::from_ref(rule), row, before, rows));
+    if faults.none() && is_out {
+        check_scope(rows, row, before, caller, &may)?;
+    }
+    let reach = places(table, caller, of_reach);
+    // References that are what they were are judged with the whole row.
     let same = |place: usize| before.is_some_and(|before| before.get(place).id() == row.get(place).id());
-    let fresh = |place: usize| named(place) && !owner.contains(&place) && !same(place);
-    faults.nowhere = lost(rows, row, caller, &reach, fresh);
+    faults.nowhere = lost(rows, row, caller, &reach, |place| named(place) && !same(place));
     if faults.none() {
         check_scope(rows, row, before, caller, &may)?;
         faults.nowhere = lost(rows, row, caller, &[], named);

@@ -88,6 +88,11 @@ fn a_reference_to_a_row_that_is_not_there_has_one_answer_wherever_it_stands() {
         let answer =
             server.send(write(BRAND, "PUT", "/administrators/4", &json!({ "company": 99_999 }))).await;
         assert_eq!((answer.status, named(&answer)), (403, vec!["company".to_owned()]), "{}", answer.text());
+        for set in [2, 99_999] {
+            let body = json!({ "transformationRuleSet": set });
+            let answer = server.send(write(BRAND, "PUT", "/transformation_rules/4", &body)).await;
+            assert_eq!(answer.status, 403, "{}", answer.text());
+        }
         // What is there and may not be used is forbidden, by name.
         let answer = server.send(write(BRAND, "PUT", "/carriers/1", &json!({ "mediaRelaySet": 2 }))).await;
         assert_eq!(
