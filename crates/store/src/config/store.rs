@@ -192,7 +192,7 @@ impl ConfigStore {
             Engine::File(engine) => {
                 blocking(engine, move |engine| {
                     let mut next = Vec::new();
-                    let mut loading = |row: &mut dyn FnMut(&str, u32, &str) -> Result<(), ConfigError>| {
+                    let mut loading = |row: &mut TakeRow<'_>| {
                         engine.load(row, &mut |entity, id| next.push((entity.to_owned(), id)))
                     };
                     let (rows, revision) = loaded(&mut loading, &keys)?;
@@ -623,12 +623,13 @@ const WAITING: usize = 4;
 /// A table, and ids and documents of rows of it.
 type Texts = Vec<(&'static Table, u32, String)>;
 
+/// Takes a row: its entity, its id and its document.
+type TakeRow<'a> = dyn FnMut(&str, u32, &str) -> Result<(), ConfigError> + 'a;
+
 /// Takes what `load` gives as rows: one thread reads, as many as there are cores understand, one puts in order. Out: the rows,
 /// and what `load` says at its end.
 fn loaded(
-    load: &mut dyn FnMut(
-        &mut dyn FnMut(&str, u32, &str) -> Result<(), ConfigError>,
-    ) -> Result<u64, ConfigError>,
+    load: &mut dyn FnMut(&mut TakeRow<'_>) -> Result<u64, ConfigError>,
     keys: &Keyring,
 ) -> Result<(Rows, u64), ConfigError> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
