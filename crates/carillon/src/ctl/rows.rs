@@ -35,7 +35,7 @@ pub(crate) struct Get {
     entity: String,
     /// One row; all without it.
     id: Option<u32>,
-    /// Only rows whose field has this value; NAME[TEST]=VALUE for another test: partial, start, end, neq, lt, lte, gt, gte,
+    /// Only rows whose field has this value; `NAME[TEST]=VALUE` for another test: partial, start, end, neq, lt, lte, gt, gte,
     /// between, before, after, exists. Several must all hold.
     #[arg(long = "filter", value_name = "NAME=VALUE", conflicts_with = "id")]
     filters: Vec<String>,
