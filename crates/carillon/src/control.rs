@@ -75,17 +75,16 @@ struct Served {
 }
 
 /// Serves the socket. The caller has locked the data directory, so that one that is there is nobody's.
-pub(crate) fn serve(
-    config: &NodeConfig,
-    live: &Arc<Live>,
-    kept: &Arc<Kept>,
-    api: &Arc<Api>,
+pub(crate) async fn serve(
+    config: NodeConfig,
+    live: Arc<Live>,
+    kept: Arc<Kept>,
+    api: Arc<Api>,
 ) -> io::Result<Control> {
     let path = config.data.join(SOCKET);
     let listener = listen(&config.data, &path)?;
-    let (live, kept) = (Arc::clone(live), Arc::clone(kept));
-    let served = Arc::new(Served { live, kept, config: config.clone() });
-    let router = axum::Router::new().fallback(handle).with_state(served).merge(control_router(api));
+    let served = Arc::new(Served { live, kept, config });
+    let router = axum::Router::new().fallback(handle).with_state(served).merge(control_router(&api));
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             warn!(%error, "`carillon ctl` does not reach this node any more");

@@ -1,11 +1,12 @@
 //! `carillon`: the program. Arguments and runtime; each command in a room of its own.
 //!
-//! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), its configuration
-//! (`kept`, and where that is: `place`), the operator's socket (`control`) and the command for it (`ctl`), what the API is told of the
-//! living system (`living`), the demonstration (`demo`), the softphone on the command line (`phone_command`), call records on the command
-//! line (`cdrs`), the
-//! log (`logging`), when threads rest (`pace`).
+//! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), its
+//! configuration (`kept`, and where that is: `place`), the operator's socket (`control`) and the command for it (`ctl`),
+//! threads for requests (`apart`), what the API is told of the living system (`living`), the demonstration (`demo`), the
+//! softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the log (`logging`), when
+//! threads rest (`pace`).
 
+mod apart;
 mod cdrs;
 mod config;
 mod control;

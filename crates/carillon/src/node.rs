@@ -2,6 +2,7 @@
 //!
 //! In: a checked [`NodeConfig`]. Out: a running node, or an error that names what to do. Elsewhere: each role's crate.
 
+use crate::apart::Apart;
 use crate::config::{MediaConfig, Mistake, NodeConfig};
 use crate::control::Control;
 use crate::kept;
@@ -102,6 +103,7 @@ pub(crate) struct Node {
     live: Arc<Live>,
     api: Option<Served>,
     control: Option<Control>,
+    _apart: Apart,
 }
 
 /// The API while it is served.
@@ -145,15 +147,20 @@ impl Node {
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
         let served = make_api(&live, &proxy, &calls, config);
+        let apart = Apart::start()?;
         let api = match config.api {
-            Some(address) => Some(serve_api(address, Arc::clone(&served), config.api_limits.clone()).await?),
+            Some(address) => {
+                let limits = config.api_limits.clone();
+                Some(apart.spawn(serve_api(address, Arc::clone(&served), limits)).await??)
+            }
             None => None,
         };
-        let control = crate::control::serve(config, &live, &keeper, &served);
+        let control =
+            apart.spawn(crate::control::serve(config.clone(), live.clone(), keeper, served)).await?;
         if let Err(error) = &control {
             warn!(%error, "`carillon ctl` does not reach this node: no socket can be made in the data directory");
         }
-        Ok(Self { proxy, calls, store, live, api, control: control.ok() })
+        Ok(Self { proxy, calls, store, live, api, control: control.ok(), _apart: apart })
     }
 
     /// The address where the API is served.
