@@ -233,9 +233,7 @@ pub(crate) fn granted(table: &Table, deed: Deed, caller: &Caller, rows: &Rows) -
 pub(crate) fn granted_name(name: &str, deed: Deed, caller: &Caller, rows: &Rows) -> bool {
     let Some(administrator) = caller.administrator else { return true };
     rows.of::<AdministratorRelPublicEntity>("administrator", administrator).any(|grant| {
-        let right = rows
-            .get(grant.public_entity)
-            .is_some_and(|entity| entity.fqdn.as_deref().is_some_and(|long| means(long, name)));
+        let right = rows.get(grant.public_entity).is_some_and(|kind| kind.means(name));
         right
             && match deed {
                 Deed::Create => grant.create,
@@ -244,13 +242,6 @@ pub(crate) fn granted_name(name: &str, deed: Deed, caller: &Caller, rows: &Rows)
                 Deed::Delete => grant.delete,
             }
     })
-}
-
-/// Whether the long name of something that is granted, `…\Provider\…\Carrier`, means this one: `Provider.Carrier`.
-fn means(long: &str, name: &str) -> bool {
-    let Some((space, entity)) = name.split_once('.') else { return long == name };
-    let mut parts = long.split('\\');
-    parts.nth(1) == Some(space) && parts.next_back() == Some(entity)
 }
 
 /// Whether the caller's brand has a feature.
@@ -694,14 +685,5 @@ mod tests {
         for text in ["+34944048184", "-1", "-0.25", "34", "a=b", "", "2026-01-31"] {
             assert_eq!(csv_text_cell(text), text);
         }
-    }
-
-    #[test]
-    fn grants_name_entities_by_their_last_word_and_operations_as_they_are() {
-        assert!(means("Some\\Provider\\Domain\\Model\\Friend\\Friend", "Provider.Friend"));
-        assert!(!means("Some\\Provider\\Domain\\Model\\Friend\\FriendsPattern", "Provider.Friend"));
-        assert!(!means("Some\\Kam\\Domain\\Model\\Friend\\Friend", "Provider.Friend"));
-        assert!(means("Model\\ActiveCalls", "Model\\ActiveCalls"));
-        assert!(!means("Model\\ActiveCalls", "Provider.ActiveCalls"));
     }
 }

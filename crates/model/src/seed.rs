@@ -3,12 +3,12 @@
 //!
 //! The rows are in `data/seed.json`, in the form that [`crate::import`] reads; what follows from them is made by the rules.
 
-use crate::define::Password;
+use crate::define::{Level, Password, Table, Translated};
 use crate::draft::{Change, Draft, Env};
 use crate::entities::{
     Administrator, ApplicationServerSet, ApplicationServerSetsRelBrand, Brand, Company, CompanyKind, Country,
     Extension, ExtensionRouteType, Feature, FeaturesRelBrand, FeaturesRelCompany, MediaRelaySet,
-    MediaRelaySetsRelBrand, Terminal, Timezone, TransformationRuleSet, User,
+    MediaRelaySetsRelBrand, PublicEntity, TABLES, Terminal, Timezone, TransformationRuleSet, User,
 };
 use crate::id::Id;
 use crate::import::import;
@@ -37,6 +37,7 @@ pub fn fresh(password: &str, demo: bool, env: &Env<'_>) -> Result<(Rows, Vec<Cha
     })?;
     let mut draft = Draft::new(&rows, env);
     make_rules(&mut draft)?;
+    make_kinds(&mut draft)?;
     draft.create(Administrator {
         username: FIRST_ADMINISTRATOR.to_owned(),
         pass: Password::from_hash(env.hasher.hash(password)),
@@ -65,6 +66,46 @@ fn make_rules(draft: &mut Draft<'_>) -> Result<(), Refusal> {
         draft.change(set, |set| set.generate_rules = Some(true))?;
     }
     Ok(())
+}
+
+/// A kind of rows to be granted to restricted administrators, wherever a level asks for a grant.
+fn make_kinds(draft: &mut Draft<'_>) -> Result<(), Refusal> {
+    for table in TABLES.iter() {
+        let asks = |level| table.access(level).is_some_and(|access| access.acl);
+        let [platform, brand, client] = [Level::Platform, Level::Brand, Level::Client].map(asks);
+        if !(platform || brand || client) {
+            continue;
+        }
+        let known = draft.rows().each::<PublicEntity>().find(|kind| kind.means(&table.full_name()));
+        if let Some(known) = known.map(|kind| kind.id) {
+            draft.change(known, |kind| {
+                kind.platform |= platform;
+                kind.brand |= brand;
+                kind.client |= client;
+            })?;
+            continue;
+        }
+        let iden = in_capitals(table);
+        draft.create(PublicEntity {
+            fqdn: Some(PublicEntity::long_name(table)),
+            name: Translated::same(&iden),
+            iden,
+            platform,
+            brand,
+            client,
+            ..PublicEntity::default()
+        })?;
+    }
+    Ok(())
+}
+
+/// `BannedAddresses` of the path `banned_addresses`.
+fn in_capitals(table: &Table) -> String {
+    let words = table.path.split('_').map(|word| {
+        let (first, rest) = word.split_at_checked(1).unwrap_or_default();
+        first.to_ascii_uppercase() + rest
+    });
+    words.collect()
 }
 
 fn first<E: crate::define::Entity>(rows: &Rows, fits: impl Fn(&E) -> bool, what: &str) -> Result<E, Refusal> {
@@ -178,6 +219,30 @@ mod tests {
         assert!(rows.each::<TransformationRule>().count() > 2000);
         let admins: Vec<_> = rows.each::<Administrator>().map(|admin| admin.pass.hash().to_owned()).collect();
         assert_eq!(admins, ["hash of hush"]);
+    }
+
+    #[test]
+    fn whatever_a_level_asks_a_grant_for_can_be_granted_there() {
+        let rows = made(false);
+        let mut asked = 0;
+        for table in TABLES.iter() {
+            let flags: [(Level, fn(&PublicEntity) -> bool); 3] = [
+                (Level::Platform, |kind| kind.platform),
+                (Level::Brand, |kind| kind.brand),
+                (Level::Client, |kind| kind.client),
+            ];
+            for (level, counts) in flags {
+                if table.access(level).is_some_and(|access| access.acl) {
+                    asked += 1;
+                    let mut kinds = rows.each::<PublicEntity>().filter(|kind| kind.means(&table.full_name()));
+                    let kind = kinds.next().unwrap_or_else(|| panic!("{}", table.name));
+                    assert!(counts(kind) && kinds.next().is_none(), "{} {level:?}", table.name);
+                }
+            }
+        }
+        assert!(asked > 150, "{asked}");
+        let banned = rows.each::<PublicEntity>().find(|kind| kind.iden == "BannedAddresses").unwrap();
+        assert_eq!(banned.name.en, "BannedAddresses");
     }
 
     #[test]
