@@ -217,10 +217,7 @@ pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -
     let mut options = ConfigOptions::new(place.clone(), keys);
     options.patience = PATIENCE;
     let store = ConfigStore::open(options).await.map_err(|error| key.explain(&error, config, &place))?;
-    let name = match &place {
-        ConfigPlace::Directory(data) => data.display().to_string(),
-        ConfigPlace::Postgres(place) => place.shown()?,
-    };
+    let name = place::name(config)?;
     let is_demo = matches!(users, Users::Demo);
     let rows = store.load().await?;
     let mut rows = if rows.revision == 0 { begin(&store, config, is_demo).await? } else { rows };
@@ -422,6 +419,10 @@ async fn changed_since(
     rows: &Rows,
 ) -> Result<Option<Vec<Id<Terminal>>>, StartError> {
     let (mut changed, mut seen) = (Vec::new(), seen);
+    if seen > rows.revision {
+        // This configuration is another one, or an old copy.
+        return Ok(None);
+    }
     loop {
         match store.changes_since(seen, AT_ONCE).await? {
             Changes::Reload => return Ok(None),

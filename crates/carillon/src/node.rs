@@ -100,6 +100,8 @@ pub(crate) struct Node {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) calls: Arc<AppServer>,
     pub(crate) store: Store,
+    /// Where the configuration is, as the store knows it.
+    place: String,
     live: Arc<Live>,
     api: Option<Served>,
     control: Option<Control>,
@@ -116,14 +118,15 @@ impl Node {
     /// Starts every role.
     pub(crate) async fn start(config: &NodeConfig, users: Users) -> Result<Self, StartError> {
         let store = Store::open(&config.data)?;
-        let opened = kept::open(config, users, store.seen_revision()?).await?;
+        let place = crate::place::mark(config)?;
+        let opened = kept::open(config, users, store.seen_revision(&place)?).await?;
         let (live, keeper) = (opened.live, opened.kept);
         let rows = live.rows();
         if rows.each::<Terminal>().next().is_none() {
             warn!("no user is configured, so nobody can register or call; {}", no_users_remedy(config));
         }
         let bindings = keep_bindings(&store, opened.changed.as_deref(), &rows).await?;
-        store.put_seen_revision(rows.revision)?;
+        store.put_seen_revision(&place, rows.revision)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new((*rows).clone())));
         let log = Arc::new(Log(store.clone()));
         let deps = appserver::Deps { snapshot: Arc::clone(&snapshot), log, clock: Arc::new(unix_us) };
@@ -143,7 +146,7 @@ impl Node {
         let proxy = Proxy::start(proxy_config(config), deps).await?;
         calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, relay as _);
         proxy.set_calls(Arc::clone(&calls) as _);
-        follow(&live, &snapshot, &proxy, &store, &config.data);
+        follow(&live, &snapshot, &proxy, &store, &place, &config.data);
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
         let served = make_api(&live, &proxy, &calls, config);
@@ -160,7 +163,7 @@ impl Node {
         if let Err(error) = &control {
             warn!(%error, "`carillon ctl` does not reach this node: no socket can be made in the data directory");
         }
-        Ok(Self { proxy, calls, store, live, api, control: control.ok(), _apart: apart })
+        Ok(Self { proxy, calls, store, place, live, api, control: control.ok(), _apart: apart })
     }
 
     /// The address where the API is served.
@@ -187,7 +190,7 @@ impl Node {
         }
         self.proxy.stop().await;
         let store = self.store.clone();
-        if let Err(error) = store.put_seen_revision(self.live.rows().revision) {
+        if let Err(error) = store.put_seen_revision(&self.place, self.live.rows().revision) {
             warn!(%error, "the next start looks at more changes of the configuration than it needs");
         }
         drop(self);
@@ -247,22 +250,23 @@ fn follow(
     snapshot: &Arc<ArcSwap<Snapshot>>,
     proxy: &Arc<Proxy>,
     store: &Store,
+    place: &str,
     data: &Path,
 ) {
     let (snapshot, proxy, store) = (Arc::clone(snapshot), Arc::downgrade(proxy), store.clone());
-    let data = data.to_owned();
+    let (place, data) = (place.to_owned(), data.to_owned());
     live.follow(Box::new(move |rows, changes| {
         snapshot.store(Arc::new(Snapshot::new((**rows).clone())));
         kept::forget_first_password(&data, changes);
         let changed = kept::changed_accounts(changes, rows);
         let Some(proxy) = proxy.upgrade().filter(|_| !changed.is_empty()) else { return };
-        let (store, revision) = (store.clone(), rows.revision);
+        let (store, place, revision) = (store.clone(), place.clone(), rows.revision);
         tokio::spawn(async move {
             proxy.forget(&changed);
             // Whoever was let in by the account as it was, at that very moment.
             tokio::time::sleep(Duration::from_secs(1)).await;
             proxy.forget(&changed);
-            let noted = tokio::task::spawn_blocking(move || store.put_seen_revision(revision)).await;
+            let noted = tokio::task::spawn_blocking(move || store.put_seen_revision(&place, revision)).await;
             if !matches!(noted, Ok(Ok(()))) {
                 warn!("the next start drops these registrations once more");
             }

@@ -40,6 +40,19 @@ pub(crate) fn of(config: &NodeConfig) -> Result<ConfigPlace, StartError> {
     Ok(ConfigPlace::Postgres(place))
 }
 
+/// What to call that place, without passwords.
+pub(crate) fn name(config: &NodeConfig) -> Result<String, StartError> {
+    match &config.store.url {
+        Some(url) => Ok(PostgresPlace::new(url, SCHEMA).shown()?),
+        None => Ok(config.data.display().to_string()),
+    }
+}
+
+/// [`name`] as this data directory notes it: what is in the directory itself goes where the directory goes.
+pub(crate) fn mark(config: &NodeConfig) -> Result<String, StartError> {
+    if config.store.url.is_some() { name(config) } else { Ok("seen".to_owned()) }
+}
+
 fn postgres(store: &StoreConfig, url: &str) -> Result<PostgresPlace, Vec<Mistake>> {
     let mut place = PostgresPlace::new(url, SCHEMA);
     // What cannot be read may be or contain a password, so it is not shown.

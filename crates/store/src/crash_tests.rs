@@ -356,15 +356,21 @@ fn the_journal_goes_on_while_the_database_cannot() {
     assert!(store.cdr_count().is_err());
     put(&store, ended(2)).unwrap();
     assert!(store.cdr_count().is_err(), "tried again, in vain");
-    assert!(store.seen_revision().is_err() && store.put_seen_revision(1).is_err());
+    assert!(store.seen_revision("here").is_err() && store.put_seen_revision("here", 1).is_err());
     let crashed = disk.after_kill();
     crashed.fail_database(false);
     assert_eq!(numbers(&open(&crashed).unwrap()), [2, 1]);
     disk.fail_database(false);
     put(&store, ended(3)).unwrap();
     assert_eq!(numbers(&store), [3, 2, 1]);
-    store.put_seen_revision(1).unwrap();
-    assert_eq!(store.seen_revision().unwrap(), Some(1));
+    store.put_seen_revision("here", 1).unwrap();
+    assert_eq!(store.seen_revision("here").unwrap(), Some(1));
+    // Bindings of a configuration that is elsewhere are of no revision of this one, not even when it is back.
+    store.put_seen_revision("there", 7).unwrap();
+    assert_eq!(
+        (store.seen_revision("here").unwrap(), store.seen_revision("there").unwrap()),
+        (None, Some(7))
+    );
     store.close();
     assert_eq!(disk.segment_numbers(), [0; 0]);
 }

@@ -172,21 +172,21 @@ impl Store {
         self.inner.tables.bindings()
     }
 
-    /// The configuration's revision up to which the bindings are known to be of accounts that are still what they were;
-    /// `None` in a new directory.
+    /// The revision of the configuration at `place` up to which the bindings are known to be of accounts that are still what
+    /// they were; `None` in a new directory, and where they were made under a configuration that is elsewhere.
     ///
     /// # Errors
     /// What the database said.
-    pub fn seen_revision(&self) -> Result<Option<u64>, StoreError> {
-        self.inner.tables.seen_revision()
+    pub fn seen_revision(&self, place: &str) -> Result<Option<u64>, StoreError> {
+        self.inner.tables.seen_revision(place)
     }
 
     /// Notes that revision; on the disk when this returns.
     ///
     /// # Errors
     /// What the database said; the revision before stays.
-    pub fn put_seen_revision(&self, revision: u64) -> Result<(), StoreError> {
-        self.inner.tables.put_seen_revision(revision)
+    pub fn put_seen_revision(&self, place: &str, revision: u64) -> Result<(), StoreError> {
+        self.inner.tables.put_seen_revision(place, revision)
     }
 
     /// Takes no more records, writes and acknowledges those that wait, brings the tables up to date, and ends the threads.

@@ -33,7 +33,7 @@ const CDRS_BY_CALL: TableDefinition<'static, &[u8], i64> = TableDefinition::new(
 const OPEN_CALLS: Bytes = TableDefinition::new("open_calls");
 /// Terminal and contact → record.
 const BINDINGS: Bytes = TableDefinition::new("bindings");
-/// `seen` → number.
+/// Where the configuration is → its revision that bindings belong to.
 const REVISION: TableDefinition<'static, &str, u64> = TableDefinition::new("revision");
 /// `format` and `applied` → number.
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
@@ -148,15 +148,18 @@ impl Tables {
         Ok(lost)
     }
 
-    pub(crate) fn seen_revision(&self) -> Result<Option<u64>, StoreError> {
+    pub(crate) fn seen_revision(&self, place: &str) -> Result<Option<u64>, StoreError> {
         self.read("read the revision that bindings belong to", |read| {
-            Ok(read.open_table(REVISION)?.get("seen")?.map(|stored| stored.value()))
+            Ok(read.open_table(REVISION)?.get(place)?.map(|stored| stored.value()))
         })
     }
 
-    pub(crate) fn put_seen_revision(&self, revision: u64) -> Result<(), StoreError> {
+    pub(crate) fn put_seen_revision(&self, place: &str, revision: u64) -> Result<(), StoreError> {
         self.change(|write| {
-            write.open_table(REVISION)?.insert("seen", revision)?;
+            let mut table = write.open_table(REVISION)?;
+            table.insert(place, revision)?;
+            // Of what they belonged to before nothing can be said any more.
+            table.retain(|key, _| key == place)?;
             Ok(())
         })
     }

@@ -31,9 +31,9 @@ fn binding(terminal: u32, contact: &str, cseq: u32) -> BindingRecord {
 fn a_restart_finds_records_bindings_and_their_revision() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.seen_revision().unwrap(), None);
-    store.put_seen_revision(1).unwrap();
-    store.put_seen_revision(7).unwrap();
+    assert_eq!(store.seen_revision("here").unwrap(), None);
+    store.put_seen_revision("here", 1).unwrap();
+    store.put_seen_revision("here", 7).unwrap();
     put_cdrs(&store, 1..=3);
     put(&store, Record::Bind(binding(1, "sip:a", 1))).unwrap();
     put(&store, Record::Bind(binding(1, "sip:b", 1))).unwrap();
@@ -47,7 +47,7 @@ fn a_restart_finds_records_bindings_and_their_revision() {
     drop(store);
 
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.seen_revision().unwrap(), Some(7));
+    assert_eq!(store.seen_revision("here").unwrap(), Some(7));
     assert_eq!(store.bindings().unwrap(), kept);
     assert_eq!((store.cdr_count().unwrap(), store.cdr("c2").unwrap()), (3, Some(cdr(2))));
 }
