@@ -11,6 +11,7 @@ use api::server::{Api, control_router};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, Response, StatusCode, header};
+use model::entities::Administrator;
 use model::rows::Rows;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -197,7 +198,7 @@ impl Served {
         Ok(Answer { rows: rows_done, skipped, notes: self.notes(&rows), ..Answer::default() })
     }
 
-    /// What would surprise the operator at the next start.
+    /// What would surprise the operator later.
     fn notes(&self, rows: &Rows) -> Vec<String> {
         let place = self.config.data.display().to_string();
         let known = known_passwords("node.data", &place, rows, &self.config);
@@ -209,7 +210,13 @@ impl Served {
                 file.display()
             )
         });
-        known.into_iter().chain(users).collect()
+        let nobody = !rows.each::<Administrator>().any(Administrator::keeps_the_platform);
+        let nobody = nobody.then(|| {
+            "nobody can log in at the platform's level: no administrator there is active, without restrictions and has a password; \
+             make one with `carillon ctl apply`"
+                .to_owned()
+        });
+        known.into_iter().chain(users).chain(nobody).collect()
     }
 
     async fn export(&self) -> Result<String, Refused> {

@@ -73,8 +73,8 @@ impl Administrator {
         Self { username, active: false, internal: true, brand: Some(brand), company, ..Self::default() }
     }
 
-    /// Whether this one can log in and do everything.
-    fn keeps_the_platform(&self) -> bool {
+    /// Whether this one can log in at the platform's level and do everything.
+    pub fn keeps_the_platform(&self) -> bool {
         let logs_in = self.active && !self.internal && !self.pass.hash().is_empty() && self.id.get() > 0;
         logs_in && !self.restricted && self.brand.is_none() && self.company.is_none()
     }
@@ -130,7 +130,8 @@ impl Rules for Administrator {
                 "username",
                 "an administrator needs a name to log in with",
             );
-            let reserved = self.username.starts_with("__") && self.username.ends_with("_internal");
+            let name = self.username.to_lowercase();
+            let reserved = name.starts_with("__") && name.ends_with("_internal");
             check.require(
                 !reserved || self.internal,
                 "username",
@@ -304,7 +305,7 @@ mod tests {
 
     #[test]
     fn names_and_addresses_are_checked() {
-        for name in ["", "__b7_internal"] {
+        for name in ["", "__b7_internal", "__B7_Internal"] {
             assert!(
                 change(|draft| draft.create(Administrator { username: name.into(), ..somebody() })).is_err(),
                 "{name}"
