@@ -689,7 +689,10 @@ pub(crate) async fn revoke(live: &Live, ask: &Ask) -> Result<(), Problem> {
     let form = ask.form();
     let token = form.iter().find(|(key, _)| key == "refresh_token").map(|(_, value)| value.as_str());
     let token = token.filter(|token| !token.is_empty());
-    let token = token.ok_or_else(|| Problem::bad("refresh_token: write the token that is to end"))?;
+    let token = token.ok_or_else(|| Problem {
+        plain: true,
+        ..Problem::bad("refresh_token: write the token that is to end")
+    })?;
     let hash = hash_of(token);
     let rows = live.rows();
     let known = [0, 1].into_iter().find_map(|set| rows.find::<RefreshToken>(set, &[Value::Text(&hash)]));
