@@ -192,3 +192,31 @@ fn a_backup_of_a_running_node_starts_another_one() {
     done(&ctl(&data, &["export"]));
     node.stop();
 }
+
+#[test]
+fn what_can_be_read_of_a_damaged_configuration_goes_on_in_another_file() {
+    let mut node = served();
+    let (data, folder) = (node.data(), node.folder().to_owned());
+    let name = |file: &str| folder.join(file).to_str().expect("a path of letters").to_owned();
+    std::fs::write(name("sample.json"), sample().to_string()).expect("a file can be written");
+    done(&ctl(&data, &["import", "--replace", &name("sample.json")]));
+    let before = comparable(&exported(&data));
+    node.stop();
+
+    let file = data.join("configuration.redb");
+    let mut bytes = std::fs::read(&file).expect("a file can be read");
+    bytes[..4096].fill(0);
+    std::fs::write(&file, &bytes).expect("a file can be written");
+    let config = node.config().to_str().expect("a path of letters");
+    let said = refused(&node::run(&["serve", "--config", config]));
+    assert!(said.contains("is damaged") && said.contains("carillon ctl salvage"), "{said}");
+
+    let said = done(&ctl(&data, &["salvage", &name("saved")]));
+    assert!(said.contains(" 111 records, ") && said.contains("lost: the file as a database: "), "{said}");
+    assert!(std::fs::read(&file).expect("a file can be read") == bytes, "the damaged file stays as it is");
+    std::fs::rename(&file, folder.join("damaged")).expect("a file can be moved");
+    done(&ctl(&data, &["restore", &name("saved")]));
+    node.restart();
+    assert!(comparable(&exported(&data)) == before, "everything was there still");
+    node.stop();
+}

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use store::config::ConfigError;
+use store::config::{ConfigError, Salvage};
 
 /// How long a node may take for an answer: an import hashes passwords, one of people takes tens of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -91,6 +91,11 @@ enum Whole {
         /// The backup.
         file: PathBuf,
     },
+    /// Write what can be read of a damaged configuration into a backup, to be restored; no node may be using it.
+    Salvage {
+        /// Where to.
+        file: PathBuf,
+    },
 }
 
 /// Does it, on a thread of its own. A dry run ends with 0: nothing would change, 1: something would, 2: it is refused.
@@ -145,6 +150,7 @@ async fn run_whole(data: &Path, command: Whole) -> Result<(), StartError> {
         Whole::Export { file } => export(data, file.as_deref()),
         Whole::Backup { file } => backup(data, &file),
         Whole::Restore { file } => restore(data, &file).await,
+        Whole::Salvage { file } => salvage(data, &file),
     }
 }
 
@@ -306,6 +312,26 @@ async fn restore(data: &Path, file: &Path) -> Result<(), StartError> {
     tell(&format!(
         "{shown}: {}",
         counted([summary.revision, summary.rows, summary.records, summary.log_entries])
+    ));
+    Ok(())
+}
+
+fn salvage(data: &Path, file: &Path) -> Result<(), StartError> {
+    const MOST_LINES: usize = 200;
+    let Salvage { saved, lost } = store::config::salvage(data, file)?;
+    tell(&format!(
+        "{}: {}",
+        file.display(),
+        counted([saved.revision, saved.rows, saved.records, saved.log_entries])
+    ));
+    lost.iter().take(MOST_LINES).for_each(|line| tell(&format!("lost: {line}")));
+    if lost.len() > MOST_LINES {
+        tell(&format!("lost: {} more", lost.len() - MOST_LINES));
+    }
+    let directory = data.display();
+    tell(&format!(
+        "to go on with it, move {CONFIGURATION} of {directory} away and run `carillon ctl --data {directory} restore {}`",
+        file.display()
     ));
     Ok(())
 }
