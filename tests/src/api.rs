@@ -56,6 +56,18 @@ impl Api {
         Api { address, level, token: token.to_owned() }
     }
 
+    /// The same administrator within one brand or client of the level below.
+    ///
+    /// # Panics
+    /// When that is refused.
+    pub fn within(&self, level: &'static str, field: &str, id: u64) -> Api {
+        let form = format!("token={}&{field}={id}", self.token);
+        let answer = exchange(self.address, "POST", &format!("/api/{level}/token/exchange"), None, &form);
+        let token = answer.body["token"].as_str();
+        let token = token.unwrap_or_else(|| panic!("{field} {id} is refused: {answer:?}"));
+        Api { address: self.address, level, token: token.to_owned() }
+    }
+
     /// The first administrator of a node, with the password that the node wrote at its first start.
     ///
     /// # Panics

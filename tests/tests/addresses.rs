@@ -105,7 +105,7 @@ fn sipp_calls_sipp_over_ipv6() {
 fn the_demo_places_its_call_over_ipv6() {
     let place = Place::take();
     let (sip, ports) = (place.sip6(NODE).to_string(), place.media6_ports());
-    let output = run(&["demo", "--once", "--sip", &sip, "--media-ports", &ports]);
+    let output = run(&["demo", "--once", "--sip", &sip, "--media-ports", &ports, "--api", "127.0.0.1:0"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains(&sip), "{text}");

@@ -1,9 +1,13 @@
 //! Changes by the API take hold of calls at once, with real telephones.
 
 use serde_json::json;
+use std::process::Command;
+use system_tests::PATIENCE;
 use system_tests::api::{self, Api};
 use system_tests::endpoint::Endpoint;
-use system_tests::node::{Node, Setup};
+use system_tests::node::{Node, Setup, carillon};
+use system_tests::place::Place;
+use system_tests::process::Process;
 use system_tests::sipp::Sipp;
 
 /// A node with alice and bob that serves its API, and the administrator of their client.
@@ -51,6 +55,59 @@ fn a_telephone_gets_another_name_and_a_new_extension_and_is_called_by_it_at_once
         names.contains(&"Bob Bobson".to_owned()) && names.contains(&"Robert Roberts".to_owned()),
         "{names:?}"
     );
+}
+
+#[test]
+fn both_telephones_of_the_demo_get_new_names_and_numbers_and_call_each_other_by_them_at_once() {
+    let place = Place::take();
+    let sip = place.sip(1).to_string();
+    let mut command = Command::new(carillon());
+    command.args([
+        "demo",
+        "--no-call",
+        "--sip",
+        &sip,
+        "--media-ports",
+        "20000-20999",
+        "--api",
+        "127.0.0.1:0",
+    ]);
+    let mut demo = Process::start("carillon demo", &mut command);
+    let line = demo.line_with("REST API: http://", PATIENCE).expect("the demo serves its API");
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let platform = Api::log_in(address.parse().expect("an address"), "platform", "admin", "changeme");
+    let brand =
+        platform.within("brand", "brandId", platform.list("brands")[0]["id"].as_u64().expect("an id"));
+    let client =
+        brand.within("client", "clientId", brand.list("companies")[0]["id"].as_u64().expect("an id"));
+
+    for (old, new, number) in [("alice", "anna", "701"), ("bob", "bert", "702")] {
+        let terminal = client.list(&format!("terminals?name={old}"))[0]["id"].clone();
+        let user = client.list(&format!("users?terminal={terminal}"))[0]["id"].clone();
+        client.change(&format!("terminals/{terminal}"), &json!({ "name": new }));
+        let extension =
+            client.create("extensions", &json!({ "number": number, "routeType": "user", "user": user }));
+        client.change(&format!("users/{user}"), &json!({ "name": new, "extension": extension }));
+        let phone = |user: &str| {
+            let mut command = Command::new(carillon());
+            command.args(["phone", "--server", &sip, "--user", user, "--password", old]);
+            command
+        };
+        let refused = Process::start("the old name", &mut phone(old)).ended(PATIENCE);
+        assert!(refused.is_some_and(|status| !status.success()), "{old} registers still");
+        if new == "bert" {
+            let bert = Process::start("bert's phone", phone("bert").args(["--answer", "--seconds", "9"]));
+            assert!(bert.line_with("registered as bert", PATIENCE).is_some(), "{}", bert.tail(30));
+            let mut command = Command::new(carillon());
+            command.args(["phone", "--server", &sip, "--user", "anna", "--password", "alice"]);
+            let mut anna = Process::start("anna's phone", command.args(["--call", "702", "--seconds", "1"]));
+            let ended = anna.ended(PATIENCE);
+            assert!(ended.is_some_and(|status| status.success()), "{ended:?}; {}", anna.tail(30));
+            assert!(bert.line_with("701 calls", PATIENCE).is_some(), "{}", bert.tail(30));
+        }
+    }
+    demo.terminate();
+    assert!(demo.ended(PATIENCE).is_some_and(|status| status.success()), "{}", demo.tail(30));
 }
 
 #[test]

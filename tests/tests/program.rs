@@ -16,7 +16,8 @@ use system_tests::rtp::{RtpPort, Side, converse, greet};
 fn the_demo_places_a_checked_call_and_ends() {
     let place = Place::take();
     let sip = place.sip(1).to_string();
-    let output = run(&["demo", "--once", "--sip", &sip, "--media-ports", "20000-20999"]);
+    let output =
+        run(&["demo", "--once", "--sip", &sip, "--media-ports", "20000-20999", "--api", "127.0.0.1:0"]);
     let text = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{complaints}");
@@ -38,7 +39,16 @@ fn the_demo_without_a_call_serves_and_says_how_to_connect() {
     let place = Place::take();
     let sip = place.sip(1).to_string();
     let mut command = Command::new(carillon());
-    command.args(["demo", "--no-call", "--sip", &sip, "--media-ports", "20000-20999"]);
+    command.args([
+        "demo",
+        "--no-call",
+        "--sip",
+        &sip,
+        "--media-ports",
+        "20000-20999",
+        "--api",
+        "127.0.0.1:0",
+    ]);
     let mut demo = Process::start("carillon demo", &mut command);
     assert!(demo.line_with("Ctrl-C stops the node", Duration::from_secs(20)).is_some(), "{}", demo.tail(30));
     assert!(demo.line_with(&sip, Duration::ZERO).is_some(), "{}", demo.tail(30));
@@ -52,7 +62,9 @@ fn the_demo_interrupted_during_its_call_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().unwrap();
     let mut command = Command::new(carillon());
     let sip = place.sip(1).to_string();
-    command.args(["demo", "--sip", &sip, "--media-ports", "20000-20999"]).env("TMPDIR", temporary.path());
+    command
+        .args(["demo", "--sip", &sip, "--media-ports", "20000-20999", "--api", "127.0.0.1:0"])
+        .env("TMPDIR", temporary.path());
     let mut demo = Process::start("carillon demo", &mut command);
     assert!(demo.line_with("alice calls 102", system_tests::PATIENCE).is_some(), "{}", demo.tail(30));
     demo.terminate();

@@ -7,7 +7,7 @@ use crate::cdrs::shown;
 use crate::config::{ListenerConfig, NodeConfig, PORTS_REMEDY, parse_ports};
 use crate::node::{Node, StartError, Users};
 use crate::{Ending, logging, tell};
-use model::{Cdr, HungUpBy};
+use model::{Cdr, HungUpBy, seed};
 use phone::{CallEvent, Phone, PhoneCall, PhoneConfig, Source, Traced, ladder};
 use sip::flow::Transport;
 use std::fs::Permissions;
@@ -34,6 +34,9 @@ pub(crate) struct Arguments {
     /// UDP ports of the relay.
     #[arg(long, value_name = "FROM-TO", default_value = "13000-19000", value_parser = ports)]
     media_ports: (u16, u16),
+    /// Where the REST API is served; 127.0.0.1:8080 unless told otherwise, or another port where that one is taken.
+    #[arg(long, value_name = "ADDR:PORT")]
+    api: Option<SocketAddr>,
     /// Keep data there instead of in a temporary directory.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -72,13 +75,13 @@ async fn demonstrate(arguments: &Arguments, temporary: &Path, ending: &mut Endin
         }
     };
     let config = node_config(arguments, data)?;
-    if config.is_local() {
+    if config.is_local() && config.api.is_none_or(|api| api.ip().is_loopback()) {
         tell(
-            "The demo's passwords are known to everybody, so it listens on loopback only; --sip names another address.",
+            "The demo's passwords are known to everybody, so it listens on loopback only; --sip and --api name other addresses.",
         );
     } else {
         tell(
-            "WARNING: this address may face a network, and the demo's passwords (alice/alice, bob/bob) are known to everybody.",
+            "WARNING: this address may face a network, and the demo's passwords (alice/alice, bob/bob, admin/changeme) are known to everybody.",
         );
     }
     let node = Node::start(&config, Users::Demo).await?;
@@ -98,6 +101,12 @@ async fn with_node(
         "Carillon is up: SIP {server} (UDP and TCP), media ports {}-{}.",
         config.media.ports.0, config.media.ports.1
     ));
+    if let Some(api) = node.api_address() {
+        tell(&format!(
+            "REST API: http://{api}/api/platform/docs, user name admin, password {}.",
+            seed::DEMO_PASSWORD
+        ));
+    }
     if !arguments.no_call {
         tokio::select! {
             biased;
@@ -135,7 +144,14 @@ fn node_config(arguments: &Arguments, data: PathBuf) -> Result<NodeConfig, Start
     config.media.ports = arguments.media_ports;
     config.media.addresses = vec![address.ip()];
     config.media.advertise = advertise.and_then(|text| text.parse().ok());
+    config.api = Some(arguments.api.unwrap_or_else(api_address));
     Ok(config)
+}
+
+/// Where the API is served when nobody says so.
+fn api_address() -> SocketAddr {
+    const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+    if TcpListener::bind(USUAL).is_ok() { USUAL } else { SocketAddr::new(USUAL.ip(), 0) }
 }
 
 /// A port that neither UDP nor TCP has in use: what is told as one address must be one.
@@ -339,7 +355,7 @@ mod tests {
     }
 
     fn arguments(line: &str) -> Arguments {
-        Line::parse_from(format!("demo {line}").split(' ')).arguments
+        Line::parse_from(format!("demo --api 127.0.0.1:0 {line}").split(' ')).arguments
     }
 
     #[tokio::test]

@@ -285,7 +285,7 @@ async fn settle(
 
 /// What a fresh system holds; where another node was quicker, what that one made.
 async fn begin(store: &ConfigStore, config: &NodeConfig, demo: bool) -> Result<Rows, StartError> {
-    let password = if demo { "changeme".to_owned() } else { first_password() };
+    let password = if demo { seed::DEMO_PASSWORD.to_owned() } else { first_password() };
     let chosen = password.clone();
     let made = tokio::task::spawn_blocking(move || {
         let random = || rand::random::<u64>();

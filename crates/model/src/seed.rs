@@ -3,7 +3,7 @@
 //!
 //! The rows are in `data/seed.json`, in the form that [`crate::import`] reads; what follows from them is made by the rules.
 
-use crate::define::{Level, Password, Table, Translated};
+use crate::define::{Level, Password, SecretHasher, Table, Translated};
 use crate::draft::{Change, Draft, Env};
 use crate::entities::{
     Administrator, ApplicationServerSet, ApplicationServerSetsRelBrand, Brand, Company, CompanyKind, Country,
@@ -18,6 +18,8 @@ use serde_json::Value as Json;
 
 /// The name of the platform's first administrator.
 pub const FIRST_ADMINISTRATOR: &str = "admin";
+/// The password of everybody in the demo who logs in at the API.
+pub const DEMO_PASSWORD: &str = "changeme";
 /// The SIP domain of the demo's client.
 pub const DEMO_DOMAIN: &str = "users.democlient.com";
 
@@ -47,7 +49,7 @@ pub fn fresh(password: &str, demo: bool, env: &Env<'_>) -> Result<(Rows, Vec<Cha
         ..Administrator::default()
     })?;
     if demo {
-        add_demo(&mut draft)?;
+        add_demo(&mut draft, env.hasher)?;
     }
     let (rows, _) = draft.finish()?;
     let changes = crate::import::differences(&Rows::default(), &rows);
@@ -113,7 +115,7 @@ fn first<E: crate::define::Entity>(rows: &Rows, fits: impl Fn(&E) -> bool, what:
     found.ok_or_else(|| Refusal::Coded { status: 500, message: format!("there is no {what}") })
 }
 
-fn add_demo(draft: &mut Draft<'_>) -> Result<(), Refusal> {
+fn add_demo(draft: &mut Draft<'_>, hasher: &dyn SecretHasher) -> Result<(), Refusal> {
     let country: Country = first(draft.rows(), |row: &Country| row.code == "ES", "country ES")?;
     let zone: Timezone = first(draft.rows(), |row: &Timezone| row.tz == "Europe/Madrid", "time zone")?;
     let numbering: TransformationRuleSet = first(
@@ -161,7 +163,8 @@ fn add_demo(draft: &mut Draft<'_>) -> Result<(), Refusal> {
         }
     }
     for (first_name, last_name, number) in [("Alice", "Allison", "101"), ("Bob", "Bobson", "102")] {
-        add_user(draft, company, first_name, last_name, number)?;
+        let pass = Password::from_hash(hasher.hash(DEMO_PASSWORD));
+        add_user(draft, company, (first_name, last_name), pass, number)?;
     }
     Ok(())
 }
@@ -169,8 +172,8 @@ fn add_demo(draft: &mut Draft<'_>) -> Result<(), Refusal> {
 fn add_user(
     draft: &mut Draft<'_>,
     company: Id<Company>,
-    first_name: &str,
-    last_name: &str,
+    (first_name, last_name): (&str, &str),
+    pass: Password,
     number: &str,
 ) -> Result<(), Refusal> {
     let terminal = draft.create(Terminal {
@@ -188,6 +191,9 @@ fn add_user(
         company,
         name: first_name.to_owned(),
         lastname: last_name.to_owned(),
+        email: Some(format!("{}@democompany.com", first_name.to_lowercase())),
+        pass: pass,
+        active: true,
         terminal: Some(terminal),
         extension: Some(extension),
         ..User::default()

@@ -28,7 +28,9 @@ pub enum ConfigError {
         source: Arc<std::io::Error>,
     },
     /// The store does not hold what was written to it.
-    #[error("{place} is damaged: {what}; restore a backup, or let `carillon ctl salvage` write what can be read into one")]
+    #[error(
+        "{place} is damaged: {what}; restore a backup, or let `carillon ctl salvage` write what can be read into one"
+    )]
     Damaged {
         /// The file or database.
         place: String,
