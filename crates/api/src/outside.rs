@@ -221,6 +221,16 @@ pub trait Outside: Send + Sync {
         Err(NotHere("telephones are not provisioned from here yet".to_owned()))
     }
 
+    /// Whether faxes are sent from here: new ones are waiting to be.
+    async fn sends_faxes(&self) -> Result<(), NotHere> {
+        Err(NotHere("faxes are not sent from here yet".to_owned()))
+    }
+
+    /// Whether invoices are made here: new ones are waiting to be.
+    async fn makes_invoices(&self) -> Result<(), NotHere> {
+        Err(NotHere("invoices are not made here yet".to_owned()))
+    }
+
     /// Takes on sending a fax; it is marked as pending when this was taken on.
     async fn send_fax(&self, _fax: u32) -> Result<(), NotHere> {
         Err(NotHere("faxes are not sent from here yet".to_owned()))
@@ -229,11 +239,6 @@ pub trait Outside: Send + Sync {
     /// Takes on making an invoice anew; it is marked as waiting when this was taken on.
     async fn make_invoice(&self, _invoice: u32) -> Result<(), NotHere> {
         Err(NotHere("invoices are not made here yet".to_owned()))
-    }
-
-    /// Sends a message to somebody by mail.
-    async fn mail(&self, _to: &str, _subject: &str, _text: &str) -> Result<(), NotHere> {
-        Err(NotHere("no mail is sent from here yet".to_owned()))
     }
 }
 

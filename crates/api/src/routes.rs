@@ -9,6 +9,7 @@ use crate::files::{self, Multipart};
 use crate::http::{Ask, Format, Problem, Query, json_answer, respond};
 use crate::list::{self, Page};
 use crate::live::{Live, RecordAsk};
+use crate::outside::Outside;
 use crate::server::Api;
 use crate::show::{self, Look, Place};
 use crate::write::{self, Document};
@@ -16,7 +17,9 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use jiff::tz::TimeZone;
 use model::define::{Access, Entity, Level, Table};
-use model::entities::{AdministratorRelPublicEntity, FeaturesRelBrand, FeaturesRelCompany, TABLES};
+use model::entities::{
+    AdministratorRelPublicEntity, FaxesInOut, FeaturesRelBrand, FeaturesRelCompany, Invoice, TABLES,
+};
 use model::rows::{Row, Rows};
 use model::rules::Refusal;
 use model::scope::Caller;
@@ -601,11 +604,31 @@ pub(crate) async fn body(
     }
 }
 
+/// Whether a new row stands for work: a fax to be sent, an invoice to be made.
+pub(crate) fn is_work(table: &Table) -> bool {
+    is::<FaxesInOut>(table) || is::<Invoice>(table)
+}
+
+fn is<E: Entity>(table: &Table) -> bool {
+    table.index == E::definition().index
+}
+
+/// Refuses work that nobody here would do.
+pub(crate) async fn is_taken_on(outside: &dyn Outside, table: &Table) -> Result<(), Problem> {
+    let taken = match table {
+        table if is::<FaxesInOut>(table) => outside.sends_faxes().await,
+        table if is::<Invoice>(table) => outside.makes_invoices().await,
+        _ => Ok(()),
+    };
+    taken.map_err(|part| Problem::missing(&part))
+}
+
 async fn create(
     call: &Call,
     table: &'static Table,
     access: &'static Access,
 ) -> Result<Response<Body>, Problem> {
+    is_taken_on(&*call.api.surroundings.outside, table).await?;
     let (document, parts) = body(call, table).await?;
     let caller = call.caller();
     let document = Document::hashed(document, &call.api.tokens, table).await?;

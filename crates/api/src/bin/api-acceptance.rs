@@ -156,15 +156,19 @@ impl Outside for Doubles {
         Ok(b"%PDF-1.4\n%%EOF\n".to_vec())
     }
 
+    async fn sends_faxes(&self) -> Result<(), NotHere> {
+        Ok(())
+    }
+
+    async fn makes_invoices(&self) -> Result<(), NotHere> {
+        Ok(())
+    }
+
     async fn send_fax(&self, _: u32) -> Result<(), NotHere> {
         Ok(())
     }
 
     async fn make_invoice(&self, _: u32) -> Result<(), NotHere> {
-        Ok(())
-    }
-
-    async fn mail(&self, _: &str, _: &str, _: &str) -> Result<(), NotHere> {
         Ok(())
     }
 }

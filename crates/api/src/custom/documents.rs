@@ -270,7 +270,7 @@ async fn filled(
     template: Option<&str>,
     terminal: Option<u32>,
 ) -> Result<Response<Body>, Problem> {
-    let Some(template) = template.filter(|template| !template.is_empty()) else {
+    let Some(template) = template else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "the model has no such template"));
     };
     if !template.contains("<?") {

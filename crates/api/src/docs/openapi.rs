@@ -9,6 +9,7 @@ use super::schemas::{self, Schemas, View};
 use crate::custom::{self, Gate};
 use crate::files;
 use crate::http::{LARGEST_BODY, LARGEST_UPLOAD};
+use crate::routes;
 use model::define::{Access, Level, Operations, Table};
 use model::entities::TABLES;
 use serde_json::{Map, Value as Json, json};
@@ -175,6 +176,9 @@ impl Builder {
             };
             operation["responses"]["201"] = row_answer("The row as it was made.", &row);
             answers(&mut operation, &[400, 401, 403, 406, 408, 413, 415, 422, 503]);
+            if routes::is_work(table) {
+                answers(&mut operation, &[501]);
+            }
             file_answers(table, self.level, &mut operation);
             operation["parameters"] = json!([filters::shared("timezone")]);
             self.add(&all, "post", operation);

@@ -6,6 +6,8 @@ use super::told::{self, Key};
 use super::{Act, Asked, entity, may, not_made, refused, status, wrong};
 use crate::files;
 use crate::http::parse_json;
+use crate::live::ChangeError;
+use crate::routes;
 use crate::show::MASK;
 use crate::write::{self, Document};
 use model::define::{Access, How, Kind, Table};
@@ -13,6 +15,7 @@ use model::draft::Draft;
 use model::rows::Rows;
 use model::rules::{Mistake, Refusal};
 use model::scope::Caller;
+use parking_lot::Mutex;
 use proto::v1;
 use serde_json::{Map, Value as Json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +36,8 @@ struct Wanted {
     access: &'static Access,
     id: Option<u32>,
     document: Document,
+    /// What is wrong with the document by itself.
+    mistakes: Vec<Mistake>,
     delete: bool,
 }
 
@@ -43,6 +48,19 @@ pub(super) fn read(
     id: Option<u32>,
     json: &str,
 ) -> Result<Map<String, Json>, Status> {
+    match read_all(caller, table, id, json)? {
+        (document, mistakes) if mistakes.is_empty() => Ok(document),
+        (_, mistakes) => Err(refused(Refusal::Invalid(mistakes))),
+    }
+}
+
+/// [`read`]: what is right of it, and the mistakes.
+fn read_all(
+    caller: &Caller,
+    table: &'static Table,
+    id: Option<u32>,
+    json: &str,
+) -> Result<(Map<String, Json>, Vec<Mistake>), Status> {
     let json = parse_json(json.as_bytes()).map_err(status)?;
     let mut document = write::object(json).map_err(status)?;
     let mut mistakes = Vec::new();
@@ -68,11 +86,9 @@ pub(super) fn read(
             mistake(name, "write a text: in quotes".to_owned());
         }
     }
-    if !mistakes.is_empty() {
-        return Err(refused(Refusal::Invalid(mistakes)));
-    }
+    document.retain(|name, _| mistakes.iter().all(|mistake: &Mistake| mistake.field != *name));
     files::undescribe(table, &mut document);
-    Ok(document)
+    Ok((document, mistakes))
 }
 
 /// What is masked means "as it is", and of a new row nothing is yet.
@@ -88,6 +104,9 @@ pub(super) fn unmasked(table: &Table, document: &Map<String, Json>) -> Result<()
 pub(super) async fn apply(asked: &Asked<'_>, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Status> {
     let caller = asked.caller();
     let wanted = wishes(asked, request.wishes).await?;
+    if wanted.iter().any(|wish| !wish.mistakes.is_empty()) {
+        return Err(refused(all_mistakes(asked, &wanted, None)));
+    }
     let place = AtomicUsize::new(0);
     let make = |draft: &mut Draft<'_>| {
         let mut outcomes = Vec::with_capacity(wanted.len());
@@ -101,13 +120,15 @@ pub(super) async fn apply(asked: &Asked<'_>, request: v1::ApplyRequest) -> Resul
     };
     let live = &asked.api.live;
     let made = if request.dry_run {
-        live.try_out(asked.identity.level(), make).map_err(crate::live::ChangeError::from)
+        live.try_out(asked.identity.level(), make).map_err(ChangeError::from)
     } else {
         live.change_in_steps(asked.identity.level(), &asked.identity.who(), make).await
     };
-    let (outcomes, step) = made.map_err(|error| {
-        let at = place.load(Ordering::Relaxed);
-        not_made(about(at, wanted.get(at), error))
+    let (outcomes, step) = made.map_err(|error| match error {
+        ChangeError::Refused(refusal) if place.load(Ordering::Relaxed) < wanted.len() => {
+            refused(all_mistakes(asked, &wanted, Some((place.load(Ordering::Relaxed), refusal))))
+        }
+        error => not_made(error),
     })?;
     let mut keys: Vec<Key> = Vec::new();
     let mut known = std::collections::HashSet::new();
@@ -154,8 +175,12 @@ async fn wishes(asked: &Asked<'_>, wishes: Vec<v1::Wish>) -> Result<Vec<Wanted>,
             )
         };
         let (table, access) = entity(caller, &wish.entity).map_err(status).map_err(of_wish)?;
+        if wish.id.is_none() && !wish.delete {
+            let outside = &*asked.api.surroundings.outside;
+            routes::is_taken_on(outside, table).await.map_err(status).map_err(of_wish)?;
+        }
         let json = if wish.json.is_empty() && wish.delete { "{}" } else { &wish.json };
-        let document = read(caller, table, wish.id, json).map_err(of_wish)?;
+        let (document, mistakes) = read_all(caller, table, wish.id, json).map_err(of_wish)?;
         let people = table.fields.iter().filter(|field| matches!(field.kind, Kind::Password));
         passwords += people.filter(|field| document.get(field.name).is_some_and(|pass| pass != MASK)).count();
         if passwords > MOST_PASSWORDS {
@@ -165,14 +190,80 @@ async fn wishes(asked: &Asked<'_>, wishes: Vec<v1::Wish>) -> Result<Vec<Wanted>,
             return Err(Status::resource_exhausted(why));
         }
         let document = Document::hashed(document, &asked.api.tokens, table).await.map_err(status)?;
-        wanted.push(Wanted { table, access, id: wish.id, document, delete: wish.delete });
+        wanted.push(Wanted { table, access, id: wish.id, document, mistakes, delete: wish.delete });
     }
     Ok(wanted)
 }
 
-/// Says which wish an error is about.
-fn about(at: usize, wish: Option<&Wanted>, error: crate::live::ChangeError) -> crate::live::ChangeError {
-    let (Some(wish), crate::live::ChangeError::Refused(refusal)) = (wish, &error) else { return error };
+/// All that is wrong with the wishes, each by itself; at least the first refusal, where there is one.
+fn all_mistakes(asked: &Asked<'_>, wanted: &[Wanted], first: Option<(usize, Refusal)>) -> Refusal {
+    let found: Mutex<Vec<(usize, Refusal)>> = Mutex::default();
+    let look = |draft: &mut Draft<'_>| -> Result<(), Refusal> {
+        let mut found = found.lock();
+        found.clear();
+        let mut missing: Vec<&str> = Vec::new();
+        for (at, wish) in wanted.iter().enumerate() {
+            let made = draft.attempt(|draft| fulfil(draft, asked.caller(), wish));
+            let why = match made {
+                Ok(_) if wish.mistakes.is_empty() => continue,
+                Ok(_) => None,
+                Err(refusal) => unless_it_follows(refusal, &missing),
+            };
+            let own = (!wish.mistakes.is_empty()).then(|| Refusal::Invalid(wish.mistakes.clone()));
+            found.extend(own.into_iter().chain(why).map(|refusal| (at, refusal)));
+            missing.push(wish.table.name);
+        }
+        Ok(())
+    };
+    // It is what is wrong that is wanted of it.
+    let _ = asked.api.live.try_out(asked.identity.level(), look);
+    let mut found = found.into_inner();
+    if let Some(first) = first.filter(|(at, _)| found.iter().all(|(other, _)| other != at)) {
+        found.insert(0, first);
+    }
+    let mut headed = found.into_iter().map(|(at, refusal)| about(at, wanted.get(at), refusal));
+    match (headed.next(), headed.next()) {
+        (Some(only), None) => only,
+        (one, other) => {
+            Refusal::Invalid(one.into_iter().chain(other).chain(headed).flat_map(mistakes_of).collect())
+        }
+    }
+}
+
+/// The refusal, without references to rows that are missing only because the wishes for them are refused themselves.
+fn unless_it_follows(refusal: Refusal, missing: &[&str]) -> Option<Refusal> {
+    let is_missing = |text: &str| {
+        let mut words = text.strip_prefix("there is no ").unwrap_or_default().split([' ', ';']);
+        let name = words.next().filter(|word| *word != "such").or_else(|| words.next());
+        name.is_some_and(|name| missing.contains(&name))
+    };
+    let left = |mut mistakes: Vec<Mistake>| {
+        mistakes.retain(|mistake| !is_missing(&mistake.remedy));
+        (!mistakes.is_empty()).then_some(mistakes)
+    };
+    match refusal {
+        Refusal::Dangling { entity, .. } if missing.contains(&entity) => None,
+        Refusal::Invalid(mistakes) => left(mistakes).map(Refusal::Invalid),
+        Refusal::Nowhere(mistakes) => left(mistakes).map(Refusal::Nowhere),
+        refusal => Some(refusal),
+    }
+}
+
+/// A refusal as mistakes; what is about no field is one of the whole.
+fn mistakes_of(refusal: Refusal) -> Vec<Mistake> {
+    match refusal {
+        Refusal::Invalid(mistakes) | Refusal::Nowhere(mistakes) => mistakes,
+        Refusal::OutOfReach(mistakes) if !mistakes.is_empty() => mistakes,
+        Refusal::Dangling { field, entity, id } => {
+            vec![Mistake { field, remedy: format!("there is no {entity} {id}") }]
+        }
+        other => vec![Mistake { field: String::new(), remedy: other.to_string() }],
+    }
+}
+
+/// Says which wish a refusal is about.
+fn about(at: usize, wish: Option<&Wanted>, refusal: Refusal) -> Refusal {
+    let Some(wish) = wish else { return refusal };
     let head = format!("wish {} ({})", at + 1, wish.table.name);
     let headed = |mistakes: Vec<Mistake>| -> Vec<Mistake> {
         let of_wish = |mistake: Mistake| {
@@ -181,11 +272,11 @@ fn about(at: usize, wish: Option<&Wanted>, error: crate::live::ChangeError) -> c
         };
         mistakes.into_iter().map(of_wish).collect()
     };
-    let refusal = match refusal.clone() {
+    match refusal {
         Refusal::Invalid(mistakes) => Refusal::Invalid(headed(mistakes)),
         Refusal::Nowhere(mistakes) => Refusal::Nowhere(headed(mistakes)),
         Refusal::OutOfReach(mistakes) if mistakes.is_empty() => {
-            Refusal::Forbidden(format!("{head}: {refusal}"))
+            Refusal::Forbidden(format!("{head}: {}", Refusal::OutOfReach(mistakes)))
         }
         Refusal::OutOfReach(mistakes) => Refusal::OutOfReach(headed(mistakes)),
         Refusal::Forbidden(why) => Refusal::Forbidden(format!("{head}: {why}")),
@@ -199,13 +290,12 @@ fn about(at: usize, wish: Option<&Wanted>, error: crate::live::ChangeError) -> c
         Refusal::Coded { status, message } => {
             Refusal::Coded { status, message: format!("{head}: {message}") }
         }
-    };
-    refusal.into()
+    }
 }
 
 /// Does what a wish says, within the change.
 fn fulfil(draft: &mut Draft<'_>, caller: &Caller, wish: &Wanted) -> Result<(u32, v1::Deed), Refusal> {
-    let Wanted { table, access, id, document, delete } = wish;
+    let Wanted { table, access, id, document, delete, .. } = wish;
     let document = document.with(named(draft, caller, table, document, 0)?);
     let id = match id {
         Some(id) => {

@@ -97,8 +97,13 @@ impl Configuration for Service {
         let act = if id.is_some() { Act::Change } else { Act::Create };
         let (table, access) = asked.entity(&entity, act)?;
         let caller = asked.caller();
-        if let Some(id) = id {
-            routes::row_of(&asked.api.live, &asked.rows, caller, table, id).await.map_err(status)?;
+        match id {
+            Some(id) => {
+                routes::row_of(&asked.api.live, &asked.rows, caller, table, id).await.map_err(status)?;
+            }
+            None => {
+                routes::is_taken_on(&*asked.api.surroundings.outside, table).await.map_err(status)?;
+            }
         }
         let document = apply::read(caller, table, id, &json)?;
         let document = Document::hashed(document, &asked.api.tokens, table).await.map_err(status)?;

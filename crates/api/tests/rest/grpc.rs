@@ -2,7 +2,7 @@
 
 use crate::world::{ACCOUNTS, Account, Ask, RESTRICTED, Server, run, sample, token};
 use api::live::Who;
-use api::outside::{ActiveCall, NodeState, NotHere, Outside, Registration};
+use api::outside::{ActiveCall, Alone, NodeState, NotHere, Outside, Registration};
 use async_trait::async_trait;
 use model::define::{Kind, Level};
 use model::entities::{MatchList, TABLES, Terminal, User};
@@ -319,6 +319,37 @@ fn wishes_are_fulfilled_together_or_not_at_all() {
             server.live.replace((*before).clone()).await;
         }
         let mut client = configuration(&server, &CLIENT);
+        let bad = vec![
+            wish("MatchList", None, &json!({ "name": null })),
+            // It cannot be there because of the first one, so nothing is said of that.
+            wish(
+                "MatchListPattern",
+                None,
+                &json!({ "matchList": { "name": "one" }, "type": "regexp", "regexp": "^1" }),
+            ),
+            wish("Extension", None, &json!({ "number": "abc", "nonsense": 1 })),
+            wish("User", Some(1), &json!({ "maxCalls": -1, "timezone": 99_999 })),
+            wish("MatchList", None, &json!({ "name": "good" })),
+        ];
+        let error = client.apply(apply(false, bad)).await.unwrap_err();
+        let lines: Vec<&str> = error.message().lines().map(|line| line.split(": ").next().unwrap()).collect();
+        assert_eq!(
+            (error.code(), lines),
+            (
+                Code::InvalidArgument,
+                vec![
+                    "wish 1 (MatchList).name",
+                    "wish 3 (Extension).nonsense",
+                    "wish 3 (Extension).number",
+                    "wish 4 (User).maxCalls",
+                    "wish 4 (User).timezone",
+                ]
+            )
+        );
+        let alone = Server::beside(server.live.rows().as_ref().clone(), Arc::new(Alone));
+        let fax = vec![wish("FaxesInOut", None, &json!({ "fax": 1, "dst": "1" }))];
+        let error = configuration(&alone, &CLIENT).apply(apply(false, fax)).await.unwrap_err();
+        assert_eq!(error.code(), Code::Unimplemented, "{error}");
         let foreign = vec![wish("User", Some(1), &json!({ "callAcl": { "name": "nobody's" } }))];
         let error = client.apply(apply(true, foreign)).await.unwrap_err();
         assert!(error.message().contains("name it by its id, or by company and name"), "{error}");

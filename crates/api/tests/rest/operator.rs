@@ -1,7 +1,9 @@
 //! What an operator meets who begins with nothing but the documents: which answers say what is missing and what is wrong.
 
-use crate::world::{ACCOUNTS, Account, Answer, Ask, Server, run};
+use crate::world::{ACCOUNTS, Account, Answer, Ask, Server, run, sample};
+use api::outside::Alone;
 use serde_json::{Value as Json, json};
+use std::sync::Arc;
 
 const BRAND: &Account = &ACCOUNTS[1];
 const CLIENT: &Account = &ACCOUNTS[2];
@@ -102,6 +104,23 @@ fn a_reference_to_a_row_that_is_not_there_has_one_answer_wherever_it_stands() {
             answer.text()
         );
         assert_eq!(answer.json()["detail"], "Rejected request during security check");
+    });
+}
+
+#[test]
+fn work_that_nobody_would_do_is_refused_and_does_not_wait_for_ever() {
+    run(async {
+        let server = Server::beside(sample(), Arc::new(Alone));
+        let before = server.live.rows().revision;
+        let fax = json!({ "fax": 1, "dst": "34688888881" });
+        for (account, path, body, why) in [
+            (CLIENT, "/faxes_in_outs", fax, "faxes are not sent from here yet"),
+            (BRAND, "/invoices", json!({ "company": 1 }), "invoices are not made here yet"),
+        ] {
+            let answer = server.send(write(account, "POST", path, &body)).await;
+            assert_eq!((answer.status, answer.json()["detail"].as_str()), (501, Some(why)));
+        }
+        assert_eq!(server.live.rows().revision, before);
     });
 }
 

@@ -206,6 +206,10 @@ async fn fulfil(client: &mut Client, documents: Vec<Document>, dry_run: bool) ->
 
 /// An error that names wishes by their numbers, with where they stand.
 fn placed(text: &str, places: &[String]) -> String {
+    text.lines().map(|line| placed_line(line, places)).collect::<Vec<_>>().join("\n")
+}
+
+fn placed_line(text: &str, places: &[String]) -> String {
     let number = text
         .strip_prefix("wish ")
         .and_then(|rest| rest.split(' ').next())
@@ -444,6 +448,10 @@ mod tests {
         let places = ["a.yaml, document 1".to_owned(), "b.yaml, document 1".to_owned()];
         assert_eq!(placed("wish 2 (User): no", &places), "b.yaml, document 1: wish 2 (User): no");
         assert_eq!(placed("wish 3 (User): no", &places), "wish 3 (User): no");
+        assert_eq!(
+            placed("wish 1 (User): no\nwish 2 (User): no", &places),
+            "a.yaml, document 1: wish 1 (User): no\nb.yaml, document 1: wish 2 (User): no"
+        );
         assert_eq!(placed("other", &places), "other");
     }
 }
