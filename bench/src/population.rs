@@ -49,7 +49,8 @@ async fn fill(data: &Path, key: [u8; 32], endpoints: u32, users: u32) -> Result<
     let place = ConfigPlace::Directory(data.to_owned());
     let store = ConfigStore::open(ConfigOptions::new(place, keys)).await?;
     let random = || 4;
-    let env = Env { now: Timestamp::now(), level: None, hasher: &Hasher, random: &random };
+    let env =
+        Env { now: Timestamp::now(), level: None, hasher: &Hasher, random: &random, is_over: &|| false };
     let (mut rows, changes) = seed::fresh(PASSWORD, true, &env)?;
     commit(&store, &mut rows, &changes).await?;
     let client = rows.each::<Company>().next().map(|client| client.id).ok_or("there is no client")?;

@@ -6,6 +6,7 @@ use crate::http::{Ask, Problem};
 use crate::live::{Live, Who};
 use crate::passwords::{self, Verdict};
 use crate::serving::owner;
+use crate::work::Tenant;
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -330,7 +331,13 @@ impl Identity {
             name: self.claims.username.clone().or_else(|| self.claims.email.clone()).unwrap_or_default(),
             id: self.claims.id,
             on_behalf_of: self.claims.on_behalf_of.clone().unwrap_or_default(),
+            tenant: self.tenant(),
         }
+    }
+
+    /// Whose share of the work it takes.
+    pub(crate) fn tenant(&self) -> Option<Tenant> {
+        self.caller.brand.map(|brand| (brand, self.caller.company))
     }
 }
 

@@ -3,7 +3,7 @@
 //! In: HTTP requests. Out: answers, and changes of the configuration by its rules. Rooms: [`live`] (the configuration
 //! that everybody reads, and changing it), [`outside`] (what is asked of the living system), `auth` (tokens, logins),
 //! `http` (requests, errors, formats), `list` (filters, order, pages), `collate` (texts as people compare them), `show` (a
-//! row in an answer), `write` (a body to a row), `custom` (operations of their own), `grpc` (the same for operators'
+//! row in an answer), `write` (a body to a row), `work` (whose turn it is), `custom` (operations of their own), `grpc` (the same for operators'
 //! programs), `docs` (documents about all of it), [`server`] (what binds them). Elsewhere: definitions and rules (crate
 //! `model`).
 
@@ -23,9 +23,11 @@ mod routes;
 pub mod server;
 pub mod serving;
 mod show;
+mod work;
 mod write;
 
 pub use auth::Tokens;
 pub use files::place as file_place;
 pub use grpc::Watchers;
 pub use passwords::Hasher;
+pub use work::Tenant;

@@ -6,6 +6,7 @@
 
 mod many;
 
+use crate::work::{self, Tenant, Turns};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ use model::rules::Refusal;
 use serde_json::{Map, Value as Json};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
 pub use many::{ExportError, Import, ImportError};
@@ -176,12 +178,14 @@ pub struct Who {
     pub id: u32,
     /// On whose behalf, the nearest first: "admin > brandadmin".
     pub on_behalf_of: String,
+    /// Whose change it is: of this brand, and of this client of it. None: the platform's.
+    pub tenant: Option<Tenant>,
 }
 
 impl Who {
     /// The platform itself.
     pub fn system() -> Self {
-        Self { level: "system", name: "system".to_owned(), id: 0, on_behalf_of: String::new() }
+        Self { level: "system", name: "system".to_owned(), id: 0, on_behalf_of: String::new(), tenant: None }
     }
 
     /// Its form in the audit log.
@@ -257,6 +261,7 @@ const STEPS: usize = 64;
 pub struct Live {
     rows: ArcSwap<Rows>,
     writer: tokio::sync::Mutex<()>,
+    turns: Turns,
     keeper: Arc<dyn Keeper>,
     hasher: Arc<dyn SecretHasher + Send + Sync>,
     followers: OnceLock<Follower>,
@@ -265,6 +270,15 @@ pub struct Live {
 
 /// Hears of each new state of the rows, and what changed; quick.
 pub type Follower = Box<dyn Fn(&Arc<Rows>, &[Change]) + Send + Sync>;
+
+/// How long a change of a tenant's may take: others wait for it.
+const LONGEST_CHANGE: Duration = Duration::from_secs(10);
+
+/// Tells when a change that begins now has taken too long. The platform and the node's operator take the time that they need.
+fn is_over(level: Option<Level>) -> impl Fn() -> bool {
+    let begun = Instant::now();
+    move || !matches!(level, None | Some(Level::Platform)) && begun.elapsed() > LONGEST_CHANGE
+}
 
 impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -278,6 +292,7 @@ impl Live {
         Self {
             rows: ArcSwap::from_pointee(rows),
             writer: tokio::sync::Mutex::new(()),
+            turns: Turns::default(),
             keeper,
             hasher,
             followers: OnceLock::new(),
@@ -362,6 +377,7 @@ impl Live {
         (table, id): (&'static Table, u32),
         make: impl Fn(&mut Draft<'_>) -> Result<(), Refusal> + Send,
     ) -> Result<(Row, Arc<Rows>), ChangeError> {
+        let _turn = self.turns.take(who.tenant).await?;
         let _writing = self.writer.lock().await;
         for _ in 0..ATTEMPTS {
             let rows = self.rows.load_full();
@@ -373,7 +389,8 @@ impl Live {
             let now = Timestamp::now();
             let (record, new, changes) = {
                 let random = || rand::random::<u64>();
-                let env = Env { now, level, hasher: &*self.hasher, random: &random };
+                let is_over = is_over(level);
+                let env = Env { now, level, hasher: &*self.hasher, random: &random, is_over: &is_over };
                 let mut draft = Draft::new(&with, &env);
                 make(&mut draft)?;
                 let record = draft.rows().row(table, id).cloned().ok_or(Refusal::Gone)?;
@@ -420,6 +437,7 @@ impl Live {
         who: &Who,
         make: impl Fn(&mut Draft<'_>) -> Result<T, Refusal> + Send,
     ) -> Result<(T, Step), ChangeError> {
+        let _turn = self.turns.take(who.tenant).await?;
         let _writing = self.writer.lock().await;
         for _ in 0..ATTEMPTS {
             let rows = self.rows.load_full();
@@ -447,12 +465,14 @@ impl Live {
     ///
     /// # Errors
     ///
-    /// The rules would refuse it.
-    pub fn try_out<T>(
+    /// The rules would refuse it, or too many changes of this tenant wait.
+    pub async fn try_out<T>(
         &self,
         level: Option<Level>,
+        who: &Who,
         make: impl Fn(&mut Draft<'_>) -> Result<T, Refusal>,
-    ) -> Result<(T, Step), Refusal> {
+    ) -> Result<(T, Step), ChangeError> {
+        let _turn = self.turns.take(who.tenant).await?;
         let before = self.rows.load_full();
         let (made, after, changes) = self.draft(&before, level, Timestamp::now(), make)?;
         Ok((made, Step { before, after: Arc::new(after), changes }))
@@ -466,10 +486,13 @@ impl Live {
         make: impl Fn(&mut Draft<'_>) -> Result<T, Refusal>,
     ) -> Result<(T, Rows, Vec<Change>), Refusal> {
         let random = || rand::random::<u64>();
-        let env = Env { now, level, hasher: &*self.hasher, random: &random };
-        let mut draft = Draft::new(rows, &env);
-        let made = make(&mut draft)?;
-        let (new, changes) = draft.finish()?;
-        Ok((made, new, changes))
+        let is_over = is_over(level);
+        let env = Env { now, level, hasher: &*self.hasher, random: &random, is_over: &is_over };
+        work::in_place(|| {
+            let mut draft = Draft::new(rows, &env);
+            let made = make(&mut draft)?;
+            let (new, changes) = draft.finish()?;
+            Ok((made, new, changes))
+        })
     }
 }

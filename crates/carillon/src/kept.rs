@@ -289,7 +289,8 @@ async fn begin(store: &ConfigStore, config: &NodeConfig, demo: bool) -> Result<R
     let chosen = password.clone();
     let made = tokio::task::spawn_blocking(move || {
         let random = || rand::random::<u64>();
-        let env = Env { now: Timestamp::now(), level: None, hasher: &Hasher, random: &random };
+        let env =
+            Env { now: Timestamp::now(), level: None, hasher: &Hasher, random: &random, is_over: &|| false };
         seed::fresh(&chosen, demo, &env)
     });
     let (rows, changes) = made.await??;

@@ -26,6 +26,8 @@ pub struct Env<'a> {
     pub hasher: &'a dyn SecretHasher,
     /// Random numbers that nobody can guess.
     pub random: &'a dyn Fn() -> u64,
+    /// Whether the change has taken so long already that others must not wait for it any more.
+    pub is_over: &'a dyn Fn() -> bool,
 }
 
 impl fmt::Debug for Env<'_> {
@@ -164,6 +166,7 @@ impl<'a> Draft<'a> {
     ///
     /// Why it is refused; the draft is then to be dropped.
     pub fn save(&mut self, mut row: Box<dyn Record>) -> Result<(), Refusal> {
+        self.check_time()?;
         let table = row.table();
         let old = self.rows.row(table, row.id()).cloned();
         let mut check = Check::new(&self.rows, self.env.now, self.env.level);
@@ -216,6 +219,7 @@ impl<'a> Draft<'a> {
     ///
     /// As there.
     pub fn delete_row(&mut self, table: &'static Table, id: u32) -> Result<(), Refusal> {
+        self.check_time()?;
         let row = self.rows.row(table, id).cloned().ok_or(Refusal::Gone)?;
         self.deeper(|draft| row.rules_ref().deleting_row(draft))?;
         for referrer in referrers(table) {
@@ -307,6 +311,15 @@ impl<'a> Draft<'a> {
         }
     }
 
+    fn check_time(&self) -> Result<(), Refusal> {
+        if !(self.env.is_over)() {
+            return Ok(());
+        }
+        let message =
+            "this change takes too long, and others wait for it; make it in smaller parts".to_owned();
+        Err(Refusal::Coded { status: 413, message })
+    }
+
     fn check_references(&self, row: &dyn Record) -> Result<(), Refusal> {
         for (place, field) in row.table().fields.iter().enumerate().skip(1) {
             let Kind::Reference(target) = field.kind else { continue };
@@ -350,6 +363,21 @@ mod tests {
     use super::*;
     use crate::entities::Corporation;
     use crate::testing::change;
+
+    #[test]
+    fn a_change_that_takes_too_long_is_given_up() {
+        let rows = crate::testing::sample();
+        let asked = std::cell::Cell::new(0);
+        let is_over = || asked.replace(asked.get() + 1) >= 3;
+        let random = || 4;
+        let hasher = &crate::testing::PlainHasher;
+        let env = Env { now: crate::testing::now(), level: None, hasher, random: &random, is_over: &is_over };
+        let mut draft = Draft::new(&rows, &env);
+        let mut make =
+            |name: &str| draft.create(Corporation { name: name.to_owned(), ..Corporation::default() });
+        assert!(make("one").is_ok() && make("two").is_ok() && make("three").is_ok());
+        assert!(matches!(make("four"), Err(Refusal::Coded { status: 413, .. })));
+    }
 
     #[test]
     fn a_part_that_is_refused_leaves_the_rest_of_a_change() {

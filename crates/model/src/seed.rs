@@ -213,7 +213,7 @@ mod tests {
 
     fn made(demo: bool) -> Rows {
         let random = || 4;
-        let env = Env { now: now(), level: None, hasher: &PlainHasher, random: &random };
+        let env = Env { now: now(), level: None, hasher: &PlainHasher, random: &random, is_over: &|| false };
         fresh("hush", demo, &env).unwrap().0
     }
 

@@ -56,7 +56,7 @@ pub(crate) fn change_on<T>(
         counter.set(counter.get() + 0x9e37_79b9_7f4a_7c15_u64 / 2);
         counter.get()
     };
-    let env = Env { now: now(), level: None, hasher: &PlainHasher, random: &random };
+    let env = Env { now: now(), level: None, hasher: &PlainHasher, random: &random, is_over: &|| false };
     let mut draft = Draft::new(rows, &env);
     let made = make(&mut draft)?;
     let (rows, changes) = draft.finish()?;

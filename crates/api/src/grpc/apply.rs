@@ -105,7 +105,7 @@ pub(super) async fn apply(asked: &Asked<'_>, request: v1::ApplyRequest) -> Resul
     let caller = asked.caller();
     let wanted = wishes(asked, request.wishes).await?;
     if wanted.iter().any(|wish| !wish.mistakes.is_empty()) {
-        return Err(refused(all_mistakes(asked, &wanted, None)));
+        return Err(refused(all_mistakes(asked, &wanted, None).await));
     }
     let place = AtomicUsize::new(0);
     let make = |draft: &mut Draft<'_>| {
@@ -118,18 +118,20 @@ pub(super) async fn apply(asked: &Asked<'_>, request: v1::ApplyRequest) -> Resul
         place.store(usize::MAX, Ordering::Relaxed);
         Ok(outcomes)
     };
-    let live = &asked.api.live;
+    let (live, who) = (&asked.api.live, asked.identity.who());
     let made = if request.dry_run {
-        live.try_out(asked.identity.level(), make).map_err(ChangeError::from)
+        live.try_out(asked.identity.level(), &who, make).await
     } else {
-        live.change_in_steps(asked.identity.level(), &asked.identity.who(), make).await
+        live.change_in_steps(asked.identity.level(), &who, make).await
     };
-    let (outcomes, step) = made.map_err(|error| match error {
-        ChangeError::Refused(refusal) if place.load(Ordering::Relaxed) < wanted.len() => {
-            refused(all_mistakes(asked, &wanted, Some((place.load(Ordering::Relaxed), refusal))))
+    let (outcomes, step) = match made {
+        Ok(made) => made,
+        Err(ChangeError::Refused(refusal)) if place.load(Ordering::Relaxed) < wanted.len() => {
+            let first = (place.load(Ordering::Relaxed), refusal);
+            return Err(refused(all_mistakes(asked, &wanted, Some(first)).await));
         }
-        error => not_made(error),
-    })?;
+        Err(error) => return Err(not_made(error)),
+    };
     let mut keys: Vec<Key> = Vec::new();
     let mut known = std::collections::HashSet::new();
     for change in step.changes.iter().filter(|change| !change.table.records) {
@@ -196,7 +198,7 @@ async fn wishes(asked: &Asked<'_>, wishes: Vec<v1::Wish>) -> Result<Vec<Wanted>,
 }
 
 /// All that is wrong with the wishes, each by itself; at least the first refusal, where there is one.
-fn all_mistakes(asked: &Asked<'_>, wanted: &[Wanted], first: Option<(usize, Refusal)>) -> Refusal {
+async fn all_mistakes(asked: &Asked<'_>, wanted: &[Wanted], first: Option<(usize, Refusal)>) -> Refusal {
     let found: Mutex<Vec<(usize, Refusal)>> = Mutex::default();
     let look = |draft: &mut Draft<'_>| -> Result<(), Refusal> {
         let mut found = found.lock();
@@ -216,7 +218,7 @@ fn all_mistakes(asked: &Asked<'_>, wanted: &[Wanted], first: Option<(usize, Refu
         Ok(())
     };
     // It is what is wrong that is wanted of it.
-    let _ = asked.api.live.try_out(asked.identity.level(), look);
+    let _ = asked.api.live.try_out(asked.identity.level(), &asked.identity.who(), look).await;
     let mut found = found.into_inner();
     if let Some(first) = first.filter(|(at, _)| found.iter().all(|(other, _)| other != at)) {
         found.insert(0, first);

@@ -566,6 +566,7 @@ mod tests {
             level: Some(Level::Client),
             hasher: &crate::testing::PlainHasher,
             random: &|| 0,
+            is_over: &|| false,
         };
         let mut rows = crate::testing::sample();
         let alone = Company { corporation: None, ..rows.get::<Company>(Id::new(2)).unwrap().clone() };

@@ -93,7 +93,7 @@ mod tests {
     fn recordings_are_removed_by_clients_that_may() {
         let mut rows = sample();
         let delete = |rows: &Rows, level| {
-            let env = Env { now: now(), level, hasher: &PlainHasher, random: &|| 0 };
+            let env = Env { now: now(), level, hasher: &PlainHasher, random: &|| 0, is_over: &|| false };
             Draft::new(rows, &env).delete(Id::<Recording>::new(1))
         };
         delete(&rows, Some(Level::Client)).unwrap();

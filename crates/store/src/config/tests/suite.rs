@@ -656,7 +656,8 @@ pub(super) async fn what_a_draft_makes_is_kept(place: Fixture) {
     commit(&store, 0, &small()).await;
     let mut rows = store.load().await.unwrap();
     let random = || 4;
-    let env = model::draft::Env { now: now(), level: None, hasher: &NoHasher, random: &random };
+    let env =
+        model::draft::Env { now: now(), level: None, hasher: &NoHasher, random: &random, is_over: &|| false };
     for number in 1..4_u64 {
         let mut draft = model::draft::Draft::new(&rows, &env);
         let fields = [("name", json!("drafted")), ("tag", json!(format!("{number}#"))), ("brand", json!(1))];
