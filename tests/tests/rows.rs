@@ -38,6 +38,28 @@ fn domain(node: &Node) -> String {
 }
 
 #[test]
+fn the_first_client_is_one_file_and_its_telephones_call_each_other() {
+    let mut node = Setup::default().without_users().start();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/first-client.yaml");
+    let text = ends(&ctl(&node, &["apply", "-f", example, "--dry-run"]), 1);
+    assert!(text.contains("8 documents: 8 would be created"), "{text}");
+    ends(&ctl(&node, &["apply", "-f", example]), 0);
+    let server = node.sip().to_string();
+    let phone = |user: &str, password: &str, rest: &[&str]| {
+        let mut command = Command::new(node::carillon());
+        command.args(["phone", "--server", &server, "--domain", "shop.example.com"]);
+        command.args(["--user", user, "--password", password]).args(rest);
+        Process::start(user, &mut command)
+    };
+    let bob = phone("bob", "CHANGEME-now-223", &["--answer", "--seconds", "9"]);
+    assert!(bob.line_with("registered as bob", PATIENCE).is_some(), "{}", bob.tail(10));
+    let mut alice = phone("alice", "CHANGEME-now-123", &["--call", "102", "--seconds", "1"]);
+    assert!(alice.ended(PATIENCE).is_some_and(|status| status.success()), "{}", alice.tail(10));
+    assert!(bob.line_with("101 calls", PATIENCE).is_some(), "{}", bob.tail(10));
+    node.stop();
+}
+
+#[test]
 fn a_file_renames_a_user_and_whoever_watches_sees_it() {
     let mut node = Setup::default().start();
     let first: u64 = {
@@ -76,7 +98,7 @@ fn a_file_renames_a_user_and_whoever_watches_sees_it() {
         r#"[{"entity": "User", "id": 1, "fields": {"name": "Al"}}, {"entity": "User", "id": 2, "fields": {"name": null}}]"#,
     );
     let text = ends(&ctl(&node, &["apply", "-f", &bad]), 1);
-    assert!(text.contains("bad.json, document 2: wish 2 (User).name: it may not be null"), "{text}");
+    assert!(text.contains("bad.json, document 2: User.name: it may not be null"), "{text}");
     let text = ends(&ctl(&node, &["apply", "-f", &bad, "--dry-run"]), 2);
     assert!(text.contains("document 2"), "{text}");
     assert!(ends(&ctl(&node, &["get", "User", "1"]), 0).contains("Alice"), "all or nothing");

@@ -10,9 +10,9 @@ use crate::live::ChangeError;
 use crate::routes;
 use crate::show::MASK;
 use crate::write::{self, Document};
-use model::define::{Access, How, Kind, Table};
+use model::define::{Access, Field, How, Kind, Reading, Table};
 use model::draft::Draft;
-use model::rows::Rows;
+use model::rows::{Row, Rows};
 use model::rules::{Mistake, Refusal};
 use model::scope::Caller;
 use parking_lot::Mutex;
@@ -78,7 +78,7 @@ fn read_all(
                 mistake(name, "leave it out, or let it be the id of the row that is changed".to_owned());
             }
         } else if !seen {
-            let why = format!("{} has no such field here; Describe says which there are", table.name);
+            let why = format!("{} has no such field here; its documents say which there are", table.name);
             mistake(name, why);
         } else if value.is_number() && table.field(name).is_some_and(|field| matches!(field.kind, Kind::Text))
         {
@@ -368,6 +368,48 @@ fn named(
     Ok(document)
 }
 
+/// Rows of a table that are looked through for one.
+const MOST_LOOKED_AT: usize = 5000;
+
+/// The only row that is there for the caller and has these values, as a time zone has its name though nothing says that it
+/// occurs once.
+fn only_fitting(
+    draft: &Draft<'_>,
+    caller: &Caller,
+    table: &'static Table,
+    access: &'static Access,
+    object: &Map<String, Json>,
+) -> Result<Option<u32>, String> {
+    let reading = Reading { zone: &caller.zone, now: draft.now(), hasher: None };
+    let mut wanted = (table.make)();
+    let mut places = Vec::new();
+    for (name, json) in object {
+        let plain = |field: &Field| {
+            matches!(
+                field.kind,
+                Kind::Text | Kind::Choice(_) | Kind::Bool | Kind::Int(..) | Kind::Reference(_)
+            ) && caller.view(field).list
+        };
+        let place = table.place(name).filter(|place| plain(&table.fields[*place]));
+        match place.filter(|place| wanted.set(*place, json, &reading).is_ok()) {
+            Some(place) => places.push(place),
+            None => return Ok(None),
+        }
+    }
+    let rows = draft.rows();
+    if places.is_empty() || rows.count(table) > MOST_LOOKED_AT {
+        return Ok(None);
+    }
+    let fits =
+        |row: &&Row| places.iter().all(|place| row.get(*place).stored() == wanted.get(*place).stored());
+    let mut fitting = caller.visible(table, access, rows).filter(fits);
+    match (fitting.next(), fitting.next()) {
+        (Some(only), None) => Ok(Some(only.id())),
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err("several rows are like this".to_owned()),
+    }
+}
+
 /// Puts an id in the place of an object that names a row.
 fn resolve(
     draft: &Draft<'_>,
@@ -386,7 +428,7 @@ fn resolve(
             places.iter().map(|place| target.fields[*place].name).collect::<Vec<_>>().join(" and ")
         };
         match target.unique.iter().map(set).collect::<Vec<_>>().join(", or ") {
-            none if none.is_empty() => "its id: nothing else occurs once".to_owned(),
+            none if none.is_empty() => "its id, or by fields that no other has".to_owned(),
             sets => format!("its id, or by {sets}"),
         }
     };
@@ -394,7 +436,12 @@ fn resolve(
         return Err(Refusal::wrong(field, "name the row by its id"));
     };
     let object = named(draft, caller, target, object, depth + 1)?;
-    match write::same(draft, target, access, caller, &object)? {
+    let found = match write::same(draft, target, access, caller, &object)? {
+        None => only_fitting(draft, caller, target, access, &object)
+            .map_err(|why| Refusal::wrong(field, format!("{why}; name the {} by {}", target.name, keys())))?,
+        found => found,
+    };
+    match found {
         Some(id) => {
             *json = Json::from(id);
             Ok(())

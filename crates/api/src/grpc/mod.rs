@@ -143,7 +143,7 @@ fn entity(caller: &Caller, name: &str) -> Result<(&'static Table, &'static Acces
     let known = table.and_then(|table| Some((table, known_access(caller, table)?)));
     known.ok_or_else(|| {
         let name: String = name.chars().take(LONGEST).collect();
-        let detail = format!("entity: there is no {name:?} here; Describe says which entities there are");
+        let detail = format!("entity: there is no {name:?} here; the documents say which entities there are");
         Problem { detail, ..Problem::not_found() }
     })
 }

@@ -216,7 +216,12 @@ fn placed_line(text: &str, places: &[String]) -> String {
         .and_then(|at| at.parse::<usize>().ok());
     let place =
         number.and_then(|number| places.get(number.checked_sub(1)?)).filter(|place| !place.is_empty());
-    place.map_or_else(|| text.to_owned(), |place| format!("{place}: {text}"))
+    let of_entity = |place: &String| {
+        let (_, entity) = text.split_once(" (")?;
+        let (entity, rest) = entity.split_once(')')?;
+        Some(format!("{place}: {entity}{rest}"))
+    };
+    place.and_then(of_entity).unwrap_or_else(|| text.to_owned())
 }
 
 /// Prints changes until the end.
@@ -446,11 +451,11 @@ mod tests {
     #[test]
     fn an_error_about_a_wish_says_where_it_stands() {
         let places = ["a.yaml, document 1".to_owned(), "b.yaml, document 1".to_owned()];
-        assert_eq!(placed("wish 2 (User): no", &places), "b.yaml, document 1: wish 2 (User): no");
+        assert_eq!(placed("wish 2 (User): no", &places), "b.yaml, document 1: User: no");
         assert_eq!(placed("wish 3 (User): no", &places), "wish 3 (User): no");
         assert_eq!(
             placed("wish 1 (User): no\nwish 2 (User): no", &places),
-            "a.yaml, document 1: wish 1 (User): no\nb.yaml, document 1: wish 2 (User): no"
+            "a.yaml, document 1: User: no\nb.yaml, document 1: User: no"
         );
         assert_eq!(placed("other", &places), "other");
     }
