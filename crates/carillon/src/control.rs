@@ -69,6 +69,9 @@ impl Drop for Control {
     }
 }
 
+/// Administrators that are named.
+const MOST_NAMES: usize = 5;
+
 struct Served {
     live: Arc<Live>,
     kept: Arc<Kept>,
@@ -198,7 +201,7 @@ impl Served {
         Ok(Answer { rows: rows_done, skipped, notes: self.notes(&rows), ..Answer::default() })
     }
 
-    /// What would surprise the operator later.
+    /// What the operator is to know of what there is now.
     fn notes(&self, rows: &Rows) -> Vec<String> {
         let place = self.config.data.display().to_string();
         let known = known_passwords("node.data", &place, rows, &self.config);
@@ -210,13 +213,20 @@ impl Served {
                 file.display()
             )
         });
-        let nobody = !rows.each::<Administrator>().any(Administrator::keeps_the_platform);
-        let nobody = nobody.then(|| {
+        let all: Vec<&str> = rows
+            .each::<Administrator>()
+            .filter(|one| one.keeps_the_platform())
+            .map(|one| one.username.as_str())
+            .take(MOST_NAMES)
+            .collect();
+        let who = if all.is_empty() {
             "nobody can log in at the platform's level: no administrator there is active, without restrictions and has a password; \
              make one with `carillon ctl apply`"
                 .to_owned()
-        });
-        known.into_iter().chain(users).chain(nobody).collect()
+        } else {
+            format!("at the platform's level log in as {}", all.join(", "))
+        };
+        known.into_iter().chain(users).chain([who]).collect()
     }
 
     async fn export(&self) -> Result<String, Refused> {

@@ -234,7 +234,13 @@ fn told(file: &Path, (status, body): (u16, Vec<u8>)) -> Result<Answer, StartErro
         ))
     })?;
     if !answer.mistakes.is_empty() {
-        return Err(StartError(list(&answer.mistakes, &file.display().to_string())));
+        let mut text = list(&answer.mistakes, &file.display().to_string());
+        if answer.mistakes.iter().any(|mistake| mistake.contains(" has the same")) {
+            text.push_str(
+                "\nrows of a system that comes from elsewhere take the places of those that are there with `import --replace`",
+            );
+        }
+        return Err(StartError(text));
     }
     match answer.error {
         Some(error) => Err(StartError(error)),

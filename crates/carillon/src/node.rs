@@ -61,7 +61,7 @@ pub(crate) fn known_passwords(key: &str, value: &str, rows: &Rows, config: &Node
     if config.is_local() {
         return None;
     }
-    let names = kept::publicly_known(rows, EXAMPLE_SECRET);
+    let names = kept::publicly_known(rows, EXAMPLE_SECRETS);
     if names.is_empty() {
         return None;
     }
@@ -76,18 +76,25 @@ pub(crate) fn known_passwords(key: &str, value: &str, rows: &Rows, config: &Node
 /// How a node comes by users.
 fn no_users_remedy(config: &NodeConfig) -> String {
     let by_api = match config.api {
-        Some(address) => format!(
-            "make a brand, a client, its users and their terminals by the API at http://{address}/api/platform/docs (the file \
-             first-password in {} has the password of \"admin\"), with immediate effect",
-            config.data.display()
-        ),
+        Some(address) => {
+            let file = config.data.join(kept::FIRST_PASSWORD);
+            let password = if file.exists() {
+                format!(" (the file {} has the password of \"admin\")", file.display())
+            } else {
+                String::new()
+            };
+            format!(
+                "make a brand, a client, its users and their terminals by the API at http://{address}/api/platform/docs{password}, or \
+                 with `carillon ctl apply`, with immediate effect"
+            )
+        }
         None => "serve the API (`listen` in [api]) and make them there".to_owned(),
     };
     format!("{by_api}; or write a file like deploy/users.toml, name it as `file` in [users], and start again")
 }
 
-/// Every password in deploy/users.toml.
-const EXAMPLE_SECRET: &str = "CHANGE-ME";
+/// The passwords in deploy/users.toml and deploy/first-client.yaml.
+const EXAMPLE_SECRETS: &[&str] = &["CHANGE-ME", "CHANGEME-now-123", "CHANGEME-now-223"];
 
 /// The end of a node waits this long for call records to be durable.
 const RECORDS: Duration = Duration::from_secs(10);
@@ -435,7 +442,7 @@ mod tests {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/users.toml");
         let users = crate::users::read(std::path::Path::new(example)).unwrap();
         assert!(users.terminals.len() >= 2 && users.extensions.len() >= 2, "{users:?}");
-        assert!(users.terminals.iter().all(|terminal| terminal.secret.reveal() == EXAMPLE_SECRET));
+        assert!(users.terminals.iter().all(|terminal| terminal.secret.reveal() == EXAMPLE_SECRETS[0]));
         assert!(users.users.iter().all(|user| user.terminal.is_some() && user.extension.is_some()));
         let rows = users.rows(&Rows::default());
         assert_eq!(known_passwords("users.file", example, &rows, &facing("127.0.0.1")), None);

@@ -9,6 +9,9 @@ use serde_json::{Map, Value as Json};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+/// Documents of one file; a node takes as many wishes at once.
+const MOST_DOCUMENTS: usize = 1000;
+
 /// Most octets of one file.
 const LARGEST: u64 = 4 << 20;
 /// Most files of a directory.
@@ -85,6 +88,12 @@ fn documents(name: &str, text: &str, is_json: bool, delete: bool) -> Result<Vec<
             underscored_numbers_as_strings: true,
             strict_booleans: true,
         };
+        // Before the parser counts them: its own bounds are lower than a file of an operator's may be long.
+        let documents = text.lines().filter(|line| line.starts_with("---")).count();
+        if documents > MOST_DOCUMENTS {
+            let why = format!("it has {documents} documents; apply it in parts of at most {MOST_DOCUMENTS}");
+            return Err(unreadable(&why));
+        }
         serde_saphyr::from_multiple_with_options(text, options).map_err(|error| unreadable(&error))?
     };
     let mut all = Vec::new();
@@ -149,6 +158,14 @@ pub(crate) fn yaml(documents: &[Json]) -> Result<String, StartError> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_file_with_too_many_documents_is_refused_by_their_number() {
+        let text = "---\nentity: User\nid: 1\nfields: {name: x}\n";
+        assert_eq!(documents("file", &text.repeat(1000), false, false).map_or(0, |all| all.len()), 1000);
+        let Err(StartError(why)) = documents("file", &text.repeat(1001), false, false) else { panic!() };
+        assert!(why.contains("it has 1001 documents; apply it in parts"), "{why}");
+    }
 
     fn wishes(text: &str, is_json: bool) -> Vec<(String, Option<u32>, Json)> {
         let read =
