@@ -421,10 +421,14 @@ mod tests {
             no_users_remedy(&crate::config::read(&text).0)
         };
         let served = remedy("[api]\nlisten = \"127.0.0.1:8080\"");
-        assert!(
-            served.contains("http://127.0.0.1:8080/api/platform/docs") && served.contains("first-password"),
-            "{served}"
-        );
+        assert!(served.contains("http://127.0.0.1:8080/api/platform/docs"), "{served}");
+        // Only the node that began a database has the first password.
+        assert!(!served.contains("first-password"), "{served}");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(kept::FIRST_PASSWORD), "x").unwrap();
+        let api = Some("127.0.0.1:8080".parse().unwrap());
+        let first = NodeConfig { data: folder.path().to_owned(), api, ..NodeConfig::default() };
+        assert!(no_users_remedy(&first).contains("first-password has the password"));
         assert!(remedy("").contains("`listen` in [api]"));
         for remedy in [served, remedy("")] {
             assert!(remedy.contains("deploy/users.toml"), "{remedy}");
