@@ -7,7 +7,7 @@ use super::{BRAND, CLIENT, Gate, Operation, USER};
 use crate::http::{Format, Problem};
 use crate::list::{self, Page};
 use crate::routes::{self, Call, Deed};
-use crate::show::{self, Look, Place};
+use crate::show::{Look, Place};
 use axum::body::Body;
 use axum::http::{Method, Response};
 use model::Id;
@@ -117,24 +117,7 @@ async fn terminals(call: &Call) -> Result<Response<Body>, Problem> {
     let company = call.caller().company.unwrap_or(0);
     let taken: HashSet<Id<Terminal>> =
         call.rows.of::<User>("company", company).filter_map(|user| user.terminal).collect();
-    let page = free_page::<Terminal>(call, |terminal| !taken.contains(&terminal.id))?;
-    let (table, access) = routes::of::<Terminal>(call.level())?;
-    let outside = &*call.api.surroundings.outside;
-    let living = show::ask_living(outside, &call.rows, call.caller(), Place::List, &page.rows).await;
-    let look = Look { caller: call.caller(), rows: &call.rows, living: &living };
-    let names = call.ask.query.list("_properties");
-    let show = |row: &Row| {
-        let mut shown = look.row(&**row, Place::List, false);
-        // This list names the domain, too.
-        let domain = show::address_of_record(&call.rows, &**row).map(|(_, domain)| domain);
-        shown.insert("domainName".to_owned(), Json::from(domain));
-        if !names.is_empty() {
-            routes::keep(&mut shown, &names);
-        }
-        shown
-    };
-    let shown = page.rows.iter().map(show).collect();
-    Ok(routes::shown_list(call, table, access, &page, shown))
+    free::<Terminal>(call, |terminal| !taken.contains(&terminal.id)).await
 }
 
 async fn extensions(call: &Call) -> Result<Response<Body>, Problem> {

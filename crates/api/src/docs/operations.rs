@@ -680,13 +680,7 @@ pub(super) const OPERATIONS: &[OperationDocs] = &[
         "terminals/unassigned",
         &[Client],
         "Terminals that no user has",
-        Gives::Parts(
-            "Terminal",
-            &["name", "mac", "lastProvisionDate", "id", "domain", "terminalModel", "status"],
-            false,
-            Paged::No,
-            || json!({ "domainName": or_null(text()) }),
-        ),
+        Gives::Rows("Terminal", View::List, false, Paged::No),
     )
     .query(&[ALSO_CHOSEN])
     .also(&[400]),

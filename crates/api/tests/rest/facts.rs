@@ -129,6 +129,11 @@ pub(crate) fn endpoints() -> &'static [Endpoint] {
     &ENDPOINTS
 }
 
+/// All models.
+pub(crate) fn models() -> &'static Json {
+    &MODELS
+}
+
 /// What the models say of an entity at a level; null: nothing.
 pub(crate) fn model(level: Level, table: &Table) -> &'static Json {
     &MODELS["levels"][level.name()]["entities"][table.full_name()]

@@ -2,7 +2,7 @@
 //!
 //! Rooms: `facts` (what the dialect says), `world` (a server over the sample rows, and accounts), `bodies` (bodies that are
 //! right), `walk` (every endpoint as it is meant), `matrix` (foreign tenants), `gates` (grants, features, kinds of
-//! clients), `bad` (input that is wrong), `grpc` (the same over gRPC), `operator` (what operators meet first). `not_yet.txt`
+//! clients), `bad` (input that is wrong), `grpc` (the same over gRPC), `operator` (what operators meet first), `reads` (reads of their own). `not_yet.txt`
 //! names what is not answered yet, and may only shrink.
 
 mod bad;
@@ -13,5 +13,6 @@ mod grpc;
 mod matrix;
 mod operator;
 mod people;
+mod reads;
 mod walk;
 mod world;
