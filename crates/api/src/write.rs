@@ -110,7 +110,12 @@ pub(crate) fn create(
             set(&mut *row, place, &Json::from("CURRENT_TIMESTAMP"), draft.now())?;
         }
         let given = body.get(field.name).is_some_and(|value| !value.is_null() && !is_masked(field, value));
-        if field.required() && !given && !filled.contains(&place) && may(place) && !faults.names(field.name) {
+        if field.must_be_given()
+            && !given
+            && !filled.contains(&place)
+            && may(place)
+            && !faults.names(field.name)
+        {
             faults.mistakes.push(mistake(field.name, "it must be given"));
         }
     }
@@ -306,7 +311,7 @@ fn apply(
             }
             (_, json) => json,
         };
-        if json.is_null() && !field.nullable {
+        if json.is_null() && !field.takes_null() {
             if matches!(field.kind, Kind::Group(_)) {
                 continue;
             }

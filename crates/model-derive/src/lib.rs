@@ -30,7 +30,8 @@ use syn::{
 /// `platform = "ldw"` and so on for `brand`, `client` and `user` (letters: `l` in lists, `d` in items, `w` may be written,
 /// `c` may be written at creation only, `u` by changes only), `delete = "cascade" | "clear"` (what the end of the row it
 /// refers to does to this one; else it forbids that end), `index` (rows are looked up by it), `masked` (never shown), `now` (a new row has the time of its making here), `invoiced` (null for
-/// clients that may not see their invoices), `folded` (what must be unique is so whatever its letters' case), `brief("part")` (of a group: only these parts are in lists, and in all answers of a level
+/// clients that may not see their invoices), `folded` (what must be unique is so whatever its letters' case), `needed` (no row is saved with null here, although
+/// stored rows may have it), `brief("part")` (of a group: only these parts are in lists, and in all answers of a level
 /// whose letters have a `b`).
 #[proc_macro_derive(Entity, attributes(entity, field))]
 pub fn entity(input: TokenStream) -> TokenStream {
@@ -66,6 +67,7 @@ struct FieldWords {
     now: bool,
     invoiced: bool,
     folded: bool,
+    needed: bool,
     brief: Vec<LitStr>,
 }
 
@@ -224,7 +226,7 @@ fn field_row(field: &Field, words: &FieldWords, ident: &Ident) -> Result<Tokens,
         Some(_) => return Err(Error::new_spanned(field, "delete is \"cascade\" or \"clear\"")),
     };
     let (index, masked, now, invoiced) = (words.index, words.masked, words.now, words.invoiced);
-    let folded = words.folded;
+    let (folded, needed) = (words.folded, words.needed);
     let brief = &words.brief;
     Ok(quote! {
         crate::define::Field {
@@ -244,6 +246,7 @@ fn field_row(field: &Field, words: &FieldWords, ident: &Ident) -> Result<Tokens,
             now: #now,
             invoiced: #invoiced,
             folded: #folded,
+            needed: #needed,
             brief: &[#(#brief),*],
         }
     })
@@ -306,6 +309,7 @@ fn field_words(field: &Field) -> Result<FieldWords, Error> {
                 "now" => words.now = true,
                 "invoiced" => words.invoiced = true,
                 "folded" => words.folded = true,
+                "needed" => words.needed = true,
                 "brief" => words.brief = literals(meta.input)?,
                 _ => return Err(meta.error("unknown word")),
             }

@@ -53,6 +53,9 @@ pub trait DynRules {
 impl<E: Rules> DynRules for E {
     fn check_row(&mut self, old: Option<&dyn Record>, check: &mut Check<'_>) {
         self.check(old.and_then(|old| old.cast::<E>()), check);
+        for (place, field) in self.table().fields.iter().enumerate().filter(|(_, field)| field.needed) {
+            check.require(!self.get(place).is_null(), field.name, "it must be given");
+        }
     }
 
     fn saved_row(&self, old: Option<&dyn Record>, draft: &mut Draft<'_>) -> Result<(), Refusal> {

@@ -288,7 +288,7 @@ fn field(caller: &Caller, field: &model::define::Field) -> v1::Field {
         docs: field.docs.trim().to_owned(),
         kind: kind.to_owned(),
         nullable: field.nullable,
-        required: field.required(),
+        required: field.must_be_given(),
         max_length: u32::try_from(field.max).unwrap_or(u32::MAX),
         values: values.iter().map(|value| (*value).to_owned()).collect(),
         target: target.to_owned(),

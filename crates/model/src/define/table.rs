@@ -123,6 +123,8 @@ pub struct Field {
     pub invoiced: bool,
     /// Texts that differ in the case of their letters alone are the same, where they must be unique or are looked up.
     pub folded: bool,
+    /// No row is saved with null here, although rows that were stored or imported may have it.
+    pub needed: bool,
     /// Of a group: the parts that lists show; empty: all.
     pub brief: &'static [&'static str],
 }
@@ -133,9 +135,19 @@ impl Field {
         self.views[level as usize]
     }
 
-    /// A new row must be given a value.
+    /// A stored or imported row must have a value of its own.
     pub fn required(&self) -> bool {
         !self.nullable && !self.has_default && !matches!(self.kind, Kind::Id | Kind::Group(_))
+    }
+
+    /// Whoever makes a row must give it a value.
+    pub fn must_be_given(&self) -> bool {
+        self.required() || (self.needed && !self.has_default)
+    }
+
+    /// A document may set it to null.
+    pub fn takes_null(&self) -> bool {
+        self.nullable && !self.needed
     }
 }
 

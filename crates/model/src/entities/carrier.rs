@@ -35,7 +35,7 @@ pub struct Carrier {
     #[field(delete = "clear", platform = "d", brand = "dw")]
     pub currency: Option<Id<Currency>>,
     /// The local address that the carrier is spoken to from, one of those assigned to the brand.
-    #[field(delete = "clear", platform = "d", brand = "ldw")]
+    #[field(delete = "clear", needed, platform = "d", brand = "ldw")]
     pub proxy_trunk: Option<Id<ProxyTrunk>>,
     /// The media relays of the carrier's side of calls.
     #[field(platform = "d", brand = "dw")]
@@ -113,16 +113,14 @@ fn bills(rows: &Rows, brand: Id<Brand>) -> bool {
         .any(|pair| rows.get(pair.feature).is_some_and(|feature| feature.iden == "billing"))
 }
 
-/// The local address of a carrier or DDI provider: there must be one, and a new choice must be assigned to the brand.
+/// The local address of a carrier or DDI provider: a new choice must be assigned to the brand.
 pub(crate) fn check_trunk(
     brand: Id<Brand>,
     trunk: Option<Id<ProxyTrunk>>,
     old: Option<Id<ProxyTrunk>>,
     check: &mut Check<'_>,
 ) {
-    let Some(chosen) = trunk else {
-        return check.wrong("proxyTrunk", "choose the local address that is used towards it");
-    };
+    let Some(chosen) = trunk else { return };
     let mut assigned = check.rows.of::<ProxyTrunksRelBrand>("brand", brand.get());
     if trunk != old && !assigned.any(|pair| pair.proxy_trunk == chosen) {
         check.wrong("proxyTrunk", "this address is not assigned to the brand; choose one that is");
@@ -146,6 +144,11 @@ mod tests {
         );
         assert!(changed(1, |row| row.proxy_trunk = Some(Id::new(2))).is_err(), "not assigned to the brand");
         assert!(changed(2, |row| row.description = "kept".to_owned()).is_ok(), "an old choice stays");
+        let field = Carrier::definition().field("proxyTrunk").unwrap();
+        assert!(
+            field.must_be_given() && !field.takes_null() && !field.required(),
+            "an imported one may lack it"
+        );
     }
 
     #[test]

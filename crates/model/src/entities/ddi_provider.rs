@@ -24,7 +24,7 @@ pub struct DdiProvider {
     #[field(delete = "clear", brand = "ldw")]
     pub transformation_rule_set: Option<Id<TransformationRuleSet>>,
     /// The local address that it is spoken to from, one of those assigned to the brand.
-    #[field(delete = "clear", platform = "d", brand = "ldw")]
+    #[field(delete = "clear", needed, platform = "d", brand = "ldw")]
     pub proxy_trunk: Option<Id<ProxyTrunk>>,
     /// The media relays of the provider's side of calls.
     #[field(platform = "d", brand = "dw")]

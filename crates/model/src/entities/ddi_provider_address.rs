@@ -12,7 +12,7 @@ pub struct DdiProviderAddress {
     #[field(brand = "ld")]
     pub id: Id<DdiProviderAddress>,
     /// The IP address that the provider's requests come from.
-    #[field(max = 50, brand = "ldw")]
+    #[field(max = 50, needed, brand = "ldw")]
     pub ip: Option<String>,
     /// Anything worth knowing about it.
     #[field(max = 200, brand = "ldw")]
@@ -27,7 +27,7 @@ const ACCESS: &[Access] =
 
 impl Rules for DdiProviderAddress {
     fn check(&mut self, _: Option<&Self>, check: &mut Check<'_>) {
-        let sound = self.ip.as_deref().is_some_and(ip);
+        let sound = self.ip.as_deref().is_none_or(ip);
         check.require(
             sound,
             "ip",

@@ -5,7 +5,7 @@ use crate::prelude::*;
 
 /// A service with a price of its own that invoices may charge, such as a line's monthly fee.
 #[derive(Clone, Debug, Entity)]
-#[entity(path = "fixed_costs", access = ACCESS, unique(brand, name), rules)]
+#[entity(path = "fixed_costs", access = ACCESS, unique(brand, name))]
 pub struct FixedCost {
     /// Identifies the fixed cost.
     #[field(brand = "ld")]
@@ -17,7 +17,7 @@ pub struct FixedCost {
     #[field(max = 1024, brand = "ldw")]
     pub description: Option<String>,
     /// The price of one, without tax.
-    #[field(scale = 4, min = 0, high = 999999, brand = "ldw")]
+    #[field(scale = 4, min = 0, high = 999999, needed, brand = "ldw")]
     pub cost: Option<Decimal>,
     /// The brand that it belongs to.
     #[field(delete = "cascade", index)]
@@ -26,12 +26,6 @@ pub struct FixedCost {
 
 const ACCESS: &[Access] =
     &[Access::at(Level::Brand, "lgcud").acl().order(&["name"]).read(&[Rule::OwnBrand("brand")])];
-
-impl Rules for FixedCost {
-    fn check(&mut self, _: Option<&Self>, check: &mut Check<'_>) {
-        check.require(self.cost.is_some(), "cost", "write the price of one");
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -15,16 +15,16 @@ pub struct Invoice {
     #[field(max = 30, platform = "ld", brand = "ldw", client = "ld")]
     pub number: Option<String>,
     /// The beginning of the period.
-    #[field(brand = "ldw", client = "ld")]
+    #[field(needed, brand = "ldw", client = "ld")]
     pub in_date: Option<Timestamp>,
     /// The end of the period, included: always the last second of a day, by the client's clock.
-    #[field(brand = "ldw", client = "ld")]
+    #[field(needed, brand = "ldw", client = "ld")]
     pub out_date: Option<Timestamp>,
     /// What calls and fixed costs come to, without tax; null: not worked out yet.
     #[field(scale = 3, high = 9999999, brand = "ldw")]
     pub total: Option<Decimal>,
     /// The tax, in percent.
-    #[field(scale = 3, min = 0, high = 9999999, brand = "ldw", client = "ld")]
+    #[field(scale = 3, min = 0, high = 9999999, needed, brand = "ldw", client = "ld")]
     pub tax_rate: Option<Decimal>,
     /// What is to be paid; null: not worked out yet.
     #[field(scale = 3, high = 9999999, brand = "ldw", client = "ld")]
@@ -196,9 +196,6 @@ impl Invoice {
             "number",
             "write a number, or choose a sequence that gives one",
         );
-        check.require(self.tax_rate.is_some(), "taxRate", "write the tax in percent; 0 where there is none");
-        check.require(self.in_date.is_some(), "inDate", "write when the period begins");
-        check.require(self.out_date.is_some(), "outDate", "write when the period ends");
         if let (Some(start), Some(end)) = (self.in_date, self.out_date) {
             check.require(start < end, "outDate", "the period ends before it begins; choose a later end");
         }

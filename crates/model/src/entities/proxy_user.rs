@@ -17,7 +17,7 @@ pub struct ProxyUser {
     #[field(max = 100, platform = "ldw", brand = "ld")]
     pub name: Option<String>,
     /// The address that the proxy listens on; it occurs once.
-    #[field(max = 50, platform = "ldw", brand = "ld")]
+    #[field(max = 50, needed, platform = "ldw", brand = "ld")]
     pub ip: Option<String>,
     /// The address shown to the outside where the proxy stands behind NAT; empty: the same.
     #[field(max = 50, platform = "ldw", brand = "ld")]
@@ -46,7 +46,7 @@ pub(crate) fn ip_if_any(text: Option<&str>) -> bool {
 impl Rules for ProxyUser {
     fn check(&mut self, old: Option<&Self>, check: &mut Check<'_>) {
         if differs(self, old, "ip") {
-            check.require(self.ip.as_deref().is_some_and(ip), "ip", ONE_ADDRESS);
+            check.require(self.ip.as_deref().is_none_or(ip), "ip", ONE_ADDRESS);
         }
         if differs(self, old, "advertisedIp") {
             check.require(ip_if_any(self.advertised_ip.as_deref()), "advertisedIp", ONE_ADDRESS);

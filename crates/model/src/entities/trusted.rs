@@ -13,7 +13,7 @@ pub struct Trusted {
     #[field(brand = "ld")]
     pub id: Id<Trusted>,
     /// The source's IP address; it occurs once on the whole platform.
-    #[field(max = 50, brand = "ldw")]
+    #[field(max = 50, needed, brand = "ldw")]
     pub src_ip: Option<String>,
     /// Over which transport it may send; always any.
     #[field(max = 4, brand = "dw")]
@@ -44,7 +44,7 @@ const ACCESS: &[Access] =
 impl Rules for Trusted {
     fn check(&mut self, old: Option<&Self>, check: &mut Check<'_>) {
         if differs(self, old, "srcIp") {
-            check.require(self.src_ip.as_deref().is_some_and(ip), "srcIp", ONE_ADDRESS);
+            check.require(self.src_ip.as_deref().is_none_or(ip), "srcIp", ONE_ADDRESS);
         }
         self.proto = Some("any".to_owned());
         self.tag = Some(self.company.to_string());
