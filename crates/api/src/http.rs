@@ -278,11 +278,10 @@ impl Problem {
         Self { plain: true, ..Self::new(StatusCode::UNAUTHORIZED, message) }
     }
 
-    /// The answer in the caller's format.
-    pub(crate) fn answer(self, format: Format) -> Response<Body> {
-        let status = self.status;
-        let (kind, body) = if self.plain {
-            ("application/json", json!({ "code": status.as_u16(), "message": self.detail }))
+    /// What is wrong as a document in the caller's format, with its media type.
+    pub(crate) fn document(&self, format: Format) -> (&'static str, Json) {
+        if self.plain {
+            ("application/json", json!({ "code": self.status.as_u16(), "message": self.detail }))
         } else if format == Format::JsonLd {
             let body = json!({
                 "@context": "/contexts/Error",
@@ -304,7 +303,13 @@ impl Problem {
                     .collect();
             }
             ("application/problem+json; charset=utf-8", body)
-        };
+        }
+    }
+
+    /// The answer in the caller's format.
+    pub(crate) fn answer(self, format: Format) -> Response<Body> {
+        let status = self.status;
+        let (kind, body) = self.document(format);
         let mut response = respond(status, kind, body.to_string());
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {

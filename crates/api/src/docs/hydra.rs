@@ -101,7 +101,7 @@ fn property(table: &Table, field: &Field, level: Level) -> Json {
         },
         "hydra:title": field.name,
         "hydra:description": field.docs,
-        "hydra:required": (field.required() || demanded) && view.create,
+        "hydra:required": (field.must_be_given() || demanded) && view.create,
         "hydra:readable": view.list || view.detail,
         "hydra:writeable": view.create || view.change,
     })

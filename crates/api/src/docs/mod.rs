@@ -2,8 +2,10 @@
 //!
 //! In: tables, operations of their own (`operations` says what they do). Out: OpenAPI 3.1 (`openapi`), Swagger 2.0
 //! (`swagger`), a Hydra ApiDocumentation with contexts (`hydra`), a page (`page`). Rooms beside: `schemas` (rows and fields),
-//! `shapes` (what operations of their own read and answer), `filters` (parameters of queries).
+//! `shapes` (what operations of their own read and answer), `filters` (parameters of queries),
+//! `examples` (a value for each schema).
 
+mod examples;
 mod filters;
 mod hydra;
 mod openapi;

@@ -8,10 +8,12 @@ use super::operations::{self, Gives, Holds, OperationDocs, Paged, Part, Takes};
 use super::schemas::{self, Schemas, View};
 use crate::custom::{self, Gate};
 use crate::files;
-use crate::http::{LARGEST_BODY, LARGEST_UPLOAD};
+use crate::http::{Format, LARGEST_BODY, LARGEST_UPLOAD, Problem};
 use crate::routes;
+use axum::http::StatusCode;
 use model::define::{Access, Level, Operations, Table};
 use model::entities::TABLES;
+use model::rules::Refusal;
 use serde_json::{Map, Value as Json, json};
 
 const JSON: &str = "application/json";
@@ -238,13 +240,27 @@ impl Builder {
             JSON_LD: { "schema": schemas::refer("HydraCollection") },
         });
         if access.csv {
-            content["text/csv"] = json!({ "schema": { "type": "string" } });
+            content["text/csv"] = self.csv(row);
         }
         let mut answer = json!({ "description": "The rows.", "content": content });
         if paged {
             answer["headers"] = page_headers();
         }
         answer
+    }
+
+    /// Such objects as comma-separated values: there, references are ids.
+    fn csv(&self, row: &Json) -> Json {
+        let mut example = self.schemas.example(row).as_object().cloned().unwrap_or_default();
+        example.retain(|_, value| !value.is_array());
+        for value in example.values_mut() {
+            if let Some(id) = value.get("id") {
+                *value = id.clone();
+            }
+        }
+        let names: Vec<String> = example.keys().cloned().collect();
+        let text = routes::csv_lines(&names_of(&names), &[example]);
+        json!({ "schema": { "type": "string" }, "example": text })
     }
 
     /// The body that makes or changes a row.
@@ -383,18 +399,20 @@ impl Builder {
                 self.rows_answer(table, *paged, &row, parameters)
             }
             Gives::Page(schema) => {
+                let row = self.schemas.with_example(schema());
                 parameters.extend(["page", "itemsPerPage", "timezone"].map(filters::shared));
                 json!({
                     "description": "The page.",
                     "headers": page_headers(),
                     "content": {
-                        JSON: { "schema": { "type": "array", "items": schema() } },
-                        "text/csv": { "schema": { "type": "string" } },
+                        "text/csv": self.csv(&row),
+                        JSON: { "schema": { "type": "array", "items": row } },
                     },
                 })
             }
             Gives::Object(schema) => {
-                json!({ "description": "The answer.", "content": { JSON: { "schema": schema() } } })
+                let schema = self.schemas.with_example(schema());
+                json!({ "description": "The answer.", "content": { JSON: { "schema": schema } } })
             }
             Gives::Binary(kind) => binary(kind),
             Gives::Text(kind) => {
@@ -430,6 +448,8 @@ impl Builder {
         if let (Some(parts), Json::Object(beside)) = (row["properties"].as_object_mut(), beside()) {
             parts.extend(beside);
         }
+        row["examples"] =
+            json!([self.schemas.example(&json!({ "type": "object", "properties": row["properties"] }))]);
         row
     }
 
@@ -456,7 +476,14 @@ impl Builder {
                 parts.iter().map(|part| (part.name.to_owned(), described(part))).collect();
             let required: Vec<&str> =
                 parts.iter().filter(|part| part.required).map(|part| part.name).collect();
-            json!({ "type": "object", "properties": properties, "required": required })
+            let mut schema = json!({ "type": "object", "properties": properties, "required": required });
+            // Some parts stand for others: none but those that must be given are shown, if there are such.
+            let mut shown = schema.clone();
+            if let (Some(parts), false) = (shown["properties"].as_object_mut(), required.is_empty()) {
+                parts.retain(|name, _| required.contains(&name.as_str()));
+            }
+            schema["examples"] = json!([self.schemas.example(&shown)]);
+            schema
         };
         let content = match takes {
             Takes::Nothing => return None,
@@ -474,14 +501,71 @@ impl Builder {
                 let table = model::entities::table(name)?;
                 json!({ JSON: { "schema": self.schemas.row(table, View::Create, false) } })
             }
-            Takes::Object(schema) => json!({ JSON: { "schema": schema() } }),
+            Takes::Object(schema) => json!({ JSON: { "schema": self.schemas.with_example(schema()) } }),
         };
         Some(json!({ "required": true, "content": content }))
+    }
+
+    /// Rows and lists in JSON-LD, with examples of the kind of rows that are said in the fewest words.
+    fn add_linked(&mut self) {
+        let text = || json!({ "type": "string" });
+        let both = |access: &Access| access.operations.list && access.operations.get;
+        let known = resources(self.level).into_iter().filter(|(_, access)| both(access));
+        let known = known.map(|(table, access)| {
+            let listed = self.schemas.row(table, View::List, access.list_expands);
+            (table, self.schemas.row(table, View::Detail, true), listed)
+        });
+        let known: Vec<_> = known.collect();
+        let shortest = known.iter().min_by_key(|(_, shown, _)| self.schemas.example(shown).to_string().len());
+        let Some((table, shown, listed)) = shortest else { return };
+        let (name, path) = (table.name, table.path);
+        let all = format!("/api/{}/{path}", self.level.name());
+        let context = format!("/api/{}/contexts/{name}", self.level.name());
+        let linked = |schema: &Json, context: Option<&str>| -> Json {
+            let mut row = Map::new();
+            row.extend(context.map(|context| ("@context".to_owned(), json!(context))));
+            row.insert("@id".to_owned(), json!(format!("{all}/1")));
+            row.insert("@type".to_owned(), json!(name));
+            row.extend(self.schemas.example(schema).as_object().cloned().unwrap_or_default());
+            Json::Object(row)
+        };
+        let item = linked(shown, Some(&context));
+        let list = json!({
+            "@context": context, "@id": all, "@type": "hydra:Collection",
+            "hydra:member": [linked(listed, None)], "hydra:totalItems": 1,
+            "hydra:view": { "@id": format!("{all}?_page=1"), "@type": "hydra:PartialCollectionView" },
+        });
+        self.schemas.add("HydraItem", || {
+            json!({
+                "type": "object",
+                "description": "The row with its address and type, in JSON-LD.",
+                "properties": { "@context": text(), "@id": text(), "@type": text() },
+                "required": ["@context", "@id", "@type"],
+                "examples": [item],
+            })
+        });
+        self.schemas.add("HydraCollection", || {
+            json!({
+                "type": "object",
+                "description": "Rows in JSON-LD, with the pages beside.",
+                "properties": {
+                    "@context": text(),
+                    "@id": text(),
+                    "@type": text(),
+                    "hydra:member": { "type": "array", "items": { "type": "object" } },
+                    "hydra:totalItems": { "type": "integer" },
+                    "hydra:view": { "type": "object" },
+                },
+                "required": ["@context", "@id", "@type", "hydra:member", "hydra:totalItems"],
+                "examples": [list],
+            })
+        });
     }
 
     fn done(mut self) -> Json {
         let level = self.level;
         add_problems(&mut self.schemas);
+        self.add_linked();
         let mut paths: Vec<(String, Json)> = self.paths.into_iter().collect();
         paths.sort_by(|one, other| one.0.cmp(&other.0));
         self.tags.sort();
@@ -511,6 +595,17 @@ impl Builder {
                 },
             },
         })
+    }
+}
+
+/// A problem such as the server tells with this status.
+fn problem(status: u16, docs: &str) -> Problem {
+    match status {
+        400 => Refusal::wrong("name", "it must be given").into(),
+        401 => Problem::token("Invalid JWT Token"),
+        404 => Problem::not_found(),
+        422 => Refusal::Dangling { field: "country".to_owned(), entity: "Country", id: 999 }.into(),
+        _ => Problem::new(StatusCode::from_u16(status).unwrap_or_default(), docs),
     }
 }
 
@@ -706,11 +801,19 @@ fn file_answers(table: &'static Table, level: Level, operation: &mut Json) {
 
 fn errors() -> Json {
     let mut known = Map::new();
-    let plain = json!({ JSON: { "schema": schemas::refer("TokenError") } });
-    let problem = json!({
-        PROBLEM: { "schema": schemas::refer("Problem") },
-        JSON_LD: { "schema": schemas::refer("HydraError") },
-    });
+    let plain = |example: Option<&Problem>| {
+        let mut media = json!({ "schema": schemas::refer("TokenError") });
+        if let Some(example) = example {
+            media["example"] = example.document(Format::Json).1;
+        }
+        json!({ JSON: media })
+    };
+    let problem = |example: &Problem| {
+        json!({
+            PROBLEM: { "schema": schemas::refer("Problem"), "example": example.document(Format::Json).1 },
+            JSON_LD: { "schema": schemas::refer("HydraError"), "example": example.document(Format::JsonLd).1 },
+        })
+    };
     let waiting = json!({
         "Retry-After": { "schema": { "type": "integer" }, "description": "Seconds to wait." },
     });
@@ -719,11 +822,17 @@ fn errors() -> Json {
             413 => format!("{docs} At most {LARGEST_BODY} octets are read, and {LARGEST_UPLOAD} with files."),
             _ => (*docs).to_owned(),
         };
+        let example = self::problem(*status, &docs);
         let content = match status {
-            401 => &plain,
+            401 => plain(Some(&example)),
             // At a login it is written as an error of tokens, elsewhere as a problem.
-            429 => &json!({ JSON: plain[JSON], PROBLEM: problem[PROBLEM], JSON_LD: problem[JSON_LD] }),
-            _ => &problem,
+            429 => {
+                let mut either = problem(&example);
+                either[JSON] =
+                    plain(Some(&Problem { plain: true, ..self::problem(*status, &docs) }))[JSON].take();
+                either
+            }
+            _ => problem(&example),
         };
         let mut answer = json!({ "description": docs, "content": content });
         if matches!(status, 429 | 503) {
@@ -732,12 +841,13 @@ fn errors() -> Json {
         known.insert((*name).to_owned(), answer);
     }
     let docs = "No token is given out for this account or token.";
-    known.insert("Refused".to_owned(), json!({ "description": docs, "content": plain }));
+    known.insert("Refused".to_owned(), json!({ "description": docs, "content": plain(None) }));
     Json::Object(known)
 }
 
 fn add_problems(schemas: &mut Schemas) {
     let text = || json!({ "type": "string" });
+    let (wrong, token) = (problem(400, ""), problem(401, ""));
     schemas.add("Problem", || {
         json!({
             "type": "object",
@@ -757,6 +867,7 @@ fn add_problems(schemas: &mut Schemas) {
                 },
             },
             "required": ["type", "title", "detail"],
+            "examples": [wrong.document(Format::Json).1],
         })
     });
     schemas.add("TokenError", || {
@@ -765,6 +876,7 @@ fn add_problems(schemas: &mut Schemas) {
             "description": "What is wrong with a token or a login.",
             "properties": { "code": { "type": "integer" }, "message": text() },
             "required": ["code", "message"],
+            "examples": [token.document(Format::Json).1],
         })
     });
     schemas.add("HydraError", || {
@@ -772,29 +884,7 @@ fn add_problems(schemas: &mut Schemas) {
             "type": "object",
             "properties": { "@context": text(), "@type": text(), "hydra:title": text(), "hydra:description": text() },
             "required": ["@type", "hydra:title", "hydra:description"],
-        })
-    });
-    schemas.add("HydraItem", || {
-        json!({
-            "type": "object",
-            "description": "The row with its address and type, in JSON-LD.",
-            "properties": { "@context": text(), "@id": text(), "@type": text() },
-            "required": ["@context", "@id", "@type"],
-        })
-    });
-    schemas.add("HydraCollection", || {
-        json!({
-            "type": "object",
-            "description": "Rows in JSON-LD, with the pages beside.",
-            "properties": {
-                "@context": text(),
-                "@id": text(),
-                "@type": text(),
-                "hydra:member": { "type": "array", "items": { "type": "object" } },
-                "hydra:totalItems": { "type": "integer" },
-                "hydra:view": { "type": "object" },
-            },
-            "required": ["@context", "@id", "@type", "hydra:member", "hydra:totalItems"],
+            "examples": [wrong.document(Format::JsonLd).1],
         })
     });
 }

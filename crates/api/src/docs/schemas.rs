@@ -3,6 +3,7 @@
 //! In: a table, a level, a view. Out: JSON Schema (2020-12, as OpenAPI 3.1 has it). Elsewhere: how Swagger 2.0 says the same
 //! (`swagger`).
 
+use super::examples;
 use crate::show::MASK;
 use crate::write;
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use model::scope::Caller;
 use serde_json::{Map, Value as Json, json};
 
 /// The longest text of a field that names no limit of its own.
-const LONGEST: usize = 65_535;
+pub(super) const LONGEST: usize = 65_535;
 
 /// Where a row is seen or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +100,9 @@ impl Schemas {
 
     fn row_schema(&mut self, table: &'static Table, view: View, expand: bool) -> Json {
         let level = self.level;
-        let mut properties = Map::new();
-        let mut required = Vec::new();
+        let (mut properties, mut required) = (Map::new(), Vec::new());
+        // What an example of a body has: what must be given and what has a default.
+        let mut example = Map::new();
         let defaults = (table.make)();
         let filled = if view == View::Create { filled(table, level) } else { Vec::new() };
         for place in table.shown_order() {
@@ -123,17 +125,26 @@ impl Schemas {
                 true => written(field),
                 false => self.shown(field, expand, brief),
             };
-            if view == View::Create && field.has_default && !field.now {
-                let default = defaults.get(place).shown(&TimeZone::UTC);
-                if !default.is_null() && !matches!(field.kind, Kind::Secret | Kind::Password) {
-                    schema["default"] = default;
-                }
+            let default = Some(defaults.get(place).shown(&TimeZone::UTC)).filter(|default| {
+                let usual = field.has_default && !field.now && view.is_body();
+                usual && !default.is_null() && !matches!(field.kind, Kind::Secret | Kind::Password)
+            });
+            let given = (field.must_be_given() || demanded) && !filled.contains(&place);
+            let texts = matches!(field.kind, Kind::Group(shape) if !is_file(shape));
+            if !view.is_body() || given || texts || default.is_some() {
+                // An empty text shows nothing of what is meant.
+                let default = default.clone().filter(|default| *default != json!(""));
+                let value = default.unwrap_or_else(|| examples::of(field.name, &schema, &self.named));
+                example.insert(field.name.to_owned(), value);
+            }
+            if let Some(default) = default.filter(|_| view == View::Create) {
+                schema["default"] = default;
             }
             if !view.is_body() && !of.create && !of.change {
                 schema["readOnly"] = json!(true);
             }
             let must = match view {
-                View::Create => (field.required() || demanded) && !filled.contains(&place),
+                View::Create => given,
                 View::Changed | View::Created | View::Nested => true,
                 _ => false,
             };
@@ -144,13 +155,34 @@ impl Schemas {
         }
         for computed in table.computed {
             if let Some(schema) = computed_schema(computed, level, view) {
+                if !view.is_body() {
+                    example
+                        .insert(computed.name.to_owned(), examples::of(computed.name, &schema, &self.named));
+                }
                 properties.insert(computed.name.to_owned(), schema);
             }
+        }
+        if let (true, Some((name, first))) = (example.is_empty(), properties.iter().next()) {
+            example.insert(name.clone(), examples::of(name, first, &self.named));
         }
         let mut schema = json!({ "type": "object", "description": table.docs });
         schema["properties"] = Json::Object(properties);
         if !required.is_empty() {
             schema["required"] = Json::Array(required);
+        }
+        schema["examples"] = json!([example]);
+        schema
+    }
+
+    /// A value that fits the schema.
+    pub(super) fn example(&self, schema: &Json) -> Json {
+        examples::of("", schema, &self.named)
+    }
+
+    /// The schema with a whole example, unless it refers to one that has it, or is a list of such.
+    pub(super) fn with_example(&self, mut schema: Json) -> Json {
+        if schema["type"] == json!("object") && schema.get("examples").is_none() {
+            schema["examples"] = json!([self.example(&schema)]);
         }
         schema
     }
@@ -196,7 +228,7 @@ impl Schemas {
             };
             properties.insert((*name).to_owned(), schema);
         }
-        json!({ "type": "object", "properties": properties })
+        self.with_example(json!({ "type": "object", "properties": properties }))
     }
 }
 
@@ -255,7 +287,7 @@ fn allow_null(schema: &mut Json) {
 /// A field in a body.
 pub(super) fn written(field: &Field) -> Json {
     let mut schema = written_value(field);
-    if field.nullable {
+    if field.takes_null() {
         allow_null(&mut schema);
     }
     schema
@@ -319,7 +351,8 @@ fn value(field: &Field, body: bool) -> Json {
         Kind::Group(shape) => return group(shape, field.max, body),
         Kind::Json => json!({}),
     };
-    schema["examples"] = json!([example(field)]);
+    let secret = matches!(field.kind, Kind::Secret | Kind::Password) && !body;
+    schema["examples"] = json!([if secret { json!(MASK) } else { examples::of_field(field) }]);
     schema
 }
 
@@ -328,6 +361,11 @@ pub(super) fn time_schema() -> Json {
     let pattern =
         "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]) ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$";
     json!({ "type": "string", "pattern": pattern })
+}
+
+/// Whether the schema is that of a moment.
+pub(super) fn is_time(schema: &Json) -> bool {
+    schema.get("pattern") == time_schema().get("pattern")
 }
 
 const fn longest(most: usize) -> usize {
@@ -344,7 +382,8 @@ fn group(shape: &'static GroupShape, most: usize, body: bool) -> Json {
             // Whatever an importer takes.
             "importerArguments" => json!({}),
             _ => {
-                json!({ "type": "string", "maxLength": longest(most), "examples": [text_example(name, most)] })
+                let example = examples::text(name, "", Some(longest(most) as u64));
+                json!({ "type": "string", "maxLength": longest(most), "examples": [example] })
             }
         };
         if file || body {
@@ -454,63 +493,4 @@ pub(super) fn living(what: &str) -> Json {
             json!({ "type": "array", "items": item })
         }
     }
-}
-
-/// A value that the field could hold.
-pub(super) fn example(field: &Field) -> Json {
-    let number = |low: Option<i64>, high: Option<i64>| {
-        json!(1_i64.clamp(low.unwrap_or(i64::MIN), high.unwrap_or(i64::MAX).max(low.unwrap_or(i64::MIN))))
-    };
-    match field.kind {
-        Kind::Id | Kind::Reference(_) => json!(1),
-        Kind::Bool => json!(true),
-        Kind::Int(low, high) => {
-            let (low, high) = (field.min.unwrap_or(low), field.high.unwrap_or(high));
-            let usual = if field.name.to_ascii_lowercase().contains("port") { 5060 } else { 1 };
-            json!(usual.clamp(low, high.max(low)))
-        }
-        Kind::Decimal | Kind::Float => number(field.min, field.high),
-        Kind::Text => json!(text_example(field.name, field.max)),
-        Kind::Secret | Kind::Password => json!(cut("SecretPASS_4321", field.max)),
-        Kind::Choice(names) => json!(names.first()),
-        Kind::Time => json!("2026-01-31 23:59:59"),
-        Kind::Date => json!("2026-01-31"),
-        Kind::Clock => json!("23:59:59"),
-        Kind::Group(_) | Kind::Json => json!({}),
-    }
-}
-
-/// A text that a field with this name could hold.
-fn text_example(name: &str, most: usize) -> String {
-    let lower = name.to_ascii_lowercase();
-    let is = |part: &str| lower.contains(part);
-    let text = match lower.as_str() {
-        "mimetype" => "audio/x-wav; charset=binary",
-        "basename" => "file.wav",
-        "ip" | "publicip" | "advertisedip" => "192.0.2.1",
-        "mac" => "0011223344aa",
-        _ if is("email") || is("from") => "somebody@example.com",
-        _ if is("url") || is("uri") => "https://example.com",
-        _ if is("prefix") => "+34",
-        _ if is("domain") || is("host") || is("proxy") => "sip.example.com",
-        _ if is("regex") || is("pattern") || is("expr") => "^[0-9]+$",
-        _ if is("code") => "34",
-        _ if is("e164") => "+34946002050",
-        _ if is("number")
-            || is("ddi")
-            || is("caller")
-            || is("callee")
-            || lower == "src"
-            || lower == "dst" =>
-        {
-            "946002050"
-        }
-        _ if is("nif") => "12345678A",
-        _ => "example",
-    };
-    cut(text, most)
-}
-
-fn cut(text: &str, most: usize) -> String {
-    text.chars().take(longest(most)).collect()
 }

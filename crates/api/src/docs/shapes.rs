@@ -191,7 +191,7 @@ pub(super) fn logged() -> Json {
 }
 
 pub(super) fn imported() -> Json {
-    let failed = json!({ "type": "integer", "minimum": 0, "description": "Lines that were not kept." });
+    let failed = json!({ "type": "integer", "minimum": 0, "examples": [0], "description": "Lines that were not kept." });
     object(&[("success", flag()), ("errorMsg", text()), ("failed", failed)])
 }
 
@@ -245,7 +245,7 @@ pub(super) fn profile_body() -> Json {
 }
 
 pub(super) fn range_body() -> Json {
-    let day = || json!({ "type": "string", "format": "date", "examples": ["2026-01-31"] });
+    let day = || json!({ "type": "string", "format": "date" });
     let required = ["name", "calendar", "startDate", "endDate"];
     body_of("HolidayDate", RANGE, &[("startDate", day()), ("endDate", day())], &required)
 }

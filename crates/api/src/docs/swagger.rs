@@ -115,6 +115,9 @@ fn form(schema: &Json) -> Vec<Json> {
         if let Some(docs) = part.get("description") {
             parameter["description"] = docs.clone();
         }
+        if let Some(example) = part["examples"].get(0) {
+            parameter["x-example"] = example.clone();
+        }
         parameters.push(parameter);
     }
     parameters
@@ -161,6 +164,12 @@ fn response(openapi: &Json) -> Json {
     if let Some((_, media)) = first {
         let body = &media["schema"];
         shown["schema"] = schema(body);
+    }
+    let examples =
+        content.into_iter().flatten().filter_map(|(kind, media)| Some((kind, media.get("example")?)));
+    let examples: Map<String, Json> = examples.map(|(kind, one)| (kind.clone(), one.clone())).collect();
+    if !examples.is_empty() {
+        shown["examples"] = Json::Object(examples);
     }
     if let Some(headers) = openapi["headers"].as_object() {
         let header = |header: &Json| {

@@ -2,7 +2,7 @@
 
 use super::operations::{self, OPERATIONS};
 use super::schemas::{self, Schemas, View};
-use super::{anonymous, openapi, swagger};
+use super::{anonymous, examples, openapi, swagger};
 use crate::custom;
 use crate::http::{Ask, Format, Query};
 use crate::show::MASK;
@@ -140,7 +140,7 @@ fn examples_are_values_that_their_fields_take() {
         for (place, field) in table.fields.iter().enumerate().skip(1) {
             let zone = jiff::tz::TimeZone::UTC;
             let reading = Reading { zone: &zone, now: Timestamp::UNIX_EPOCH, hasher: Some(&Plain) };
-            let example = schemas::example(field);
+            let example = examples::of_field(field);
             let taken = row.set(place, &example, &reading);
             assert!(taken.is_ok(), "{}.{}: {example}: {taken:?}", table.name, field.name);
         }
@@ -287,6 +287,155 @@ fn swagger_says_null_files_and_moments_in_its_own_way() {
     assert_eq!(operation["responses"]["201"]["schema"], json!({ "$ref": "#/definitions/A" }));
 }
 
+/// Whether a value is as a schema says: its kind, limits, choices and parts; what is wrong otherwise.
+fn fits(document: &Json, schema: &Json, value: &Json) -> Result<(), String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let known = document.pointer(reference.trim_start_matches('#')).expect("references lead somewhere");
+        return fits(document, known, value);
+    }
+    if let Some(any) = schema["anyOf"].as_array() {
+        let fault = || format!("{value} is none of {}", schema["anyOf"]);
+        return any.iter().any(|one| fits(document, one, value).is_ok()).then_some(()).ok_or_else(fault);
+    }
+    let check = |holds: bool, word: &str| {
+        if holds { Ok(()) } else { Err(format!("{value} is against {word}: {}", schema[word])) }
+    };
+    check(has_type(schema, value), "type")?;
+    check(schema["enum"].as_array().is_none_or(|choices| choices.contains(value)), "enum")?;
+    if let Some(text) = value.as_str() {
+        let count = text.chars().count() as u64;
+        check(schema["maxLength"].as_u64().is_none_or(|most| count <= most), "maxLength")?;
+        check(schema["minLength"].as_u64().is_none_or(|least| count >= least), "minLength")?;
+        if schemas::is_time(schema) {
+            check(jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", text).is_ok(), "pattern")?;
+        } else if schema.get("pattern").is_some() {
+            check(jiff::civil::Time::strptime("%H:%M:%S", text).is_ok(), "pattern")?;
+        }
+        if schema["format"] == json!("date") {
+            check(text.parse::<jiff::civil::Date>().is_ok(), "format")?;
+        }
+    }
+    if let Some(number) = value.as_f64() {
+        check(schema["minimum"].as_f64().is_none_or(|least| number >= least), "minimum")?;
+        check(schema["maximum"].as_f64().is_none_or(|most| number <= most), "maximum")?;
+    }
+    if let Some(list) = value.as_array() {
+        check(schema["maxItems"].as_u64().is_none_or(|most| list.len() as u64 <= most), "maxItems")?;
+        list.iter().try_for_each(|item| fits(document, &schema["items"], item))?;
+    }
+    if let Some(object) = value.as_object() {
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
+            check(object.contains_key(name), "required").map_err(|fault| format!("{name}: {fault}"))?;
+        }
+        for (name, part) in object {
+            if let Some(schema) = schema["properties"].get(name) {
+                fits(document, schema, part).map_err(|fault| format!("{name}: {fault}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_example_is_as_its_schema_says() {
+    for level in Level::ALL {
+        let document = openapi::of(level);
+        let (mut schemas, mut bodies) = (0, 0);
+        each(&document, &mut |object| {
+            let known = Json::Object(object.clone());
+            if object.contains_key("type") {
+                for example in object.get("examples").and_then(Json::as_array).into_iter().flatten() {
+                    let fault = fits(&document, &known, example).err();
+                    assert_eq!(
+                        fault,
+                        None,
+                        "{}: {}",
+                        level.name(),
+                        object.get("description").unwrap_or(&known)
+                    );
+                    schemas += 1;
+                }
+            }
+            if let (Some(schema), Some(example)) = (object.get("schema"), object.get("example")) {
+                assert_eq!(fits(&document, schema, example), Ok(()), "{}", level.name());
+                bodies += 1;
+            }
+        });
+        assert!(schemas > 300 && bodies > 20, "{schemas} {bodies}");
+        for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+            let (entity, view) = name.rsplit_once('-').unwrap_or((name, ""));
+            let example =
+                schema["examples"][0].as_object().unwrap_or_else(|| panic!("{name} has no example"));
+            if model::entities::table(entity).is_none() {
+                continue;
+            }
+            let properties = schema["properties"].as_object().unwrap();
+            assert!(!example.is_empty() || properties.is_empty(), "{name}");
+            assert!(example.keys().all(|part| properties.contains_key(part)), "{name}: {example:?}");
+            assert!(matches!(view, "create" | "change") || example.len() == properties.len(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn whatever_is_read_or_answered_as_json_has_an_example() {
+    for level in Level::ALL {
+        let document = openapi::of(level);
+        let old = swagger::of(&document);
+        let shown = |schema: &Json| -> bool {
+            let of_rows = schema["type"] == json!("array") && schema.get("examples").is_none();
+            let schema = if of_rows { &schema["items"] } else { schema };
+            let reference = schema["$ref"].as_str().map(|to| to.trim_start_matches('#'));
+            let schema =
+                reference.map_or(schema, |to| document.pointer(to).expect("references lead somewhere"));
+            schema.get("examples").is_some()
+        };
+        let mut count = 0;
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            // The documents themselves are no example of anything.
+            if document["paths"][path]["get"]["tags"] == json!(["Documents"]) {
+                continue;
+            }
+            for (method, operation) in operations.as_object().unwrap() {
+                let answers = operation["responses"].as_object().unwrap().values();
+                for content in
+                    answers.chain([&operation["requestBody"]]).filter_map(|one| one["content"].as_object())
+                {
+                    for (kind, media) in content.iter().filter(|(kind, _)| kind.ends_with("json")) {
+                        assert!(shown(&media["schema"]), "{method} {path}: {kind} {}", media["schema"]);
+                        count += 1;
+                    }
+                }
+            }
+        }
+        assert!(count > 50, "{count}");
+        let problem = &old["responses"]["BadRequest"]["examples"]["application/problem+json"];
+        assert_eq!(problem["violations"][0]["propertyPath"], json!("name"), "{}", level.name());
+        assert_eq!(old["responses"]["Unauthorized"]["examples"]["application/json"]["code"], json!(401));
+    }
+}
+
+#[test]
+fn examples_are_what_their_names_and_meanings_say() {
+    let document = openapi::of(Level::Brand);
+    let example = |name: &str| document["components"]["schemas"][name]["examples"][0].clone();
+    let made = example("Carrier-create");
+    assert_eq!((&made["proxyTrunk"], &made["calculateCost"]), (&json!(1), &json!(false)));
+    assert!(made.get("currency").is_none(), "it need not be given: {made}");
+    assert_eq!(example("Carrier-detailed")["proxyTrunk"]["ip"], json!("192.0.2.1"));
+    assert_eq!(example("Ddi-collection")["ddie164"], json!("+34946002050"));
+    assert_eq!(example("HydraItem")["@id"].as_str().map(|to| to.starts_with("/api/brand/")), Some(true));
+    let login = &document["paths"]["/admin_login"]["post"];
+    let form = &login["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"];
+    assert_eq!(form["examples"], json!([{ "username": "admin", "password": "changeme" }]));
+    assert!(
+        login["responses"]["200"]["content"]["application/json"]["schema"]["examples"][0]["token"]
+            .is_string()
+    );
+    let calls = &document["paths"]["/billable_calls"]["get"]["responses"]["200"]["content"]["text/csv"];
+    assert_eq!(calls["example"].as_str().map(|text| text.lines().count()), Some(2));
+}
+
 #[test]
 fn secrets_are_masked_in_answers_and_plain_in_bodies() {
     let table = model::entities::table("User").unwrap();
@@ -313,6 +462,8 @@ fn what_the_scope_fills_in_need_not_be_given() {
     assert!(required("User", Level::Client).contains(&json!("lastname")));
     assert!(!required("Carrier", Level::Brand).contains(&json!("brand")));
     assert!(required("WebPortal", Level::Platform).contains(&json!("url")));
+    // A stored carrier may lack it; none is made without.
+    assert!(required("Carrier", Level::Brand).contains(&json!("proxyTrunk")));
 }
 
 #[tokio::test]
