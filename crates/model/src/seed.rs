@@ -227,12 +227,15 @@ mod tests {
         assert_eq!(admins, ["hash of hush"]);
     }
 
+    /// Whether a kind of rows can be granted at a level.
+    type Counts = fn(&PublicEntity) -> bool;
+
     #[test]
     fn whatever_a_level_asks_a_grant_for_can_be_granted_there() {
         let rows = made(false);
         let mut asked = 0;
         for table in TABLES.iter() {
-            let flags: [(Level, fn(&PublicEntity) -> bool); 3] = [
+            let flags: [(Level, Counts); 3] = [
                 (Level::Platform, |kind| kind.platform),
                 (Level::Brand, |kind| kind.brand),
                 (Level::Client, |kind| kind.client),
