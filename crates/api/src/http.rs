@@ -331,6 +331,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Invalid(mistakes) => Self { mistakes, ..Self::bad(detail) },
             Refusal::Forbidden(_) => Self::forbidden(detail),
+            Refusal::Taken { mistakes, .. } => Self { mistakes, ..Self::forbidden(detail) },
             Refusal::Gone => Self::not_found(),
             Refusal::Dangling { field, entity, id } => {
                 let mistakes = vec![Mistake { field, remedy: format!("there is no {entity} {id}") }];

@@ -15,7 +15,7 @@ use model::draft::Draft;
 use model::entities::Company;
 use model::id::Id;
 use model::rows::{Row, Rows};
-use model::rules::{Check, Mistake, Refusal};
+use model::rules::{Mistake, Refusal, Trial};
 use model::scope::Caller;
 use serde_json::{Map, Value as Json};
 use std::ops::Deref;
@@ -420,50 +420,20 @@ fn judge(
     Err(faults.refusal())
 }
 
-/// Adds what the rules say of the row beside what is wrong with it already.
+/// Adds what the rules say of the row beside what is wrong with it already, and which of its values others have that must be
+/// there once.
 fn add_rules(draft: &Draft<'_>, row: &dyn Record, before: Option<&dyn Record>, faults: &mut Faults) {
     let table = row.table();
-    // What else is right depends on choices; where one is wrong, nothing is said of that.
-    let undecided = faults.mistakes.iter().any(|mistake| {
-        table.field(&mistake.field).is_some_and(|field| matches!(field.kind, Kind::Choice(_) | Kind::Bool))
-    });
-    if undecided {
-        return;
-    }
+    let wrong: Vec<usize> =
+        faults.mistakes.iter().filter_map(|mistake| table.place(&mistake.field)).collect();
     let lost: Vec<usize> = faults.nowhere.iter().map(|(place, _)| *place).collect();
-    // To the rules another tenant's row is one that is not there: no row ever has this id.
-    let Some(mut found) = of_rules(draft, row, before, &lost, |_| Json::from(u32::MAX)) else { return };
-    // What they say because of that is no mistake of its own: it must be said without the reference, too.
-    if !lost.is_empty() {
-        let former = |place: usize| before.map_or(Json::Null, |before| before.get(place).stored());
-        let Some(without) = of_rules(draft, row, before, &lost, former) else { return };
-        found.retain(|mistake| without.contains(mistake));
-    }
-    for mistake in found {
+    let (rows, now, level) = (draft.rows(), draft.now(), draft.env().level);
+    let trial = Trial { row, old: before, rows, now, level, unique: true };
+    for mistake in trial.beside(&wrong, &lost) {
         let is_lost = lost.iter().any(|place| table.fields[*place].name == mistake.field);
         if !is_lost && !faults.names(&mistake.field) {
             faults.mistakes.push(mistake);
         }
-    }
-}
-
-/// What the rules say of a copy of the row, with other values in these places; none: there cannot be such values.
-fn of_rules(
-    draft: &Draft<'_>,
-    row: &dyn Record,
-    before: Option<&dyn Record>,
-    places: &[usize],
-    value: impl Fn(usize) -> Json,
-) -> Option<Vec<Mistake>> {
-    let mut copy = row.copy();
-    for place in places {
-        set(&mut *copy, *place, &value(*place), draft.now()).ok()?;
-    }
-    let mut check = Check::new(draft.rows(), draft.now(), draft.env().level);
-    copy.rules().check_row(before, &mut check);
-    match check.done() {
-        Err(Refusal::Invalid(found)) => Some(found),
-        _ => Some(Vec::new()),
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::define::{Entity, Kind, Level, OnDelete, Reading, Record, SecretHasher, Table, Value};
 use crate::id::Id;
 use crate::rows::{Row, Rows, referrers};
-use crate::rules::{Check, Refusal, Rules};
+use crate::rules::{Check, Refusal, Rules, add_taken};
 use jiff::Timestamp;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -171,7 +171,13 @@ impl<'a> Draft<'a> {
         let old = self.rows.row(table, row.id()).cloned();
         let mut check = Check::new(&self.rows, self.env.now, self.env.level);
         row.rules().check_row(old.as_deref(), &mut check);
-        check.done()?;
+        check.done().map_err(|refusal| match refusal {
+            Refusal::Invalid(mut mistakes) => {
+                add_taken(&mut mistakes, &*row, &self.rows, |_| false);
+                Refusal::Invalid(mistakes)
+            }
+            other => other,
+        })?;
         self.check_references(&*row)?;
         self.check_unique(&*row)?;
         let row: Row = Arc::from(row);
@@ -334,16 +340,8 @@ impl<'a> Draft<'a> {
     }
 
     fn check_unique(&self, row: &dyn Record) -> Result<(), Refusal> {
-        let table = row.table();
-        for (set, places) in table.unique.iter().enumerate() {
-            if self.rows.clash(row, places, set).is_some() {
-                let names: Vec<&str> = places.iter().map(|place| table.fields[*place].name).collect();
-                let why =
-                    format!("{}: there is another {} with the same value", names.join(", "), table.name);
-                return Err(Refusal::Forbidden(why));
-            }
-        }
-        Ok(())
+        let sets: Vec<&[usize]> = self.rows.clashes(row).map(|(places, _)| places).collect();
+        Refusal::taken(row.table(), &sets).map_or(Ok(()), Err)
     }
 }
 
@@ -361,8 +359,38 @@ pub fn alike(one: &dyn Record, other: &dyn Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entities::Corporation;
+    use crate::entities::{Corporation, Terminal};
     use crate::testing::change;
+
+    fn as_alice() -> Terminal {
+        let mac = Some("001122334455".to_owned());
+        let named = Terminal { name: "alice".to_owned(), mac, company: Id::new(1), ..Terminal::default() };
+        Terminal { password: "ABCabc123+".into(), ..named }
+    }
+
+    fn names(mistakes: &[crate::rules::Mistake]) -> Vec<&str> {
+        mistakes.iter().map(|mistake| mistake.field.as_str()).collect()
+    }
+
+    #[test]
+    fn all_that_others_have_already_is_named_beside_other_mistakes_or_alone() {
+        let with = |row: Terminal| {
+            change(|draft| {
+                let other = Terminal { name: "carol".to_owned(), ..as_alice() };
+                draft.create(other)?;
+                draft.create(row)
+            })
+            .unwrap_err()
+        };
+        let both = with(as_alice());
+        let Refusal::Taken { message, mistakes } = &both else { panic!("{both}") };
+        let line = "there is another Terminal with the same value";
+        assert_eq!(*message, format!("name, domain: {line}\nmac: {line}"));
+        assert_eq!((names(mistakes), mistakes[0].remedy.as_str()), (vec!["name", "mac"], line));
+        let weak = with(Terminal { password: "x".into(), ..as_alice() });
+        let Refusal::Invalid(mistakes) = &weak else { panic!("{weak}") };
+        assert_eq!(names(mistakes), ["password", "name", "mac"]);
+    }
 
     #[test]
     fn a_change_that_takes_too_long_is_given_up() {

@@ -315,6 +315,12 @@ impl Rows {
         })
     }
 
+    /// All sets of fields that must be there once and that another row has like this one, with that row.
+    pub fn clashes<'a>(&'a self, row: &'a dyn Record) -> impl Iterator<Item = (&'static [usize], &'a Row)> {
+        let sets = row.table().unique.iter().copied().enumerate();
+        sets.filter_map(move |(set, places)| Some((places, self.clash(row, places, set)?)))
+    }
+
     /// The row whose unique fields have these values. `set` counts the entity's `unique(…)` words.
     pub fn find<E: Entity>(&self, set: usize, values: &[Value<'_>]) -> Option<&E> {
         let table = E::definition();

@@ -2,10 +2,11 @@
 //!
 //! Each entity's rules stand beside its definition ([`crate::entities`]); this file says what a rule is and how it refuses.
 
-use crate::define::{Entity, Level, Record};
+use crate::define::{Entity, Kind, Level, Reading, Record, Table};
 use crate::draft::Draft;
 use crate::rows::Rows;
 use jiff::Timestamp;
+use serde_json::Value as Json;
 
 /// The rules of one entity. All have a default, so an entity without rules has an empty `impl`.
 #[allow(unused_variables, reason = "the defaults do nothing")]
@@ -120,6 +121,137 @@ impl<'a> Check<'a> {
             None => Ok(()),
         }
     }
+
+    /// All that was said: the mistakes, and why the change is not allowed, mistakes or not.
+    pub(crate) fn said(self) -> (Vec<Mistake>, Option<Refusal>) {
+        (self.mistakes, self.refusal)
+    }
+}
+
+/// A row that has something wrong with it already, and what else there is to say of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial<'a> {
+    /// The row.
+    pub row: &'a dyn Record,
+    /// The row as it was, when it is changed.
+    pub old: Option<&'a dyn Record>,
+    /// All other rows.
+    pub rows: &'a Rows,
+    /// The time.
+    pub now: Timestamp,
+    /// As in [`Check`].
+    pub level: Option<Level>,
+    /// Also says which values others have that must be there once.
+    pub unique: bool,
+}
+
+impl Trial<'_> {
+    /// Most ways to fill in choices that are wrong.
+    const MOST_WAYS: usize = 64;
+
+    /// What the rules say whatever the fields will be that are wrong. `wrong`: places of fields whose values cannot be read
+    /// and are not in the row; `lost`: places of references to rows that are not there. Nothing, where the choices among the
+    /// wrong fields can be made in too many ways.
+    pub fn beside(&self, wrong: &[usize], lost: &[usize]) -> Vec<Mistake> {
+        let fields = self.row.table().fields;
+        // What else is right depends on choices: each of them is tried.
+        let mut ways: Vec<Vec<(usize, Json)>> = vec![Vec::new()];
+        for place in wrong {
+            let values = fields.get(*place).map(choices).unwrap_or_default();
+            if values.is_empty() {
+                continue;
+            }
+            if ways.len() * values.len() > Self::MOST_WAYS {
+                return Vec::new();
+            }
+            let with = |(way, value): (&Vec<_>, &Json)| [&way[..], &[(*place, value.clone())]].concat();
+            ways =
+                ways.iter().flat_map(|way| values.iter().map(move |value| (way, value))).map(with).collect();
+        }
+        if !lost.is_empty() {
+            // To the rules a row that is lost is one that is not there: no row ever has this id. What they say because of
+            // that is no mistake of its own: it must be said without the reference, too.
+            let former = |place: usize| self.old.map_or(Json::Null, |old| old.get(place).stored());
+            let nowhere = ways.iter().map(|way| [way.clone(), each(lost, |_| Json::from(u32::MAX))].concat());
+            let without = ways.iter().map(|way| [way.clone(), each(lost, former)].concat());
+            ways = nowhere.chain(without).collect();
+        }
+        let unknown = |place: usize| wrong.contains(&place) || lost.contains(&place);
+        let mut found: Option<Vec<Mistake>> = None;
+        for way in ways {
+            let Some(said) = self.said(&way, unknown) else { return Vec::new() };
+            match &mut found {
+                None => found = Some(said),
+                Some(found) => found.retain(|mistake| said.contains(mistake)),
+            }
+            if found.as_ref().is_some_and(Vec::is_empty) {
+                break;
+            }
+        }
+        found.unwrap_or_default()
+    }
+
+    /// What the rules say of a copy of the row with these values in it; none: there cannot be such values.
+    fn said(&self, values: &[(usize, Json)], unknown: impl Fn(usize) -> bool) -> Option<Vec<Mistake>> {
+        let mut copy = self.row.copy();
+        for (place, value) in values {
+            copy.set(*place, value, &Reading::stored(self.now)).ok()?;
+        }
+        let mut check = Check::new(self.rows, self.now, self.level);
+        copy.rules().check_row(self.old, &mut check);
+        let (mut said, _) = check.said();
+        if self.unique {
+            add_taken(&mut said, &*copy, self.rows, unknown);
+        }
+        Some(said)
+    }
+}
+
+fn each(places: &[usize], value: impl Fn(usize) -> Json) -> Vec<(usize, Json)> {
+    places.iter().map(|place| (*place, value(*place))).collect()
+}
+
+/// All values of a field that has a few; else none.
+fn choices(field: &crate::define::Field) -> Vec<Json> {
+    let mut values: Vec<Json> = match field.kind {
+        Kind::Choice(names) => names.iter().map(|name| Json::from(*name)).collect(),
+        Kind::Bool => vec![Json::from(false), Json::from(true)],
+        _ => return Vec::new(),
+    };
+    values.extend(field.nullable.then_some(Json::Null));
+    values
+}
+
+/// Adds what others have that must be there once, where all of it is known and nothing of it is wrong for another reason.
+pub(crate) fn add_taken(
+    mistakes: &mut Vec<Mistake>,
+    row: &dyn Record,
+    rows: &Rows,
+    unknown: impl Fn(usize) -> bool,
+) {
+    let table = row.table();
+    let named: Vec<usize> = mistakes.iter().filter_map(|mistake| table.place(&mistake.field)).collect();
+    for (places, _) in rows.clashes(row) {
+        if !places.iter().any(|place| unknown(*place) || named.contains(place)) {
+            taken(table, places, mistakes);
+        }
+    }
+}
+
+/// Names the fields of a set that another row has: those that say whose the row is only where there are no others.
+fn taken(table: &Table, places: &[usize], mistakes: &mut Vec<Mistake>) {
+    let owner = |place: &&usize| matches!(table.fields[**place].name, "brand" | "company" | "domain");
+    let only_owner = places.iter().all(|place| owner(&place));
+    for place in places.iter().filter(|place| only_owner || !owner(place)) {
+        let mistake = Mistake { field: table.fields[*place].name.to_owned(), remedy: same_value(table) };
+        if !mistakes.contains(&mistake) {
+            mistakes.push(mistake);
+        }
+    }
+}
+
+fn same_value(table: &Table) -> String {
+    format!("there is another {} with the same value", table.name)
 }
 
 /// One thing that is wrong with a row.
@@ -140,6 +272,14 @@ pub enum Refusal {
     /// It is against a rule, or the row is out of the caller's reach.
     #[error("{0}")]
     Forbidden(String),
+    /// Other rows have what must be there once.
+    #[error("{message}")]
+    Taken {
+        /// The sets of fields, each in a line with all its names.
+        message: String,
+        /// The fields.
+        mistakes: Vec<Mistake>,
+    },
     /// There is no such row.
     #[error("there is no such row")]
     Gone,
@@ -173,6 +313,17 @@ impl Refusal {
     /// One field is wrong.
     pub fn wrong(field: &str, remedy: impl Into<String>) -> Self {
         Self::Invalid(vec![Mistake { field: field.to_owned(), remedy: remedy.into() }])
+    }
+
+    /// Other rows have these sets of fields; none: there are no such sets.
+    pub(crate) fn taken(table: &Table, sets: &[&[usize]]) -> Option<Self> {
+        let names =
+            |places: &[usize]| places.iter().map(|place| table.fields[*place].name).collect::<Vec<_>>();
+        let line = |places: &&[usize]| format!("{}: {}", names(places).join(", "), same_value(table));
+        let mut mistakes = Vec::new();
+        sets.iter().for_each(|places| taken(table, places, &mut mistakes));
+        let message = sets.iter().map(line).collect::<Vec<_>>().join("\n");
+        (!sets.is_empty()).then_some(Self::Taken { message, mistakes })
     }
 }
 

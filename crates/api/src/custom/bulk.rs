@@ -488,10 +488,14 @@ fn date_text(day: Date) -> String {
 /// Says for which day it is refused.
 fn on_day(refusal: Refusal, day: Date) -> Refusal {
     let day = date_text(day);
+    let on = |mistakes: Vec<Mistake>| -> Vec<Mistake> {
+        let said = |mistake: Mistake| Mistake { remedy: format!("{} (on {day})", mistake.remedy), ..mistake };
+        mistakes.into_iter().map(said).collect()
+    };
     match refusal {
-        Refusal::Invalid(mut mistakes) => {
-            mistakes.iter_mut().for_each(|mistake| mistake.remedy = format!("{} (on {day})", mistake.remedy));
-            Refusal::Invalid(mistakes)
+        Refusal::Invalid(mistakes) => Refusal::Invalid(on(mistakes)),
+        Refusal::Taken { message, mistakes } => {
+            Refusal::Taken { message: format!("{message} (on {day})"), mistakes: on(mistakes) }
         }
         Refusal::Forbidden(why) => Refusal::Forbidden(format!("{why} (on {day})")),
         Refusal::Coded { status, message } => {

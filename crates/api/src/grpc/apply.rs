@@ -282,6 +282,9 @@ fn about(at: usize, wish: Option<&Wanted>, refusal: Refusal) -> Refusal {
         }
         Refusal::OutOfReach(mistakes) => Refusal::OutOfReach(headed(mistakes)),
         Refusal::Forbidden(why) => Refusal::Forbidden(format!("{head}: {why}")),
+        Refusal::Taken { message, mistakes } => {
+            Refusal::Taken { message: format!("{head}: {message}"), mistakes: headed(mistakes) }
+        }
         Refusal::Gone => Refusal::Coded {
             status: 404,
             message: format!("{head}: there is no such row; leave out the id to make one"),

@@ -143,6 +143,60 @@ fn every_mistake_of_a_document_is_in_one_answer() {
     });
 }
 
+#[test]
+fn a_wrong_choice_hides_no_mistake_that_holds_whatever_is_chosen() {
+    run(async {
+        let server = Server::new();
+        let user = json!({ "name": "", "lastname": "x", "email": "bad", "rejectCallMethod": "zz" });
+        let terminal = json!({ "name": "a b", "password": "x", "mac": "zz", "t38Passthrough": "maybe" });
+        let both =
+            json!({ "name": "a b", "password": "x", "t38Passthrough": "maybe", "rtpEncryption": "so" });
+        for (path, body, expected) in [
+            ("/users", user, vec!["email", "name", "rejectCallMethod"]),
+            ("/terminals", terminal, vec!["mac", "name", "password", "t38Passthrough"]),
+            ("/terminals", both, vec!["name", "password", "rtpEncryption", "t38Passthrough"]),
+        ] {
+            let answer = server.send(write(CLIENT, "POST", path, &body)).await;
+            assert_eq!(answer.status, 400, "{}", answer.text());
+            assert_eq!(named(&answer), expected, "{}", answer.text());
+        }
+    });
+}
+
+#[test]
+fn all_that_others_have_already_is_named_alone_and_beside_other_mistakes() {
+    run(async {
+        let server = Server::new();
+        let send = |body: Json| server.send(write(CLIENT, "POST", "/terminals", &body));
+        let first = json!({ "name": "carol", "password": "ABCabc123+", "mac": "001122334455" });
+        assert_eq!(send(first).await.status, 201);
+        let both = json!({ "name": "alice", "password": "ABCabc123+", "mac": "00-11-22-33-44-55" });
+        let answer = send(both.clone()).await;
+        let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+        assert_eq!((answer.status, named(&answer)), (403, vec!["mac".to_owned(), "name".to_owned()]));
+        assert!(
+            detail.starts_with("name, domain: there is another Terminal with the same value"),
+            "{detail}"
+        );
+        // Beside what a rule says, what cannot be read, and a choice that is wrong.
+        for (field, value) in
+            [("password", json!("x")), ("terminalModel", json!(99_999)), ("t38Passthrough", json!("maybe"))]
+        {
+            let mut body = both.clone();
+            body[field] = value;
+            let answer = send(body).await;
+            let mut expected = vec!["mac", "name", field];
+            expected.sort_unstable();
+            assert_eq!(
+                (answer.status, named(&answer)),
+                (400, expected.iter().map(|it| (*it).to_owned()).collect()),
+                "{}",
+                answer.text()
+            );
+        }
+    });
+}
+
 /// A multipart body: a document and one file.
 fn with_file(
     account: &Account,

@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_calendar_has_a_name_of_its_own() {
         assert_eq!(made(1, " "), Err(Refusal::wrong("name", "write a name")));
-        assert!(matches!(made(1, "testCalendar"), Err(Refusal::Forbidden(_))));
+        assert!(matches!(made(1, "testCalendar"), Err(Refusal::Taken { .. })));
         assert_eq!(made(2, "testCalendar"), Ok(()));
     }
 }

@@ -179,7 +179,7 @@ mod tests {
     fn a_user_has_one_entry() {
         let refused =
             change(|draft| draft.create(Contact { user: Some(Id::new(1)), ..contact() })).unwrap_err();
-        assert!(matches!(refused, Refusal::Forbidden(_)), "{refused}");
+        assert!(matches!(refused, Refusal::Taken { .. }), "{refused}");
         assert_eq!(
             refused_field(Contact { company: Id::new(2), user: Some(Id::new(1)), ..contact() }),
             "user"

@@ -46,6 +46,6 @@ mod tests {
         for wrong in ["", "34", "+", "+34x"] {
             assert!(with(wrong).unwrap_err().to_string().starts_with("prefix: "), "{wrong}");
         }
-        assert!(matches!(with("+94601"), Err(Refusal::Forbidden(_))), "another destination has it");
+        assert!(matches!(with("+94601"), Err(Refusal::Taken { .. })), "another destination has it");
     }
 }

@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(refused_field(extension("*1")), "number");
         assert_eq!(refused_field(extension("")), "number");
         let refused = change(|draft| draft.create(extension("101"))).unwrap_err();
-        assert!(matches!(refused, Refusal::Forbidden(_)), "{refused}");
+        assert!(matches!(refused, Refusal::Taken { .. }), "{refused}");
         change(|draft| draft.create(Extension { company: Id::new(2), ..extension("101") })).unwrap();
     }
 

@@ -472,7 +472,7 @@ mod tests {
         assert_eq!(refused_fields(Friend { name: "alice".into(), ..direct() }), ["name"]);
         assert_eq!(refused_fields(Friend { name: String::new(), ..direct() }), ["name"]);
         let taken = Friend { name: "testFriend".into(), ..direct() };
-        assert!(matches!(change(|draft| draft.create(taken)), Err(Refusal::Forbidden(_))));
+        assert!(matches!(change(|draft| draft.create(taken)), Err(Refusal::Taken { .. })));
     }
 
     #[test]
@@ -480,7 +480,7 @@ mod tests {
         let (id, rows, _) = change(|draft| draft.create(Friend { priority: 1, ..direct() })).unwrap();
         assert_eq!(rows.get(id).unwrap().priority, 3);
         let refused = change(|draft| draft.change(REMOTE, |friend| friend.priority = 2)).unwrap_err();
-        assert!(matches!(refused, Refusal::Forbidden(_)), "{refused}");
+        assert!(matches!(refused, Refusal::Taken { .. }), "{refused}");
     }
 
     #[test]

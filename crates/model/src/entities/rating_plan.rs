@@ -173,7 +173,7 @@ mod tests {
         assert!(created(part(1)).unwrap_err().to_string().starts_with("destinationRateGroup: "));
         assert!(created(part(2)).is_ok());
         let again = RatingPlan { weight: Decimal::TEN, ..part(2) };
-        assert!(matches!(created(again), Err(Refusal::Forbidden(_))), "and so do weights");
+        assert!(matches!(created(again), Err(Refusal::Taken { .. })), "and so do weights");
     }
 
     #[test]

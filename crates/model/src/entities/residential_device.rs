@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(refused_fields(registers("testRetailAccount")), ["name"]);
         assert_eq!(refused_fields(registers("a-b")), ["name"]);
         let taken = change(|draft| draft.create(registers("residentialDevice"))).unwrap_err();
-        assert!(matches!(taken, Refusal::Forbidden(_)), "{taken}");
+        assert!(matches!(taken, Refusal::Taken { .. }), "{taken}");
     }
 
     #[test]

@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(refused_fields(registers("residentialDevice")), ["name"]);
         assert_eq!(refused_fields(registers("a-b")), ["name"]);
         let taken = change(|draft| draft.create(registers("testRetailAccount"))).unwrap_err();
-        assert!(matches!(taken, Refusal::Forbidden(_)), "{taken}");
+        assert!(matches!(taken, Refusal::Taken { .. }), "{taken}");
     }
 
     #[test]

@@ -52,6 +52,6 @@ mod tests {
         };
         assert!(with("Asia").is_ok());
         assert!(with(" ").unwrap_err().to_string().starts_with("name: "));
-        assert!(matches!(with("Empty"), Err(Refusal::Forbidden(_))), "another group has it");
+        assert!(matches!(with("Empty"), Err(Refusal::Taken { .. })), "another group has it");
     }
 }

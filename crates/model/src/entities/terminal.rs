@@ -184,14 +184,14 @@ mod tests {
         assert_eq!(rows.get(id).unwrap().mac, None);
         assert_eq!(refused_field(Terminal { mac: Some("0011".into()), ..terminal("carol") }), "mac");
         let taken = Terminal { mac: Some("00-11-22-33-44-AA".into()), ..terminal("carol") };
-        assert!(matches!(change(|draft| draft.create(taken)), Err(Refusal::Forbidden(_))));
+        assert!(matches!(change(|draft| draft.create(taken)), Err(Refusal::Taken { .. })));
     }
 
     #[test]
     fn names_are_there_once_among_terminals_and_friends() {
         assert_eq!(refused_field(terminal("testFriend")), "name");
         assert_eq!(refused_field(terminal("a b")), "name");
-        assert!(matches!(change(|draft| draft.create(terminal("alice"))), Err(Refusal::Forbidden(_))));
+        assert!(matches!(change(|draft| draft.create(terminal("alice"))), Err(Refusal::Taken { .. })));
         change(|draft| draft.create(Terminal { company: Id::new(2), ..terminal("testFriend") })).unwrap();
     }
 

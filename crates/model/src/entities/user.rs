@@ -446,7 +446,7 @@ mod tests {
     fn an_extension_is_shown_by_one_user() {
         let refused =
             change(|draft| draft.change(ALICE, |user| user.extension = Some(Id::new(2)))).unwrap_err();
-        assert!(matches!(refused, Refusal::Forbidden(_)), "{refused}");
+        assert!(matches!(refused, Refusal::Taken { .. }), "{refused}");
     }
 
     #[test]

@@ -56,10 +56,12 @@ mod tests {
     #[test]
     fn generic_voicemails_of_the_client_are_shared() {
         change(|draft| draft.create(pair(2, 3))).unwrap();
-        for (user, voicemail) in [(2, 1), (2, 5), (1, 3)] {
+        for (user, voicemail) in [(2, 1), (2, 5)] {
             let refused = change(|draft| draft.create(pair(user, voicemail)));
             assert!(matches!(refused, Err(Refusal::Forbidden(_))), "{user} {voicemail}");
         }
+        let twice = change(|draft| draft.create(pair(1, 3)));
+        assert!(matches!(twice, Err(Refusal::Taken { .. })));
     }
 
     #[test]
