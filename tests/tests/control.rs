@@ -145,12 +145,13 @@ fn a_document_with_mistakes_has_them_all_listed_and_changes_nothing() {
     for line in [
         "Provider.Carrier[1].balance: \"much\" is not a number",
         "Provider.Carrier[1].brand: there is no Provider.Brand 99",
+        "Provider.Carrier[1].proxyTrunk: choose the local address that is used towards it",
         "Provider.Carrier[entry 2].id: every row has an id, a whole number",
         "Provider.Nonsense[]: there is no such entity",
     ] {
         assert!(said.lines().any(|said| said.trim() == line), "{line} in {said}");
     }
-    assert!(said.contains("4 mistakes in ") && said.contains("broken.json"), "{said}");
+    assert!(said.contains("5 mistakes in ") && said.contains("broken.json"), "{said}");
     assert!(import("{\"entities\": ").contains("not readable as JSON"));
     assert_eq!(exported(&data), before);
     node.stop();

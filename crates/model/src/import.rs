@@ -3,10 +3,11 @@
 //! In: `{"entities": {"Provider.Carrier": [{"id": 1, …}]}}`, references as ids, moments in UTC. Out: the new rows, or every
 //! mistake with its row and field. Nothing is half imported. Elsewhere: making it durable (crate `store`).
 
-use crate::define::{Field, Kind, Reading, Record, SecretHasher, Table, parse_time};
+use crate::define::{Field, Kind, Reading, Record, SecretHasher, Table, Value, parse_time};
 use crate::draft::Change;
 use crate::entities::TABLES;
 use crate::rows::{Row, Rows};
+use crate::rules::{Check, Mistake, Refusal, Trial};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -49,7 +50,7 @@ pub struct Imported {
 }
 
 /// Reads a document onto these rows: rows with known ids are changed, others are added; `replace` drops all rows first.
-/// Passwords of people are hashed where the row says `passIsPlainText`, and taken as hashes otherwise.
+/// Rows that are new or changed pass the rules of their entity, as far as their own values go ([`Onto::judge`]). Passwords of people are hashed where the row says `passIsPlainText`, and taken as hashes otherwise.
 ///
 /// # Errors
 ///
@@ -70,7 +71,7 @@ pub fn import(
         seen: HashSet::new(),
     };
     reader.document(document);
-    let Reader { mut mistakes, imported, rows: new, .. } = reader;
+    let Reader { mistakes, imported, rows: mut new, .. } = reader;
     let mut rows = onto.clone();
     if replace {
         for table in TABLES.iter().filter(|table| !table.hidden) {
@@ -78,8 +79,17 @@ pub fn import(
             ids.iter().for_each(|id| rows.remove(table, *id));
         }
     }
-    new.iter().for_each(|row| rows.insert(Arc::clone(row)));
-    check(&rows, &new, &mut mistakes);
+    new.iter().for_each(|read| rows.insert(Arc::clone(&read.row)));
+    // What a row takes over from its brand or its client is to be there by then.
+    new.sort_by_key(|read| match read.row.table().name {
+        "Brand" => 0,
+        "Company" => 1,
+        _ => 2,
+    });
+    let mut onto_these = Onto { before: onto, replace, rows, now, mistakes };
+    new.iter().for_each(|read| onto_these.judge(read));
+    new.iter().for_each(|read| onto_these.check_unique(read));
+    let Onto { rows, mut mistakes, .. } = onto_these;
     if !mistakes.is_empty() {
         mistakes.truncate(MOST_MISTAKES);
         return Err(mistakes);
@@ -255,12 +265,21 @@ impl Visitor<'_> for PlaceReader<'_> {
     }
 }
 
+/// A row of the document.
+struct ReadRow {
+    row: Row,
+    /// Places of fields that the document does not name.
+    left_out: Vec<usize>,
+    /// Places of fields with values that cannot be.
+    wrong: Vec<usize>,
+}
+
 struct Reader<'a> {
     now: Timestamp,
     hasher: &'a dyn SecretHasher,
     mistakes: Vec<ImportMistake>,
     imported: Imported,
-    rows: Vec<Row>,
+    rows: Vec<ReadRow>,
     /// Tables and ids of the rows.
     seen: HashSet<(usize, u32)>,
 }
@@ -317,6 +336,7 @@ impl Reader<'_> {
         let label = id.to_string();
         let mut row = (table.make)();
         row.set_id(id);
+        let mut wrong = Vec::new();
         let plain = document.get("passIsPlainText").and_then(Json::as_bool).unwrap_or(false);
         let utc = TimeZone::UTC;
         for (key, value) in document {
@@ -335,18 +355,21 @@ impl Reader<'_> {
             let moved = moved.map(|relative| Json::String(relative.at(self.now)));
             if let Err(fault) = row.set(place, moved.as_ref().unwrap_or(value), &reading) {
                 self.wrong(name, &label, key, fault.to_string());
+                wrong.push(place);
             }
         }
-        for field in table.fields.iter().filter(|field| field.required()) {
-            if !document.contains_key(field.name) {
-                self.wrong(name, &label, field.name, "missing; it has no default");
-            }
+        let fields = table.fields.iter().enumerate().skip(1);
+        let left_out = fields.filter(|(_, field)| !document.contains_key(field.name)).map(|(place, _)| place);
+        let left_out: Vec<usize> = left_out.collect();
+        for place in left_out.iter().filter(|place| table.fields[**place].required()) {
+            self.wrong(name, &label, table.fields[*place].name, "missing; it has no default");
+            wrong.push(*place);
         }
         if !self.seen.insert((table.index, id)) {
             self.wrong(name, &label, "id", "another row has it, too");
         }
         self.imported.rows += 1;
-        self.rows.push(Arc::from(row));
+        self.rows.push(ReadRow { row: Arc::from(row), left_out, wrong });
     }
 }
 
@@ -383,29 +406,141 @@ fn relative_times(document: &Json) -> Vec<Relative> {
         .collect()
 }
 
-fn check(rows: &Rows, new: &[Row], mistakes: &mut Vec<ImportMistake>) {
-    let mut wrong = |row: &Row, field: &str, remedy: String| {
-        if mistakes.len() < MOST_MISTAKES {
+/// Rows with those of a document among them.
+struct Onto<'a> {
+    /// The rows before.
+    before: &'a Rows,
+    /// Those before are dropped: a row with the same id may be something else.
+    replace: bool,
+    rows: Rows,
+    now: Timestamp,
+    mistakes: Vec<ImportMistake>,
+}
+
+impl Onto<'_> {
+    fn wrong(&mut self, row: &dyn Record, field: &str, remedy: String) {
+        if self.mistakes.len() < MOST_MISTAKES {
             let (entity, id, field) = (row.table().full_name(), row.id().to_string(), field.to_owned());
-            mistakes.push(ImportMistake { entity, row: id, field, remedy });
-        }
-    };
-    for row in new {
-        let table = row.table();
-        for (place, field) in table.fields.iter().enumerate().skip(1) {
-            if let (Kind::Reference(target), Some(id)) = (field.kind, row.get(place).id())
-                && rows.row(target(), id).is_none()
-            {
-                wrong(row, field.name, format!("there is no {} {id}", target().full_name()));
-            }
-        }
-        for (set, places) in table.unique.iter().enumerate() {
-            if let Some(other) = rows.clash(&**row, places, set) {
-                let names: Vec<&str> = places.iter().map(|place| table.fields[*place].name).collect();
-                wrong(row, &names.join("+"), format!("row {} has the same", other.id()));
-            }
+            self.mistakes.push(ImportMistake { entity, row: id, field, remedy });
         }
     }
+
+    /// Checks a row's references, and by the rules of its entity the row, as one that is made, or changed where it is there.
+    /// How rows stand to others is not held against them, where they might be kept so: other systems have rows that refer
+    /// to those of another client, or were made before the rule was.
+    fn judge(&mut self, read: &ReadRow) {
+        let ReadRow { row, left_out, wrong } = read;
+        let table = row.table();
+        let mut lost = Vec::new();
+        for (place, field) in table.fields.iter().enumerate().skip(1) {
+            if let (Kind::Reference(target), Some(id)) = (field.kind, row.get(place).id())
+                && self.rows.row(target(), id).is_none()
+            {
+                self.wrong(&**row, field.name, format!("there is no {} {id}", target().full_name()));
+                lost.push(place);
+            }
+        }
+        let before = self.before.row(table, row.id()).cloned();
+        let is_same = before.as_ref().is_some_and(|before| crate::draft::alike(&**before, &**row));
+        if is_same || self.mistakes.len() >= MOST_MISTAKES {
+            return;
+        }
+        let before = before.filter(|_| !self.replace);
+        // Rules see all other rows, and this one as it was.
+        match &before {
+            Some(before) => self.rows.insert(Arc::clone(before)),
+            None => self.rows.remove(table, row.id()),
+        }
+        let made = self.by_rules(&**row, before.as_deref(), wrong, &lost);
+        self.rows.insert(Arc::clone(row));
+        let is_sound = made.mistakes.is_empty() && made.refusal.is_none();
+        if is_sound && crate::draft::alike(&*made.row, &**row) {
+            return;
+        }
+        let kept = self.by_rules(&**row, Some(&**row), wrong, &lost);
+        let (mut found, mut refusal) = (made.mistakes, made.refusal);
+        // What is said of the change alone is no matter of how the row stands to others.
+        let new = before.as_ref().filter(|_| !is_sound).map(|_| self.by_rules(&**row, None, wrong, &lost));
+        let of_change = |mistake: &Mistake| new.as_ref().is_some_and(|new| !new.mistakes.contains(mistake));
+        found.retain(|mistake| {
+            let place = table.place(&mistake.field);
+            let named = place.is_some_and(|place| wrong.contains(&place) || lost.contains(&place));
+            let of_others =
+                place.is_some_and(|place| row.get(place).id().is_some() && is_reference(table, place));
+            !named && (!of_others || of_change(mistake) || kept.mistakes.contains(mistake))
+        });
+        let of_others = matches!(refusal, Some(Refusal::Forbidden(_)))
+            && new.as_ref().is_none_or(|new| new.refusal == refusal)
+            && kept.refusal != refusal;
+        if of_others {
+            refusal = None;
+        }
+        let is_sound = found.is_empty() && refusal.is_none() && wrong.is_empty() && lost.is_empty();
+        found.into_iter().for_each(|mistake| self.wrong(&**row, &mistake.field, mistake.remedy));
+        if let Some(refusal) = refusal {
+            self.wrong(&**row, "", refusal.to_string());
+        }
+        if is_sound {
+            self.put_in_order(row, left_out, &*made.row, &*kept.row);
+        }
+    }
+
+    /// What the rules make of a row, and say of it.
+    fn by_rules(&self, row: &dyn Record, old: Option<&dyn Record>, wrong: &[usize], lost: &[usize]) -> Ruled {
+        let (rows, now, level) = (&self.rows, self.now, None);
+        let mut copy = row.copy();
+        if !wrong.is_empty() || !lost.is_empty() {
+            let trial = Trial { row, old, rows, now, level, unique: false };
+            return Ruled { row: copy, mistakes: trial.beside(wrong, lost), refusal: None };
+        }
+        let mut check = Check::new(rows, now, level);
+        copy.rules().check_row(old, &mut check);
+        let (mistakes, refusal) = check.said();
+        Ruled { row: copy, mistakes, refusal }
+    }
+
+    /// Takes over what the rules write: for fields that the document does not name what a new row gets, for those that are
+    /// null what a row gets that is there already, and texts as they are kept. All other values stay as they are.
+    fn put_in_order(&mut self, row: &Row, left_out: &[usize], made: &dyn Record, kept: &dyn Record) {
+        let mut new = row.copy();
+        for (place, field) in row.table().fields.iter().enumerate().skip(1) {
+            let is_text = matches!(field.kind, Kind::Text | Kind::Secret);
+            let by = match row.get(place) {
+                _ if left_out.contains(&place) => made,
+                Value::Null => kept,
+                _ if is_text && !kept.get(place).is_null() => kept,
+                _ => continue,
+            };
+            if let Err(fault) = new.set(place, &by.get(place).stored(), &Reading::stored(self.now)) {
+                self.wrong(&**row, field.name, fault.to_string());
+            }
+        }
+        self.rows.insert(Arc::from(new));
+    }
+
+    fn check_unique(&mut self, read: &ReadRow) {
+        let Some(row) = self.rows.row(read.row.table(), read.row.id()).cloned() else { return };
+        let names = |places: &[usize]| {
+            let names: Vec<&str> = places.iter().map(|place| row.table().fields[*place].name).collect();
+            names.join("+")
+        };
+        let clashes = self.rows.clashes(&*row);
+        let clashes: Vec<_> = clashes.map(|(places, other)| (names(places), other.id())).collect();
+        for (names, other) in clashes {
+            self.wrong(&*row, &names, format!("row {other} has the same"));
+        }
+    }
+}
+
+/// A row as its rules leave it, and what they say.
+struct Ruled {
+    row: Box<dyn Record>,
+    mistakes: Vec<Mistake>,
+    refusal: Option<Refusal>,
+}
+
+fn is_reference(table: &Table, place: usize) -> bool {
+    table.fields.get(place).is_some_and(|field| matches!(field.kind, Kind::Reference(_)))
 }
 
 /// The table that a document calls "Provider.Carrier".
@@ -461,8 +596,120 @@ mod tests {
                 "Provider.Carrier[7].name: missing; it has no default",
                 "Provider.Nonsense[]: there is no such entity",
                 "Provider.Carrier[1].brand: there is no Provider.Brand 99",
+                "Provider.Carrier[1].proxyTrunk: choose the local address that is used towards it",
+                "Provider.Carrier[7].proxyTrunk: choose the local address that is used towards it",
             ]
         );
+    }
+
+    fn lines(document: &Json) -> Vec<String> {
+        read(document).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn rows_pass_the_rules_of_their_entity_and_every_mistake_is_listed() {
+        let document = json!({ "entities": {
+            "Provider.RoutingTag": [{ "id": 70, "name": "Bad", "tag": "bad", "brand": 1 }],
+            "Provider.Terminal": [
+                { "id": 70, "name": "a b", "password": "x", "company": 1, "mac": "zz", "t38Passthrough": "maybe" },
+                { "id": 71, "name": "carol", "password": "ABCabc123+", "company": 77 },
+                { "id": 72, "name": "alice", "password": "ABCabc123+", "company": 1 },
+            ],
+            "Provider.User": [{ "id": 70, "name": "", "lastname": "x", "email": "nomail", "company": 1 }],
+        } });
+        assert_eq!(
+            lines(&document),
+            [
+                "Provider.Terminal[70].t38Passthrough: \"maybe\" is not one of yes, no",
+                "Provider.RoutingTag[70].tag: write one to three digits and a #, such as 12#",
+                "Provider.Terminal[70].name: write letters, digits, underscores and asterisks only",
+                "Provider.Terminal[70].password: it takes 10 characters or more, with 3 capital letters, 3 small letters, \
+                 3 digits and one of + * _ -",
+                "Provider.Terminal[70].mac: a hardware address has 12 hexadecimal digits: 0011223344aa",
+                "Provider.Terminal[71].company: there is no Provider.Company 77",
+                "Provider.User[70].name: a user needs a first name",
+                "Provider.User[70].email: it is no e-mail address; write name@example.com",
+                "Provider.Terminal[72].name+domain: row 1 has the same",
+            ]
+        );
+    }
+
+    /// The sample system's row, with other values.
+    fn sample_row(entity: &str, id: u32, values: &Json) -> Json {
+        let exported = export(&sample());
+        let rows = exported["entities"][entity].as_array().unwrap();
+        let mut row = rows.iter().find(|row| row["id"] == json!(id)).unwrap().clone();
+        let values = values.as_object().unwrap().clone();
+        row.as_object_mut().unwrap().extend(values);
+        json!({ "entities": { entity: [row] } })
+    }
+
+    #[test]
+    fn a_row_that_is_there_is_judged_by_what_is_changed() {
+        let bob = |values: Json| sample_row("Provider.User", 2, &values);
+        assert_eq!(read(&bob(json!({ "maxCalls": 7 }))).unwrap().1.len(), 1);
+        assert_eq!(lines(&bob(json!({ "email": "bob" }))).len(), 1);
+        // As one that is new: a friend does not move.
+        let friend = sample_row("Provider.Friend", 1, &json!({ "company": 2, "priority": 9 }));
+        assert_eq!(
+            lines(&friend),
+            ["Provider.Friend[1].company: a friend stays with its client; make a new one"]
+        );
+    }
+
+    #[test]
+    fn how_rows_stand_to_others_is_not_held_against_them() {
+        // In the sample system, too, a user shows a number of another client, and two holidays overlap.
+        let bob = sample_row("Provider.User", 2, &json!({ "outgoingDdi": 3 }));
+        assert_eq!(read(&bob).unwrap().1.len(), 1);
+        let day = json!({ "id": 70, "name": "Another", "calendar": 1, "eventDate": "2018-01-01" });
+        let overlapping = export(&sample())["entities"]["Provider.HolidayDate"][0].clone();
+        let mut day = day.as_object().unwrap().clone();
+        day.insert("eventDate".to_owned(), overlapping["eventDate"].clone());
+        day.insert("calendar".to_owned(), overlapping["calendar"].clone());
+        day.insert("wholeDayEvent".to_owned(), json!(true));
+        assert!(read(&json!({ "entities": { "Provider.HolidayDate": [day] } })).is_ok());
+    }
+
+    #[test]
+    fn what_the_rules_write_is_taken_over_where_the_document_has_nothing() {
+        let new = json!({ "id": 70, "name": " Carol ", "lastname": "C", "email": " carol@example.com ", "company": 1 });
+        let document = json!({ "entities": {
+            "Provider.Terminal": [
+                { "id": 70, "name": "carol", "password": "ABCabc123+", "company": 1, "mac": "00:1A-22.33:44:FF" },
+                { "id": 71, "name": "dave", "password": "ABCabc123+", "company": 1, "domain": null },
+            ],
+            "Provider.User": [new],
+            "Provider.Friend": [
+                { "id": 70, "name": "first", "password": "ABCabc123+", "directConnectivity": "no", "company": 1 },
+                { "id": 71, "name": "second", "password": "ABCabc123+", "directConnectivity": "no", "company": 1 },
+            ],
+        } });
+        let (rows, changes, _) = read(&document).unwrap();
+        let row = |name: &str, id: u32| rows.row(crate::entities::table(name).unwrap(), id).unwrap();
+        assert_eq!(
+            (row("Terminal", 70).reference("domain"), row("Terminal", 71).reference("domain")),
+            (Some(3), Some(3))
+        );
+        assert_eq!(row("Terminal", 70).named("mac").text(), Some("001a223344ff"));
+        assert_eq!(row("User", 70).reference("timezone"), Some(145), "the client's, as a new user has it");
+        assert_eq!(row("User", 70).named("email").text(), Some("carol@example.com"));
+        let priorities: Vec<_> = [70, 71].map(|id| row("Friend", id).named("priority").stored()).into();
+        assert_eq!(priorities, [json!(3), json!(4)]);
+        let kept = changes.iter().find(|change| change.table.name == "User").unwrap().after.as_ref().unwrap();
+        assert_eq!(kept.reference("timezone"), Some(145), "and it is what is kept");
+        // Null that may be null stays.
+        let bob = sample_row("Provider.User", 2, &json!({ "timezone": null }));
+        let (rows, ..) = read(&bob).unwrap();
+        assert_eq!(rows.row(crate::entities::table("User").unwrap(), 2).unwrap().reference("timezone"), None);
+    }
+
+    #[test]
+    fn mistakes_by_the_rules_are_bounded() {
+        let tag = |id: u32| json!({ "id": id, "name": "Bad", "tag": "bad", "brand": 1 });
+        let tags: Vec<Json> = (100..1200).map(tag).collect();
+        let document = json!({ "entities": { "Provider.RoutingTag": tags } });
+        assert_eq!(lines(&document).len(), MOST_MISTAKES);
     }
 
     #[test]

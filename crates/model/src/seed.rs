@@ -269,10 +269,16 @@ mod tests {
     }
 
     #[test]
-    fn everything_in_it_passes_its_own_rules() {
-        let rows = made(true);
-        let exported = crate::import::export(&rows);
-        let again = import(&exported, &Rows::default(), true, now(), &PlainHasher).unwrap();
-        assert_eq!(crate::import::export(&again.0), exported);
+    fn everything_in_it_passes_its_own_rules_but_the_passwords_of_the_demo() {
+        let mut exported = crate::import::export(&made(true));
+        let read = |document: &Json| import(document, &Rows::default(), true, now(), &PlainHasher);
+        let mistakes = read(&exported).unwrap_err();
+        let said: Vec<_> = mistakes.iter().map(|it| (it.entity.as_str(), it.field.as_str())).collect();
+        assert_eq!(said, [("Provider.Terminal", "password"); 2], "{mistakes:?}");
+        for terminal in exported["entities"]["Provider.Terminal"].as_array_mut().unwrap() {
+            terminal["password"] = "ABCabc123+".into();
+        }
+        let (rows, ..) = read(&exported).unwrap();
+        assert_eq!(crate::import::export(&rows), exported);
     }
 }

@@ -240,14 +240,15 @@ async fn beside<T: Send + 'static>(
     }
 }
 
-/// Collects the passwords of a document, and hashes none.
+/// Collects the passwords of a document, and hashes none; what it says instead is no hash, but something: rules ask whether
+/// there is a password.
 #[derive(Default)]
 struct Plain(Mutex<Vec<String>>);
 
 impl SecretHasher for Plain {
     fn hash(&self, password: &str) -> String {
         self.0.lock().push(password.to_owned());
-        String::new()
+        "later".to_owned()
     }
 }
 

@@ -230,7 +230,10 @@ impl Rules for Brand {
                 "write a host name, such as sip.example.com",
             );
             let mut clients = check.rows.of::<Company>("brand", self.id.get());
-            let needed = name.is_empty() && clients.any(|company| company.kind.registers_with_brand());
+            // A new brand has no clients; one that comes with its clients (an import) is as it was elsewhere.
+            let needed = old.is_some()
+                && name.is_empty()
+                && clients.any(|company| company.kind.registers_with_brand());
             check.require(
                 !needed,
                 "domainUsers",
