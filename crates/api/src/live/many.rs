@@ -77,8 +77,8 @@ pub enum ExportError {
 }
 
 impl Live {
-    /// Puts the rows of a document in, by the rules of [`import::import`]: ids are kept, references and uniqueness are
-    /// checked, records go to where records are kept. `replace` drops all other rows, and ends all log-ins, since an id may
+    /// Puts the rows of a document in, by the rules of [`import::import`]: ids are kept, each entity's rules, references and
+    /// uniqueness are checked, records go to where records are kept. `replace` drops all other rows, and ends all log-ins, since an id may
     /// be somebody else's then. All of it or nothing.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
 
 const BRAND: Account = ACCOUNTS[1];
 const CLIENT: Account = ACCOUNTS[2];
@@ -233,6 +234,31 @@ fn rows_are_made_changed_and_deleted_by_the_rules_and_foreign_ones_are_not_there
         let mut user = configuration(&server, &USER);
         let error = user.put(put("User", None, &json!({}))).await.unwrap_err();
         assert!(matches!(error.code(), Code::PermissionDenied | Code::NotFound), "{error}");
+    });
+}
+
+#[test]
+fn what_another_row_has_already_is_told_by_its_fields() {
+    run(async {
+        let server = Server::new();
+        let mut client = configuration(&server, &CLIENT);
+        let as_alice = json!({ "name": "alice", "mac": "0011223344aa" });
+        let fields = |error: &Status| -> Vec<String> {
+            let violations = error.get_details_bad_request().map(|found| found.field_violations);
+            violations.into_iter().flatten().map(|violation| violation.field).collect()
+        };
+        let error = client.put(put("Terminal", Some(2), &as_alice)).await.unwrap_err();
+        assert_eq!(
+            (error.code(), fields(&error)),
+            (Code::PermissionDenied, vec!["name".into(), "mac".into()])
+        );
+        let error = client.apply(apply(true, vec![wish("Terminal", Some(2), &as_alice)])).await.unwrap_err();
+        let of_wish = ["wish 1 (Terminal).name".to_owned(), "wish 1 (Terminal).mac".to_owned()];
+        assert_eq!((error.code(), fields(&error)), (Code::PermissionDenied, of_wish.to_vec()));
+        assert!(
+            error.message().starts_with("wish 1 (Terminal): name, domain: there is another Terminal"),
+            "{error}"
+        );
     });
 }
 
