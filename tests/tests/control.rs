@@ -140,12 +140,14 @@ fn a_document_with_mistakes_has_them_all_listed_and_changes_nothing() {
         refused(&ctl(&data, &["import", name]))
     };
     let rows = json!([{ "id": 1, "name": "x", "brand": 99, "balance": "much" }, { "name": "y" }]);
-    let said =
-        import(&json!({ "entities": { "Provider.Carrier": rows, "Provider.Nonsense": [] } }).to_string());
+    let servers = json!([{ "id": 5, "name": "far", "ip": "here" }]);
+    let entities =
+        json!({ "Provider.Carrier": rows, "Provider.ApplicationServer": servers, "Provider.Nonsense": [] });
+    let said = import(&json!({ "entities": entities }).to_string());
     for line in [
         "Provider.Carrier[1].balance: \"much\" is not a number",
         "Provider.Carrier[1].brand: there is no Provider.Brand 99",
-        "Provider.Carrier[1].proxyTrunk: choose the local address that is used towards it",
+        "Provider.ApplicationServer[5].ip: write an IP address, such as 192.0.2.10",
         "Provider.Carrier[entry 2].id: every row has an id, a whole number",
         "Provider.Nonsense[]: there is no such entity",
     ] {
