@@ -185,7 +185,7 @@ fn all_that_others_have_already_is_named_alone_and_beside_other_mistakes() {
             let mut body = both.clone();
             body[field] = value;
             let answer = send(body).await;
-            let mut expected = vec!["mac", "name", field];
+            let mut expected = ["mac", "name", field];
             expected.sort_unstable();
             assert_eq!(
                 (answer.status, named(&answer)),
