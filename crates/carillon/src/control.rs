@@ -78,8 +78,8 @@ struct Served {
     config: NodeConfig,
 }
 
-/// Serves the socket. The caller has locked the data directory, so that one that is there is nobody's.
-pub(crate) async fn serve(
+/// Serves the socket on the threads of who calls this. The caller has locked the data directory, so that one that is there is nobody's.
+pub(crate) fn serve(
     config: NodeConfig,
     live: Arc<Live>,
     kept: Arc<Kept>,

@@ -165,8 +165,9 @@ impl Node {
             }
             None => None,
         };
-        let control =
-            apart.spawn(crate::control::serve(config.clone(), live.clone(), keeper, served)).await?;
+        let (own_config, own_live) = (config.clone(), live.clone());
+        let control = async move { crate::control::serve(own_config, own_live, keeper, served) };
+        let control = apart.spawn(control).await?;
         if let Err(error) = &control {
             warn!(%error, "`carillon ctl` does not reach this node: no socket can be made in the data directory");
         }

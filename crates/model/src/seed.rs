@@ -192,7 +192,7 @@ fn add_user(
         name: first_name.to_owned(),
         lastname: last_name.to_owned(),
         email: Some(format!("{}@democompany.com", first_name.to_lowercase())),
-        pass: pass,
+        pass,
         active: true,
         terminal: Some(terminal),
         extension: Some(extension),
