@@ -12,8 +12,8 @@ use serde_json::{Value as Json, json};
 
 /// Most octets of a request's body, save files.
 pub(crate) const LARGEST_BODY: usize = 2 * 1024 * 1024;
-/// Most octets of a body that needs no token.
-pub(crate) const LARGEST_FORM: usize = 512 * 1024;
+/// Most octets of a body, or of a message of gRPC, that needs no token: a name and a password, or two tokens.
+pub(crate) const LARGEST_FORM: usize = 8 * 1024;
 /// Most octets of a multipart body: a sound file or a list of rates.
 pub(crate) const LARGEST_UPLOAD: usize = 64 * 1024 * 1024;
 /// Most parameters of a query string.

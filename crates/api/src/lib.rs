@@ -8,6 +8,7 @@
 //! `model`).
 
 mod auth;
+mod bodies;
 mod collate;
 mod custom;
 mod docs;

@@ -3,6 +3,7 @@
 //! Elsewhere: what requests do (`routes`).
 
 use crate::auth::{self, Tokens};
+use crate::bodies::{self, MEMORY};
 use crate::custom;
 use crate::grpc::{self, Watchers};
 use crate::http::{Ask, Format, LARGEST_BODY, LARGEST_FORM, LARGEST_UPLOAD, Problem, Query};
@@ -16,18 +17,9 @@ use bytes::Bytes;
 use model::define::Level;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate as _, SizeAbove};
-
-/// How long a body may take.
-const BODY_SECONDS: u64 = 60;
-/// Bodies up to this length are not counted.
-const SMALL_BODY: usize = 64 * 1024;
-/// KiB of larger bodies that are in memory at the same time, in the whole process.
-static MEMORY: Semaphore = Semaphore::const_new(256 * 1024);
 
 /// Octets of an answer from which on it is compressed for callers that take gzip.
 const LEAST_COMPRESSED: u64 = 2048;
@@ -111,8 +103,8 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
 async fn serve(api: Arc<Api>, request: Request, format: Format) -> Result<Response<Body>, Problem> {
     let (mut ask, body) = begin(request, format)?;
     if matches!(ask.method, Method::POST | Method::PUT) {
-        let most = largest(&api, &ask)?;
-        (ask.body, ask.memory) = read(&ask, body, most).await?;
+        let length = announced(&ask, largest(&api, &ask)?)?;
+        (ask.body, ask.memory) = bodies::read(body, length, Some(&MEMORY)).await?;
     }
     routes::serve(api, ask).await
 }
@@ -168,41 +160,11 @@ fn begin(request: Request, format: Format) -> Result<(Ask, Body), Problem> {
     Ok((ask, body))
 }
 
-/// The body, and its part of the memory that all large bodies share.
-async fn read(
-    ask: &Ask,
-    body: Body,
-    most: usize,
-) -> Result<(Bytes, Option<SemaphorePermit<'static>>), Problem> {
-    let too_large = || {
-        let detail = format!("the body is broken or longer than {most} octets");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    };
-    let said =
-        ask.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let length = said.unwrap_or(most);
-    if length > most {
-        return Err(too_large());
-    }
-    let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the body does not come");
-    let busy = || Problem {
-        retry_after: Some(10),
-        ..Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many large bodies at once; try again in a moment",
-        )
-    };
-    let limit = Duration::from_secs(BODY_SECONDS);
-    let memory = if length > SMALL_BODY {
-        let part = u32::try_from(length / 1024 + 1).map_err(|_| too_large())?;
-        let part = tokio::time::timeout(limit, MEMORY.acquire_many(part)).await;
-        Some(part.map_err(|_| busy())?.map_err(|_| busy())?)
-    } else {
-        None
-    };
-    let reading = axum::body::to_bytes(body, length);
-    let body = tokio::time::timeout(limit, reading).await.map_err(|_| late())?.map_err(|_| too_large())?;
-    Ok((body, memory))
+/// How long the request says its body is; otherwise as long as it may be.
+fn announced(ask: &Ask, most: usize) -> Result<usize, Problem> {
+    let said = ask.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length: usize = said.unwrap_or(most);
+    if length > most { Err(bodies::too_large(most)) } else { Ok(length) }
 }
 
 fn decoded(segment: &str) -> String {

@@ -24,9 +24,15 @@ use tower::ServiceExt as _;
 /// How often a silent connection of HTTP/2 is tried.
 const PING: Duration = Duration::from_secs(20);
 /// Requests at the same time on a connection of HTTP/2.
-const MOST_STREAMS: u32 = 100;
-/// Octets of a request's header.
+const MOST_STREAMS: u32 = 32;
+/// Octets that a connection of HTTP/2 sends ahead of what is read: in all, and of one request.
+const AHEAD: u32 = 256 * 1024;
+const AHEAD_OF_ONE: u32 = 128 * 1024;
+/// Octets of an answer of HTTP/2 that wait for their peer.
+const WAITING: usize = 64 * 1024;
+/// Octets of a request's header: of HTTP/1.1, which has one at a time, and of HTTP/2.
 const LARGEST_HEADER: usize = 64 * 1024;
+const LARGEST_HEADER_OF_MANY: u32 = 16 * 1024;
 /// Proxies that a request may have come through.
 const MOST_PROXIES: usize = 32;
 
@@ -155,7 +161,10 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits:
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
         .max_concurrent_streams(MOST_STREAMS)
-        .max_header_list_size(u32::try_from(LARGEST_HEADER).unwrap_or(u32::MAX));
+        .initial_connection_window_size(AHEAD)
+        .initial_stream_window_size(AHEAD_OF_ONE)
+        .max_send_buf_size(WAITING)
+        .max_header_list_size(LARGEST_HEADER_OF_MANY);
     let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
     // A broken connection concerns its peer alone.

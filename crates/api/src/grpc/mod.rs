@@ -14,12 +14,13 @@ mod watch;
 pub use watch::Watchers;
 
 use crate::auth::{self, Identity};
-use crate::http::Problem;
+use crate::bodies::{self, MEMORY};
+use crate::http::{LARGEST_FORM, Problem};
 use crate::live::{ChangeError, NotKept};
 use crate::routes::{self, Deed};
 use crate::server::Api;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, header};
 use axum::middleware::Next;
 use model::define::{Access, Operations, Table};
@@ -33,12 +34,18 @@ use proto::v1::configuration_server::ConfigurationServer;
 use proto::v1::operation_server::OperationServer;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::SemaphorePermit;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-/// Most octets of a message to the server.
+/// Most octets of a message to the server, from whoever has a token.
 const LARGEST_MESSAGE: usize = 4 * 1024 * 1024;
+/// Octets before a message: whether it is compressed, and how long it is.
+const PREFIX: usize = 5;
+/// Where paths of calls begin that need no token.
+const ACCESS: &str = "/carillon.v1.Access/";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/";
 /// How long a call may take until its answer begins.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Most characters of an error's message: it travels in a header.
@@ -57,11 +64,35 @@ pub(crate) struct Service {
 impl Service {
     /// Who is calling.
     fn identify(&self, rows: &Rows, metadata: &MetadataMap) -> Result<Identity, Status> {
+        self.identify_by(rows, metadata.get("authorization").and_then(|value| value.to_str().ok()))
+    }
+
+    fn identify_by(&self, rows: &Rows, authorization: Option<&str>) -> Result<Identity, Status> {
         if self.trusts {
             return Ok(Identity::at_the_machine());
         }
-        let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
-        auth::identify_any(&self.api.tokens, rows, header).map_err(status)
+        auth::identify_any(&self.api.tokens, rows, authorization).map_err(status)
+    }
+
+    /// The call with its message, which is read when it is known who sends it: strangers send little, and what others send
+    /// is paid for as bodies of REST are. The second part holds its memory.
+    async fn admit(&self, request: Request) -> Result<(Request, Option<SemaphorePermit<'static>>), Status> {
+        let path = request.uri().path();
+        // A stream of messages, each of which is small.
+        if path.starts_with(REFLECTION) {
+            return Ok((request, None));
+        }
+        let is_open = path.starts_with(ACCESS);
+        if !is_open {
+            let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+            self.identify_by(&self.api.live.rows(), header)?;
+        }
+        let most = PREFIX + if is_open { LARGEST_FORM } else { LARGEST_MESSAGE };
+        // The operator's own messages take nothing of what tenants share.
+        let memory = Some(&MEMORY).filter(|_| !self.trusts);
+        let (parts, body) = request.into_parts();
+        let (message, paid) = bodies::read(body, most, memory).await.map_err(status)?;
+        Ok((Request::from_parts(parts, Body::from(message)), paid))
     }
 
     /// A call with what serving it takes.
@@ -171,9 +202,9 @@ fn may(
 /// The services, to be put beside the REST routes.
 pub(crate) fn router(api: &Arc<Api>, trusts: bool) -> axum::Router {
     let service = Service { api: Arc::clone(api), trusts };
-    let access = AccessServer::new(service.clone()).max_decoding_message_size(LARGEST_MESSAGE);
+    let access = AccessServer::new(service.clone()).max_decoding_message_size(LARGEST_FORM);
     let configuration = ConfigurationServer::new(service.clone()).max_decoding_message_size(LARGEST_MESSAGE);
-    let operation = OperationServer::new(service).max_decoding_message_size(LARGEST_MESSAGE);
+    let operation = OperationServer::new(service.clone()).max_decoding_message_size(LARGEST_MESSAGE);
     let mut router = axum::Router::new()
         .route_service("/carillon.v1.Access/{*call}", access)
         .route_service("/carillon.v1.Configuration/{*call}", configuration)
@@ -183,21 +214,28 @@ pub(crate) fn router(api: &Arc<Api>, trusts: bool) -> axum::Router {
         .build_v1();
     match reflection {
         Ok(reflection) => {
+            let reflection = reflection.max_decoding_message_size(LARGEST_FORM);
             router = router.route_service("/grpc.reflection.v1.ServerReflection/{*call}", reflection);
         }
         Err(error) => tracing::error!(%error, "gRPC reflection tells nothing"),
     }
-    router.layer(axum::middleware::from_fn(in_time))
+    router.layer(axum::middleware::from_fn_with_state(service, begun))
 }
 
-/// Ends calls whose answer does not begin.
-async fn in_time(mut request: Request, next: Next) -> Response<Body> {
+/// Calls that are let in, with their messages; those whose answer does not begin are ended.
+async fn begun(State(service): State<Service>, mut request: Request, next: Next) -> Response<Body> {
     // Which portal somebody logs in by is asked of the host.
     let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
     if let Some(host) = host {
         request.headers_mut().insert(header::HOST, host);
     }
-    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+    let answering = async {
+        match service.admit(request).await {
+            Ok((request, _paid)) => next.run(request).await,
+            Err(status) => status.into_http(),
+        }
+    };
+    match tokio::time::timeout(PATIENCE, answering).await {
         Ok(response) => response,
         Err(_) => Status::deadline_exceeded(format!(
             "the call took longer than {} s; send it whole and at once",

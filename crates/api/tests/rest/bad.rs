@@ -512,7 +512,7 @@ fn odd_logins_and_tokens_are_refused() {
     run(async {
         let server = Server::new();
         let form = "application/x-www-form-urlencoded";
-        let long = "a".repeat(100_000);
+        let (long, longest) = ("a".repeat(2500), "a".repeat(100_000));
         for level in Level::ALL {
             let login = if level == Level::User { "/user_login" } else { "/admin_login" };
             let bodies = [
@@ -529,7 +529,7 @@ fn odd_logins_and_tokens_are_refused() {
                 let refresh = Ask::new("POST", level, "/token/refresh").body(kind, body);
                 assert_eq!(server.send(refresh).await.status, 401);
             }
-            for token in ["..", "a.b.c", "é", &long] {
+            for token in ["..", "a.b.c", "é", &longest] {
                 let ask = Ask::new("GET", level, "/countries").with_token(&token.replace('é', "%C3%A9"));
                 assert_eq!(server.send(ask).await.status, 401);
             }

@@ -732,3 +732,68 @@ fn reflection_lists_the_services_without_a_token() {
         );
     });
 }
+
+/// What a call is answered, and ends with, whose message announces 4 MiB and stops after so many octets.
+async fn stopped(router: axum::Router, path: &str, token: Option<&str>, octets: usize) -> String {
+    use futures_util::StreamExt as _;
+    use futures_util::stream;
+    use std::convert::Infallible;
+    let mut start = vec![0, 0, 0x40, 0, 0];
+    start.resize(octets, b'x');
+    let body = stream::iter([Ok::<_, Infallible>(start)]).chain(stream::pending());
+    let mut request = axum::http::Request::post(path).header("content-type", "application/grpc");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request.body(axum::body::Body::from_stream(body)).unwrap();
+    let mut answer = tower::ServiceExt::oneshot(router, request).await.unwrap();
+    let mut status = answer.headers().get("grpc-status").cloned();
+    if status.is_none() {
+        let body = last_frame(answer.body_mut());
+        let trailers = tokio::time::timeout(Duration::from_secs(300), body).await.unwrap();
+        status = trailers.get("grpc-status").cloned();
+    }
+    status.unwrap().to_str().unwrap().to_owned()
+}
+
+async fn last_frame(body: &mut axum::body::Body) -> axum::http::HeaderMap {
+    use axum::body::HttpBody as _;
+    loop {
+        let frame = std::future::poll_fn(|context| std::pin::Pin::new(&mut *body).poll_frame(context)).await;
+        if let Ok(trailers) = frame.unwrap().unwrap().into_trailers() {
+            return trailers;
+        }
+    }
+}
+
+#[test]
+fn messages_of_strangers_are_short_and_others_are_read_of_whoever_has_a_token() {
+    const PUT: &str = "/carillon.v1.Configuration/Put";
+    const LOG_IN: &str = "/carillon.v1.Access/LogIn";
+    const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let code = |code: Code| (code as i32).to_string();
+    let (server, token) = (Server::new(), token(&CLIENT));
+    run(async {
+        tokio::time::pause();
+        for path in [PUT, "/carillon.v1.Configuration/Watch", "/carillon.v1.Operation/HangUp"] {
+            let nobody = stopped(server.router(), path, None, 5000).await;
+            assert_eq!(nobody, code(Code::Unauthenticated), "{path}");
+            let unknown = stopped(server.router(), path, Some("x.y.z"), 5000).await;
+            assert_eq!(unknown, code(Code::Unauthenticated), "{path}");
+        }
+        for (token, octets) in [(None, 9000), (Some(token), 100_000)] {
+            let long = stopped(server.router(), LOG_IN, token, octets).await;
+            assert_eq!(long, code(Code::ResourceExhausted));
+        }
+        // Its streams end without a word about what is not taken.
+        assert_eq!(stopped(server.router(), REFLECTION, None, 5000).await, code(Code::Ok));
+        // What is allowed and does not come ends, too.
+        for (router, path, token) in [
+            (server.router(), LOG_IN, None),
+            (server.router(), PUT, Some(token)),
+            (server.control(), PUT, None),
+        ] {
+            assert_eq!(stopped(router, path, token, 5000).await, code(Code::DeadlineExceeded), "{path}");
+        }
+    });
+}

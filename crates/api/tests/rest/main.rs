@@ -2,11 +2,13 @@
 //!
 //! Rooms: `facts` (what the dialect says), `world` (a server over the sample rows, and accounts), `bodies` (bodies that are
 //! right), `walk` (every endpoint as it is meant), `matrix` (foreign tenants), `gates` (grants, features, kinds of
-//! clients), `bad` (input that is wrong), `grpc` (the same over gRPC), `operator` (what operators meet first), `reads` (reads of their own). `not_yet.txt`
-//! names what is not answered yet, and may only shrink.
+//! clients), `bad` (input that is wrong), `bounds` (what nobody may take from others), `grpc` (the same over gRPC),
+//! `operator` (what operators meet first), `reads` (reads of their own). `not_yet.txt` names what is not answered yet, and
+//! may only shrink.
 
 mod bad;
 mod bodies;
+mod bounds;
 mod facts;
 mod gates;
 mod grpc;
