@@ -16,6 +16,11 @@ impl Wanted {
         Self(folded(text))
     }
 
+    /// It, folded.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
     /// Whether it is this text.
     pub(crate) fn is(&self, text: &str) -> bool {
         if text.is_ascii() { text.eq_ignore_ascii_case(&self.0) } else { folded(text) == self.0 }
@@ -108,7 +113,7 @@ fn letters(text: &str) -> impl Iterator<Item = char> {
 }
 
 /// Small letters without accents. Most texts are ASCII and take the short way everywhere.
-fn folded(text: &str) -> String {
+pub(crate) fn folded(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }

@@ -14,6 +14,7 @@ use model::rows::{Row, Rows};
 use model::rules::{Mistake, Refusal};
 use model::scope::Caller;
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Rows on a page when the caller does not say.
@@ -26,8 +27,12 @@ const MOST_AT_ONCE: usize = 20_000;
 const MOST_SKIPPED: usize = 100_000_000;
 /// Fields of an order that are read before rows are sorted.
 const DECORATED: usize = 2;
+/// Fields that a list is sorted by.
+const MOST_KEYS: usize = 8;
 /// Most values of one filter.
 const MOST_VALUES: usize = 1000;
+/// Comparisons that all filters make with a row. Looking a value up among those that are wanted is one, however many these are.
+const MOST_COMPARISONS: usize = 100;
 
 /// One page of a list.
 #[derive(Debug)]
@@ -64,8 +69,41 @@ struct Condition {
 enum Test {
     /// The row passes when one of these holds.
     Any(Vec<Compare>),
+    /// It is one of these numbers.
+    Numbers(HashSet<rust_decimal::Decimal>),
+    /// It is one of these texts, all of them folded.
+    Texts(HashSet<String>),
     /// The field is there or not.
     Exists(bool),
+}
+
+impl Test {
+    /// That one of these holds; where they name values to be looked up, by looking up.
+    fn any(compares: Vec<Compare>) -> Self {
+        let number = |compare: &Compare| match compare {
+            Compare::Number(NumberTest::Equal, number) => Some(*number),
+            _ => None,
+        };
+        let text = |compare: &Compare| match compare {
+            Compare::Text(TextTest::Exact, wanted) => Some(wanted.text().to_owned()),
+            _ => None,
+        };
+        if compares.len() < 2 {
+            return Self::Any(compares);
+        }
+        if let Some(numbers) = compares.iter().map(number).collect() {
+            return Self::Numbers(numbers);
+        }
+        compares.iter().map(text).collect::<Option<_>>().map_or(Self::Any(compares), Self::Texts)
+    }
+
+    /// How many comparisons it is.
+    fn cost(&self) -> usize {
+        match self {
+            Self::Any(compares) => compares.len(),
+            Self::Numbers(_) | Self::Texts(_) | Self::Exists(_) => 1,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -200,7 +238,7 @@ impl<'a> Choice<'a> {
         query: &'a Query,
     ) -> Result<Self, Problem> {
         let blind = !sees_invoices(caller, rows);
-        let order = Order::new(rows, table, access, caller, blind, query);
+        let order = Order::new(rows, table, access, caller, blind, query)?;
         Ok(Self { caller, conditions: conditions_of(table, caller, rows, query)?, order })
     }
 
@@ -263,6 +301,8 @@ pub(crate) fn records(
     let (from, until) = times(table, caller, query);
     let (number, size) = place(query, caller.level)?;
     let conditions = conditions_of(table, caller, rows, query)?;
+    // It is made when the records are there; what is wrong with it is told before they are read.
+    Order::new(rows, table, access, caller, false, query)?;
     let (own_caller, own_rows) = (caller.clone(), rows.clone());
     let test = move |row: &dyn Record| {
         own_caller.all_hold(access.read, row, None, &own_rows)
@@ -335,7 +375,7 @@ pub(crate) fn record_page(
         return Err(Problem::bad(detail));
     }
     if in_order_of_time(table, query).is_none() {
-        let order = Order::new(rows, table, access, caller, !sees_invoices(caller, rows), query);
+        let order = Order::new(rows, table, access, caller, !sees_invoices(caller, rows), query)?;
         let (skip, size) = if whole { (0, usize::MAX) } else { ((number - 1).saturating_mul(size), size) };
         let rows: Vec<Row> =
             order.some(found.rows.iter().collect(), skip, size).into_iter().cloned().collect();
@@ -429,13 +469,23 @@ fn conditions(table: &'static Table, caller: &Caller, query: &Query) -> Result<V
             values.iter().map(|value| compare(field, part.is_some(), test, value, &caller.zone)).collect();
         match compares {
             Ok(compares) => {
-                conditions.push(Condition { place, part, unseen: false, test: Test::Any(compares) })
+                conditions.push(Condition { place, part, unseen: false, test: Test::any(compares) });
             }
             Err(remedy) => {
                 let field = if test.is_empty() { name.to_owned() } else { format!("{name}[{test}]") };
                 mistakes.push(Mistake { field, remedy });
             }
         }
+    }
+    let mut comparisons = 0;
+    let too_much = conditions.iter().find(|one| {
+        comparisons += one.test.cost();
+        comparisons > MOST_COMPARISONS
+    });
+    if let Some(one) = too_much {
+        let remedy =
+            format!("with this the filters compare a row more than {MOST_COMPARISONS} times; ask for less");
+        mistakes.push(Mistake { field: table.fields[one.place].name.to_owned(), remedy });
     }
     if mistakes.is_empty() { Ok(conditions) } else { Err(Refusal::Invalid(mistakes).into()) }
 }
@@ -566,6 +616,8 @@ impl Condition {
         match &self.test {
             Test::Exists(wanted) => value.is_null() != *wanted,
             Test::Any(compares) => compares.iter().any(|compare| compare.holds(value, zone)),
+            Test::Numbers(wanted) => number(value).is_some_and(|number| wanted.contains(&number)),
+            Test::Texts(wanted) => value.text().is_some_and(|text| wanted.contains(&*collate::folded(text))),
         }
     }
 }
@@ -634,6 +686,11 @@ struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
+    /// What the query asks for, each field once; otherwise the list's own.
+    ///
+    /// # Errors
+    ///
+    /// There are too many fields.
     fn new(
         all: &'a Rows,
         table: &'static Table,
@@ -641,7 +698,7 @@ impl<'a> Order<'a> {
         caller: &Caller,
         blind: bool,
         query: &'a Query,
-    ) -> Self {
+    ) -> Result<Self, Problem> {
         let split =
             |name: &'a str| name.split_once('.').map_or((name, None), |(field, part)| (field, Some(part)));
         let mut keys: Vec<Key<'a>> = Vec::new();
@@ -654,6 +711,13 @@ impl<'a> Order<'a> {
             };
             if blind && table.fields[place].invoiced {
                 continue;
+            }
+            if keys.iter().any(|key| (key.place, key.part) == (place, part)) {
+                continue;
+            }
+            if keys.len() == MOST_KEYS {
+                let remedy = format!("a list is ordered by {MOST_KEYS} fields at most");
+                return Err(Refusal::wrong(&format!("_order[{name}]"), remedy).into());
             }
             let behind = match table.fields[place].kind {
                 Kind::Reference(target) => shown_by(target(), caller.level),
@@ -670,7 +734,7 @@ impl<'a> Order<'a> {
                 }
             }
         }
-        Self { keys, asked, all }
+        Ok(Self { keys, asked, all })
     }
 
     /// It is the order in which rows are kept.
@@ -701,22 +765,23 @@ impl<'a> Order<'a> {
         if self.keys.is_empty() {
             return rows.into_iter().skip(skip).take(count).collect();
         }
-        // The values that decide most are read once. Rows that are equal stay as they come.
-        let first = self.keys.iter().take(DECORATED).take_while(|key| key.behind.is_none()).count();
-        let (first, rest) = self.keys.split_at(first);
-        type Decorated<'r> = ([Value<'r>; DECORATED], usize);
-        let decorate = |(at, row): (usize, &&'r Row)| -> Decorated<'r> {
-            let mut values = [Value::Null; DECORATED];
-            values.iter_mut().zip(first).for_each(|(value, key)| *value = key.value(row));
+        // What decides is read once for each row, those that decide most beside it. Rows that are equal stay as they come.
+        let (first, rest) = self.keys.split_at(self.keys.len().min(DECORATED));
+        type Decorated<'v> = ([Shown<'v>; DECORATED], usize);
+        let decorate = |(at, row)| -> Decorated<'_> {
+            let mut values = [None; DECORATED];
+            values.iter_mut().zip(first).for_each(|(value, key)| *value = self.shown(key, row));
             (values, at)
         };
-        let mut decorated: Vec<Decorated<'r>> = rows.iter().enumerate().map(decorate).collect();
-        let compare = |one: &Decorated<'r>, other: &Decorated<'r>| {
-            let values = one.0.iter().zip(&other.0).zip(first);
-            let mut by_first = values.map(|((a, b), key)| key.directed(compare_values(*a, *b, self.asked)));
-            let by_first = by_first.find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal);
+        let mut decorated: Vec<Decorated<'_>> =
+            rows.iter().enumerate().map(|(at, row)| decorate((at, *row))).collect();
+        let others: Vec<Shown<'_>> =
+            rows.iter().flat_map(|row| rest.iter().map(|key| self.shown(key, row))).collect();
+        let others = |at: usize| others.iter().skip(at * rest.len());
+        let compare = |one: &Decorated<'_>, other: &Decorated<'_>| {
+            let by_first = self.compare(first, one.0.iter(), other.0.iter());
             by_first
-                .then_with(|| self.compare(rest, rows[one.1], rows[other.1]))
+                .then_with(|| self.compare(rest, others(one.1), others(other.1)))
                 .then_with(|| one.1.cmp(&other.1))
         };
         let wanted = skip.saturating_add(count);
@@ -728,29 +793,34 @@ impl<'a> Order<'a> {
         decorated.into_iter().skip(skip).take(count).map(|(_, at)| rows[at]).collect()
     }
 
-    fn compare(&self, keys: &[Key<'_>], one: &Row, other: &Row) -> Ordering {
-        let value = |row: &Row, key: &Key<'_>| -> (bool, Option<&Row>) {
-            let value = row.get(key.place);
-            let behind = key.behind.and_then(|(table, _)| self.all.row(table, value.id()?));
-            (value.is_null(), behind)
-        };
-        for key in keys {
-            let ordering = match (key.behind, value(one, key), value(other, key)) {
-                // Asked for by what they name, rows without come last, whichever way.
-                (Some(_), (true, _), (false, _)) => return Ordering::Greater,
-                (Some(_), (false, _), (true, _)) => return Ordering::Less,
-                (Some((_, place)), (_, Some(a)), (_, Some(b))) => {
-                    compare_values(a.get(place), b.get(place), self.asked)
-                }
-                _ => compare_values(key.value(one), key.value(other), self.asked),
-            };
-            if ordering.is_ne() {
-                return key.directed(ordering);
-            }
-        }
-        Ordering::Equal
+    /// What the row is sorted by.
+    fn shown<'v>(&self, key: &Key<'_>, row: &'v Row) -> Shown<'v>
+    where
+        'a: 'v,
+    {
+        let Some((table, place)) = key.behind else { return Some(key.value(row)) };
+        self.all.row(table, row.get(key.place).id()?).map(|row| row.get(place))
+    }
+
+    fn compare<'v>(
+        &self,
+        keys: &[Key<'_>],
+        one: impl Iterator<Item = &'v Shown<'v>>,
+        other: impl Iterator<Item = &'v Shown<'v>>,
+    ) -> Ordering {
+        let each = keys.iter().zip(one.zip(other)).map(|(key, (one, other))| match (one, other) {
+            (None, None) => Ordering::Equal,
+            // Asked for by what they name, rows without come last, whichever way.
+            (None, _) => Ordering::Greater,
+            (_, None) => Ordering::Less,
+            (Some(one), Some(other)) => key.directed(compare_values(*one, *other, self.asked)),
+        });
+        each.into_iter().find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal)
     }
 }
+
+/// A value that rows are sorted by; none: there is nothing behind a reference.
+type Shown<'v> = Option<Value<'v>>;
 
 impl Key<'_> {
     fn value<'r>(&self, row: &'r Row) -> Value<'r> {
@@ -781,6 +851,7 @@ fn compare_values(one: Value<'_>, other: Value<'_>, asked: bool) -> Ordering {
         (_, Value::Null) => null_first.reverse(),
         (Value::Text(a), Value::Text(b)) => collate::compare(a, b),
         (Value::Int(a), Value::Int(b)) => a.cmp(&b),
+        (Value::Float(a), Value::Float(b)) => a.total_cmp(&b),
         (Value::Time(a), Value::Time(b)) => a.cmp(&b),
         (Value::Date(a), Value::Date(b)) => a.cmp(&b),
         (Value::Clock(a), Value::Clock(b)) => a.cmp(&b),
@@ -795,7 +866,7 @@ fn compare_values(one: Value<'_>, other: Value<'_>, asked: bool) -> Ordering {
 mod tests {
     use super::*;
     use model::define::Entity;
-    use model::entities::Terminal;
+    use model::entities::{Terminal, TerminalModel};
     use model::id::Id;
 
     fn caller() -> Caller {
@@ -864,5 +935,96 @@ mod tests {
             }));
             rows.remove(Terminal::definition(), 100 + round);
         }
+    }
+
+    fn refused(rows: &Rows, query: &str) -> Vec<String> {
+        let (table, caller) = (Terminal::definition(), caller());
+        let access = table.access(Level::Client).unwrap();
+        let problem = page(table, access, &caller, rows, &Query::parse(query)).unwrap_err();
+        assert_eq!(problem.status.as_u16(), 400, "{}", problem.detail);
+        problem.mistakes.into_iter().map(|mistake| mistake.field).collect()
+    }
+
+    #[test]
+    fn an_order_goes_by_several_fields_and_by_what_references_name() {
+        let mut rows = Rows::default();
+        let models = [(1, "zeta"), (2, "Alfa"), (3, "mid")];
+        for (id, name) in models {
+            let (id, name) = (Id::new(id), name.to_owned());
+            rows.insert(Arc::new(TerminalModel { id, name, ..TerminalModel::default() }));
+        }
+        // The last model is not there.
+        for id in 1..=200_u32 {
+            let model = Some(id % 5).filter(|model| *model > 0).map(Id::new);
+            let at = Timestamp::from_second(i64::from(id % 7)).ok();
+            let name = format!("phone{}", id % 3);
+            rows.insert(Arc::new(Terminal {
+                id: Id::new(id),
+                name,
+                terminal_model: model,
+                last_provision_date: at,
+                company: Id::new(1),
+                ..Terminal::default()
+            }));
+        }
+        let shown = |row: &Terminal| {
+            let model = row.terminal_model.and_then(|id| models.get(id.get() as usize - 1));
+            model.map(|(_, name)| name.to_lowercase())
+        };
+        for down in [false, true] {
+            let mut all: Vec<&Terminal> = rows.each::<Terminal>().collect();
+            all.sort_by(|a, b| {
+                let (one, other) = (shown(a), shown(b));
+                let by_model = match (&one, &other) {
+                    (Some(one), Some(other)) if down => other.cmp(one),
+                    // Those without a model come last.
+                    _ => one.is_none().cmp(&other.is_none()).then(one.cmp(&other)),
+                };
+                by_model
+                    .then(b.name.cmp(&a.name))
+                    .then(a.last_provision_date.cmp(&b.last_provision_date))
+                    .then(b.id.get().cmp(&a.id.get()))
+            });
+            let way = if down { "desc" } else { "asc" };
+            let query = format!(
+                "_order[terminalModel]={way}&_order[name]=desc&_order[lastProvisionDate]=asc&_order[id]=desc"
+            );
+            for number in [1, 3, 7] {
+                let ids = all.iter().map(|row| row.id.get()).skip((number - 1) * PAGE).take(PAGE).collect();
+                assert_eq!(asked(&rows, &format!("{query}&_page={number}")), (ids, 200), "{way}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_of_an_order_counts_once_and_a_handful_is_the_most() {
+        let mut rows = Rows::default();
+        (1..=100).for_each(|id| rows.insert(terminal(id, 1)));
+        let repeated = "_order[name]=desc".to_owned() + &"&_order[name]=asc".repeat(400);
+        assert_eq!(asked(&rows, &repeated), asked(&rows, "_order[name]=desc"));
+        let parts = |count: usize| -> String {
+            (0..count).map(|part| format!("&_order[name.{part}]=asc")).collect::<String>()
+        };
+        asked(&rows, &parts(8));
+        assert_eq!(refused(&rows, &parts(9)), ["_order[name]"]);
+    }
+
+    #[test]
+    fn filters_compare_a_row_so_often_at_most_and_look_up_what_is_one_of_many() {
+        let mut rows = Rows::default();
+        (1..=500).for_each(|id| rows.insert(terminal(id, 1)));
+        let many = |name: &str, values: std::ops::Range<u32>| -> String {
+            values.map(|value| format!("&{name}={value}")).collect()
+        };
+        let page = "_itemsPerPage=5000&_order[id]=asc";
+        let ids: Vec<u32> = (7..400).collect();
+        assert_eq!(asked(&rows, &format!("{page}{}", many("id[]", 7..400))), (ids, 393));
+        let names: String = ["PHONE19", "phone7", "none"].map(|name| format!("&name[]={name}")).concat();
+        let named = |row: &Terminal| row.name == "phone19" || row.name == "phone7";
+        assert_eq!(asked(&rows, &names), expected(&rows, false, named, 1));
+        assert_eq!(asked(&rows, &many("name[partial][]", 0..100)).1, 500);
+        assert_eq!(refused(&rows, &many("name[partial][]", 0..101)), ["name"]);
+        assert_eq!(refused(&rows, &many("id[neq]", 0..101)), ["id"]);
+        assert_eq!(refused(&rows, &"&exists[mac]=true".repeat(101)), ["mac"]);
     }
 }
