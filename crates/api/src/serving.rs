@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tower::ServiceExt as _;
 
 /// How often a silent connection of HTTP/2 is tried.
@@ -58,15 +58,21 @@ impl Default for Limits {
 /// Serves a listener until the future is dropped; its connections end with it.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits) {
     let limits = Arc::new(limits);
-    let mut connections: JoinSet<IpAddr> = JoinSet::new();
+    let mut connections: JoinSet<()> = JoinSet::new();
+    let mut owners: HashMap<task::Id, IpAddr> = HashMap::new();
     let mut counts: HashMap<IpAddr, usize> = HashMap::new();
     loop {
         tokio::select! {
-            Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                match ended {
-                    Ok(owner) => leave(&mut counts, owner),
-                    // Who it was is lost with it: all of them are counted anew as they end.
-                    Err(error) => tracing::error!(%error, "a connection to the API panics"),
+            Some(ended) = connections.join_next_with_id(), if !connections.is_empty() => {
+                let id = match ended {
+                    Ok((id, ())) => id,
+                    Err(error) => {
+                        tracing::error!(%error, "a connection to the API panics");
+                        error.id()
+                    }
+                };
+                if let Some(owner) = owners.remove(&id) {
+                    leave(&mut counts, owner);
                 }
             }
             accepted = listener.accept() => match accepted {
@@ -79,10 +85,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits) {
                     }
                     *counts.entry(owner).or_default() += 1;
                     let (router, limits) = (router.clone(), Arc::clone(&limits));
-                    connections.spawn(async move {
-                        connection(stream, peer, router, &limits).await;
-                        owner
-                    });
+                    let work = async move { connection(stream, peer, router, &limits).await };
+                    owners.insert(connections.spawn(work).id(), owner);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection to the API is not accepted");
@@ -243,6 +247,32 @@ mod tests {
                 break;
             }
         }
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn an_address_gets_its_share_back_after_a_panic() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(async |request: Asked| {
+            assert!(!request.uri().path().starts_with("/broken"));
+        });
+        let server = tokio::spawn(serve(listener, router, limits(10, 1, &[])));
+        let mut broken = TcpStream::connect(address).await.unwrap();
+        broken.write_all(b"GET /broken HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let _ = broken.read_to_end(&mut answer).await;
+        assert!(answer.is_empty());
+        let mut served = false;
+        for _ in 0..500 {
+            let mut next = TcpStream::connect(address).await.unwrap();
+            served = ask(&mut next).await.is_some();
+            if served {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(served, "the count of the address is right again");
         server.abort();
     }
 
