@@ -134,7 +134,7 @@ pub(crate) struct Ask {
     /// Where it comes from.
     pub(crate) from: Option<std::net::IpAddr>,
     /// Its part of the memory for large bodies, until it has been answered.
-    pub(crate) memory: Option<tokio::sync::SemaphorePermit<'static>>,
+    pub(crate) memory: Option<crate::shares::Part>,
 }
 
 impl Ask {

@@ -23,6 +23,7 @@ mod power;
 mod routes;
 pub mod server;
 pub mod serving;
+mod shares;
 mod show;
 mod work;
 mod write;

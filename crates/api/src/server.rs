@@ -3,7 +3,7 @@
 //! Elsewhere: what requests do (`routes`).
 
 use crate::auth::{self, Tokens};
-use crate::bodies::{self, MEMORY};
+use crate::bodies;
 use crate::custom;
 use crate::grpc::{self, Watchers};
 use crate::http::{Ask, Format, LARGEST_BODY, LARGEST_FORM, LARGEST_UPLOAD, Problem, Query};
@@ -15,6 +15,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use bytes::Bytes;
 use model::define::Level;
+use model::scope::Caller;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tower_http::CompressionLevel;
@@ -103,20 +104,20 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
 async fn serve(api: Arc<Api>, request: Request, format: Format) -> Result<Response<Body>, Problem> {
     let (mut ask, body) = begin(request, format)?;
     if matches!(ask.method, Method::POST | Method::PUT) {
-        let length = announced(&ask, largest(&api, &ask)?)?;
-        (ask.body, ask.memory) = bodies::read(body, length, Some(&MEMORY)).await?;
+        let (most, caller) = largest(&api, &ask)?;
+        (ask.body, ask.memory) = bodies::read(body, announced(&ask, most)?, caller.as_ref()).await?;
     }
     routes::serve(api, ask).await
 }
 
-/// How long the body may be. Who needs a token has it before any of the body is read.
-fn largest(api: &Api, ask: &Ask) -> Result<usize, Problem> {
+/// How long the body may be, and who sends it. Who needs a token has it before any of the body is read.
+fn largest(api: &Api, ask: &Ask) -> Result<(usize, Option<Caller>), Problem> {
     if custom::is_open(ask) {
-        return Ok(LARGEST_FORM);
+        return Ok((LARGEST_FORM, None));
     }
-    auth::identify(&api.tokens, &api.live.rows(), ask)?;
+    let caller = auth::identify(&api.tokens, &api.live.rows(), ask)?.caller;
     let multipart = ask.content_type().starts_with("multipart/");
-    Ok(if multipart { LARGEST_UPLOAD } else { LARGEST_BODY })
+    Ok((if multipart { LARGEST_UPLOAD } else { LARGEST_BODY }, Some(caller)))
 }
 
 fn preflight() -> Response<Body> {

@@ -117,7 +117,11 @@ pub(super) fn of_list(table: &'static Table, access: &'static Access, paged: boo
 }
 
 fn order(name: &str, way: &Json) -> Json {
-    query(&format!("_order[{name}]"), way.clone(), "Sorts by it. Several sort in the order given, eight at most.")
+    query(
+        &format!("_order[{name}]"),
+        way.clone(),
+        "Sorts by it. Several sort in the order given, eight at most.",
+    )
 }
 
 fn filters(field: &Field, parameters: &mut Vec<Json>) {

@@ -8,7 +8,7 @@ use super::operations::{self, Gives, Holds, OperationDocs, Paged, Part, Takes};
 use super::schemas::{self, Schemas, View};
 use crate::custom::{self, Gate};
 use crate::files;
-use crate::http::{Format, LARGEST_BODY, LARGEST_UPLOAD, Problem};
+use crate::http::{Format, LARGEST_BODY, LARGEST_FORM, LARGEST_UPLOAD, Problem};
 use crate::routes;
 use axum::http::StatusCode;
 use model::define::{Access, Level, Operations, Table};
@@ -819,7 +819,9 @@ fn errors() -> Json {
     });
     for (status, name, docs) in ERRORS {
         let docs = match status {
-            413 => format!("{docs} At most {LARGEST_BODY} octets are read, and {LARGEST_UPLOAD} with files."),
+            413 => format!(
+                "{docs} At most {LARGEST_BODY} octets are read, {LARGEST_UPLOAD} with files, and {LARGEST_FORM} where no token is needed."
+            ),
             _ => (*docs).to_owned(),
         };
         let example = self::problem(*status, &docs);

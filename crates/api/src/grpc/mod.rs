@@ -14,11 +14,12 @@ mod watch;
 pub use watch::Watchers;
 
 use crate::auth::{self, Identity};
-use crate::bodies::{self, MEMORY};
+use crate::bodies;
 use crate::http::{LARGEST_FORM, Problem};
 use crate::live::{ChangeError, NotKept};
 use crate::routes::{self, Deed};
 use crate::server::Api;
+use crate::shares::Part;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, header};
@@ -34,7 +35,6 @@ use proto::v1::configuration_server::ConfigurationServer;
 use proto::v1::operation_server::OperationServer;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::SemaphorePermit;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -76,22 +76,22 @@ impl Service {
 
     /// The call with its message, which is read when it is known who sends it: strangers send little, and what others send
     /// is paid for as bodies of REST are. The second part holds its memory.
-    async fn admit(&self, request: Request) -> Result<(Request, Option<SemaphorePermit<'static>>), Status> {
+    async fn admit(&self, request: Request) -> Result<(Request, Option<Part>), Status> {
         let path = request.uri().path();
         // A stream of messages, each of which is small.
         if path.starts_with(REFLECTION) {
             return Ok((request, None));
         }
-        let is_open = path.starts_with(ACCESS);
-        if !is_open {
+        let (most, caller) = if path.starts_with(ACCESS) {
+            (LARGEST_FORM, None)
+        } else {
             let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-            self.identify_by(&self.api.live.rows(), header)?;
-        }
-        let most = PREFIX + if is_open { LARGEST_FORM } else { LARGEST_MESSAGE };
-        // The operator's own messages take nothing of what tenants share.
-        let memory = Some(&MEMORY).filter(|_| !self.trusts);
+            let caller = self.identify_by(&self.api.live.rows(), header)?.caller;
+            // The operator's own messages take nothing of what others share.
+            (LARGEST_MESSAGE, Some(caller).filter(|caller| !caller.operator))
+        };
         let (parts, body) = request.into_parts();
-        let (message, paid) = bodies::read(body, most, memory).await.map_err(status)?;
+        let (message, paid) = bodies::read(body, PREFIX + most, caller.as_ref()).await.map_err(status)?;
         Ok((Request::from_parts(parts, Body::from(message)), paid))
     }
 

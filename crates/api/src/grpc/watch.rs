@@ -6,14 +6,15 @@
 use super::told::{self, Key};
 use super::{Act, Service, entity, may, status, wrong};
 use crate::live::{History, Step};
+use crate::shares::{Bounds, Full, Part, Shares};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use model::define::Table;
 use model::draft::Change;
 use model::entities::TABLES;
 use model::rows::{Row, Rows};
-use parking_lot::Mutex;
+use model::scope::Caller;
 use proto::v1;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -21,10 +22,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-/// Most streams of one caller.
-const MOST_OF_ONE: usize = 8;
-/// Most streams of a node.
-const MOST: usize = 256;
+/// Streams of changes that a node has.
+const MOST: Bounds = Bounds { account: 8, brand: 64, brands: 192, accounts: 248, all: 256 };
 /// Revisions that are read at once.
 const PAGE: usize = 100;
 /// Most revisions that a stream may begin behind.
@@ -32,45 +31,29 @@ const MOST_BEHIND: u64 = 10_000;
 /// Whether the token is still good is asked again after this time, and at each change.
 const RECHECK: Duration = Duration::from_secs(60);
 
-/// How many streams of changes there are of each caller: level and id.
-#[derive(Debug, Default)]
-pub struct Watchers(Mutex<HashMap<(&'static str, u32), usize>>);
+/// Who watches: how many streams of changes there are.
+#[derive(Debug)]
+pub struct Watchers(Shares);
 
-/// The place of one stream.
-struct Place {
-    watchers: Arc<Watchers>,
-    of: (&'static str, u32),
-}
-
-impl Place {
-    fn take(watchers: &Arc<Watchers>, of: (&'static str, u32)) -> Result<Self, Status> {
-        let mut counts = watchers.0.lock();
-        if counts.values().sum::<usize>() >= MOST {
-            return Err(Status::resource_exhausted(format!(
-                "this node has {MOST} watchers; end one, or try another node"
-            )));
-        }
-        let count = counts.entry(of).or_default();
-        if *count >= MOST_OF_ONE {
-            return Err(Status::resource_exhausted(format!(
-                "you watch {MOST_OF_ONE} times already; end one first"
-            )));
-        }
-        *count += 1;
-        drop(counts);
-        Ok(Self { watchers: Arc::clone(watchers), of })
+impl Default for Watchers {
+    fn default() -> Self {
+        Self(Shares::new(MOST))
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.watchers.0.lock();
-        if let Some(count) = counts.get_mut(&self.of) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.of);
-            }
-        }
+impl Watchers {
+    /// The place of one more stream.
+    fn place(&self, caller: &Caller) -> Result<Part, Status> {
+        let Bounds { account, brand, .. } = MOST;
+        self.0.take(caller, 1).map_err(|full| {
+            Status::resource_exhausted(match full {
+                Full::Account => format!("you watch {account} times already; end one first"),
+                Full::Brand => format!("your brand's accounts watch {brand} times already; end one first"),
+                Full::All => {
+                    "this node has no place for more watchers; end one, or try another node".to_owned()
+                }
+            })
+        })
     }
 }
 
@@ -93,7 +76,7 @@ struct Watching {
     target: u64,
     /// The caller is to hear how far he is.
     owes_mark: bool,
-    _place: Place,
+    _place: Part,
 }
 
 /// A stream of what changes.
@@ -130,8 +113,7 @@ pub(super) fn begin(
     if newest - since > MOST_BEHIND {
         return Err(forgotten(since));
     }
-    let who = asked.identity.who();
-    let place = Place::take(&service.api.watchers, (who.level, who.id))?;
+    let place = service.api.watchers.place(asked.caller())?;
     let (identity, rows) = (asked.identity, asked.rows);
     let watching = Watching {
         service: service.clone(),
@@ -298,5 +280,33 @@ fn put(rows: &mut Rows, table: &'static Table, id: u32, row: Option<&Row>) {
     match row {
         Some(row) => rows.insert(Arc::clone(row)),
         None => rows.remove(table, id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shares::tests::administrator;
+
+    #[test]
+    fn a_brand_that_watches_as_often_as_it_can_leaves_places_for_others() {
+        let watchers = Watchers::default();
+        let places = |brand: u32| -> Vec<Part> {
+            let accounts = (0..32).map(|id| administrator(100 * brand + id, Some(brand)));
+            accounts
+                .flat_map(|caller| vec![caller; 8])
+                .filter_map(|caller| watchers.place(&caller).ok())
+                .collect()
+        };
+        let taken: Vec<Vec<Part>> = (1..=4).map(places).collect();
+        let counts: Vec<usize> = taken.iter().map(Vec::len).collect();
+        assert_eq!(counts, [64, 64, 64, 0]);
+        let mut platform: Vec<Part> = Vec::new();
+        for id in 0..7 {
+            platform.extend((0..8).map(|_| watchers.place(&administrator(id, None)).unwrap()));
+        }
+        assert!(watchers.place(&administrator(8, None)).is_err(), "the rest is the operator's");
+        let operator: Vec<Part> = (0..8).map(|_| watchers.place(&Caller::operator()).unwrap()).collect();
+        assert_eq!(platform.len() + operator.len(), 64);
     }
 }
