@@ -6,6 +6,7 @@ use crate::http::{Ask, Problem};
 use crate::live::{Live, Who};
 use crate::passwords::{self, Verdict};
 use crate::serving::owner;
+use crate::shares::{Bounds, Full, Part, Shares};
 use crate::work::Tenant;
 use axum::http::StatusCode;
 use base64::Engine as _;
@@ -28,6 +29,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Seconds that an access token lasts.
 const ACCESS_SECONDS: i64 = 3600;
@@ -45,6 +47,8 @@ const KEY_SECONDS: i64 = ROTATION_SECONDS + 2 * IMPERSONATED_SECONDS;
 const MOST_REMEMBERED: usize = 4096;
 /// Passwords that wait for their comparison; more are sent away, so that a flood of logins delays the others by a second at most.
 const MOST_WAITING: usize = 64;
+/// Passwords of people who are logged in that are hashed or compared, or wait for it.
+const MOST_CHANGING: Bounds = Bounds { account: 2, brand: 16, brands: 48, accounts: 56, all: 64 };
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,8 +84,11 @@ pub struct Tokens {
     keys: RwLock<Vec<Key>>,
     remembered: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
     failures: Mutex<Failures>,
-    comparisons: tokio::sync::Semaphore,
-    waiting: tokio::sync::Semaphore,
+    comparisons: Arc<Semaphore>,
+    waiting: Semaphore,
+    changing: Shares,
+    /// Of people who are logged in, one has his turn at a time: the others are for logins.
+    change: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Tokens {
@@ -145,8 +152,10 @@ impl Default for Tokens {
             keys: RwLock::default(),
             remembered: Mutex::default(),
             failures: Mutex::default(),
-            comparisons: tokio::sync::Semaphore::new(passwords::AT_ONCE),
-            waiting: tokio::sync::Semaphore::new(MOST_WAITING),
+            comparisons: Arc::new(Semaphore::new(passwords::AT_ONCE)),
+            waiting: Semaphore::new(MOST_WAITING),
+            changing: Shares::new(MOST_CHANGING),
+            change: Arc::new(Semaphore::new(1)),
         }
     }
 }
@@ -251,15 +260,15 @@ impl Tokens {
     pub(crate) async fn confirm(
         &self,
         ask: &Ask,
+        caller: &Caller,
         name: &str,
         password: &str,
         hash: &str,
     ) -> Result<bool, Problem> {
         self.failures.lock().admit(ask.level, name, ask.from, Timestamp::now().as_second())?;
-        let _turn = self.turn().await?;
+        let turn = self.turn_of(caller).await?;
         let (password, hash) = (password.to_owned(), hash.to_owned());
-        let verdict = tokio::task::spawn_blocking(move || passwords::verify(&password, &hash));
-        let right = verdict.await.map_err(|_| no_key())? != Verdict::Wrong;
+        let right = turn.run(move || passwords::verify(&password, &hash)).await? != Verdict::Wrong;
         if !right {
             self.failures.lock().failed(ask.level, name, ask.from, Timestamp::now().as_second());
         }
@@ -267,25 +276,58 @@ impl Tokens {
     }
 }
 
+/// The turn to hash or compare a password.
+struct Turn {
+    _turn: OwnedSemaphorePermit,
+    /// Of somebody who is logged in.
+    _change: Option<(Part, OwnedSemaphorePermit)>,
+}
+
+impl Turn {
+    /// Does it beside the workers. The turn lasts until it is done, also when nobody waits for it any more.
+    async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+        let work = move || {
+            let done = work();
+            drop(self);
+            done
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| no_key())
+    }
+}
+
+fn too_many_passwords(detail: &str) -> Problem {
+    let detail = format!("{detail}; try again in a moment");
+    Problem { plain: true, retry_after: Some(2), ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+}
+
 impl Tokens {
-    /// Waits until a password may be hashed or compared.
-    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Problem> {
-        let _waiting = self.waiting.try_acquire().map_err(|_| Problem {
-            plain: true,
-            retry_after: Some(2),
-            ..Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many passwords at once; try again in a moment",
-            )
-        })?;
-        self.comparisons.acquire().await.map_err(|_| no_key())
+    /// Waits until somebody who logs in may have his password compared.
+    async fn turn(&self) -> Result<Turn, Problem> {
+        let _waiting =
+            self.waiting.try_acquire().map_err(|_| too_many_passwords("too many passwords at once"))?;
+        let turn = Arc::clone(&self.comparisons).acquire_owned().await.map_err(|_| no_key())?;
+        Ok(Turn { _turn: turn, _change: None })
     }
 
-    /// The hash of a password; a few at a time, beside the workers.
-    pub(crate) async fn hash(&self, password: &str) -> Result<String, Problem> {
-        let _turn = self.turn().await?;
+    /// Waits until somebody who is logged in may have a password hashed or compared. He has a share, and takes none of the
+    /// places of those who log in.
+    async fn turn_of(&self, caller: &Caller) -> Result<Turn, Problem> {
+        let part = self.changing.take(caller, 1).map_err(|full| {
+            too_many_passwords(match full {
+                Full::Account => "you have other passwords under way",
+                Full::Brand => "your brand's accounts have many passwords under way",
+                Full::All => "too many passwords at once",
+            })
+        })?;
+        let change = Arc::clone(&self.change).acquire_owned().await.map_err(|_| no_key())?;
+        let turn = Arc::clone(&self.comparisons).acquire_owned().await.map_err(|_| no_key())?;
+        Ok(Turn { _turn: turn, _change: Some((part, change)) })
+    }
+
+    /// The hash of a password that the caller gives somebody.
+    pub(crate) async fn hash(&self, caller: &Caller, password: &str) -> Result<String, Problem> {
         let password = password.to_owned();
-        tokio::task::spawn_blocking(move || passwords::Hasher.hash(&password)).await.map_err(|_| no_key())
+        self.turn_of(caller).await?.run(move || passwords::Hasher.hash(&password)).await
     }
 }
 
@@ -502,20 +544,18 @@ pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<ser
         Some(Account::User(user)) => Some(user.pass.hash().to_owned()),
         None => None,
     };
-    let verdict = {
-        let _turn = tokens.turn().await?;
-        // Others of the same name may have failed while this one waited for its turn.
-        tokens.failures.lock().admit(ask.level, &name, ask.from, Timestamp::now().as_second())?;
-        let compared = password.clone();
-        let verdict = tokio::task::spawn_blocking(move || match hash {
-            Some(hash) if !hash.is_empty() => passwords::verify(&compared, &hash),
-            _ => {
-                passwords::pretend(&compared);
-                Verdict::Wrong
-            }
-        });
-        verdict.await.map_err(|_| no_key())?
+    let turn = tokens.turn().await?;
+    // Others of the same name may have failed while this one waited for its turn.
+    tokens.failures.lock().admit(ask.level, &name, ask.from, Timestamp::now().as_second())?;
+    let compared = password.clone();
+    let compare = move || match hash {
+        Some(hash) if !hash.is_empty() => passwords::verify(&compared, &hash),
+        _ => {
+            passwords::pretend(&compared);
+            Verdict::Wrong
+        }
     };
+    let verdict = turn.run(compare).await?;
     let allowed = account.as_ref().is_some_and(|account| may_log_in(&rows, ask, account));
     let account = match account {
         Some(account) if verdict != Verdict::Wrong && allowed => account,
@@ -597,7 +637,7 @@ async fn pair(
     let hash = hash_of(&refresh);
     let now = Timestamp::now();
     let new_hash = match new_password {
-        Some(password) => Some(tokens.hash(&password).await?),
+        Some(password) => Some(tokens.turn().await?.run(move || passwords::Hasher.hash(&password)).await?),
         None => None,
     };
     let make = |draft: &mut model::draft::Draft<'_>| -> Result<(), Refusal> {
@@ -880,6 +920,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shares::tests::administrator;
 
     const USER: Level = Level::User;
 
@@ -891,6 +932,45 @@ mod tests {
             r#"{"level":"platform","name":"control socket","id":0,"onBehalfOf":""}"#
         );
         assert_eq!(operator.level(), None, "the rules are those of the platform itself");
+    }
+
+    #[tokio::test]
+    async fn one_who_changes_passwords_all_the_time_takes_no_places_of_logins_and_few_of_others() {
+        let tokens = Tokens::default();
+        // Nobody comes to his turn.
+        let busy = Arc::clone(&tokens.comparisons).acquire_many_owned(2).await.unwrap();
+        let (one, other) = (administrator(1, Some(1)), administrator(2, Some(1)));
+        use futures_util::future::poll_immediate as waits;
+        let mut waiting = Vec::new();
+        for (caller, most) in [(&one, 2), (&other, 2)] {
+            for _ in 0..most {
+                let mut turn = Box::pin(tokens.turn_of(caller));
+                assert!(waits(&mut turn).await.is_none());
+                waiting.push(turn);
+            }
+            let refused = tokens.turn_of(caller).await.map(drop).unwrap_err();
+            assert_eq!((refused.status.as_u16(), refused.retry_after), (503, Some(2)));
+        }
+        assert_eq!(tokens.waiting.available_permits(), MOST_WAITING);
+        // A login that comes after them is next but one: they have one turn at a time.
+        drop(busy);
+        let login = tokens.turn().await.unwrap();
+        assert_eq!(waits(&mut waiting[0]).await.map(|turn| turn.is_ok()), Some(true));
+        drop((login, waiting));
+        assert_eq!((tokens.changing.taken(), tokens.comparisons.available_permits()), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn a_turn_lasts_until_its_work_is_done_also_when_the_caller_is_gone() {
+        let tokens = Tokens::default();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let mut work = Box::pin(tokens.turn().await.unwrap().run(move || wait.recv()));
+        assert!(futures_util::future::poll_immediate(&mut work).await.is_none());
+        drop(work);
+        assert_eq!(tokens.comparisons.available_permits(), 1);
+        go.send(()).unwrap();
+        let all = tokens.comparisons.acquire_many(2).await;
+        assert!(all.is_ok());
     }
 
     fn address(text: &str) -> Option<IpAddr> {

@@ -631,7 +631,7 @@ async fn create(
     is_taken_on(&*call.api.surroundings.outside, table).await?;
     let (document, parts) = body(call, table).await?;
     let caller = call.caller();
-    let document = Document::hashed(document, &call.api.tokens, table).await?;
+    let document = Document::hashed(document, &call.api.tokens, caller, table).await?;
     let document = document.with_wrong_files(files::mistakes(table, &parts.files));
     let make = |draft: &mut model::draft::Draft<'_>| write::create(draft, table, access, caller, &document);
     let (id, rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
@@ -654,7 +654,7 @@ async fn change(
     let (document, parts) = body(call, table).await?;
     let caller = call.caller();
     let id = row.id();
-    let document = Document::hashed(document, &call.api.tokens, table).await?;
+    let document = Document::hashed(document, &call.api.tokens, caller, table).await?;
     let document = document.with_wrong_files(files::mistakes(table, &parts.files));
     let make = |draft: &mut model::draft::Draft<'_>| {
         check_state(call, draft.rows(), draft.rows().row(table, id))?;

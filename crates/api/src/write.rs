@@ -41,6 +41,7 @@ impl Document {
     pub(crate) async fn hashed(
         fields: Map<String, Json>,
         tokens: &Tokens,
+        caller: &Caller,
         table: &Table,
     ) -> Result<Self, Problem> {
         let mut hashes = Vec::new();
@@ -48,7 +49,7 @@ impl Document {
             let plain = fields.get(field.name).and_then(Json::as_str).unwrap_or_default();
             let fits = (LEAST_PASSWORD..=field.max).contains(&plain.chars().count());
             if !plain.is_empty() && plain != MASK && fits {
-                hashes.push((plain.to_owned(), tokens.hash(plain).await?));
+                hashes.push((plain.to_owned(), tokens.hash(caller, plain).await?));
             }
         }
         Ok(Self { fields, hashes, wrong_files: Vec::new() })

@@ -191,7 +191,7 @@ async fn wishes(asked: &Asked<'_>, wishes: Vec<v1::Wish>) -> Result<Vec<Wanted>,
             );
             return Err(Status::resource_exhausted(why));
         }
-        let document = Document::hashed(document, &asked.api.tokens, table).await.map_err(status)?;
+        let document = Document::hashed(document, &asked.api.tokens, caller, table).await.map_err(status)?;
         wanted.push(Wanted { table, access, id: wish.id, document, mistakes, delete: wish.delete });
     }
     Ok(wanted)

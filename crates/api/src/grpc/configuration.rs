@@ -106,7 +106,7 @@ impl Configuration for Service {
             }
         }
         let document = apply::read(caller, table, id, &json)?;
-        let document = Document::hashed(document, &asked.api.tokens, table).await.map_err(status)?;
+        let document = Document::hashed(document, &asked.api.tokens, caller, table).await.map_err(status)?;
         let make = |draft: &mut Draft<'_>| match id {
             Some(id) => write::change(draft, table, caller, id, &document).map(|()| id),
             None => {

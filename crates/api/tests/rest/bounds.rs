@@ -53,3 +53,28 @@ fn forms_that_need_no_token_are_short() {
         }
     });
 }
+
+#[test]
+fn people_log_in_while_somebody_changes_a_password_again_and_again() {
+    let (server, _) = (Server::new(), token(&CLIENT));
+    run(async {
+        let mut changes = tokio::task::JoinSet::new();
+        for at in 0..100 {
+            let body = json!({ "pass": format!("changeme{at}") }).to_string();
+            let request = Request::put("/api/client/users/2")
+                .header("authorization", format!("Bearer {}", token(&CLIENT)))
+                .header("content-type", "application/json");
+            changes.spawn(server.router().oneshot(request.body(Body::from(body)).unwrap()));
+        }
+        tokio::task::yield_now().await;
+        for account in &ACCOUNTS[..2] {
+            let form = format!("username={}&password=changeme", account.name);
+            let ask = Ask::new("POST", account.level, "/admin_login");
+            let answer = server.send(ask.body("application/x-www-form-urlencoded", form)).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        let answers = changes.join_all().await;
+        let made = answers.iter().filter(|answer| answer.as_ref().unwrap().status() == 200).count();
+        assert_eq!(made, 2, "the others are told to come again");
+    });
+}

@@ -55,7 +55,7 @@ pub(super) fn change_profile<'a>(call: &'a Call, _: Vec<&'a str>) -> Answer<'a> 
                 return Err(Problem::bad("pass: write the new password, or leave it out"));
             }
         }
-        let body = Document::hashed(body, &call.api.tokens, table).await?;
+        let body = Document::hashed(body, &call.api.tokens, caller, table).await?;
         let make = |draft: &mut model::draft::Draft<'_>| {
             let may = |place: usize| CHANGEABLE.contains(&table.fields[place].name);
             write::change_fields(draft, table, caller, user.id(), &body, may)?;
@@ -76,7 +76,7 @@ async fn confirm(call: &Call, user: &dyn Record, old: Option<&Json>) -> Result<(
     let old = old.ok_or_else(|| Problem::bad("oldPass is required when changing password"))?;
     let hash = user.named("pass").text().unwrap_or_default();
     let name = user.named("email").text().unwrap_or_default();
-    if call.api.tokens.confirm(&call.ask, name, old, hash).await? {
+    if call.api.tokens.confirm(&call.ask, call.caller(), name, old, hash).await? {
         return Ok(());
     }
     Err(Problem::bad("Invalid password: oldPass is not the present one"))
