@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How long a body may take.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Octets of each body that are not counted.
-const FREE: usize = 64 * 1024;
+const FREE: usize = 16 * 1024;
 /// KiB of larger bodies that are in memory at the same time, in the whole process: an account has two of the largest.
 static MEMORY: LazyLock<Shares> = LazyLock::new(|| {
     let most = 256 * 1024;
@@ -111,12 +111,12 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_paid_for_while_it_is_there_and_no_longer() {
         let (budget, one, other) = (budget(), administrator(1, Some(1)), administrator(2, Some(2)));
-        let small = collect(parts(vec![1000; 65]), FREE, Some(&one), &budget).await.unwrap();
-        assert_eq!((small.0.len(), budget.taken()), (65_000, 0));
+        let small = collect(parts(vec![1000; 16]), FREE, Some(&one), &budget).await.unwrap();
+        assert_eq!((small.0.len(), budget.taken()), (16_000, 0));
         let large = collect(parts(vec![1024; 500]), 600 * 1024, Some(&one), &budget).await.unwrap();
         assert_eq!(large.0, vec![7; 500 * 1024]);
         let taken = budget.taken();
-        assert!((500 - 64..=600 - 64).contains(&taken), "{taken}");
+        assert!((500 - FREE / 1024..=600 - FREE / 1024).contains(&taken), "{taken}");
         // The second one does not fit beside it, and gives back what it had.
         let second = collect(parts(vec![1024; 1000]), 1024 * 1024, Some(&other), &budget).await.unwrap_err();
         assert_eq!((second.status, second.retry_after), (StatusCode::SERVICE_UNAVAILABLE, Some(10)));

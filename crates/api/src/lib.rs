@@ -2,10 +2,11 @@
 //!
 //! In: HTTP requests. Out: answers, and changes of the configuration by its rules. Rooms: [`live`] (the configuration
 //! that everybody reads, and changing it), [`outside`] (what is asked of the living system), `auth` (tokens, logins),
-//! `http` (requests, errors, formats), `list` (filters, order, pages), `collate` (texts as people compare them), `show` (a
-//! row in an answer), `write` (a body to a row), `work` (whose turn it is), `custom` (operations of their own), `grpc` (the same for operators'
-//! programs), `docs` (documents about all of it), [`server`] (what binds them). Elsewhere: definitions and rules (crate
-//! `model`).
+//! `http` (requests, errors, formats), `bodies` (what is read of a request, and its memory), `shares` (what callers take of
+//! what all share), `list` (filters, order, pages), `collate` (texts as people compare them), `show` (a row in an answer),
+//! `write` (a body to a row), `work` (whose turn it is), `custom` (operations of their own), `grpc` (the same for operators'
+//! programs), `docs` (documents about all of it), [`server`] (what binds them), [`serving`] (connections). Elsewhere:
+//! definitions and rules (crate `model`).
 
 mod auth;
 mod bodies;

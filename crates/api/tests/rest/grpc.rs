@@ -745,22 +745,22 @@ async fn stopped(router: axum::Router, path: &str, token: Option<&str>, octets: 
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
-    let request = request.body(axum::body::Body::from_stream(body)).unwrap();
-    let mut answer = tower::ServiceExt::oneshot(router, request).await.unwrap();
+    let request = request.body(axum::body::Body::from_stream(body)).expect("a request");
+    let mut answer = tower::ServiceExt::oneshot(router, request).await.expect("an answer");
     let mut status = answer.headers().get("grpc-status").cloned();
     if status.is_none() {
         let body = last_frame(answer.body_mut());
-        let trailers = tokio::time::timeout(Duration::from_secs(300), body).await.unwrap();
+        let trailers = tokio::time::timeout(Duration::from_secs(300), body).await.expect("it ends");
         status = trailers.get("grpc-status").cloned();
     }
-    status.unwrap().to_str().unwrap().to_owned()
+    status.and_then(|code| Some(code.to_str().ok()?.to_owned())).expect("a status")
 }
 
 async fn last_frame(body: &mut axum::body::Body) -> axum::http::HeaderMap {
     use axum::body::HttpBody as _;
     loop {
         let frame = std::future::poll_fn(|context| std::pin::Pin::new(&mut *body).poll_frame(context)).await;
-        if let Ok(trailers) = frame.unwrap().unwrap().into_trailers() {
+        if let Ok(trailers) = frame.expect("there are trailers").expect("a body").into_trailers() {
             return trailers;
         }
     }
