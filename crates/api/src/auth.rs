@@ -425,33 +425,31 @@ fn caller(
     claims: &Claims,
 ) -> Result<Caller, Problem> {
     let gone = || Problem::token("Invalid JWT Token");
-    if level == Level::User {
-        let user = rows.get(Id::<User>::new(claims.id)).filter(|user| user.active).ok_or_else(gone)?;
-        let company = rows.get(user.company).ok_or_else(gone)?;
-        let zone = user.timezone.or(company.default_timezone);
-        return Ok(Caller {
-            level: Level::User,
-            administrator: None,
-            user: Some(user.id.get()),
-            brand: Some(company.brand.get()),
-            company: Some(company.id.get()),
-            zone: zone_wanted.unwrap_or_else(|| time_zone(rows, zone)),
-            restricted: false,
-            operator: false,
-        });
-    }
-    let admin = rows.get(Id::<Administrator>::new(claims.id)).ok_or_else(gone)?;
-    if !(admin.active || admin.internal) || level_of(admin) != level {
+    let account = match level {
+        Level::User => rows.get(Id::<User>::new(claims.id)).cloned().map(Account::User),
+        _ => rows.get(Id::<Administrator>::new(claims.id)).cloned().map(Account::Admin),
+    };
+    let account = account.ok_or_else(gone)?;
+    if !account.is_active() || account.level() != level || !is_backed(rows, claims, &account) {
         return Err(gone());
     }
-    // Whoever may not log in any more acts for nobody, either.
-    let behind = claims.on_behalf_of_ids.iter().flatten();
-    if !behind
-        .clone()
-        .all(|id| rows.get(Id::<Administrator>::new(*id)).is_some_and(|admin| admin.active || admin.internal))
-    {
-        return Err(gone());
-    }
+    let admin = match &account {
+        Account::Admin(admin) => admin,
+        Account::User(user) => {
+            let company = rows.get(user.company).ok_or_else(gone)?;
+            let zone = user.timezone.or(company.default_timezone);
+            return Ok(Caller {
+                level: Level::User,
+                administrator: None,
+                user: Some(user.id.get()),
+                brand: Some(company.brand.get()),
+                company: Some(company.id.get()),
+                zone: zone_wanted.unwrap_or_else(|| time_zone(rows, zone)),
+                restricted: false,
+                operator: false,
+            });
+        }
+    };
     let company = rows.at(admin.company);
     let brand = company.map(|company| company.brand).or(admin.brand);
     // Behind an internal administrator there is somebody with a time zone, or with none: UTC.
@@ -476,6 +474,36 @@ fn caller(
     })
 }
 
+/// Whether everybody on whose word the token acts for this account may still act so: who may not log in any more acts for
+/// nobody, either.
+fn is_backed(rows: &Rows, claims: &Claims, account: &Account) -> bool {
+    let Some(ids) = &claims.on_behalf_of_ids else { return true };
+    let known = |id: &u32| rows.get(Id::<Administrator>::new(*id)).cloned();
+    let Some(admins) = ids.iter().map(known).collect::<Option<Vec<_>>>() else { return false };
+    let next = admins.iter().skip(1).cloned().map(Account::Admin).chain([account.clone()]);
+    admins.iter().zip(next).all(|(admin, next)| {
+        (admin.active || admin.internal) && may_impersonate(admin) && reaches(rows, admin, &next)
+    })
+}
+
+/// Whether an administrator may act for others at all.
+fn may_impersonate(admin: &Administrator) -> bool {
+    !admin.restricted || admin.can_impersonate
+}
+
+/// Whether the account is one that the administrator may act for: of the level below, and of the own tenant.
+fn reaches(rows: &Rows, admin: &Administrator, account: &Account) -> bool {
+    match (level_of(admin), account) {
+        (Level::Platform, Account::Admin(target)) => level_of(target) == Level::Brand,
+        (Level::Brand, Account::Admin(target)) => {
+            let company = rows.at(target.company);
+            company.is_some_and(|company| admin.brand == Some(company.brand))
+        }
+        (Level::Client, Account::User(user)) => admin.company == Some(user.company),
+        _ => false,
+    }
+}
+
 /// The zone of a row of the list of time zones; UTC when there is none.
 pub(crate) fn time_zone(rows: &Rows, id: Option<Id<Timezone>>) -> TimeZone {
     rows.at(id).and_then(|zone| TimeZone::get(&zone.tz).ok()).unwrap_or(TimeZone::UTC)
@@ -497,6 +525,21 @@ enum Account {
 }
 
 impl Account {
+    fn level(&self) -> Level {
+        match self {
+            Account::Admin(admin) => level_of(admin),
+            Account::User(_) => Level::User,
+        }
+    }
+
+    /// Whether it may be acted with; nobody logs in with an internal one.
+    fn is_active(&self) -> bool {
+        match self {
+            Account::Admin(admin) => admin.active || admin.internal,
+            Account::User(user) => user.active,
+        }
+    }
+
     fn claims(&self, level: Level, seconds: i64) -> Claims {
         let now = Timestamp::now().as_second();
         let (username, email, id, iden) = match self {
@@ -772,9 +815,10 @@ pub(crate) async fn exchange(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<
     if !base.roles.iter().any(|name| name == role(above)) {
         return Err(plain(StatusCode::FORBIDDEN, "the token is not one of the level above"));
     }
-    let admin = rows.get(Id::<Administrator>::new(base.id)).filter(|admin| admin.active || admin.internal);
+    let acting = caller(&rows, above, None, &base)?;
+    let admin = acting.administrator.and_then(|id| rows.get(Id::<Administrator>::new(id)));
     let admin = admin.ok_or_else(|| Problem::token("Invalid JWT Token"))?;
-    if admin.restricted && !admin.can_impersonate {
+    if !may_impersonate(admin) {
         return Err(Problem::token("this administrator may not act for others"));
     }
     let by_id = field(if ask.level == Level::Brand { "brandId" } else { "clientId" });
@@ -786,28 +830,10 @@ pub(crate) async fn exchange(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<
     };
     let unknown = || plain(StatusCode::NOT_FOUND, "there is no such account");
     let account = find(&rows, ask.level, &name).ok_or_else(unknown)?;
-    let (of, active) = match &account {
-        Account::Admin(target) => {
-            if level_of(target) != ask.level {
-                return Err(unknown());
-            }
-            (
-                target.company.and_then(|company| rows.get(company)).map(|company| company.brand),
-                target.active || target.internal,
-            )
-        }
-        Account::User(user) => (rows.get(user.company).map(|company| company.brand), user.active),
-    };
-    let within = match (ask.level, &account) {
-        (Level::Brand, _) => true,
-        (Level::Client, _) => of.is_some() && of == admin.brand,
-        (Level::User, Account::User(user)) => Some(user.company) == admin.company,
-        _ => false,
-    };
-    if !within {
+    if account.level() != ask.level || !reaches(&rows, admin, &account) {
         return Err(unknown());
     }
-    if !active {
+    if !account.is_active() {
         return Err(plain(StatusCode::UNAUTHORIZED, "the account is not active"));
     }
     let mut claims = account.claims(ask.level, IMPERSONATED_SECONDS);

@@ -192,3 +192,61 @@ fn strangers_send_no_large_bodies() {
         }
     });
 }
+
+async fn exchange(server: &Server, level: Level, token: &str, form: &str) -> Answer {
+    let form = format!("token={token}&{form}");
+    server.send(Ask::new("POST", level, "/token/exchange").body(FORM, form)).await
+}
+
+fn token_of(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["token"].as_str().expect("a token").to_owned()
+}
+
+#[test]
+fn whoever_acts_for_somebody_does_so_only_as_long_as_all_who_let_him_may() {
+    const ALICE: &str = "username=alice%40democompany.com";
+    let rows = sample();
+    let (brand_admin, client_admin) =
+        (administrator(&rows, &ACCOUNTS[1]), administrator(&rows, &ACCOUNTS[2]));
+    run(async {
+        let server = Server::new();
+        let status = async |level: Level, token: &str| {
+            server.send(Ask::new("GET", level, "/my/profile").with_token(token)).await.status
+        };
+        let of_brand = crate::world::token(&ACCOUNTS[1]);
+        let client = token_of(&exchange(&server, Level::Client, of_brand, "clientId=1").await);
+        let by_brand = token_of(&exchange(&server, Level::User, &client, ALICE).await);
+        let of_client = crate::world::token(&ACCOUNTS[2]);
+        let by_client = token_of(&exchange(&server, Level::User, of_client, ALICE).await);
+        let ways: [fn(&mut Administrator); 3] = [
+            |admin| admin.active = false,
+            |admin| (admin.restricted, admin.can_impersonate) = (true, false),
+            |admin| (admin.brand, admin.company) = (Some(model::id::Id::new(2)), None),
+        ];
+        for (place, way) in ways.into_iter().enumerate() {
+            for (who, token, other) in
+                [(&brand_admin, &by_brand, &by_client), (&client_admin, &by_client, &by_brand)]
+            {
+                let mut admin = who.clone();
+                way(&mut admin);
+                let mut changed = rows.clone();
+                changed.insert(std::sync::Arc::new(admin));
+                server.live.replace(changed).await;
+                assert_eq!(status(Level::User, token).await, 401, "{place}: {}", who.username);
+                assert_eq!(status(Level::User, other).await, 200, "{place}: {}", who.username);
+                if who.id == brand_admin.id {
+                    let again = exchange(&server, Level::User, &client, ALICE).await;
+                    assert_eq!(again.status, 401, "{place}: {}", again.text());
+                }
+                server.live.replace(rows.clone()).await;
+            }
+        }
+        assert_eq!(status(Level::User, &by_brand).await, 200);
+        let path = format!("/administrators/{}", client_admin.id);
+        assert_eq!(server.send(Ask::of(&ACCOUNTS[1], "DELETE", &path)).await.status, 204);
+        assert_eq!(status(Level::User, &by_client).await, 401, "he who acted is gone");
+        let again = exchange(&server, Level::User, of_client, ALICE).await;
+        assert_eq!(again.status, 401, "{}", again.text());
+    });
+}
