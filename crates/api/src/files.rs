@@ -1,9 +1,10 @@
-//! Uploaded files: parts of a multipart body, where they are kept, and downloads.
+//! Uploaded files: parts of a multipart body, what they must be, and downloads.
 //!
-//! A row describes its file (`model::define::File`); the octets lie in the storage directory under the entity, the field and
-//! the row's id. Elsewhere: object stores and playing of files.
+//! A row describes its file (`model::define::File`). Elsewhere: where the octets lie (`storage`), object stores and playing of
+//! files.
 
 use crate::http::{Ask, LARGEST_UPLOAD, Problem, parse_json, respond};
+use crate::storage::Storage;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use futures_util::stream;
@@ -11,7 +12,6 @@ use infer::MatcherType;
 use model::define::{Kind, Record, Table};
 use model::rules::Mistake;
 use serde_json::{Map, Value as Json, json};
-use std::path::{Path, PathBuf};
 
 /// Most parts of a multipart body.
 const MOST_PARTS: usize = 16;
@@ -192,56 +192,44 @@ pub(crate) fn mistakes(table: &'static Table, files: &[Upload]) -> Vec<Mistake> 
     fields(table).filter_map(mistake).collect()
 }
 
-/// Puts what a row says of uploaded files into its document.
+/// What a row says of its file that follows from the file alone.
+const DESCRIPTION: [&str; 3] = ["fileSize", "mimeType", "baseName"];
+
+/// Puts what a row says of uploaded files into its document, in place of what the document says itself; that there is no file
+/// any more is its to say.
 pub(crate) fn describe(table: &'static Table, files: &[Upload], document: &mut Map<String, Json>) {
+    let files = of_fields(table, files);
     for field in fields(table) {
-        let Some(file) = files.iter().find(|file| file.part.eq_ignore_ascii_case(field)) else { continue };
-        let described = document.entry(field).or_insert_with(|| json!({}));
-        if !described.is_object() {
-            *described = json!({});
+        let file = files.iter().find(|(name, _)| *name == field).map(|(_, file)| file);
+        let mut described = match document.remove(field) {
+            Some(Json::Object(described)) => described,
+            _ => Map::new(),
+        };
+        let says_gone = DESCRIPTION.iter().all(|name| described.get(*name).is_none_or(Json::is_null))
+            && described.get("fileSize").is_some();
+        if file.is_some() || !says_gone {
+            DESCRIPTION.iter().for_each(|name| drop(described.remove(*name)));
         }
-        described["fileSize"] = json!(file.content.len());
-        described["mimeType"] = json!(file.mime_type);
-        described["baseName"] = json!(file.name);
+        if let Some(file) = file {
+            described.insert("fileSize".to_owned(), json!(file.content.len()));
+            described.insert("mimeType".to_owned(), json!(file.mime_type));
+            described.insert("baseName".to_owned(), json!(file.name));
+        }
+        if !described.is_empty() {
+            document.insert(field.to_owned(), Json::Object(described));
+        }
     }
 }
 
-/// Where the file of a row lies.
-pub fn place(storage: &Path, table: &Table, field: &str, id: u32) -> PathBuf {
-    let thousand = (id / 1000).to_string();
-    storage.join(table.name).join(field).join(thousand).join(id.to_string())
-}
-
-/// Writes uploaded files of a row to their places.
-pub(crate) async fn store(
-    storage: &Path,
-    table: &'static Table,
-    id: u32,
-    files: &[Upload],
-) -> Result<(), Problem> {
-    for field in fields(table) {
-        let Some(file) = files.iter().find(|file| file.part.eq_ignore_ascii_case(field)) else { continue };
-        let path = place(storage, table, field, id);
-        write(&path, &file.content).await.map_err(|error| {
-            tracing::error!(%error, path = %path.display(), "an uploaded file is not kept");
-            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "the file cannot be kept now")
-        })?;
-    }
-    Ok(())
-}
-
-async fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    if let Some(directory) = path.parent() {
-        tokio::fs::create_dir_all(directory).await?;
-    }
-    let new = path.with_extension("new");
-    tokio::fs::write(&new, content).await?;
-    tokio::fs::rename(&new, path).await
+/// The files of a body that belong to fields of the table, in the order of these.
+pub(crate) fn of_fields<'a>(table: &'static Table, files: &'a [Upload]) -> Vec<(&'static str, &'a Upload)> {
+    let file = |field: &str| files.iter().find(|file| file.part.eq_ignore_ascii_case(field));
+    fields(table).filter_map(|field| Some((field, file(field)?))).collect()
 }
 
 /// The file of a row as a download.
 pub(crate) async fn download(
-    storage: &Path,
+    storage: &Storage,
     row: &dyn Record,
     field: &str,
 ) -> Result<Response<Body>, Problem> {
@@ -249,7 +237,7 @@ pub(crate) async fn download(
     if value.part("fileSize").is_null() {
         return Err(Problem::not_found());
     }
-    let content = tokio::fs::read(place(storage, row.table(), field, row.id()))
+    let content = tokio::fs::read(storage.place(row.table(), field, row.id()))
         .await
         .map_err(|_| Problem::not_found())?;
     let kind = value.part("mimeType").text().unwrap_or("application/octet-stream");

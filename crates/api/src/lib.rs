@@ -4,9 +4,9 @@
 //! that everybody reads, and changing it), [`outside`] (what is asked of the living system), `auth` (tokens, logins),
 //! `http` (requests, errors, formats), `bodies` (what is read of a request, and its memory), `shares` (what callers take of
 //! what all share), `list` (filters, order, pages), `collate` (texts as people compare them), `show` (a row in an answer),
-//! `write` (a body to a row), `work` (whose turn it is), `custom` (operations of their own), `grpc` (the same for operators'
-//! programs), `docs` (documents about all of it), [`server`] (what binds them), [`serving`] (connections). Elsewhere:
-//! definitions and rules (crate `model`).
+//! `write` (a body to a row), `work` (whose turn it is), `files` and `storage` (uploads, and where they lie), `custom`
+//! (operations of their own), `grpc` (the same for operators' programs), `docs` (documents about all of it), [`server`]
+//! (what binds them), [`serving`] (connections). Elsewhere: definitions and rules (crate `model`).
 
 mod auth;
 mod bodies;
@@ -26,11 +26,12 @@ pub mod server;
 pub mod serving;
 mod shares;
 mod show;
+mod storage;
 mod work;
 mod write;
 
 pub use auth::Tokens;
-pub use files::place as file_place;
 pub use grpc::Watchers;
 pub use passwords::Hasher;
+pub use storage::{FileLimits, Storage, keep_tidy, place as file_place};
 pub use work::Tenant;

@@ -15,9 +15,10 @@ use model::draft::{Change, Draft, Env};
 use model::import::differences;
 use model::rows::{Row, Rows};
 use model::rules::Refusal;
+use parking_lot::RwLock;
 use serde_json::{Map, Value as Json};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
@@ -264,7 +265,7 @@ pub struct Live {
     turns: Turns,
     keeper: Arc<dyn Keeper>,
     hasher: Arc<dyn SecretHasher + Send + Sync>,
-    followers: OnceLock<Follower>,
+    followers: RwLock<Vec<Follower>>,
     steps: broadcast::Sender<Step>,
 }
 
@@ -295,7 +296,7 @@ impl Live {
             turns: Turns::default(),
             keeper,
             hasher,
-            followers: OnceLock::new(),
+            followers: RwLock::default(),
             steps: broadcast::channel(STEPS).0,
         }
     }
@@ -310,9 +311,9 @@ impl Live {
         &*self.keeper
     }
 
-    /// Lets somebody follow the rows from now on; the first one only.
+    /// Lets somebody follow the rows from now on.
     pub fn follow(&self, follower: Follower) {
-        let _ = self.followers.set(follower);
+        self.followers.write().push(follower);
     }
 
     /// Each step from now on.
@@ -355,9 +356,7 @@ impl Live {
         // What another node changed just before may have come along.
         let all = (rows.revision > before.revision + 1).then(|| differences(&before, &rows));
         let changes = all.as_deref().unwrap_or(changes);
-        if let Some(follower) = self.followers.get() {
-            follower(&rows, changes);
-        }
+        self.followers.read().iter().for_each(|follower| follower(&rows, changes));
         if self.steps.receiver_count() > 0 {
             let step = Step { before, after: Arc::clone(&rows), changes: changes.to_vec() };
             let _ = self.steps.send(step); // nobody watches any more

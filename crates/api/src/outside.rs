@@ -2,10 +2,10 @@
 //!
 //! Traits with the honest answer of a system where that part is not there. Elsewhere: who implements them.
 
+use crate::storage::Storage;
 use async_trait::async_trait;
 use rust_decimal::Decimal;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -254,7 +254,7 @@ pub struct Surroundings {
     /// Who is asked about the living system.
     pub outside: Arc<dyn Outside>,
     /// Where uploaded files are kept.
-    pub storage: PathBuf,
+    pub storage: Arc<Storage>,
 }
 
 impl fmt::Debug for Surroundings {

@@ -5,10 +5,10 @@
 use crate::auth::{self, Identity};
 use crate::custom;
 use crate::docs;
-use crate::files::{self, Multipart};
+use crate::files::{self, Multipart, Upload};
 use crate::http::{Ask, Format, Problem, Query, json_answer, respond};
 use crate::list::{self, Page};
-use crate::live::{Live, RecordAsk};
+use crate::live::{Live, RecordAsk, Who};
 use crate::outside::Outside;
 use crate::server::Api;
 use crate::show::{self, Look, Place};
@@ -16,7 +16,8 @@ use crate::write::{self, Document};
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use jiff::tz::TimeZone;
-use model::define::{Access, Entity, Level, Table};
+use model::define::{Access, Entity, Level, Reading, Table};
+use model::draft::Draft;
 use model::entities::{
     AdministratorRelPublicEntity, FaxesInOut, FeaturesRelBrand, FeaturesRelCompany, Invoice, TABLES,
 };
@@ -623,6 +624,53 @@ pub(crate) async fn is_taken_on(outside: &dyn Outside, table: &Table) -> Result<
     taken.map_err(|part| Problem::missing(&part))
 }
 
+/// Changes a row and keeps the files that came with it: both, or nothing. `make` says the row's id.
+async fn save(
+    call: &Call,
+    table: &'static Table,
+    uploads: &[Upload],
+    make: impl Fn(&mut Draft<'_>) -> Result<u32, Refusal> + Send + Sync,
+) -> Result<(u32, Arc<Rows>), Problem> {
+    let (live, level, who) = (&call.api.live, Some(call.level()), call.identity.who());
+    let files = files::of_fields(table, uploads);
+    if files.is_empty() {
+        return Ok(live.change(level, &who, make).await?);
+    }
+    let storage = &call.api.surroundings.storage;
+    let make = |draft: &mut Draft<'_>| {
+        let id = make(draft)?;
+        storage.admit(draft.rows(), table, id, &files)?;
+        Ok(id)
+    };
+    let lacks_room = |field: &str, error: std::io::Error| {
+        tracing::error!(%error, entity = table.name, field, "an uploaded file is not kept");
+        let detail = format!("{field}: the file cannot be kept now; the platform's operator is told why");
+        Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
+    };
+    let _turn = storage.turn().await;
+    // What would be refused is not written first.
+    live.try_out(level, &who, &make).await?;
+    let incoming = storage.receive(&files).await.map_err(|(field, error)| lacks_room(field, error))?;
+    let (id, step) = live.change_in_steps(level, &who, &make).await?;
+    let Err(error) = storage.settle(incoming, table, id) else { return Ok((id, step.after)) };
+    let before = step.before.row(table, id);
+    let take_back = |draft: &mut Draft<'_>| match (before, draft.rows().row(table, id)) {
+        (_, None) => Ok(()),
+        (None, Some(_)) => draft.delete_row(table, id),
+        (Some(before), Some(now)) => {
+            let mut row = now.copy();
+            for (field, _) in &files {
+                let Some(place) = table.place(field) else { continue };
+                let described = row.set(place, &before.get(place).stored(), &Reading::stored(draft.now()));
+                described.map_err(|fault| Refusal::wrong(field, fault.to_string()))?;
+            }
+            draft.put(row)
+        }
+    };
+    live.change(None, &Who::system(), take_back).await?;
+    Err(lacks_room(files.first().map_or("file", |(field, _)| field), error))
+}
+
 async fn create(
     call: &Call,
     table: &'static Table,
@@ -633,9 +681,8 @@ async fn create(
     let caller = call.caller();
     let document = Document::hashed(document, &call.api.tokens, caller, table).await?;
     let document = document.with_wrong_files(files::mistakes(table, &parts.files));
-    let make = |draft: &mut model::draft::Draft<'_>| write::create(draft, table, access, caller, &document);
-    let (id, rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
-    files::store(&call.api.surroundings.storage, table, id, &parts.files).await?;
+    let make = |draft: &mut Draft<'_>| write::create(draft, table, access, caller, &document);
+    let (id, rows) = save(call, table, &parts.files, make).await?;
     let row = rows.row(table, id).ok_or_else(Problem::not_found)?;
     if access.create_lists {
         let mut response = one(call, &rows, row, Place::List, access.list_expands).await;
@@ -656,12 +703,11 @@ async fn change(
     let id = row.id();
     let document = Document::hashed(document, &call.api.tokens, caller, table).await?;
     let document = document.with_wrong_files(files::mistakes(table, &parts.files));
-    let make = |draft: &mut model::draft::Draft<'_>| {
+    let make = |draft: &mut Draft<'_>| {
         check_state(call, draft.rows(), draft.rows().row(table, id))?;
-        write::change(draft, table, caller, id, &document)
+        write::change(draft, table, caller, id, &document).map(|()| id)
     };
-    let ((), rows) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
-    files::store(&call.api.surroundings.storage, table, id, &parts.files).await?;
+    let (_, rows) = save(call, table, &parts.files, make).await?;
     let row = rows.row(table, id).ok_or_else(Problem::not_found)?;
     Ok(one(call, &rows, row, Place::Changed, access.change_expands).await)
 }
@@ -670,7 +716,7 @@ async fn delete(call: &Call, table: &'static Table, row: &Row) -> Result<Respons
     let caller = call.caller();
     let id = row.id();
     let also: Vec<u32> = call.ask.query.list("_rmAlso").into_iter().filter_map(id_of).collect();
-    let make = |draft: &mut model::draft::Draft<'_>| {
+    let make = |draft: &mut Draft<'_>| {
         check_state(call, draft.rows(), draft.rows().row(table, id))?;
         write::delete(draft, table, caller, id)?;
         for also in &also {

@@ -43,6 +43,8 @@ pub(crate) struct NodeConfig {
     pub(crate) api: Option<SocketAddr>,
     /// What it allows.
     pub(crate) api_limits: api::serving::Limits,
+    /// How much uploaded files may take.
+    pub(crate) files: api::FileLimits,
     /// Brands, clients, terminals, users and extensions to load at start; `None` keeps what the store holds.
     pub(crate) users: Option<PathBuf>,
     pub(crate) log: LogConfig,
@@ -151,6 +153,7 @@ impl Default for NodeConfig {
             },
             api: None,
             api_limits: api::serving::Limits::default(),
+            files: api::FileLimits::default(),
             users: None,
             log: LogConfig { filter: "info".to_owned(), json: false },
         }
@@ -335,6 +338,8 @@ impl Reader {
         self.number(&mut api, "connections_per_ip", 1..=1_000_000, |n| {
             config.api_limits.per_address = n as usize;
         });
+        self.number(&mut api, "client_files_mib", 0..=1 << 30, |n| config.files.client = n << 20);
+        self.number(&mut api, "brand_files_mib", 0..=1 << 30, |n| config.files.brand = n << 20);
         let remedy = "write the address or the network of a proxy, such as \"10.0.0.0/8\", or a list of them";
         for text in self.texts(&mut api, "behind", remedy) {
             match text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {

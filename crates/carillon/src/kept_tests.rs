@@ -6,7 +6,7 @@ use crate::kept::{Kept, trim};
 use api::live::{Keeper as _, Live, Who};
 use api::outside::{Alone, Surroundings};
 use api::server::{Api, router};
-use api::{Hasher, Tokens};
+use api::{FileLimits, Hasher, Storage, Tokens};
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use jiff::{Timestamp, ToSpan as _};
@@ -62,7 +62,10 @@ async fn world() -> World {
     assert!(matches!(made, Outcome::Done { revision: 1, .. }));
     let rows = store.load().await.unwrap();
     let live = Arc::new(Live::new(rows, Arc::new(Kept(Arc::clone(&store))), Arc::new(Hasher)));
-    let surroundings = Surroundings { outside: Arc::new(Alone), storage: dir.path().join("files") };
+    let surroundings = Surroundings {
+        outside: Arc::new(Alone),
+        storage: Storage::new(dir.path().join("files"), FileLimits::default()),
+    };
     let api =
         Api { live: Arc::clone(&live), tokens: Tokens::default(), surroundings, watchers: Arc::default() };
     World { store, live, router: router(Arc::new(api)), _dir: dir }

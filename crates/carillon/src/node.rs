@@ -158,6 +158,8 @@ impl Node {
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
         let served = make_api(&live, &proxy, &calls, config);
         let apart = Apart::start()?;
+        let (rows, files) = (Arc::clone(&live), Arc::clone(&served.surroundings.storage));
+        apart.spawn(async move { api::keep_tidy(&rows, &files) }).await?;
         let api = match config.api {
             Some(address) => {
                 let limits = config.api_limits.clone();
@@ -290,7 +292,8 @@ fn make_api(
 ) -> Arc<api::server::Api> {
     let (proxy, calls, own_live) = (Arc::clone(proxy), Arc::clone(calls), Arc::clone(live));
     let outside = Arc::new(crate::living::Living::new(proxy, calls, own_live, config.node));
-    let surroundings = api::outside::Surroundings { outside, storage: config.data.join("files") };
+    let storage = api::Storage::new(config.data.join("files"), config.files.clone());
+    let surroundings = api::outside::Surroundings { outside, storage };
     let (live, tokens) = (Arc::clone(live), api::Tokens::default());
     Arc::new(api::server::Api { live, tokens, surroundings, watchers: Arc::default() })
 }

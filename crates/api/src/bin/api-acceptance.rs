@@ -8,7 +8,7 @@ use api::outside::{
 };
 use api::server::{Api, router};
 use api::serving::{Limits, serve};
-use api::{Hasher, Tokens};
+use api::{FileLimits, Hasher, Storage, Tokens};
 use async_trait::async_trait;
 use axum::http::StatusCode;
 use clap::Parser;
@@ -219,7 +219,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&arguments.storage)?;
     stand_in_files(&arguments.storage, &rows)?;
     let live = Arc::new(Live::new(rows.clone(), Arc::new(InMemory), Arc::new(Hasher)));
-    let surroundings = Surroundings { outside: Arc::new(doubles), storage: arguments.storage };
+    let storage = Storage::new(arguments.storage, FileLimits::default());
+    let surroundings = Surroundings { outside: Arc::new(doubles), storage };
     let api = Arc::new(Api {
         live: Arc::clone(&live),
         tokens: Tokens::default(),

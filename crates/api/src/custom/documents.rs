@@ -131,7 +131,7 @@ async fn recordings(call: &Call) -> Result<Response<Body>, Problem> {
         }
         let Some(recording) = row.cast::<Recording>() else { continue };
         let given = recording.recorded_file.base_name.as_deref().unwrap_or_default();
-        let from = files::place(&call.api.surroundings.storage, table, "recordedFile", row.id());
+        let from = call.api.surroundings.storage.place(table, "recordedFile", row.id());
         let Some(length) = tokio::fs::metadata(&from).await.ok().map(|known| known.len()) else {
             missing.push(format!("{} {given}", row.id()));
             continue;

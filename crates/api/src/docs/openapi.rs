@@ -762,13 +762,13 @@ const ERRORS: &[(u16, &str, &str)] = &[
     (406, "NotAcceptable", "The answer cannot be made in a form that `Accept` names."),
     (408, "RequestTimeout", "The body does not come."),
     (412, "PreconditionFailed", "The row is not any more as `If-Match` says."),
-    (413, "PayloadTooLarge", "The body is too long."),
+    (413, "PayloadTooLarge", "The body is too long, or the tenant has too many files."),
     (415, "UnsupportedMediaType", "Bodies of this type are not read here."),
     (422, "Unprocessable", "Something is referred to that does not exist."),
     (429, "TooManyRequests", "There were too many failed logins; `Retry-After` says when to try again."),
     (501, "NotImplemented", "A part of the system that this needs is not there."),
     (503, "Unavailable", "The change cannot be kept now; `Retry-After` says when to try again."),
-    (507, "InsufficientStorage", "The file cannot be kept now."),
+    (507, "InsufficientStorage", "There is no room for the file on the disk now."),
 ];
 
 fn error(status: u16) -> Json {

@@ -10,6 +10,7 @@ mod bad;
 mod bodies;
 mod bounds;
 mod facts;
+mod files;
 mod gates;
 mod grpc;
 mod matrix;

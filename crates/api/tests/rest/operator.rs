@@ -1,5 +1,6 @@
 //! What an operator meets who begins with nothing but the documents: which answers say what is missing and what is wrong.
 
+use crate::files::{WAV, with_file};
 use crate::world::{ACCOUNTS, Account, Answer, Ask, Server, run, sample};
 use api::outside::Alone;
 use serde_json::{Value as Json, json};
@@ -197,27 +198,9 @@ fn all_that_others_have_already_is_named_alone_and_beside_other_mistakes() {
     });
 }
 
-/// A multipart body: a document and one file.
-fn with_file(
-    account: &Account,
-    method: &str,
-    path: &str,
-    document: &Json,
-    part: &str,
-    content: &[u8],
-) -> Ask {
-    let head = |name: &str| format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"");
-    let mut body = format!("{}\r\n\r\n{document}\r\n", head("any")).into_bytes();
-    body.extend(format!("{}; filename=\"upload\"\r\n\r\n", head(part)).bytes());
-    body.extend(content);
-    body.extend(b"\r\n--x--\r\n");
-    Ask::of(account, method, path).body("multipart/form-data; boundary=x", body)
-}
-
 #[test]
 fn a_picture_is_no_sound_and_no_list_of_rates() {
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR";
-    const WAV: &[u8] = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00";
     run(async {
         let server = Server::new();
         let named_so = json!({ "name": "Welcome" });

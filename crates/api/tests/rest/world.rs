@@ -4,7 +4,7 @@ use crate::facts::{Endpoint, data};
 use api::live::{InMemory, Live};
 use api::outside::{NotHere, Outside, Surroundings};
 use api::server::{Api, control_router, router};
-use api::{Hasher, Tokens};
+use api::{FileLimits, Hasher, Storage, Tokens, keep_tidy};
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
@@ -225,6 +225,7 @@ impl Answer {
 pub(crate) struct Server {
     pub(crate) live: Arc<Live>,
     pub(crate) storage: tempfile::TempDir,
+    files: Arc<Storage>,
     router: axum::Router,
     control: axum::Router,
 }
@@ -251,9 +252,26 @@ impl Server {
 
     /// A server over these rows, in this living system.
     pub(crate) fn beside(rows: Rows, outside: Arc<dyn Outside>) -> Self {
+        Self::with_files(rows, outside, FileLimits::default())
+    }
+
+    /// A server over the sample rows that keeps files tidy, within these limits.
+    pub(crate) fn tidy(limits: FileLimits) -> Self {
+        let server = Self::with_files(sample(), Arc::new(Working), limits);
+        server.keep_tidy();
+        server
+    }
+
+    /// Lets files go with their rows, as a node does from its start on.
+    pub(crate) fn keep_tidy(&self) {
+        keep_tidy(&self.live, &self.files);
+    }
+
+    fn with_files(rows: Rows, outside: Arc<dyn Outside>, limits: FileLimits) -> Self {
         let storage = tempfile::tempdir().expect("a directory");
+        let files = Storage::new(storage.path().to_owned(), limits);
         let live = Arc::new(Live::new(rows, Arc::new(InMemory), Arc::new(Quick)));
-        let surroundings = Surroundings { outside, storage: storage.path().to_owned() };
+        let surroundings = Surroundings { outside, storage: Arc::clone(&files) };
         let api = Api {
             live: Arc::clone(&live),
             tokens: Tokens::default(),
@@ -261,7 +279,7 @@ impl Server {
             watchers: Arc::default(),
         };
         let api = Arc::new(api);
-        Self { live, storage, control: control_router(&api), router: router(api) }
+        Self { live, storage, files, control: control_router(&api), router: router(api) }
     }
 
     /// What is served where everybody comes.
