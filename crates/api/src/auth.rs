@@ -16,7 +16,8 @@ use jiff::tz::TimeZone;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use model::define::{Entity, Level, Password, Secret, SecretHasher as _, Value};
 use model::entities::{
-    Administrator, Brand, Company, RefreshToken, SigningKey, Timezone, User, WebPortal, WebPortalUrlType,
+    Administrator, Brand, Company, EndedLogins, RefreshToken, SigningKey, Timezone, User, WebPortal,
+    WebPortalUrlType,
 };
 use model::id::Id;
 use model::rows::Rows;
@@ -140,6 +141,14 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 
 fn random_text() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 48]>())
+}
+
+/// What the refresh tokens of a login begin with, in letters.
+const FAMILY: usize = 32;
+
+/// The beginning that a refresh token has in common with all others of its login; none: it is too short to have any.
+fn family_of(token: &str) -> Option<&str> {
+    token.get(..FAMILY).filter(|family| family.len() < token.len())
 }
 
 fn hash_of(token: &str) -> String {
@@ -430,7 +439,8 @@ fn caller(
         _ => rows.get(Id::<Administrator>::new(claims.id)).cloned().map(Account::Admin),
     };
     let account = account.ok_or_else(gone)?;
-    if !account.is_active() || account.level() != level || !is_backed(rows, claims, &account) {
+    let good = account.is_active() && account.level() == level && !account.has_ended(rows, claims.iat);
+    if !good || !is_backed(rows, claims, &account) {
         return Err(gone());
     }
     let admin = match &account {
@@ -478,11 +488,15 @@ fn caller(
 /// nobody, either.
 fn is_backed(rows: &Rows, claims: &Claims, account: &Account) -> bool {
     let Some(ids) = &claims.on_behalf_of_ids else { return true };
-    let known = |id: &u32| rows.get(Id::<Administrator>::new(*id)).cloned();
+    let known = |id: &u32| rows.get(Id::<Administrator>::new(*id)).cloned().map(Account::Admin);
     let Some(admins) = ids.iter().map(known).collect::<Option<Vec<_>>>() else { return false };
-    let next = admins.iter().skip(1).cloned().map(Account::Admin).chain([account.clone()]);
-    admins.iter().zip(next).all(|(admin, next)| {
-        (admin.active || admin.internal) && may_impersonate(admin) && reaches(rows, admin, &next)
+    let next = admins.iter().skip(1).chain([account]);
+    admins.iter().zip(next).all(|(by, next)| {
+        let Account::Admin(admin) = by else { return false };
+        by.is_active()
+            && !by.has_ended(rows, claims.iat)
+            && may_impersonate(admin)
+            && reaches(rows, admin, next)
     })
 }
 
@@ -540,8 +554,28 @@ impl Account {
         }
     }
 
-    fn claims(&self, level: Level, seconds: i64) -> Claims {
-        let now = Timestamp::now().as_second();
+    /// The field by which rows name the account, and its id.
+    fn named(&self) -> (&'static str, u32) {
+        match self {
+            Account::Admin(admin) => ("administrator", admin.id.get()),
+            Account::User(user) => ("user", user.id.get()),
+        }
+    }
+
+    /// The first second of which tokens are good: the next one after all logins have ended.
+    fn good_from(&self, rows: &Rows) -> i64 {
+        let (field, id) = self.named();
+        EndedLogins::of(rows, field, id).map_or(i64::MIN, |ended| ended.as_second() + 1)
+    }
+
+    /// Whether logins have ended since a token of this second was made.
+    fn has_ended(&self, rows: &Rows, iat: i64) -> bool {
+        iat < self.good_from(rows)
+    }
+
+    fn claims(&self, rows: &Rows, level: Level, seconds: i64) -> Claims {
+        // Who logs in in the very second in which all logins ended has a token of the next.
+        let now = Timestamp::now().as_second().max(self.good_from(rows));
         let (username, email, id, iden) = match self {
             Account::Admin(admin) => (Some(admin.username.clone()), None, admin.id.get(), admin_name(admin)),
             Account::User(user) => (None, user.email.clone(), user.id.get(), user_name(user)),
@@ -672,35 +706,34 @@ async fn pair(
     live: &Live,
     level: Level,
     account: &Account,
-    goes_on: Option<&RefreshToken>,
+    goes_on: Option<(&RefreshToken, &str)>,
     new_password: Option<String>,
 ) -> Result<serde_json::Value, Problem> {
-    let token = tokens.sign(live, &account.claims(level, ACCESS_SECONDS)).await?;
-    let refresh = random_text();
-    let hash = hash_of(&refresh);
+    let token = tokens.sign(live, &account.claims(&live.rows(), level, ACCESS_SECONDS)).await?;
     let now = Timestamp::now();
     let new_hash = match new_password {
         Some(password) => Some(tokens.turn().await?.run(move || passwords::Hasher.hash(&password)).await?),
         None => None,
     };
+    // A login of a time when tokens had no such beginning gets one now.
+    let family = goes_on.filter(|(row, _)| row.family.is_some()).and_then(|(_, token)| family_of(token));
+    let family = family.map_or_else(|| random_text().chars().take(FAMILY).collect(), str::to_owned);
+    let refresh = format!("{family}{}", random_text());
     let make = |draft: &mut model::draft::Draft<'_>| -> Result<(), Refusal> {
         let mut row = RefreshToken {
-            hash: hash.clone(),
+            hash: hash_of(&refresh),
+            family: Some(hash_of(&family)),
             expires: Timestamp::from_second(now.as_second() + REFRESH_SECONDS).unwrap_or(now),
             ..RefreshToken::default()
         };
-        if let Some(before) = goes_on {
+        if let Some((before, _)) = goes_on {
             // Somebody else may have used it meanwhile: it works once.
             if draft.get(before.id).is_none_or(|row| row.hash != before.hash) {
                 return Err(Refusal::Gone);
             }
             draft.delete(before.id)?;
-            row.used = Some(before.hash.clone());
         }
-        let (field, id) = match account {
-            Account::Admin(admin) => ("administrator", admin.id.get()),
-            Account::User(user) => ("user", user.id.get()),
-        };
+        let (field, id) = account.named();
         let mut known: Vec<(Timestamp, Id<RefreshToken>)> =
             draft.rows().of::<RefreshToken>(field, id).map(|token| (token.expires, token.id)).collect();
         known.sort();
@@ -747,17 +780,13 @@ pub(crate) async fn refresh(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<s
         .unwrap_or_default();
     let rows = live.rows();
     let hash = hash_of(token);
-    if let Some(copied) = rows.find::<RefreshToken>(1, &[Value::Text(&hash)]) {
-        let id = copied.id;
-        let end = |draft: &mut model::draft::Draft<'_>| match draft.get(id) {
-            Some(_) => draft.delete(id),
-            None => Ok(()),
-        };
-        live.change(None, &Who::system(), end).await?;
-        tracing::warn!(level = ask.level.name(), from = ?ask.from, "a used refresh token is shown again; its login ends");
+    let Some(row) = rows.find::<RefreshToken>(0, &[Value::Text(&hash)]) else {
+        if let Some(copied) = login_of(&rows, token) {
+            end_login(live, copied.id).await?;
+            tracing::warn!(level = ask.level.name(), from = ?ask.from, "a used refresh token is shown again; its login ends");
+        }
         return Err(wrong());
-    }
-    let row = rows.find::<RefreshToken>(0, &[Value::Text(&hash)]).ok_or_else(wrong)?;
+    };
     if row.expires < Timestamp::now() {
         return Err(wrong());
     }
@@ -770,7 +799,23 @@ pub(crate) async fn refresh(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<s
         Account::User(_) if ask.level != Level::User => false,
         account => may_log_in(&rows, ask, account),
     });
-    pair(tokens, live, ask.level, &account.ok_or_else(wrong)?, Some(row), None).await
+    pair(tokens, live, ask.level, &account.ok_or_else(wrong)?, Some((row, token)), None).await
+}
+
+/// The login of which this refresh token is, or was: the newest one, or one that was used.
+fn login_of<'a>(rows: &'a Rows, token: &str) -> Option<&'a RefreshToken> {
+    let by_family = || rows.find::<RefreshToken>(1, &[Value::Text(&hash_of(family_of(token)?))]);
+    rows.find::<RefreshToken>(0, &[Value::Text(&hash_of(token))]).or_else(by_family)
+}
+
+/// Ends a login; it may have ended meanwhile.
+async fn end_login(live: &Live, id: Id<RefreshToken>) -> Result<(), Problem> {
+    let end = |draft: &mut model::draft::Draft<'_>| match draft.get(id) {
+        Some(_) => draft.delete(id),
+        None => Ok(()),
+    };
+    live.change(None, &Who::system(), end).await?;
+    Ok(())
 }
 
 /// `POST /token/revoke`: the login of this refresh token ends. Whoever has the token may; one that is unknown has ended already
@@ -783,16 +828,11 @@ pub(crate) async fn revoke(live: &Live, ask: &Ask) -> Result<(), Problem> {
         plain: true,
         ..Problem::bad("refresh_token: write the token that is to end")
     })?;
-    let hash = hash_of(token);
     let rows = live.rows();
-    let known = [0, 1].into_iter().find_map(|set| rows.find::<RefreshToken>(set, &[Value::Text(&hash)]));
-    let Some(id) = known.map(|row| row.id) else { return Ok(()) };
-    let end = |draft: &mut model::draft::Draft<'_>| match draft.get(id) {
-        Some(_) => draft.delete(id),
+    match login_of(&rows, token) {
+        Some(login) => end_login(live, login.id).await,
         None => Ok(()),
-    };
-    live.change(None, &Who::system(), end).await?;
-    Ok(())
+    }
 }
 
 /// `POST /token/exchange`: a token of the level above becomes one of this level.
@@ -836,7 +876,7 @@ pub(crate) async fn exchange(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<
     if !account.is_active() {
         return Err(plain(StatusCode::UNAUTHORIZED, "the account is not active"));
     }
-    let mut claims = account.claims(ask.level, IMPERSONATED_SECONDS);
+    let mut claims = account.claims(&rows, ask.level, IMPERSONATED_SECONDS);
     let own = base.username.clone().unwrap_or_default();
     claims.on_behalf_of = Some(match &base.on_behalf_of {
         Some(before) => format!("{before} > {own}"),

@@ -5,9 +5,10 @@
 
 use super::{ATTEMPTS, Live, NotKept, RecordAsk, Who};
 use jiff::Timestamp;
-use model::define::{Kind, SecretHasher, Table};
+use model::define::{Entity, Kind, SecretHasher, Table};
 use model::draft::Change;
-use model::entities::TABLES;
+use model::entities::{Administrator, EndedLogins, RefreshToken, TABLES, User};
+use model::id::Id;
 use model::import::{self, ImportMistake, Imported};
 use model::rows::{Row, Rows};
 use parking_lot::Mutex;
@@ -291,6 +292,9 @@ fn read(
     hasher: &dyn SecretHasher,
 ) -> Result<Read, Vec<ImportMistake>> {
     let (mut rows, mut changes, imported) = import::import(document, onto, replace, now, hasher)?;
+    if !replace {
+        end_logins(&mut rows, &mut changes, now);
+    }
     if replace && !changes.is_empty() {
         for table in TABLES.iter().copied().filter(|table| table.hidden) {
             for row in onto.all(table) {
@@ -300,6 +304,39 @@ fn read(
         }
     }
     Ok((rows, changes, imported))
+}
+
+/// Ends the logins of accounts that have another password now, or are not active any more, as the rules do with a change.
+fn end_logins(rows: &mut Rows, changes: &mut Vec<Change>, now: Timestamp) {
+    let mut more = Vec::new();
+    for change in &*changes {
+        let (Some(before), Some(after)) = (&change.before, &change.after) else { continue };
+        let field = match change.table {
+            table if table.index == Administrator::definition().index => "administrator",
+            table if table.index == User::definition().index => "user",
+            _ => continue,
+        };
+        let same = |name: &str| before.named(name).stored() == after.named(name).stored();
+        let closed = !same("active") && after.named("active").stored() == Json::Bool(false);
+        if same("pass") && !closed {
+            continue;
+        }
+        let logins: Vec<Row> = rows
+            .of::<RefreshToken>(field, change.id)
+            .filter_map(|login| rows.row(RefreshToken::definition(), login.id.get()).cloned())
+            .collect();
+        for login in logins {
+            let (table, id) = (login.table(), login.id());
+            rows.remove(table, id);
+            more.push(Change { table, id, before: Some(login), after: None });
+        }
+        let table = EndedLogins::definition();
+        let ended = EndedLogins::new(field, change.id, now);
+        let ended: Row = Arc::new(EndedLogins { id: Id::new(rows.next_id(table)), ..ended });
+        rows.insert(Arc::clone(&ended));
+        more.push(Change { table, id: ended.id(), before: None, after: Some(ended) });
+    }
+    changes.append(&mut more);
 }
 
 /// The records that a document has rows of, and those that its rows refer to: table and id.
@@ -330,7 +367,7 @@ fn named_records(document: &Json) -> BTreeSet<(usize, u32)> {
 mod tests {
     use super::*;
     use crate::live::InMemory;
-    use model::entities::{Administrator, SigningKey};
+    use model::entities::SigningKey;
     use serde_json::json;
 
     /// As a real one, but quick.

@@ -1,8 +1,9 @@
 //! Administrators and their logins: nobody gets more than was given, and logins end when they should.
 
 use crate::world::{ACCOUNTS, Account, Answer, Ask, RESTRICTED, Server, run, sample};
-use model::define::Level;
-use model::entities::{Administrator, AdministratorRelPublicEntity, PublicEntity, RefreshToken};
+use model::define::{Level, SecretHasher as _};
+use model::entities::{Administrator, AdministratorRelPublicEntity, PublicEntity, RefreshToken, User};
+use model::id::Id;
 use model::rows::Rows;
 use serde_json::{Value as Json, json};
 
@@ -129,6 +130,110 @@ fn a_refresh_token_that_is_shown_twice_ends_its_login() {
 }
 
 #[test]
+fn a_refresh_token_of_long_ago_ends_its_login_too() {
+    run(async {
+        let server = Server::new();
+        let level = Level::Client;
+        let first = login(&server, level, ACCOUNTS[2].name, "changeme").await.json()["refresh_token"].clone();
+        let other = login(&server, level, ACCOUNTS[2].name, "changeme").await.json()["refresh_token"].clone();
+        let mut newest = first.clone();
+        for _ in 0..4 {
+            let next = refresh(&server, level, &newest).await;
+            assert_eq!(next.status, 200, "{}", next.text());
+            newest = next.json()["refresh_token"].clone();
+        }
+        assert_eq!(refresh(&server, level, &first).await.status, 401, "it was copied four tokens ago");
+        assert_eq!(refresh(&server, level, &newest).await.status, 401, "the whole login has ended");
+        assert_eq!(refresh(&server, level, &other).await.status, 200, "another login goes on");
+        let half = json!(other.as_str().expect("a token").chars().take(32).collect::<String>());
+        assert_eq!(refresh(&server, level, &half).await.status, 401);
+    });
+}
+
+#[test]
+fn an_account_that_was_closed_has_no_logins_when_it_is_open_again() {
+    let admin = administrator(&sample(), &ACCOUNTS[2]).id;
+    run(async {
+        for account in [&ACCOUNTS[2], &ACCOUNTS[6]] {
+            let server = Server::new();
+            let level = account.level;
+            let pair = login(&server, level, account.name, "changeme").await.json();
+            let token = pair["token"].as_str().expect("a token");
+            let me = async |token: &str| {
+                server.send(Ask::new("GET", level, "/my/profile").with_token(token)).await.status
+            };
+            assert_eq!(me(token).await, 200);
+            let who = api::live::Who::system();
+            for active in [false, true] {
+                let put = server.live.change(None, &who, |draft| match level {
+                    Level::User => draft.change(Id::<User>::new(1), |user| user.active = active),
+                    _ => draft.change(admin, |admin| admin.active = active),
+                });
+                put.await.expect("it may be closed and opened");
+            }
+            assert_eq!(refresh(&server, level, &pair["refresh_token"]).await.status, 401, "{}", account.name);
+            assert_eq!(me(token).await, 401, "{}", account.name);
+            let again = token_of(&login(&server, level, account.name, "changeme").await);
+            assert_eq!(me(&again).await, 200, "{}", account.name);
+        }
+    });
+}
+
+#[test]
+fn a_new_password_ends_what_was_given_out_for_the_old_one_at_once() {
+    let admin = administrator(&sample(), &ACCOUNTS[2]).id;
+    run(async {
+        let server = Server::new();
+        let level = Level::Client;
+        let status = async |level: Level, token: &str| {
+            server.send(Ask::new("GET", level, "/my/profile").with_token(token)).await.status
+        };
+        let stolen = token_of(&login(&server, level, ACCOUNTS[2].name, "changeme").await);
+        let alice = "username=alice%40democompany.com";
+        let for_alice = token_of(&exchange(&server, Level::User, &stolen, alice).await);
+        assert_eq!((status(level, &stolen).await, status(Level::User, &for_alice).await), (200, 200));
+        let put = Ask::of(&ACCOUNTS[1], "PUT", &format!("/administrators/{admin}"));
+        let put = server.send(put.json(&json!({ "pass": "another-one" }))).await;
+        assert_eq!(put.status, 200, "{}", put.text());
+        assert_eq!((status(level, &stolen).await, status(Level::User, &for_alice).await), (401, 401));
+        assert_eq!(exchange(&server, Level::User, &stolen, alice).await.status, 401);
+        // The world's hashes are quick ones, which nobody can log in with: an import brings a real one.
+        let hash = api::Hasher.hash("another-one");
+        let mut row = administrator(&server.live.rows(), &ACCOUNTS[2]);
+        row.pass = model::define::Password::from_hash(hash);
+        let mut rows = (*server.live.rows()).clone();
+        rows.insert(std::sync::Arc::new(row));
+        server.live.replace(rows).await;
+        let mine = token_of(&login(&server, level, ACCOUNTS[2].name, "another-one").await);
+        assert_eq!(status(level, &mine).await, 200, "whoever knows it goes on at once");
+    });
+}
+
+#[test]
+fn an_import_with_another_password_ends_logins_too() {
+    run(async {
+        let server = Server::new();
+        let level = Level::Brand;
+        let pair = login(&server, level, ACCOUNTS[1].name, "changeme").await.json();
+        let other = login(&server, Level::Client, ACCOUNTS[2].name, "changeme").await.json();
+        let original = model::import::export(&server.live.rows());
+        let mut document = original.clone();
+        let admins = document["entities"]["Provider.Administrator"].as_array_mut().expect("a list");
+        let admin = admins.iter_mut().find(|row| row["username"] == ACCOUNTS[1].name).expect("there is one");
+        admin["active"] = json!(false);
+        let document = std::sync::Arc::new(document);
+        server.live.import(&document, false, &api::live::Who::system()).await.expect("it is sound");
+        let original = std::sync::Arc::new(original);
+        server.live.import(&original, false, &api::live::Who::system()).await.expect("it is sound");
+        assert_eq!(refresh(&server, level, &pair["refresh_token"]).await.status, 401);
+        let token = pair["token"].as_str().expect("a token");
+        let mine = Ask::new("GET", level, "/my/profile").with_token(token);
+        assert_eq!(server.send(mine).await.status, 401);
+        assert_eq!(refresh(&server, Level::Client, &other["refresh_token"]).await.status, 200);
+    });
+}
+
+#[test]
 fn a_login_ends_when_it_is_revoked_and_others_go_on() {
     run(async {
         let server = Server::new();
@@ -222,7 +327,7 @@ fn whoever_acts_for_somebody_does_so_only_as_long_as_all_who_let_him_may() {
         let ways: [fn(&mut Administrator); 3] = [
             |admin| admin.active = false,
             |admin| (admin.restricted, admin.can_impersonate) = (true, false),
-            |admin| (admin.brand, admin.company) = (Some(model::id::Id::new(2)), None),
+            |admin| (admin.brand, admin.company) = (Some(Id::new(2)), None),
         ];
         for (place, way) in ways.into_iter().enumerate() {
             for (who, token, other) in

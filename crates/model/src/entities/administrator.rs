@@ -164,8 +164,9 @@ impl Rules for Administrator {
         if old.is_some_and(Self::keeps_the_platform) && !self.keeps_the_platform() {
             draft.at_end(somebody_is_left);
         }
-        if old.is_some_and(|old| old.pass.hash() != self.pass.hash()) {
-            RefreshToken::end(draft, "administrator", self.id.get())?;
+        let closes = |old: &Self| old.pass.hash() != self.pass.hash() || (old.active && !self.active);
+        if old.is_some_and(closes) {
+            EndedLogins::end(draft, "administrator", self.id.get())?;
         }
         let level = |row: &Self| (row.restricted, row.brand.is_some(), row.company.is_some());
         match old {

@@ -5,16 +5,17 @@ use crate::prelude::*;
 
 /// A login that goes on: its newest token can be exchanged once for a new pair of tokens. Only hashes are kept.
 #[derive(Clone, Debug, Entity)]
-#[entity(hidden, unique(hash), unique(used))]
+#[entity(hidden, unique(hash), unique(family))]
 pub struct RefreshToken {
     /// Its identifier.
     pub id: Id<RefreshToken>,
     /// SHA-256 of the newest token, in hexadecimal.
     #[field(max = 64)]
     pub hash: String,
-    /// SHA-256 of the token before it. Whoever shows that one again has copied it, or was copied: the login ends.
+    /// SHA-256 of what all tokens of this login begin with. Whoever shows such a one that is not the newest has copied it, or was
+    /// copied: the login ends, however many tokens ago that was. Null: the login is of a time when tokens had no such beginning.
     #[field(max = 64)]
-    pub used: Option<String>,
+    pub family: Option<String>,
     /// When the newest token ends.
     pub expires: Timestamp,
     /// The administrator who logged in; null: a user did.
@@ -23,33 +24,4 @@ pub struct RefreshToken {
     /// The user who logged in; null: an administrator did.
     #[field(delete = "cascade", index)]
     pub user: Option<Id<User>>,
-}
-
-impl RefreshToken {
-    /// Ends all logins of an account: its password is another one now, and whoever knew the old one must not stay.
-    pub(crate) fn end(draft: &mut Draft<'_>, field: &str, account: u32) -> Result<(), Refusal> {
-        let tokens: Vec<Id<Self>> = draft.rows().of::<Self>(field, account).map(|token| token.id).collect();
-        tokens.into_iter().try_for_each(|token| draft.delete(token))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::change;
-
-    #[test]
-    fn a_new_password_ends_the_logins_of_its_account_alone() {
-        let ((), rows, _) = change(|draft| {
-            let user = Id::<User>::new(1);
-            draft.create(RefreshToken { hash: "a".into(), user: Some(user), ..Default::default() })?;
-            draft.create(RefreshToken { hash: "b".into(), user: Some(Id::new(2)), ..Default::default() })?;
-            draft.change(user, |user: &mut User| user.name = "Carol".to_owned())?;
-            assert_eq!(draft.rows().each::<RefreshToken>().count(), 2, "a name is no password");
-            draft.change(user, |user: &mut User| user.pass = Password::from_hash("another"))
-        })
-        .unwrap();
-        let left: Vec<&str> = rows.each::<RefreshToken>().map(|token| token.hash.as_str()).collect();
-        assert_eq!(left, ["b"]);
-    }
 }

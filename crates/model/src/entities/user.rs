@@ -277,8 +277,9 @@ impl Rules for User {
     fn saved(&self, old: Option<&Self>, draft: &mut Draft<'_>) -> Result<(), Refusal> {
         super::voicemail::follow_user(self, draft)?;
         super::contact::follow_user(self, draft)?;
-        if old.is_some_and(|old| old.pass.hash() != self.pass.hash()) {
-            RefreshToken::end(draft, "user", self.id.get())?;
+        let closes = |old: &Self| old.pass.hash() != self.pass.hash() || (old.active && !self.active);
+        if old.is_some_and(closes) {
+            EndedLogins::end(draft, "user", self.id.get())?;
         }
         if self.is_boss && old.is_some_and(|old| !old.is_boss) {
             self.stop_assisting(draft)?;
