@@ -633,9 +633,9 @@ pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<ser
         }
     };
     let verdict = turn.run(compare).await?;
-    let allowed = account.as_ref().is_some_and(|account| may_log_in(&rows, ask, account));
-    let account = match account {
-        Some(account) if verdict != Verdict::Wrong && allowed => account,
+    let right = account.filter(|_| verdict != Verdict::Wrong);
+    let account = match right.filter(|account| may_log_in(live, &rows, ask, account)) {
+        Some(account) => account,
         _ => {
             tokens.failures.lock().failed(ask.level, &name, ask.from, Timestamp::now().as_second());
             tracing::info!(level = ask.level.name(), from = ?ask.from, "a login fails");
@@ -661,7 +661,7 @@ fn find(rows: &Rows, level: Level, name: &str) -> Option<Account> {
     rows.find::<Administrator>(set, &[Value::Text(name)]).cloned().map(Account::Admin)
 }
 
-fn may_log_in(rows: &Rows, ask: &Ask, account: &Account) -> bool {
+fn may_log_in(live: &Live, rows: &Rows, ask: &Ask, account: &Account) -> bool {
     let (brand, company) = match account {
         Account::Admin(admin) => {
             if !admin.active || admin.internal || level_of(admin) != ask.level {
@@ -678,21 +678,31 @@ fn may_log_in(rows: &Rows, ask: &Ask, account: &Account) -> bool {
             (company.map(|company| company.brand), Some(user.company))
         }
     };
-    enters_here(rows, ask, brand, company)
-}
-
-/// Whether accounts of this brand and this client enter by the portal that the request's host names.
-fn enters_here(rows: &Rows, ask: &Ask, brand: Option<Id<Brand>>, company: Option<Id<Company>>) -> bool {
-    if ask.level == Level::Platform {
+    let host = ask.host();
+    if ask.level == Level::Platform || live.is_own_host(&host) {
         return true;
     }
-    match portal(rows, &ask.host()) {
-        None => true,
-        Some(portal) if portal.url_type == WebPortalUrlType::God => true,
-        Some(portal) => match portal.company {
-            Some(owner) => company == Some(owner),
-            None => portal.brand == brand,
-        },
+    let Some(portal) = portal(rows, &host).filter(|portal| !lets_in(portal, brand, company)) else {
+        return true;
+    };
+    tracing::warn!(
+        portal = portal.id.get(),
+        url = portal.url,
+        level = ask.level.name(),
+        account = account.named().1,
+        from = ?ask.from,
+        "a login is refused: the account is of another tenant than the web portal with this host; where the host is \
+         everybody's, name it in `hosts` of [api]"
+    );
+    false
+}
+
+/// Whether accounts of this brand and this client enter by the portal.
+fn lets_in(portal: &WebPortal, brand: Option<Id<Brand>>, company: Option<Id<Company>>) -> bool {
+    match (portal.url_type, portal.company) {
+        (WebPortalUrlType::God, _) => true,
+        (_, Some(owner)) => company == Some(owner),
+        (_, None) => portal.brand == brand,
     }
 }
 
@@ -797,7 +807,7 @@ pub(crate) async fn refresh(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<s
     };
     let account = account.filter(|account| match account {
         Account::User(_) if ask.level != Level::User => false,
-        account => may_log_in(&rows, ask, account),
+        account => may_log_in(live, &rows, ask, account),
     });
     pair(tokens, live, ask.level, &account.ok_or_else(wrong)?, Some((row, token)), None).await
 }

@@ -10,15 +10,16 @@ use crate::work::{self, Tenant, Turns};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::define::{Level, Record, SecretHasher, Table};
+use model::define::{Entity, Level, Record, SecretHasher, Table};
 use model::draft::{Change, Draft, Env};
+use model::entities::{WebPortal, WebPortalUrlType};
 use model::import::differences;
 use model::rows::{Row, Rows};
 use model::rules::Refusal;
 use parking_lot::RwLock;
 use serde_json::{Map, Value as Json};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
@@ -266,6 +267,7 @@ pub struct Live {
     keeper: Arc<dyn Keeper>,
     hasher: Arc<dyn SecretHasher + Send + Sync>,
     followers: RwLock<Vec<Follower>>,
+    own_hosts: OnceLock<Vec<String>>,
     steps: broadcast::Sender<Step>,
 }
 
@@ -297,6 +299,7 @@ impl Live {
             keeper,
             hasher,
             followers: RwLock::default(),
+            own_hosts: OnceLock::new(),
             steps: broadcast::channel(STEPS).0,
         }
     }
@@ -309,6 +312,31 @@ impl Live {
     /// Who keeps changes and records.
     pub fn keeper(&self) -> &dyn Keeper {
         &*self.keeper
+    }
+
+    /// Says by which hosts everybody comes, whatever their brand: no tenant's web portal may have one of them, and one that has it
+    /// all the same keeps nobody out. The first time only.
+    pub fn name_own_hosts(&self, hosts: &[String]) {
+        let _ = self.own_hosts.set(hosts.iter().map(|host| bare(host)).collect());
+    }
+
+    /// Whether everybody comes by this host.
+    pub(crate) fn is_own_host(&self, host: &str) -> bool {
+        let host = bare(host);
+        self.own_hosts.get().is_some_and(|hosts| hosts.contains(&host))
+    }
+
+    /// Refuses a tenant's portal at a host by which everybody comes.
+    fn check_hosts(&self, changes: &[Change]) -> Result<(), Refusal> {
+        let portal = |row: &Option<Row>| row.as_ref().and_then(|row| row.cast::<WebPortal>().cloned());
+        let takes =
+            |portal: &WebPortal| portal.url_type != WebPortalUrlType::God && self.is_own_host(portal.host());
+        let portals = changes.iter().filter(|change| change.table.index == WebPortal::definition().index);
+        let mut new = portals.filter(|change| !portal(&change.before).is_some_and(|old| takes(&old)));
+        if new.any(|change| portal(&change.after).is_some_and(|new| takes(&new))) {
+            return Err(Refusal::wrong("url", "choose another host name; everybody comes by this one"));
+        }
+        Ok(())
     }
 
     /// Lets somebody follow the rows from now on.
@@ -491,7 +519,13 @@ impl Live {
             let mut draft = Draft::new(rows, &env);
             let made = make(&mut draft)?;
             let (new, changes) = draft.finish()?;
+            self.check_hosts(&changes)?;
             Ok((made, new, changes))
         })
     }
+}
+
+/// A host as it is compared.
+fn bare(host: &str) -> String {
+    host.trim_end_matches('.').to_ascii_lowercase()
 }

@@ -43,6 +43,8 @@ pub(crate) struct NodeConfig {
     pub(crate) api: Option<SocketAddr>,
     /// What it allows.
     pub(crate) api_limits: api::serving::Limits,
+    /// Host names by which everybody comes to it.
+    pub(crate) api_hosts: Vec<String>,
     /// How much uploaded files may take.
     pub(crate) files: api::FileLimits,
     /// Brands, clients, terminals, users and extensions to load at start; `None` keeps what the store holds.
@@ -153,6 +155,7 @@ impl Default for NodeConfig {
             },
             api: None,
             api_limits: api::serving::Limits::default(),
+            api_hosts: Vec::new(),
             files: api::FileLimits::default(),
             users: None,
             log: LogConfig { filter: "info".to_owned(), json: false },
@@ -338,6 +341,16 @@ impl Reader {
         self.number(&mut api, "connections_per_ip", 1..=1_000_000, |n| {
             config.api_limits.per_address = n as usize;
         });
+        let remedy =
+            "write a host name such as \"api.example.com\", without scheme and port, or a list of them";
+        for host in self.texts(&mut api, "hosts", remedy) {
+            let name = host.trim_end_matches('.');
+            if model::checks::host_name(name) && !model::checks::ip(name) {
+                config.api_hosts.push(host);
+            } else {
+                self.wrong("api.hosts", &host, remedy);
+            }
+        }
         self.number(&mut api, "client_files_mib", 0..=1 << 30, |n| config.files.client = n << 20);
         self.number(&mut api, "brand_files_mib", 0..=1 << 30, |n| config.files.brand = n << 20);
         let remedy = "write the address or the network of a proxy, such as \"10.0.0.0/8\", or a list of them";
@@ -710,6 +723,18 @@ mod tests {
         assert_eq!(config.listeners[1].transport, sip::flow::Transport::Tcp);
         assert_eq!(config.algorithms, [Algorithm::MD5]);
         assert!(config.is_local());
+    }
+
+    #[test]
+    fn hosts_of_the_api_are_names() {
+        let with =
+            |hosts: &str| parse(&format!("[sip]\nlisten = [\"udp:127.0.0.1:5060\"]\n[api]\nhosts = {hosts}"));
+        assert_eq!(with("\"api.example.com\"").unwrap().api_hosts, ["api.example.com"]);
+        assert_eq!(with("[\"a.example\", \"b.example.\"]").unwrap().api_hosts, ["a.example", "b.example."]);
+        for wrong in ["https://api.example.com", "api.example.com:443", "192.0.2.1", "::1", "a b", ""] {
+            let listed = with(&format!("[\"{wrong}\"]")).unwrap_err()[0].to_string();
+            assert!(listed.starts_with("api.hosts") && listed.contains("without scheme"), "{listed}");
+        }
     }
 
     #[test]

@@ -292,6 +292,7 @@ fn make_api(
 ) -> Arc<api::server::Api> {
     let (proxy, calls, own_live) = (Arc::clone(proxy), Arc::clone(calls), Arc::clone(live));
     let outside = Arc::new(crate::living::Living::new(proxy, calls, own_live, config.node));
+    live.name_own_hosts(&config.api_hosts);
     let storage = api::Storage::new(config.data.join("files"), config.files.clone());
     let surroundings = api::outside::Surroundings { outside, storage };
     let (live, tokens) = (Arc::clone(live), api::Tokens::default());

@@ -2,7 +2,10 @@
 
 use crate::world::{ACCOUNTS, Account, Answer, Ask, RESTRICTED, Server, run, sample};
 use model::define::{Level, SecretHasher as _};
-use model::entities::{Administrator, AdministratorRelPublicEntity, PublicEntity, RefreshToken, User};
+use model::entities::{
+    Administrator, AdministratorRelPublicEntity, PublicEntity, RefreshToken, User, WebPortal,
+    WebPortalUrlType,
+};
 use model::id::Id;
 use model::rows::Rows;
 use serde_json::{Value as Json, json};
@@ -354,4 +357,93 @@ fn whoever_acts_for_somebody_does_so_only_as_long_as_all_who_let_him_may() {
         let again = exchange(&server, Level::User, of_client, ALICE).await;
         assert_eq!(again.status, 401, "{}", again.text());
     });
+}
+
+/// A portal of the second brand at the host by which everybody comes.
+fn portal_of_the_second_brand() -> WebPortal {
+    WebPortal {
+        id: Id::new(77),
+        url: "https://api.provider.com".into(),
+        url_type: WebPortalUrlType::Admin,
+        brand: Some(Id::new(2)),
+        ..WebPortal::default()
+    }
+}
+
+async fn login_at(server: &Server, account: &Account, host: &str) -> u16 {
+    let form = format!("username={}&password=changeme", account.name);
+    let ask = Ask::new("POST", account.level, "/admin_login").body(FORM, form).header("host", host);
+    server.send(ask).await.status
+}
+
+#[test]
+fn no_tenant_takes_a_host_by_which_everybody_comes() {
+    let mut taken = sample();
+    taken.insert(std::sync::Arc::new(portal_of_the_second_brand()));
+    run(async {
+        for (hosts, status) in [(vec![], 401), (vec!["API.Provider.com.".to_owned()], 200)] {
+            let server = Server::over(taken.clone());
+            server.live.name_own_hosts(&hosts);
+            for account in [&ACCOUNTS[1], &ACCOUNTS[2]] {
+                let came = login_at(&server, account, "api.provider.com:443").await;
+                assert_eq!(came, status, "{} {hosts:?}", account.name);
+                assert_eq!(login_at(&server, account, "elsewhere.example").await, 200);
+            }
+        }
+        let server = Server::new();
+        server.live.name_own_hosts(&["api.provider.com".to_owned()]);
+        let brand = |url: &str| json!({ "url": url, "urlType": "admin", "name": "Mine" });
+        let refused = async |ask: Ask| {
+            let answer = server.send(ask).await;
+            let fields = answer.json()["violations"][0]["propertyPath"].clone();
+            assert_eq!((answer.status, fields), (400, json!("url")), "{}", answer.text());
+        };
+        for url in ["https://api.provider.com", "https://API.provider.com:8443"] {
+            refused(Ask::of(&ACCOUNTS[1], "POST", "/web_portals").json(&brand(url))).await;
+        }
+        let other = Ask::of(&ACCOUNTS[1], "POST", "/web_portals").json(&brand("https://other.provider.com"));
+        let other = server.send(other).await;
+        assert_eq!(other.status, 201, "{}", other.text());
+        let path = format!("/web_portals/{}", other.json()["id"]);
+        refused(Ask::of(&ACCOUNTS[1], "PUT", &path).json(&brand("https://api.provider.com"))).await;
+        let mut of_brand = brand("https://api.provider.com");
+        (of_brand["urlType"], of_brand["brand"]) = (json!("brand"), json!(1));
+        refused(Ask::of(&ACCOUNTS[0], "POST", "/web_portals").json(&of_brand)).await;
+        let god = json!({ "url": "https://api.provider.com", "urlType": "god", "name": "Ours" });
+        let god = server.send(Ask::of(&ACCOUNTS[0], "POST", "/web_portals").json(&god)).await;
+        assert_eq!(god.status, 201, "{}", god.text());
+    });
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_login_that_a_portal_refuses_is_logged_with_the_portal_and_without_the_password() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut taken = sample();
+    taken.insert(std::sync::Arc::new(portal_of_the_second_brand()));
+    run(async {
+        let server = Server::over(taken);
+        assert_eq!(login_at(&server, &ACCOUNTS[1], "api.provider.com").await, 401);
+    });
+    let text = String::from_utf8(log.0.lock().clone()).expect("a text");
+    let told = text.lines().find(|line| line.contains("WARN")).expect("a warning");
+    assert!(told.contains("portal=77") && told.contains("https://api.provider.com"), "{told}");
+    assert!(!text.contains("changeme"), "{text}");
 }

@@ -308,7 +308,9 @@ impl Server {
         let mut request = Request::builder().method(ask.method.as_str()).uri(&ask.path);
         let level = ask.path.split('/').nth(2).unwrap_or_default();
         let host = if level == "user" { "users" } else { level };
-        request = request.header("host", format!("{host}-ivozprovider.irontec.com"));
+        if !ask.headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", format!("{host}-ivozprovider.irontec.com"));
+        }
         request = request.header("accept", ask.accept);
         for (name, value) in ask.headers {
             request = request.header(name, value);
