@@ -8,8 +8,7 @@ use crate::power;
 use crate::show::MASK;
 use jiff::Timestamp;
 use model::define::{
-    Access, Computed, Field, How, Kind, LEAST_PASSWORD, Level, OnDelete, Reading, Record, Rule, SecretHasher,
-    Table,
+    Access, Computed, Field, How, Kind, Level, OnDelete, Reading, Record, Rule, SecretHasher, Table,
 };
 use model::draft::Draft;
 use model::entities::Company;
@@ -47,7 +46,7 @@ impl Document {
         let mut hashes = Vec::new();
         for field in table.fields.iter().filter(|field| matches!(field.kind, Kind::Password)) {
             let plain = fields.get(field.name).and_then(Json::as_str).unwrap_or_default();
-            let fits = (LEAST_PASSWORD..=field.max).contains(&plain.chars().count());
+            let fits = (field.least_password()..=field.max).contains(&plain.chars().count());
             if !plain.is_empty() && plain != MASK && fits {
                 hashes.push((plain.to_owned(), tokens.hash(caller, plain).await?));
             }
