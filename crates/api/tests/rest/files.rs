@@ -5,7 +5,7 @@
 use crate::world::{ACCOUNTS, Account, Answer, Ask, Server, run, sample};
 use api::FileLimits;
 use model::define::{Entity, File, Kind, Reading, Table};
-use model::entities::{Brand, Locution, TABLES};
+use model::entities::{Brand, Locution, TABLES, WebPortal};
 use model::id::Id;
 use model::rows::Rows;
 use serde_json::{Value as Json, json};
@@ -268,5 +268,39 @@ fn what_a_crash_left_behind_goes_at_the_next_start_and_nothing_else() {
         left(&server, 4).await;
         let there = [&described, &never, &young, &note].map(|path| path.exists());
         assert_eq!(there, [true; 4]);
+    });
+}
+
+#[test]
+fn a_logo_in_svg_is_served_as_a_picture_that_can_do_nothing() {
+    const SVG: &[u8] =
+        b"<!-- ours --><svg xmlns=\"http://www.w3.org/2000/svg\"><script>alert(1)</script></svg>";
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR";
+    run(async {
+        let server = Server::new();
+        for (logo, kind, policy) in [
+            (SVG, "image/svg+xml", "default-src 'none'; style-src 'unsafe-inline'; sandbox"),
+            (PNG, "image/png; charset=binary", ""),
+        ] {
+            let put = server.send(with_file(BRAND, "PUT", "/web_portals/3", &json!({}), "logo", logo)).await;
+            assert_eq!(put.status, 200, "{}", put.text());
+            for path in ["/web_portals/3/logo", "/my/logo/3/logo.svg"] {
+                let ask = Ask::of(BRAND, "GET", path);
+                let loaded = server.send(if path.starts_with("/my") { ask.anonymous() } else { ask }).await;
+                assert_eq!(loaded.body, logo, "{path} {}", loaded.text());
+                assert_eq!(loaded.header("content-type"), kind, "{path}");
+                assert_eq!(loaded.header("content-security-policy"), policy, "{path}");
+                assert_eq!(loaded.header("x-content-type-options"), "nosniff");
+            }
+        }
+        // What was stored before the type of such pictures was known.
+        let mut portal = server.live.rows().get(Id::<WebPortal>::new(3)).expect("the portal").clone();
+        portal.logo.mime_type = Some("text/plain; charset=us-ascii".to_owned());
+        let mut rows = (*server.live.rows()).clone();
+        rows.insert(Arc::new(portal));
+        server.live.replace(rows).await;
+        std::fs::write(place(&server, WebPortal::definition(), "logo", 3), SVG).unwrap();
+        let loaded = server.send(Ask::of(BRAND, "GET", "/web_portals/3/logo")).await;
+        assert_eq!(loaded.header("content-type"), "image/svg+xml");
     });
 }
