@@ -634,13 +634,10 @@ pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<ser
     };
     let verdict = turn.run(compare).await?;
     let right = account.filter(|_| verdict != Verdict::Wrong);
-    let account = match right.filter(|account| may_log_in(live, &rows, ask, account)) {
-        Some(account) => account,
-        _ => {
-            tokens.failures.lock().failed(ask.level, &name, ask.from, Timestamp::now().as_second());
-            tracing::info!(level = ask.level.name(), from = ?ask.from, "a login fails");
-            return Err(Problem::token("Invalid credentials."));
-        }
+    let Some(account) = right.filter(|account| may_log_in(live, &rows, ask, account)) else {
+        tokens.failures.lock().failed(ask.level, &name, ask.from, Timestamp::now().as_second());
+        tracing::info!(level = ask.level.name(), from = ?ask.from, "a login fails");
+        return Err(Problem::token("Invalid credentials."));
     };
     tokens.failures.lock().succeeded(ask.level, &name, ask.from);
     let upgraded = (verdict == Verdict::RightButOld).then_some(password);

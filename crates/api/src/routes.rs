@@ -649,9 +649,9 @@ async fn save(
     };
     let _turn = storage.turn().await;
     // What would be refused is not written first.
-    live.try_out(level, &who, &make).await?;
+    live.try_out(level, &who, make).await?;
     let incoming = storage.receive(&files).await.map_err(|(field, error)| lacks_room(field, error))?;
-    let (id, step) = live.change_in_steps(level, &who, &make).await?;
+    let (id, step) = live.change_in_steps(level, &who, make).await?;
     let Err(error) = storage.settle(incoming, table, id) else { return Ok((id, step.after)) };
     let before = step.before.row(table, id);
     let take_back = |draft: &mut Draft<'_>| match (before, draft.rows().row(table, id)) {
