@@ -39,14 +39,14 @@ impl Living {
 impl Outside for Living {
     async fn registrations(&self, user: &str, domain: &str) -> Vec<Registration> {
         let Some(terminal) = self.terminal(user, domain) else { return Vec::new() };
-        let of = self.proxy.registrations().into_iter().filter(|binding| binding.terminal == terminal);
-        of.map(|binding| Registration {
+        let bindings = self.proxy.registrations(terminal).into_iter();
+        let told = bindings.map(|binding| Registration {
             received: if binding.nat { format!("sip:{}", binding.flow.remote) } else { String::new() },
             expires: Timestamp::from_second(binding.expires_at).unwrap_or(Timestamp::UNIX_EPOCH),
             user_agent: binding.user_agent,
             contact: binding.contact,
-        })
-        .collect()
+        });
+        told.collect()
     }
 
     async fn node(&self) -> Result<NodeState, NotHere> {

@@ -287,9 +287,9 @@ impl Proxy {
         was_there.await.unwrap_or(false)
     }
 
-    /// All registered contacts.
-    pub fn registrations(&self) -> Vec<BindingRecord> {
-        self.shared.registrar.records()
+    /// The registered contacts of an endpoint.
+    pub fn registrations(&self, terminal: Id<Terminal>) -> Vec<BindingRecord> {
+        self.shared.registrar.records(terminal)
     }
 
     /// Drops the bindings of endpoints whose account changed: whoever registered as somebody who has another name, domain or

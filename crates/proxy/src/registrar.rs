@@ -313,10 +313,10 @@ impl Registrar {
             })
     }
 
-    /// All bindings, for whoever lists them.
-    pub(crate) fn records(&self) -> Vec<BindingRecord> {
-        let records = |aor: &Aor| aor.entries.iter().map(|entry| entry.record.clone()).collect::<Vec<_>>();
-        self.aors.iter().flat_map(|aor| records(&aor)).collect()
+    /// The bindings of an endpoint, for whoever lists them.
+    pub(crate) fn records(&self, terminal: Id<Terminal>) -> Vec<BindingRecord> {
+        let records = |aor: &Aor| aor.entries.iter().map(|entry| entry.record.clone()).collect();
+        self.aors.get(&terminal).map(|aor| records(&aor)).unwrap_or_default()
     }
 
     pub(crate) fn count(&self) -> usize {

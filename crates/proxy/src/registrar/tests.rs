@@ -105,6 +105,8 @@ fn a_contact_is_bound_for_the_time_that_is_left() {
         desk.register("1", 1, "Contact: <sip:a@192.0.2.7>;expires=100\r\n"),
         "200 <sip:a@192.0.2.7>;expires=100"
     );
+    assert_eq!(desk.registrar.records(ALICE)[0].contact, "sip:a@192.0.2.7");
+    assert!(desk.registrar.records(Id::new(2)).is_empty(), "it is hers alone");
     desk.now += 40;
     assert_eq!(desk.register("2", 1, ""), "200 <sip:a@192.0.2.7>;expires=60");
     desk.now += 60;
@@ -247,7 +249,8 @@ fn a_device_behind_nat_is_reached_by_its_flow() {
         desk.flow.transport = transport;
         desk.register(contact, 1, &format!("Contact: <{contact}>\r\n"));
         let bindings = desk.registrar.bindings(ALICE, desk.now, |_| true);
-        let record = desk.registrar.records().into_iter().find(|record| record.contact == contact).unwrap();
+        let record =
+            desk.registrar.records(ALICE).into_iter().find(|record| record.contact == contact).unwrap();
         let remote = bindings.iter().find(|binding| binding.contact == contact).unwrap().flow.remote;
         (record.nat, remote.to_string())
     };
@@ -301,7 +304,7 @@ fn a_path_is_kept_and_sent_back() {
     let binding = desk.registrar.bindings(ALICE, NOW, |_| false).remove(0);
     assert_eq!(binding.path, ["<sip:edge2.example.com;lr>", "<sip:edge1.example.com;lr>"]);
     assert_eq!(binding.flow.remote, desk.flow.remote);
-    assert!(!desk.registrar.records()[0].nat, "the edge is not behind NAT");
+    assert!(!desk.registrar.records(ALICE)[0].nat, "the edge is not behind NAT");
 }
 
 #[test]
@@ -369,7 +372,7 @@ fn what_could_not_be_stored_is_undone() {
     let undo = desk.undo.take().unwrap();
     desk.registrar.undo(undo);
     assert_eq!(desk.contacts(), ["sip:a@192.0.2.7"]);
-    assert_eq!((desk.registrar.count(), desk.registrar.records()[0].q), (1, 100));
+    assert_eq!((desk.registrar.count(), desk.registrar.records(ALICE)[0].q), (1, 100));
     // What came later is not touched.
     desk.register("1", 3, "Contact: <sip:c@192.0.2.7>\r\n");
     let undo = desk.undo.take().unwrap();
@@ -388,7 +391,7 @@ fn bindings_survive_a_restart_where_they_still_make_sense() {
     let listeners = [Transport::Tcp, Transport::Udp];
     let kept: Vec<bool> = desk
         .registrar
-        .records()
+        .records(ALICE)
         .into_iter()
         .map(|record| next.registrar.restore(record, &listeners, NOW + 200))
         .collect();
