@@ -5,7 +5,7 @@
 
 use crate::define::{Field, Kind, Reading, Record, SecretHasher, Table, Value, parse_time};
 use crate::draft::Change;
-use crate::entities::TABLES;
+use crate::entities::{DOMAIN_NAMES, TABLES, domain_name_kept};
 use crate::rows::{Row, Rows};
 use crate::rules::{Check, Mistake, Refusal, Trial};
 use jiff::Timestamp;
@@ -352,7 +352,10 @@ impl Reader<'_> {
             let hasher = (plain && matches!(table.fields[place].kind, Kind::Password)).then_some(self.hasher);
             let reading = Reading { zone: &utc, now: self.now, hasher };
             let moved = relative.iter().find(|relative| relative.fits(name, key, value));
-            let moved = moved.map(|relative| Json::String(relative.at(self.now)));
+            let mut moved = moved.map(|relative| Json::String(relative.at(self.now)));
+            if DOMAIN_NAMES.contains(&(table.name, key.as_str())) {
+                moved = value.as_str().map(|name| Json::String(domain_name_kept(name)));
+            }
             if let Err(fault) = row.set(place, moved.as_ref().unwrap_or(value), &reading) {
                 self.wrong(name, &label, key, fault.to_string());
                 wrong.push(place);
@@ -745,6 +748,18 @@ mod tests {
         }
         let refused = read_text(table, r#"{"name": "x"}"#, now(), &mut |_, _| Err("sealed".to_owned()));
         assert_eq!(refused.unwrap_err(), "sealed");
+    }
+
+    #[test]
+    fn domains_are_imported_in_small_letters_and_are_unique_so() {
+        let rows = |name: &str| {
+            json!({ "entities": { "Provider.Domain": [{ "id": 500, "domain": name }, { "id": 501, "domain": "One.Example" }] } })
+        };
+        let (imported, ..) = read(&rows("Mixed.Example")).unwrap();
+        let domain = imported.get(crate::Id::<crate::entities::Domain>::new(500)).unwrap();
+        assert_eq!(domain.domain, "mixed.example");
+        let mistakes = read(&rows("oNE.eXAMPLE")).unwrap_err();
+        assert_eq!(mistakes[0].to_string(), "Provider.Domain[500].domain: row 501 has the same");
     }
 
     #[test]

@@ -153,6 +153,20 @@ mod tests {
     }
 
     #[test]
+    fn a_client_whose_domain_was_written_with_capitals_is_found_by_it() {
+        let mixed = |row: &mut Company| row.domain_users = Some("Mixed.Example".into());
+        let (_, rows, _) = crate::testing::change(|draft| draft.change(Id::new(1), mixed)).unwrap();
+        let find = |rows: Rows| Snapshot::new(rows).client_by_domain("mixed.example").map(|client| client.id);
+        assert_eq!(find(rows.clone()), Some(Id::new(1)));
+        // One that an earlier version kept as it was written.
+        let domain = rows.get(Id::<Company>::new(1)).unwrap().domain;
+        let mut old = rows;
+        let row = Domain { domain: "MIXED.example".into(), ..old.at(domain).unwrap().clone() };
+        old.insert(std::sync::Arc::new(row));
+        assert_eq!(find(old), Some(Id::new(1)));
+    }
+
+    #[test]
     fn a_domain_may_end_with_a_dot_but_not_be_anything_else() {
         let snapshot = demo();
         assert!(snapshot.client_by_domain("users.democlient.com.").is_some());

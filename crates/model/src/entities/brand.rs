@@ -18,7 +18,7 @@ pub struct Brand {
     #[field(max = 75, platform = "ldw", brand = "ldw")]
     pub name: String,
     /// The SIP domain of all retail accounts and residential devices of the brand. It must lead to the users'
-    /// proxy; brands with retail or residential clients need it.
+    /// proxy; brands with retail or residential clients need it. It is kept in small letters.
     #[field(max = 190, platform = "ldw")]
     pub domain_users: Option<String>,
     /// Megabytes of recordings that the brand may keep; beyond that the oldest go. Null or 0: no limit.
@@ -221,7 +221,7 @@ impl Rules for Brand {
     fn check(&mut self, old: Option<&Self>, check: &mut Check<'_>) {
         self.name = self.name.trim().to_owned();
         check.require(!self.name.is_empty(), "name", "a brand needs a name");
-        self.domain_users = self.domain_users.take().map(|name| name.trim().to_owned());
+        self.domain_users = self.domain_users.take().map(|name| domain_name_kept(&name));
         if differs(self, old, "domainUsers") {
             let name = self.domain_name();
             check.require(
@@ -342,6 +342,19 @@ mod tests {
         assert!(emptied.get(domain).is_none() && emptied.get(id).unwrap().domain.is_none());
         let (_, deleted, _) = change_on(&rows, |draft| draft.delete(id)).unwrap();
         assert!(deleted.get(domain).is_none());
+    }
+
+    #[test]
+    fn a_domain_is_kept_in_small_letters_and_another_brand_cannot_have_it_in_capitals() {
+        let named = |name: &str| Brand { domain_users: Some(name.into()), ..brand() };
+        let (id, rows, _) = change(|draft| create(draft, named("SIP.New.example"))).unwrap();
+        let kept = rows.get(id).unwrap();
+        assert_eq!(kept.domain_users.as_deref(), Some("sip.new.example"));
+        assert_eq!(rows.at(kept.domain).unwrap().domain, "sip.new.example");
+        let other = |draft: &mut Draft<'_>| {
+            create(draft, Brand { name: "Other".into(), ..named("sip.NEW.example") })
+        };
+        assert!(change_on(&rows, other).unwrap_err().to_string().contains("domain"));
     }
 
     #[test]

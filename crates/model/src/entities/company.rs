@@ -19,8 +19,8 @@ pub struct Company {
     #[field(max = 80, platform = "ld", brand = "ldw", client = "ld")]
     pub name: String,
     /// The SIP domain of a vPBX client, which it alone uses and which must lead to the users' proxy. Other
-    /// types use the brand's domain or none.
-    #[field(max = 190, platform = "d", brand = "ldw", client = "d")]
+    /// types use the brand's domain or none. It is kept in small letters.
+    #[field(max = 190, folded, platform = "d", brand = "ldw", client = "d")]
     pub domain_users: Option<String>,
     /// How calls were spread over application servers before sets of servers did it; shown for the record only.
     #[field(default = CompanyDistributeMethod::Hash, platform = "d")]
@@ -464,8 +464,8 @@ impl Rules for Company {
         let rows = check.rows;
         self.name = self.name.trim().to_owned();
         check.require(!self.name.is_empty(), "name", "a client needs a name");
-        let trimmed = self.domain_users.take().map(|name| name.trim().to_owned());
-        self.domain_users = trimmed.filter(|name| !name.is_empty());
+        let kept = self.domain_users.take().map(|name| domain_name_kept(&name));
+        self.domain_users = kept.filter(|name| !name.is_empty());
         if old.is_some_and(|old| old.brand != self.brand) {
             check.wrong("brand", "a client stays with its brand; make another client there");
         }

@@ -11,8 +11,8 @@ pub struct Domain {
     /// Number of the domain.
     #[field(platform = "ld", brand = "l", client = "l")]
     pub id: Id<Domain>,
-    /// The domain's name, as DNS knows it; it occurs once.
-    #[field(max = 190, platform = "ld", brand = "l", client = "l")]
+    /// The domain's name, as DNS knows it, in small letters; it occurs once.
+    #[field(max = 190, folded, platform = "ld", brand = "l", client = "l")]
     pub domain: String,
     /// Which proxy the name leads to.
     #[field(default = DomainPointsTo::ProxyUsers, platform = "ld")]
@@ -20,6 +20,15 @@ pub struct Domain {
     /// Whose domain it is, in words.
     #[field(max = 500, platform = "d")]
     pub description: Option<String>,
+}
+
+/// The fields that hold names of SIP domains, with their tables.
+pub(crate) const DOMAIN_NAMES: [(&str, &str); 3] =
+    [("Brand", "domainUsers"), ("Company", "domainUsers"), ("Domain", "domain")];
+
+/// A domain's name as it is kept: DNS and SIP know no case, look-ups are made in small letters.
+pub(crate) fn domain_name_kept(name: &str) -> String {
+    name.trim().to_ascii_lowercase()
 }
 
 /// The domains of the platform's own proxies.
