@@ -231,6 +231,21 @@ mod tests {
     type Counts = fn(&PublicEntity) -> bool;
 
     #[test]
+    fn zones_that_need_no_comment_have_none_and_numbers_without_plus_get_one() {
+        let rows = made(false);
+        let (with, without): (Vec<_>, Vec<_>) =
+            rows.each::<Timezone>().map(|zone| zone.comment.as_deref()).partition(Option::is_some);
+        assert!(without.len() == 217 && with.iter().all(|comment| *comment != Some("")), "{}", without.len());
+        let set = first(&rows, |set: &TransformationRuleSet| set.name.en == "E.164 (w/o plus)", "set").unwrap();
+        let rules = rows.of::<TransformationRule>("transformationRuleSet", set.id.get());
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let rules: Vec<_> =
+            rules.map(|rule| format!("{} -> {}", text(&rule.match_expr), text(&rule.replace_expr))).collect();
+        let (inward, outward) = (r"^([0-9]+)$ -> +\1", r"^\+([0-9]+)$ -> \1");
+        assert_eq!(rules, [inward, inward, outward, outward]);
+    }
+
+    #[test]
     fn whatever_a_level_asks_a_grant_for_can_be_granted_there() {
         let rows = made(false);
         let mut asked = 0;
