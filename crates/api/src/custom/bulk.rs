@@ -319,8 +319,8 @@ fn keep_extension(draft: &mut Draft<'_>, company: Id<Company>, line: &Line) -> R
     draft.change(id, lead)
 }
 
-/// A country by its calling code, or by its ISO code where several have the same.
-fn country(rows: &Rows, calling_code: &str, code: &str) -> Result<Id<Country>, String> {
+/// A country by its calling code, and by its ISO code where that is given; else the first of those that have the same.
+pub(super) fn country(rows: &Rows, calling_code: &str, code: &str) -> Result<Id<Country>, String> {
     let calling_code = calling_code.trim_start_matches('+');
     if !checks::digits(calling_code) {
         return Err(format!("{} is no calling code; write one like +34", short(calling_code)));

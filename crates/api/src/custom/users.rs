@@ -1,7 +1,7 @@
 //! Users of a vPBX client from comma-separated values, with their terminals, extensions and DDIs.
 //!
 //! Eleven columns without a header: name, last name, e-mail, terminal, its password, its model, its MAC address, extension,
-//! country of the DDI, DDI, DDI provider. Who or what is there already, by its name, is changed; a cell that is empty
+//! country of the DDI by its ISO code or its calling code, DDI, DDI provider. Who or what is there already, by its name, is changed; a cell that is empty
 //! changes nothing. Elsewhere: how an import goes (`bulk`).
 
 use super::bulk::{self, Form, MOST_LINES, short};
@@ -167,16 +167,13 @@ fn named(rows: &Rows, company: &Company, given: &Given) -> Result<Named, Refusal
     }
     named.country = match given.country.as_str() {
         "" => Some(company.country),
-        code => {
-            let country = rows.each::<Country>().find(|country| country.code.eq_ignore_ascii_case(code));
-            if country.is_none() {
-                wrong(
-                    "ddi country",
-                    format!("there is no country {}; write its ISO code, like ES", short(code)),
-                );
+        code => match country(rows, code) {
+            Ok(country) => Some(country),
+            Err(remedy) => {
+                wrong("ddi country", remedy);
+                None
             }
-            country.map(|country| country.id)
-        }
+        },
     };
     if !given.provider.is_empty() {
         let provider = [Value::Text(&given.provider), Value::Int(i64::from(company.brand.get()))];
@@ -186,6 +183,17 @@ fn named(rows: &Rows, company: &Company, given: &Given) -> Result<Named, Refusal
         }
     }
     if mistakes.is_empty() { Ok(named) } else { Err(Refusal::Invalid(mistakes)) }
+}
+
+/// A country by its ISO code or its calling code.
+fn country(rows: &Rows, code: &str) -> Result<Id<Country>, String> {
+    if checks::digits(code.trim_start_matches('+')) {
+        return bulk::country(rows, code, "");
+    }
+    let country = rows.each::<Country>().find(|country| country.code.eq_ignore_ascii_case(code));
+    country.map(|country| country.id).ok_or_else(|| {
+        format!("there is no country {}; write its ISO code, like ES, or its calling code, like +34", short(code))
+    })
 }
 
 fn keep_user(draft: &mut Draft<'_>, company: Id<Company>, given: &Given) -> Result<(), Refusal> {
@@ -350,6 +358,7 @@ mod tests {
     use super::super::sheet;
     use super::*;
     use std::cell::Cell;
+    use std::sync::Arc;
 
     fn lines(text: &str) -> Vec<Line> {
         sheet::read(text, Dialect::default(), 100).unwrap()
@@ -373,6 +382,25 @@ mod tests {
         assert_eq!(fields, expected);
         let alone = Given::read(&lines("Jane,Doe,,,,Model,,,,,")[0]).mistakes();
         assert_eq!(alone[0].remedy, "write its name, too");
+    }
+
+    #[test]
+    fn a_ddis_country_is_told_by_its_iso_code_or_its_calling_code() {
+        let mut rows = Rows::default();
+        for (id, code, calling_code) in [(1, "ES", "+34"), (2, "CA", "+1"), (3, "US", "+1")] {
+            let (code, country_code) = (code.to_owned(), Some(calling_code.to_owned()));
+            rows.insert(Arc::new(Country { id: Id::new(id), code, country_code, ..Country::default() }));
+        }
+        let found = |text: &str| country(&rows, text).map(Id::get).ok();
+        for (text, id) in [("ES", 1), ("es", 1), ("+34", 1), ("34", 1), ("+1", 2), ("us", 3)] {
+            assert_eq!(found(text), Some(id), "{text}");
+        }
+        for wrong in ["FR", "+33", "33", "+", "3 4"] {
+            assert_eq!(found(wrong), None, "{wrong}");
+        }
+        let company = Company { country: Id::new(1), ..Company::default() };
+        let given = Given::read(&lines("Jane,Doe,,,,,,,+1,5550100,")[0]);
+        assert_eq!(named(&rows, &company, &given).unwrap().country, Some(Id::new(2)));
     }
 
     #[test]
