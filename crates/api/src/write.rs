@@ -408,10 +408,10 @@ fn judge(
     let reach = places(table, caller, of_reach);
     // References that are what they were are judged with the whole row.
     let same = |place: usize| before.is_some_and(|before| before.get(place).id() == row.get(place).id());
-    faults.nowhere = lost(rows, row, caller, &reach, |place| named(place) && !same(place));
+    faults.nowhere = lost(rows, row, caller, Some(&reach), |place| named(place) && !same(place));
     if faults.none() {
         check_scope(rows, row, before, caller, &may)?;
-        faults.nowhere = lost(rows, row, caller, &[], named);
+        faults.nowhere = lost(rows, row, caller, None, named);
     }
     if faults.none() {
         return Ok(());
@@ -445,22 +445,27 @@ fn places(table: &'static Table, caller: &Caller, such: impl Fn(&Rule) -> bool) 
 
 /// References that the body names must lead to a row that exists for the caller; those that do not. Another tenant's row
 /// does not exist, and that is told before the rules look at it: what they say would tell one from the other. `reach`: places
-/// of references that the caller's reach is judged by.
+/// of references that the caller's reach is judged by; none: it was judged.
 fn lost(
     rows: &Rows,
     row: &dyn Record,
     caller: &Caller,
-    reach: &[usize],
+    reach: Option<&[usize]>,
     named: impl Fn(usize) -> bool,
 ) -> Vec<(usize, Refusal)> {
     let mut lost = Vec::new();
     for (place, field) in row.table().fields.iter().enumerate().skip(1) {
         let Kind::Reference(target) = field.kind else { continue };
         let Some(id) = row.get(place).id().filter(|_| named(place)) else { continue };
-        let unseen = || {
-            reach.contains(&place) && rows.row(target(), id).is_some_and(|row| hidden(rows, caller, &**row))
-        };
-        if is_there(rows, caller, target(), id) && !unseen() {
+        let is_judged = reach.is_some_and(|reach| reach.contains(&place));
+        let unseen = || is_judged && rows.row(target(), id).is_some_and(|row| hidden(rows, caller, &**row));
+        if reach.is_some() && is_given(caller, target()) {
+            let seen = rows.row(target(), id).is_some_and(|row| caller.sees(&**row, rows));
+            // Out of reach is what is not seen, whether it is there or not.
+            if seen || is_judged {
+                continue;
+            }
+        } else if is_there(rows, caller, target(), id) && !unseen() {
             continue;
         }
         let entity = target().name;
@@ -472,6 +477,13 @@ fn lost(
         lost.push((place, refusal));
     }
     lost
+}
+
+/// Whether the table's rows are the platform's, and the caller sees those that were given to it: sets of servers, addresses.
+fn is_given(caller: &Caller, table: &Table) -> bool {
+    let owned = table.place("brand").is_some() || table.place("company").is_some();
+    let is_chosen = |access: &Access| access.read.iter().any(|rule| matches!(rule, Rule::Where(_)));
+    caller.level != Level::Platform && !owned && caller.access(table).is_some_and(is_chosen)
 }
 
 /// Whether a row that the caller does not see is that of somebody else: of a client, to its brand; of the platform.
