@@ -1,6 +1,7 @@
 //! Two nodes on one PostgreSQL database: what one changes, the other has; a database that is away; wrong keys and passwords.
 
 use serde_json::{Value as Json, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use system_tests::PATIENCE;
 use system_tests::api::{self, Api};
@@ -205,4 +206,65 @@ fn a_store_that_cannot_be_opened_is_named_with_the_way_out() {
         "{text}"
     );
     assert!(!text.contains("not this one"), "{text}");
+}
+
+#[test]
+fn a_large_change_at_one_node_comes_through_while_others_change_something_all_the_time() {
+    const LISTS: u32 = 3000;
+    let store = Store::make();
+    let mut one = store.node(Database::port());
+    let mut other = store.node(Database::port());
+    let platform = Api::platform(&mut one);
+    let client = client_of(&mut one, &platform);
+    let list = client.create("match_lists", &json!({ "name": "busy" }));
+    let at = api::address(&mut other);
+    eventually("the other node hears of the administrator", || {
+        api::answers_login(at, "client", "buyer", "aGoodOne1")
+    });
+    let there = Api::log_in(at, "client", "buyer", "aGoodOne1");
+    eventually("the other node has the row", || there.list("match_lists").len() == 1);
+
+    let rows: Vec<Json> =
+        (0..LISTS).map(|id| json!({ "id": 1000 + id, "name": format!("List {id}"), "company": 1 })).collect();
+    let document = json!({ "entities": { "Provider.MatchList": rows } });
+    let file = one.folder().join("lists.json");
+    std::fs::write(&file, document.to_string()).expect("a file is written");
+    let (data, file) = (one.data(), file.to_str().expect("its name is UTF-8").to_owned());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let busy: Vec<_> = (0..3)
+            .map(|thread| {
+                let (there, is_over) = (&there, &is_over);
+                scope.spawn(move || {
+                    let mut statuses = Vec::new();
+                    while !is_over.load(Ordering::Relaxed) {
+                        let name = json!({ "name": format!("{thread} {}", statuses.len()) });
+                        statuses.push(there.send("PUT", &format!("match_lists/{list}"), &name).status);
+                    }
+                    statuses
+                })
+            })
+            .collect();
+        eventually("the others are at it", || {
+            there.list("match_lists").iter().any(|row| row["name"] != json!("busy"))
+        });
+        let ended = run(&["ctl", "--data", data.to_str().expect("its name is UTF-8"), "import", &file]);
+        // Small ones from here come through, too.
+        let mine: Vec<u16> = (0..20)
+            .map(|number| client.send("POST", "match_lists", &json!({ "name": format!("mine {number}") })).status)
+            .collect();
+        is_over.store(true, Ordering::Relaxed);
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        assert_eq!(mine, [201; 20]);
+        for thread in busy {
+            let statuses = thread.join().expect("it does not fail");
+            assert!(!statuses.is_empty() && statuses.iter().all(|status| *status == 200), "{statuses:?}");
+        }
+    });
+    let all = LISTS as usize + 21;
+    eventually("the other node has them all", || {
+        there.list("match_lists?_pagination=false").len() == all
+    });
+    one.stop();
+    other.stop();
 }

@@ -25,8 +25,10 @@ use tokio::sync::broadcast;
 
 pub use many::{ExportError, Import, ImportError};
 
-/// How often a change is made anew because somebody else was quicker.
+/// How often a change is made because somebody else was quicker before.
 const ATTEMPTS: usize = 8;
+/// After so many of these nobody else may be quicker.
+const RACES: usize = 2;
 
 /// Who keeps changes.
 #[async_trait]
@@ -44,6 +46,15 @@ pub trait Keeper: Send + Sync {
         who: &Who,
         now: Timestamp,
     ) -> Result<Rows, NotKept>;
+
+    /// Lets nobody else keep anything as long as this value lives: for whoever was too late again and again.
+    ///
+    /// # Errors
+    ///
+    /// The store is away, or others have their turns for too long.
+    async fn turn(&self) -> Result<Turn, NotKept> {
+        Ok(Turn::new(())) // where nobody else can
+    }
 
     /// What has become the newest rows meanwhile.
     ///
@@ -68,9 +79,35 @@ pub trait Keeper: Send + Sync {
     }
 
     /// Changes of the audit log, the newest first; none: there is no log.
-    async fn log(&self, _ask: &LogAsk) -> Option<Result<Vec<Logged>, NotKept>> {
+    async fn log(&self, _ask: &LogAsk) -> Option<Result<LogPart, NotKept>> {
         None
     }
+}
+
+/// A writer's turn, which ends when this is dropped; see [`Keeper::turn`].
+pub struct Turn {
+    _held: Box<dyn Send + Sync>,
+}
+
+impl Turn {
+    /// One that lasts as long as this does.
+    pub fn new(held: impl Send + Sync + 'static) -> Self {
+        Self { _held: Box::new(held) }
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").finish_non_exhaustive()
+    }
+}
+
+/// Attempts at one change.
+#[derive(Default)]
+struct Tries {
+    made: usize,
+    /// From some attempt on.
+    turn: Option<Turn>,
 }
 
 /// Which part of the audit log is wanted.
@@ -84,8 +121,25 @@ pub struct LogAsk {
     pub from: Option<Timestamp>,
     /// Before this moment.
     pub until: Option<Timestamp>,
+    /// What the account of this name did.
+    pub who: Option<String>,
+    /// Older than this place.
+    pub older_than: Option<LogPlace>,
     /// How many at most.
     pub limit: usize,
+}
+
+/// A place in the audit log: a revision, and a place in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPlace(pub u64, pub u32);
+
+/// A part of the audit log.
+#[derive(Clone, Debug, Default)]
+pub struct LogPart {
+    /// The changes, the newest first.
+    pub changes: Vec<Logged>,
+    /// Where it was looked last; none: there is nothing older.
+    pub next: Option<LogPlace>,
 }
 
 /// A change of one row in the audit log, secrets masked.
@@ -93,6 +147,8 @@ pub struct LogAsk {
 pub struct Logged {
     /// The revision that it is part of.
     pub revision: u64,
+    /// Its place in that.
+    pub place: u32,
     /// When.
     pub time: Timestamp,
     /// By whom: [`Who::document`].
@@ -373,6 +429,24 @@ impl Live {
         Ok(())
     }
 
+    /// The newest rows for the next attempt at a change; none: others were quicker too often. Who was too late again and again has
+    /// his turn.
+    async fn next_try(&self, tries: &mut Tries) -> Result<Option<Arc<Rows>>, NotKept> {
+        if tries.made >= ATTEMPTS {
+            return Ok(None);
+        }
+        if tries.made >= RACES {
+            tries.turn = None; // it was lost, else there would be no need of another
+            tries.turn = Some(self.keeper.turn().await?);
+        }
+        if tries.made > 0 {
+            let newest = self.keeper.newest(&self.rows.load_full()).await?;
+            self.take(newest);
+        }
+        tries.made += 1;
+        Ok(Some(self.rows.load_full()))
+    }
+
     fn take(&self, rows: Rows) {
         let changes = differences(&self.rows.load(), &rows);
         self.publish(rows, &changes);
@@ -406,8 +480,8 @@ impl Live {
     ) -> Result<(Row, Arc<Rows>), ChangeError> {
         let _turn = self.turns.take(who.tenant).await?;
         let _writing = self.writer.lock().await;
-        for _ in 0..ATTEMPTS {
-            let rows = self.rows.load_full();
+        let mut tries = Tries::default();
+        while let Some(rows) = self.next_try(&mut tries).await? {
             // For the draft, the record is among the rows.
             let mut with = (*rows).clone();
             if let Some(kept) = self.keeper.record(table, id).await {
@@ -429,10 +503,7 @@ impl Live {
             }
             match self.keeper.keep(&rows, new, &changes, who, now).await {
                 Ok(new) => return Ok((record, self.publish(new, &changes))),
-                Err(NotKept::Conflict) => {
-                    let newest = self.keeper.newest(&rows).await?;
-                    self.take(newest);
-                }
+                Err(NotKept::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -466,8 +537,8 @@ impl Live {
     ) -> Result<(T, Step), ChangeError> {
         let _turn = self.turns.take(who.tenant).await?;
         let _writing = self.writer.lock().await;
-        for _ in 0..ATTEMPTS {
-            let rows = self.rows.load_full();
+        let mut tries = Tries::default();
+        while let Some(rows) = self.next_try(&mut tries).await? {
             let now = Timestamp::now();
             let (made, new, changes) = self.draft(&rows, level, now, &make)?;
             if changes.is_empty() {
@@ -478,10 +549,7 @@ impl Live {
                     let after = self.publish(new, &changes);
                     return Ok((made, Step { before: rows, after, changes }));
                 }
-                Err(NotKept::Conflict) => {
-                    let newest = self.keeper.newest(&rows).await?;
-                    self.take(newest);
-                }
+                Err(NotKept::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
         }

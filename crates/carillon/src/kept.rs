@@ -7,7 +7,7 @@ use crate::config::{NodeConfig, list};
 use crate::node::{StartError, Users, known_passwords};
 use crate::place::{self, Key, private};
 use api::Hasher;
-use api::live::{History, Keeper, Live, LogAsk, Logged, NotKept, RecordAnswer, RecordAsk, Who};
+use api::live::{History, Keeper, Live, LogAsk, LogPart, LogPlace, Logged, NotKept, RecordAnswer, RecordAsk, Turn, Who};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::define::{Kind, Record, Table};
@@ -20,13 +20,15 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use store::config::{
-    BackupSummary, Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keep, Keyring, LogQuery,
+    BackupSummary, Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keep, Keyring, LogCursor, LogQuery,
     LoggedChange, Outcome, RecordQuery,
 };
 use tracing::{info, warn};
 
 /// Changes that are read at once.
 const AT_ONCE: usize = 1000;
+/// Pages of the change log that are read for one question.
+const LOG_PAGES: usize = 10;
 /// A database that is away is waited for so long; then whoever wants something of it hears so.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often old entries of the change log are looked for.
@@ -92,6 +94,10 @@ impl Keeper for Kept {
         }
     }
 
+    async fn turn(&self) -> Result<Turn, NotKept> {
+        self.0.turn().await.map(Turn::new).map_err(|error| failed(&error))
+    }
+
     async fn newest(&self, rows: &Rows) -> Result<Rows, NotKept> {
         self.until(rows, u64::MAX).await
     }
@@ -111,7 +117,7 @@ impl Keeper for Kept {
         Some(records(&self.0, query).await.map_err(|error| failed(&error)))
     }
 
-    async fn log(&self, ask: &LogAsk) -> Option<Result<Vec<Logged>, NotKept>> {
+    async fn log(&self, ask: &LogAsk) -> Option<Result<LogPart, NotKept>> {
         Some(logged(&self.0, ask).await.map_err(|error| failed(&error)))
     }
 
@@ -151,31 +157,36 @@ async fn records(store: &ConfigStore, query: RecordQuery) -> Result<RecordAnswer
     }
 }
 
-async fn logged(store: &ConfigStore, ask: &LogAsk) -> Result<Vec<Logged>, ConfigError> {
-    let mut query = LogQuery { entity: ask.entity.map(str::to_owned), id: ask.id, ..LogQuery::default() };
+async fn logged(store: &ConfigStore, ask: &LogAsk) -> Result<LogPart, ConfigError> {
+    let mut query = LogQuery {
+        entity: ask.entity.map(str::to_owned),
+        id: ask.id,
+        who: ask.who.clone(),
+        after: ask.older_than.map(|LogPlace(revision, place)| LogCursor { revision, place }),
+        ..LogQuery::default()
+    };
     if let Some(from) = ask.from {
         query.from = Some(store.revision_at(from).await?);
     }
     if let Some(until) = ask.until {
-        let Some(last) = store.revision_at(until).await?.checked_sub(1) else { return Ok(Vec::new()) };
+        let Some(last) = store.revision_at(until).await?.checked_sub(1) else { return Ok(LogPart::default()) };
         query.to = Some(last);
     }
-    let mut found = Vec::new();
-    loop {
-        query.limit = ask.limit.saturating_sub(found.len());
-        if query.limit == 0 {
-            return Ok(found);
-        }
+    let mut found = LogPart::default();
+    for _ in 0..LOG_PAGES {
+        query.limit = ask.limit.saturating_sub(found.changes.len());
         let page = store.log(&query).await?;
-        found.extend(page.changes.into_iter().map(|change| {
-            let LoggedChange { revision, time, who, entity, id, before, after, changed } = change;
-            Logged { revision, time, who, entity, id, before, after, changed }
+        found.changes.extend(page.changes.into_iter().map(|change| {
+            let LoggedChange { revision, place, time, who, entity, id, before, after, changed } = change;
+            Logged { revision, place, time, who, entity, id, before, after, changed }
         }));
-        match page.next {
-            Some(next) => query.after = Some(next),
-            None => return Ok(found),
+        found.next = page.next.map(|cursor| LogPlace(cursor.revision, cursor.place));
+        query.after = page.next;
+        if page.next.is_none() || found.changes.len() >= ask.limit {
+            break;
         }
     }
+    Ok(found)
 }
 
 /// Forgets what is too old in the change log, now and from time to time, as long as the store is used.
@@ -271,10 +282,15 @@ async fn settle(
     change: impl AsyncFn(Rows) -> Result<Option<Rows>, StartError>,
 ) -> Result<Rows, StartError> {
     let mut rows = rows;
+    let mut _turn = None;
     for _ in 0..STARTS {
         match change(rows).await? {
             Some(kept) => return Ok(kept),
-            None => rows = store.load().await?,
+            None => {
+                drop(_turn.take());
+                _turn = Some(store.turn().await?);
+                rows = store.load().await?;
+            }
         }
     }
     Err(StartError(

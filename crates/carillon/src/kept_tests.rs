@@ -13,7 +13,7 @@ use jiff::{Timestamp, ToSpan as _};
 use model::Id;
 use model::define::choices::Direction;
 use model::define::{Entity as _, Record};
-use model::entities::{BillableCall, Brand, Company, UsersCdr};
+use model::entities::{BillableCall, Brand, Company, RoutingPatternGroup, UsersCdr};
 use model::rows::{Row, Rows};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
@@ -303,6 +303,42 @@ async fn the_audit_log_tells_who_changed_what_and_nothing_of_others() {
     {
         let restricted = world.log_in(level, name).await;
         assert_eq!(world.get(&restricted, &format!("{level}/audit_log")).await.status, 403, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_hides_in_the_audit_log_behind_many_changes_of_others() {
+    let world = world().await;
+    let platform = world.log_in("platform", "admin").await;
+    let brand = world.log_in("brand", "test_brand_admin").await;
+    assert_eq!(world.put(&brand, "brand/carriers/1", json!({ "name": "Renamed" })).await.status, 200);
+    let many = |draft: &mut model::draft::Draft<'_>| {
+        (0..6000_u32).try_for_each(|number| {
+            let (name, brand) = (format!("Group {number}"), Id::new(2));
+            draft.create(RoutingPatternGroup { name, brand, ..RoutingPatternGroup::default() }).map(drop)
+        })
+    };
+    let seller = Who { level: "brand", name: "seller".to_owned(), id: 9, on_behalf_of: String::new() };
+    world.live.change(None, &seller, many).await.unwrap();
+
+    let of_one = world.get(&platform, "platform/audit_log?who=test_brand_admin").await;
+    assert_eq!((of_one.list().len(), of_one.list()[0]["entity"].as_str()), (1, Some("Carrier")));
+    assert!(!of_one.headers.contains_key("x-older-than"), "there is nothing older");
+    let own = world.get(&brand, "brand/audit_log?_itemsPerPage=5000").await.list();
+    assert_eq!((&own[0]["entity"], &own[0]["after"]["name"]), (&json!("Carrier"), &json!("Renamed")));
+    // All: page by page, and on from where the answer says.
+    let newest = world.get(&platform, "platform/audit_log?_itemsPerPage=5000").await;
+    assert_eq!((newest.list().len(), newest.total()), (5000, 5000));
+    let more = newest.headers["x-older-than"].to_str().unwrap();
+    let older = world.get(&platform, &format!("platform/audit_log?_itemsPerPage=1002&older_than={more}")).await;
+    let older = older.list();
+    assert_eq!(older[999]["entity"], "RoutingPatternGroup");
+    let last: Vec<_> = older[1000..].iter().map(|row| row["entity"].as_str().unwrap()).collect();
+    assert_eq!(last[0], "Carrier");
+    assert!(older.iter().all(|row| row["entity"] != "RefreshToken" && row["entity"] != "SigningKey"));
+    for wrong in ["older_than=x", "older_than=5", "entity=RefreshToken"] {
+        let answer = world.get(&platform, &format!("platform/audit_log?{wrong}")).await;
+        assert_eq!(answer.status, 400, "{wrong}: {}", answer.text);
     }
 }
 

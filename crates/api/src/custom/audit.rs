@@ -6,11 +6,11 @@
 use super::{BRAND, Gate, Operation, PLATFORM};
 use crate::http::{Format, Problem, json_answer, respond};
 use crate::list;
-use crate::live::{ChangeError, LogAsk, Logged};
+use crate::live::{ChangeError, LogAsk, LogPart, LogPlace, Logged};
 use crate::outside::NotHere;
 use crate::routes::{self, Call, Deed};
 use axum::body::Body;
-use axum::http::{Method, Response, StatusCode};
+use axum::http::{HeaderValue, Method, Response, StatusCode};
 use jiff::{Timestamp, ToSpan as _};
 use model::define::{Kind, Level, OnDelete, Record, Table, parse_time, shown_time};
 use model::entities::{Brand, Company};
@@ -19,8 +19,12 @@ use model::{Id, import};
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 
-/// Changes that one request looks at, the newest within its range of time: who wants to go further back names an end.
-const LOOKED_AT: usize = 5_000;
+/// Changes that the pages of one request are of: whoever wants to go further back is told where to go on.
+const MOST: usize = 5_000;
+/// How often so many are looked at to find a brand's own.
+const PARTS: usize = 5;
+/// The header that says where there is more, and the parameter that takes it.
+pub(crate) const OLDER_THAN: (&str, &str) = ("x-older-than", "older_than");
 /// Rows from a row to the one that says whose it is.
 const DEEPEST: usize = 4;
 /// What is shown of a change, in this order.
@@ -50,15 +54,7 @@ pub(super) const OPERATIONS: &[Operation] = &[Operation {
 
 async fn audit_log(call: &Call) -> Result<Response<Body>, Problem> {
     let (number, size) = list::place(&call.ask.query, call.level())?;
-    let (ask, who) = asked(call)?;
-    let found = call.api.live.keeper().log(&ask).await;
-    let found =
-        found.ok_or_else(|| Problem::missing(&NotHere("this server keeps no audit log".to_owned())))?;
-    let mut found = found.map_err(ChangeError::from)?;
-    found.retain(|one| who.is_none_or(|who| one.who["name"].as_str() == Some(who)));
-    if call.level() != Level::Platform {
-        found = own(call, found);
-    }
+    let Found { changes: found, more } = look(call, asked(call)?).await?;
     let total = found.len();
     let skip = (number - 1).saturating_mul(size);
     let shown: Vec<Map<String, Json>> =
@@ -70,11 +66,52 @@ async fn audit_log(call: &Call) -> Result<Response<Body>, Problem> {
         json_answer(StatusCode::OK, &shown.into_iter().map(Json::Object).collect())
     };
     routes::page_headers(call, &page, total, &mut response);
+    if let Some(Ok(more)) =
+        more.map(|LogPlace(revision, place)| HeaderValue::from_str(&format!("{revision}.{place}")))
+    {
+        response.headers_mut().insert(OLDER_THAN.0, more);
+    }
     Ok(response)
 }
 
-/// What the query asks for, and by whom the changes shall be.
-fn asked(call: &Call) -> Result<(LogAsk, Option<&str>), Problem> {
+/// The changes that a request's pages are of.
+struct Found {
+    changes: Vec<Logged>,
+    /// Where to look for more, if there may be more.
+    more: Option<LogPlace>,
+}
+
+/// Looks through the log, as far as one request may.
+async fn look(call: &Call, mut ask: LogAsk) -> Result<Found, Problem> {
+    let is_all = call.level() == Level::Platform;
+    // What was deleted since says whose its parts were.
+    let mut rows = (*call.rows).clone();
+    let mut found = Vec::new();
+    for parts in 1.. {
+        let part = call.api.live.keeper().log(&ask).await;
+        let part =
+            part.ok_or_else(|| Problem::missing(&NotHere("this server keeps no audit log".to_owned())))?;
+        let LogPart { mut changes, next } = part.map_err(ChangeError::from)?;
+        // A part that is not full is the last one, or took long enough.
+        let is_over = is_all || parts >= PARTS || changes.len() < ask.limit || next.is_none();
+        if !is_all {
+            own(call, &mut rows, &mut changes);
+        }
+        found.extend(changes);
+        ask.older_than = next;
+        if found.len() > MOST {
+            found.truncate(MOST);
+            ask.older_than = found.last().map(|last| LogPlace(last.revision, last.place));
+        }
+        if is_over || found.len() == MOST {
+            break;
+        }
+    }
+    Ok(Found { changes: found, more: ask.older_than })
+}
+
+/// What the query asks for.
+fn asked(call: &Call) -> Result<LogAsk, Problem> {
     let given = |name: &str| call.ask.query.get(name).filter(|text| !text.is_empty());
     let time = |name: &str| -> Result<Option<Timestamp>, Problem> {
         let Some(text) = given(name) else { return Ok(None) };
@@ -83,7 +120,7 @@ fn asked(call: &Call) -> Result<(LogAsk, Option<&str>), Problem> {
     };
     let table = match given("entity") {
         None => None,
-        Some(name) => Some(model::entities::table(name).ok_or_else(|| {
+        Some(name) => Some(model::entities::table(name).filter(|table| !table.hidden).ok_or_else(|| {
             Problem::bad("entity: there is none of this name; write one as the log shows it, such as Carrier")
         })?),
     };
@@ -95,14 +132,24 @@ fn asked(call: &Call) -> Result<(LogAsk, Option<&str>), Problem> {
     let (from, to) = (time("from")?, time("to")?);
     // Moments are written to the second, and the last second is meant as a whole.
     let until = to.and_then(|to| to.checked_add(1.second()).ok());
-    let ask = LogAsk { entity: table.map(|table| table.name), id, from, until, limit: LOOKED_AT };
-    Ok((ask, given("who")))
+    let older_than = match given(OLDER_THAN.1) {
+        None => None,
+        Some(text) => Some(place(text).ok_or_else(|| {
+            Problem::bad(format!("{}: write what the header {} said, such as 57.210", OLDER_THAN.1, OLDER_THAN.0))
+        })?),
+    };
+    let who = given("who").map(str::to_owned);
+    Ok(LogAsk { entity: table.map(|table| table.name), id, from, until, who, older_than, limit: MOST })
 }
 
-/// The changes of rows that are, and were, the caller's brand's own.
-fn own(call: &Call, found: Vec<Logged>) -> Vec<Logged> {
-    // What was deleted since says whose its parts were.
-    let mut rows = (*call.rows).clone();
+/// Reads "57.210".
+fn place(text: &str) -> Option<LogPlace> {
+    let (revision, place) = text.split_once('.')?;
+    Some(LogPlace(revision.parse().ok()?, place.parse().ok()?))
+}
+
+/// Keeps the changes of rows that are, and were, the caller's brand's own. Rows that are gone come among `rows`.
+fn own(call: &Call, rows: &mut Rows, found: &mut Vec<Logged>) {
     for one in found.iter().filter(|one| one.after.is_none()) {
         if let Some(row) = row_of(one, one.before.as_ref())
             && rows.row(row.table(), row.id()).is_none()
@@ -113,12 +160,10 @@ fn own(call: &Call, found: Vec<Logged>) -> Vec<Logged> {
     let is_own = |one: &Logged, document: &Option<Map<String, Json>>| match document {
         None => true,
         Some(document) => row_of(one, Some(document)).is_some_and(|row| {
-            call.caller().sees(&*row, &rows) && brand_of(&rows, &*row, DEEPEST) == call.caller().brand
+            call.caller().sees(&*row, rows) && brand_of(rows, &*row, DEEPEST) == call.caller().brand
         }),
     };
-    let mut found = found;
     found.retain(|one| is_own(one, &one.before) && is_own(one, &one.after));
-    found
 }
 
 fn row_of(one: &Logged, document: Option<&Map<String, Json>>) -> Option<Row> {

@@ -401,9 +401,14 @@ impl Builder {
             Gives::Page(schema) => {
                 let row = self.schemas.with_example(schema());
                 parameters.extend(["page", "itemsPerPage", "timezone"].map(filters::shared));
+                let mut headers = page_headers();
+                headers["X-Older-Than"] = json!({
+                    "schema": { "type": "string" },
+                    "description": "Where there is more to look at: to be sent as `older_than`. Absent: there is nothing older.",
+                });
                 json!({
                     "description": "The page.",
-                    "headers": page_headers(),
+                    "headers": headers,
                     "content": {
                         "text/csv": self.csv(&row),
                         JSON: { "schema": { "type": "array", "items": row } },

@@ -861,8 +861,9 @@ pub(super) const OPERATIONS: &[OperationDocs] = &[
     get(
         "audit_log",
         &[Platform, Brand],
-        "Who changed what: the newest first, secrets masked; at the brands' level changes of the brand's own rows. At most the newest \
-         5000 changes of the range, entity and row are looked at: to go further back, name an end",
+        "Who changed what: the newest first, secrets masked; at the brands' level changes of the brand's own rows. The pages of one \
+         request are of at most 5000 changes: where there is more to look at, the header X-Older-Than says from where, to be sent as \
+         `older_than`, even where nothing was found so far",
         Gives::Page(logged),
     )
     .query(&[
@@ -871,6 +872,7 @@ pub(super) const OPERATIONS: &[OperationDocs] = &[
         part("who", Holds::Text("admin"), "Only what the account of this name did."),
         part("from", Holds::Text("2026-01-31 00:00:00"), "From this moment on, in the caller's time zone."),
         part("to", Holds::Text("2026-01-31 23:59:59"), "Up to this moment."),
+        part("older_than", Holds::Text("57.210"), "Only what is older: the header X-Older-Than of the answer before."),
     ])
     .also(&[400, 501, 503]),
     // Files that are made, and jobs.

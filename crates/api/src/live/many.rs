@@ -3,7 +3,7 @@
 //! In: a document in the form of [`model::import`]. Out: one change like every other, or all mistakes. Elsewhere: the form and
 //! its rules (`model::import`), changes by the rules ([`Live::change`]), who asks for it (the program).
 
-use super::{ATTEMPTS, Live, NotKept, RecordAsk, Who};
+use super::{Live, NotKept, RecordAsk, Tries, Who};
 use jiff::Timestamp;
 use model::define::{Entity, Kind, SecretHasher, Table};
 use model::draft::Change;
@@ -101,8 +101,8 @@ impl Live {
         });
         let hashes = Arc::new(hashes.await?);
         let _writing = self.writer.lock().await;
-        for _ in 0..ATTEMPTS {
-            let rows = self.rows.load_full();
+        let mut tries = Tries::default();
+        while let Some(rows) = self.next_try(&mut tries).await? {
             let now = Timestamp::now();
             let onto = self.with_records(&rows, document, replace).await?;
             let hasher = Hashed {
@@ -119,10 +119,7 @@ impl Live {
             }
             match self.keeper.keep(&rows, new, &changes, who, now).await {
                 Ok(new) => return Ok((import, self.publish(new, &changes))),
-                Err(NotKept::Conflict) => {
-                    let newest = self.keeper.newest(&rows).await?;
-                    self.take(newest);
-                }
+                Err(NotKept::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
         }

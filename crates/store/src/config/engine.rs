@@ -6,7 +6,7 @@ use super::batch::Outcome;
 use super::document::{self, Document, Entry, RowChange};
 use super::error::ConfigError;
 use super::keys::Keyring;
-use super::query::{Keep, RecordPage, RecordQuery};
+use super::query::{Keep, LogCursor, RecordPage, RecordQuery};
 use model::define::Table;
 use model::rows::Row;
 use std::collections::BTreeMap;
@@ -30,6 +30,14 @@ pub(super) type LogEntry = (Entry, Vec<RowChange>);
 pub(super) struct LogHit {
     pub(super) entry: Entry,
     pub(super) change: RowChange,
+}
+
+/// A page of the change log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogHits {
+    pub(super) hits: Vec<LogHit>,
+    /// The last place that was looked at, where there may be more beyond it.
+    pub(super) next: Option<LogCursor>,
 }
 
 /// How a list goes on.

@@ -32,5 +32,5 @@ pub use query::{
     Revision,
 };
 pub use salvage::{Salvage, salvage};
-pub use store::{ConfigOptions, ConfigPlace, ConfigStore};
+pub use store::{ConfigOptions, ConfigPlace, ConfigStore, Turn};
 pub use token::{InvalidToken, Token};

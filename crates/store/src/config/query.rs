@@ -7,6 +7,7 @@ use super::error::ConfigError;
 use jiff::Timestamp;
 use model::define::{Kind, Record, Table};
 use model::draft::Change;
+use model::entities::TABLES;
 use model::rows::{Row, Rows};
 use serde_json::Value as Json;
 use std::fmt;
@@ -147,6 +148,8 @@ pub struct LogQuery {
     pub from: Option<u64>,
     /// Up to this revision.
     pub to: Option<u64>,
+    /// Of revisions made by whoever has this name.
+    pub who: Option<String>,
     /// Where the page before ended.
     pub after: Option<LogCursor>,
     /// How many changes at most.
@@ -165,10 +168,18 @@ pub struct LogCursor {
 /// A page of the change log.
 #[derive(Clone, Debug)]
 pub struct LogPage {
-    /// What was changed, newest first.
+    /// What was changed, newest first: as many as were asked for, or fewer where looking for them took too long.
     pub changes: Vec<LoggedChange>,
-    /// Where the next page begins, if there is one.
+    /// Where the next page begins, if there may be one.
     pub next: Option<LogCursor>,
+}
+
+/// The name in what a revision says of who made it.
+pub(super) const WHO: &str = "name";
+
+/// Entities that the log's readers are not shown: what the platform keeps for itself. Followers get their changes.
+pub(super) fn hidden() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().filter(|table| table.hidden).map(|table| table.name)
 }
 
 /// A change of one row as the audit shows it.
@@ -176,6 +187,8 @@ pub struct LogPage {
 pub struct LoggedChange {
     /// The revision that it is part of.
     pub revision: u64,
+    /// Its place in that.
+    pub place: u32,
     /// When.
     pub time: Timestamp,
     /// By whom.

@@ -7,15 +7,15 @@ use super::appends::Appends;
 use super::backup::{BackupSummary, Reader, Writer};
 use super::batch::{Batch, Limits, Outcome, PROVISIONAL};
 use super::document::{self, RowChange, Stored};
-use super::engine::{self, Collector, LogEntry};
+use super::engine::{self, Collector, LogEntry, LogHits};
 use super::error::ConfigError;
 use super::file::FileEngine;
 use super::keys::Keyring;
 use super::media::{DataDirectory, Media};
 use super::migrate::{Rewrite, Steps};
-use super::postgres::{PostgresEngine, PostgresPlace};
+use super::postgres::{self, PostgresEngine, PostgresPlace};
 use super::query::{
-    self, Changes, Keep, LogCursor, LogPage, LogQuery, LoggedChange, RecordPage, RecordQuery, Revision,
+    self, Changes, Keep, LogPage, LogQuery, LoggedChange, RecordPage, RecordQuery, Revision,
 };
 use super::token::Token;
 use jiff::Timestamp;
@@ -115,6 +115,15 @@ impl std::fmt::Debug for ConfigStore {
             Engine::Postgres(engine) => engine.name(),
         };
         f.debug_struct("ConfigStore").field("engine", &engine).finish_non_exhaustive()
+    }
+}
+
+/// A node's turn to make revisions, which ends when this is dropped: [`ConfigStore::turn`].
+pub struct Turn(Option<postgres::Turn>);
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Turn").field(&self.0.is_some()).finish()
     }
 }
 
@@ -252,6 +261,20 @@ impl ConfigStore {
         self.write(batch).await
     }
 
+    /// This node's turn: until it is dropped no other node makes a revision, so that what is made on the rows at the head is
+    /// committed for sure. For whoever met [`Outcome::Conflict`] again and again; one turn at a time, and not for long: what is
+    /// held for more than some seconds is taken away. A file has one node, which needs none.
+    ///
+    /// # Errors
+    ///
+    /// The store failed, or others have their turns for too long: see [`ConfigError::is_retryable`].
+    pub async fn turn(&self) -> Result<Turn, ConfigError> {
+        match &self.engine {
+            Engine::File(_) => Ok(Turn(None)),
+            Engine::Postgres(engine) => engine.turn().await.map(Some).map(Turn),
+        }
+    }
+
     async fn write(&self, batch: Batch) -> Result<Outcome, ConfigError> {
         match &self.engine {
             Engine::File(engine) => {
@@ -309,7 +332,7 @@ impl ConfigStore {
         })
     }
 
-    /// A page of the change log for the audit, newest first, passwords masked.
+    /// A page of the change log for the audit, newest first, passwords masked; without the platform's hidden tables.
     ///
     /// # Errors
     ///
@@ -317,15 +340,10 @@ impl ConfigStore {
     pub async fn log(&self, query: &LogQuery) -> Result<LogPage, ConfigError> {
         let mut query = query.clone();
         query.limit = query.limit.clamp(1, self.limits.page_rows);
-        let limit = query.limit;
-        let mut hits = match &self.engine {
+        let LogHits { hits, next } = match &self.engine {
             Engine::File(engine) => blocking(engine, move |engine| engine.log(&query)).await?,
             Engine::Postgres(engine) => engine.log(&query).await?,
         };
-        let is_more = hits.len() > limit;
-        hits.truncate(limit);
-        let last =
-            hits.last().map(|hit| LogCursor { revision: hit.change.revision, place: hit.change.place });
         let mut changes = Vec::with_capacity(hits.len());
         for hit in hits {
             let mut change = hit.change;
@@ -337,11 +355,11 @@ impl ConfigStore {
                 );
             }
             let changed = query::audited(&mut change, &sealed);
-            let RowChange { revision, entity, id, before, after, .. } = change;
+            let RowChange { revision, place, entity, id, before, after } = change;
             let (time, who) = (query::time(hit.entry.time_us), hit.entry.who);
-            changes.push(LoggedChange { revision, time, who, entity, id, before, after, changed });
+            changes.push(LoggedChange { revision, place, time, who, entity, id, before, after, changed });
         }
-        Ok(LogPage { changes, next: last.filter(|_| is_more) })
+        Ok(LogPage { changes, next })
     }
 
     /// The first revision that was made at this moment or later; behind the head where there is none. Where the clocks of nodes
@@ -351,15 +369,18 @@ impl ConfigStore {
     ///
     /// The store cannot be read.
     pub async fn revision_at(&self, time: Timestamp) -> Result<u64, ConfigError> {
-        let newest = async |to: Option<u64>| -> Result<Option<(u64, Timestamp)>, ConfigError> {
-            let page = self.log(&LogQuery { to, limit: 1, ..LogQuery::default() }).await?;
-            Ok(page.changes.first().map(|change| (change.revision, change.time)))
+        let newest = async |to: u64| -> Result<Option<(u64, Timestamp)>, ConfigError> {
+            let found = match &self.engine {
+                Engine::File(engine) => blocking(engine, move |engine| engine.newest_entry(to)).await?,
+                Engine::Postgres(engine) => engine.newest_entry(to).await?,
+            };
+            Ok(found.map(|(revision, time_us)| (revision, query::time(time_us))))
         };
-        let Some((head, _)) = newest(None).await? else { return Ok(0) };
+        let Some((head, _)) = newest(u64::MAX).await? else { return Ok(0) };
         let (mut low, mut high) = (0, head.saturating_add(1));
         while low < high {
             let middle = low + (high - low) / 2;
-            match newest(Some(middle)).await? {
+            match newest(middle).await? {
                 Some((revision, made)) if made >= time => high = revision,
                 _ => low = middle + 1,
             }

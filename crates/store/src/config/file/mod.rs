@@ -7,17 +7,17 @@
 pub(super) mod tables;
 
 use super::batch::{Batch, Outcome};
-use super::document::{self, Document, Piece, Stored};
-use super::engine::{Head, LogEntry, LogHit, Step, floor};
+use super::document::{self, Document, Entry, Piece, Stored};
+use super::engine::{Head, LogEntry, LogHit, LogHits, Step, floor};
 use super::error::ConfigError;
 use super::keys::Keyring;
 use super::media::Media;
 use super::migrate::{Rewrite, Steps};
-use super::query::{Keep, LogQuery, RecordQuery};
+use super::query::{Keep, LogCursor, LogQuery, RecordQuery, WHO, hidden};
 use model::define::Table;
 use parking_lot::RwLock;
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    Builder, Database, DatabaseError, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
     ReadableTableMetadata, StorageError, WriteTransaction,
 };
 use std::collections::BTreeMap;
@@ -25,6 +25,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tables::*;
+
+/// Changes that are looked at for one page of the change log, for those of one author: a fraction of a second.
+const LOOKED_AT: usize = 100_000;
 
 /// The file.
 pub(super) struct FileEngine {
@@ -204,50 +207,63 @@ impl FileEngine {
         })
     }
 
-    /// One more than the limit, so that it is seen whether there is another page.
-    pub(super) fn log(&self, query: &LogQuery) -> Result<Vec<LogHit>, ConfigError> {
+    /// Revision and time of the newest entry of the change log up to a revision.
+    pub(super) fn newest_entry(&self, to: u64) -> Result<Option<(u64, i64)>, ConfigError> {
+        self.read("read the change log", |read| {
+            let log = read.open_table(LOG)?;
+            let Some(found) = log.range(..=to)?.next_back() else { return Ok(None) };
+            let (revision, entry) = found?;
+            Ok(Some((revision.value(), entry_of(entry.value())?.time_us)))
+        })
+    }
+
+    /// A page of the change log, newest first.
+    pub(super) fn log(&self, query: &LogQuery) -> Result<LogHits, ConfigError> {
         let from = query.from.unwrap_or(0);
         let to = query.to.unwrap_or(u64::MAX);
         // The place after the last one wanted.
         let end = query.after.map_or((u64::MAX, u32::MAX), |cursor| (cursor.revision, cursor.place));
         let end = end.min((to.saturating_add(1), 0)).max((from, 0));
-        let most = query.limit.saturating_add(1);
         self.read("read the change log", |read| {
-            let mut places: Vec<(u64, u32)> = Vec::new();
+            let mut page = LogReader {
+                query,
+                log: read.open_table(LOG)?,
+                changes: read.open_table(CHANGES)?,
+                entry: None,
+                looked_at: 0,
+                last: None,
+                found: LogHits::default(),
+            };
             match (&query.entity, query.id) {
                 (Some(entity), Some(id)) => {
                     let table = read.open_table(CHANGES_BY_ROW)?;
                     let range = (entity.as_str(), id, from, 0)..(entity.as_str(), id, end.0, end.1);
-                    for found in table.range(range)?.rev().take(most) {
+                    for found in table.range(range)?.rev() {
                         let (_, _, revision, place) = found?.0.value();
-                        places.push((revision, place));
+                        if !page.take((revision, place))? {
+                            break;
+                        }
                     }
                 }
                 (Some(entity), None) => {
                     let table = read.open_table(CHANGES_BY_ENTITY)?;
-                    for found in table
-                        .range((entity.as_str(), from, 0)..(entity.as_str(), end.0, end.1))?
-                        .rev()
-                        .take(most)
-                    {
+                    let range = (entity.as_str(), from, 0)..(entity.as_str(), end.0, end.1);
+                    for found in table.range(range)?.rev() {
                         let (_, revision, place) = found?.0.value();
-                        places.push((revision, place));
+                        if !page.take((revision, place))? {
+                            break;
+                        }
                     }
                 }
                 (None, _) => {
-                    for found in read.open_table(CHANGES)?.range((from, 0)..end)?.rev().take(most) {
-                        places.push(found?.0.value());
+                    for found in read.open_table(CHANGES)?.range((from, 0)..end)?.rev() {
+                        if !page.take(found?.0.value())? {
+                            break;
+                        }
                     }
                 }
             }
-            let (log, changes) = (read.open_table(LOG)?, read.open_table(CHANGES)?);
-            let mut hits = Vec::new();
-            for place in places {
-                let change = changes.get(place)?.ok_or_else(|| missing("a change"))?;
-                let entry = log.get(place.0)?.ok_or_else(|| missing("a log entry"))?;
-                hits.push(LogHit { entry: entry_of(entry.value())?, change: change_of(change.value())? });
-            }
-            Ok(hits)
+            Ok(page.found)
         })
     }
 
@@ -502,6 +518,45 @@ impl FileEngine {
             Ok(Err(error)) => Err(ConfigError::unavailable("open", redb::Error::from(error))),
             Err(_) => Err(self.damaged("its pages do not fit together")),
         }
+    }
+}
+
+/// A page of the change log while it is read.
+struct LogReader<'a> {
+    query: &'a LogQuery,
+    log: ReadOnlyTable<u64, &'static [u8]>,
+    changes: ReadOnlyTable<(u64, u32), &'static [u8]>,
+    /// The revision of the last place, and whether it is wanted.
+    entry: Option<(Entry, bool)>,
+    looked_at: usize,
+    last: Option<LogCursor>,
+    found: LogHits,
+}
+
+impl LogReader<'_> {
+    /// Looks at the next place; out: whether to go on.
+    fn take(&mut self, (revision, place): (u64, u32)) -> Work<bool> {
+        if self.found.hits.len() >= self.query.limit || self.looked_at >= LOOKED_AT {
+            self.found.next = self.last;
+            return Ok(false);
+        }
+        self.looked_at += 1;
+        self.last = Some(LogCursor { revision, place });
+        if self.entry.as_ref().is_none_or(|(entry, _)| entry.revision != revision) {
+            let entry = self.log.get(revision)?.ok_or_else(|| missing("a log entry"))?;
+            let entry = entry_of(entry.value())?;
+            let is_by = |who: &String| entry.who.get(WHO).and_then(|name| name.as_str()) == Some(who);
+            let is_wanted = self.query.who.as_ref().is_none_or(is_by);
+            self.entry = Some((entry, is_wanted));
+        }
+        if let Some((entry, true)) = &self.entry {
+            let change = self.changes.get((revision, place))?.ok_or_else(|| missing("a change"))?;
+            let change = change_of(change.value())?;
+            if !hidden().any(|name| name == change.entity) {
+                self.found.hits.push(LogHit { entry: entry.clone(), change });
+            }
+        }
+        Ok(true)
     }
 }
 

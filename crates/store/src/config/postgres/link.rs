@@ -36,6 +36,9 @@ pub(super) struct Server {
     pub(super) attempt: Duration,
 }
 
+/// One attempt, while nobody is there.
+const LOST_ATTEMPT: Duration = Duration::from_secs(1);
+
 impl Server {
     pub(super) fn new(
         place: &PostgresPlace,
@@ -61,6 +64,12 @@ impl Server {
         Attempts::new(if is_lost { Duration::ZERO } else { self.patience })
     }
 
+    /// How long one attempt may take: those that queue behind each other shall not wait for all before them while nobody is there.
+    pub(super) fn bound(&self) -> Duration {
+        let is_lost = self.is_lost.load(Ordering::Relaxed);
+        if is_lost { LOST_ATTEMPT.min(self.attempt) } else { self.attempt }
+    }
+
     /// Notes since when nobody is there, and whether somebody is.
     pub(super) fn note_absence(&self, since: Option<Instant>) {
         let is_lost = since.is_some_and(|since| since.elapsed() > self.patience);
@@ -79,6 +88,13 @@ impl Server {
     /// The channel on which commits are announced.
     pub(super) fn channel(&self) -> String {
         format!("carillon_{}", self.schema)
+    }
+
+    /// The lock by which nodes take turns, of this schema: a number that nobody else on the database has by accident.
+    pub(super) fn turn_lock(&self) -> i64 {
+        // FNV-1a.
+        let eat = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        self.channel().bytes().fold(0xcbf2_9ce4_8422_2325, eat).cast_signed()
     }
 
     /// A new session. `told` hears of announcements, once it listens.
@@ -141,13 +157,23 @@ impl Link {
             *held = None;
             *held = Some(self.server.connect(None).await?);
         }
-        Ok(Session { held })
+        Ok(Session { held, is_settled: false })
     }
 }
 
-/// The session, until it is let go.
+/// The session, until it is let go. Whoever gives up in the middle of it (a future that is dropped) leaves answers on their way:
+/// nothing more is asked on such a session.
 pub(super) struct Session<'a> {
     held: MutexGuard<'a, Option<Client>>,
+    is_settled: bool,
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            *self.held = None;
+        }
+    }
 }
 
 impl Session<'_> {
@@ -155,9 +181,10 @@ impl Session<'_> {
         self.held.deref_mut().as_mut().ok_or(Trouble::Silent)
     }
 
-    /// An answer may still be on its way: nothing more is asked on this session.
-    pub(super) fn give_up(mut self) {
-        *self.held = None;
+    /// Everything that was asked is answered, unless the server kept silent: the next one may use the session.
+    pub(super) fn settled<T>(mut self, result: Result<T, Trouble>) -> Result<T, Trouble> {
+        self.is_settled = !matches!(result, Err(Trouble::Silent));
+        result
     }
 }
 

@@ -1,7 +1,7 @@
 //! The configuration in PostgreSQL, for several nodes: commits on one connection, questions on another, a third that listens.
 //!
 //! In: batches and questions. Out: documents. A commit whose connection is lost is repeated with its token, which tells
-//! whether the lost one was kept. Rooms: `place` (where the server is), `link` (connections and
+//! whether the lost one was kept. A node that others are always quicker than takes its turn. Rooms: `place` (where the server is), `link` (connections and
 //! their errors), `schema` (tables). Elsewhere: the same in a
 //! file (`file`).
 
@@ -11,22 +11,23 @@ mod schema;
 
 use super::batch::{Batch, Outcome};
 use super::document::{Document, Entry, Piece, Stored};
-use super::engine::{self, Collector, Head, LogEntry, LogHit, Step, floor};
+use super::engine::{self, Collector, Head, LogEntry, LogHit, LogHits, Step, floor};
 use super::error::ConfigError;
 use super::keys::Keyring;
 use super::migrate::Steps;
-use super::query::{Keep, LogQuery, RecordQuery};
+use super::query::{Keep, LogCursor, LogQuery, RecordQuery, WHO, hidden};
 use link::{Attempts, Link, Server, Trouble};
 use model::define::Table;
 pub use place::PostgresPlace;
 use schema::{CHUNK, record_table, record_tables, signed, unsigned};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{GenericClient, IsolationLevel, Row, Transaction};
+use tokio_postgres::{Client, GenericClient, IsolationLevel, Row, Transaction};
 
 /// Outcomes that are remembered: more than can be repeated after a failure.
 const TOKENS_MAX: i64 = 10_000;
@@ -43,20 +44,40 @@ pub(super) struct PostgresEngine {
     follower: JoinHandle<()>,
     head: watch::Receiver<u64>,
     format: u32,
+    has_turn: Arc<AtomicBool>,
 }
 
-/// Asks within one snapshot, and again after a loss. A macro, because what a generic asynchronous closure gives is not `Send`.
+/// This node's turn to make a revision; it ends with this value.
+pub(super) struct Turn {
+    has_turn: Arc<AtomicBool>,
+    /// Its end ends the transaction that holds the lock.
+    _client: Client,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.has_turn.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Asks within one snapshot, and again after a loss; all of it within this time. A macro, because what a generic asynchronous
+/// closure gives is not `Send`.
 macro_rules! ask {
-    ($self:ident, $action:literal, |$tx:ident| $work:block) => {{
+    ($self:ident, $bound:expr, $action:literal, |$tx:ident| $work:block) => {{
         let mut attempts = $self.server.attempts();
         loop {
             let attempt = async {
-                let mut session = $self.reader.session().await?;
-                let transaction = snapshot(session.client()?).await?;
-                let $tx = &transaction;
-                $work
+                let mut session = timeout($self.server.attempt, $self.reader.session()).await??;
+                let result = async {
+                    let begun = timeout($self.server.attempt, snapshot(session.client()?)).await;
+                    let transaction = begun??;
+                    let $tx = &transaction;
+                    $work
+                };
+                let result = result.await;
+                session.settled(result)
             };
-            match timeout(BULK, attempt).await.map_err(Trouble::from).flatten() {
+            match timeout($bound, attempt).await.map_err(Trouble::from).flatten() {
                 Ok(result) => break Ok(result),
                 Err(trouble) => {
                     attempts.again(trouble).await.map_err(|trouble: Trouble| trouble.told($action))?
@@ -90,7 +111,8 @@ impl PostgresEngine {
         };
         let (tell, head) = watch::channel(revision);
         let follower = tokio::spawn(follow(Arc::clone(&server), tell));
-        Ok(Self { server, writer, reader, follower, head, format: steps.format() })
+        let has_turn = Arc::default();
+        Ok(Self { server, writer, reader, follower, head, format: steps.format(), has_turn })
     }
 
     /// The head as it becomes known.
@@ -108,28 +130,30 @@ impl PostgresEngine {
             let mut session = self.writer.session().await?;
             let tx = session.client()?.transaction().await?;
             schema::reseal(&tx, keys, self.format).await?;
-            tx.commit().await.map_err(Trouble::from)
+            let done = tx.commit().await.map_err(Trouble::from);
+            session.settled(done)
         };
         work.await.map_err(|trouble| trouble.told("seal secrets by the new key"))
     }
 
     pub(super) async fn revision(&self) -> Result<u64, ConfigError> {
-        ask!(self, "read the head", |tx| { Ok(schema::head(tx, &self.server.name).await?.revision) })
+        ask!(self, self.server.bound(), "read the head", |tx| { Ok(schema::head(tx, &self.server.name).await?.revision) })
     }
 
     /// All rows and next ids, of one revision.
     pub(super) async fn load(&self) -> Result<(u64, Vec<Stored>, Vec<(String, u32)>), ConfigError> {
-        ask!(self, "load the rows", |tx| {
-            let head = schema::head(tx, &self.server.name).await?;
+        let attempt = self.server.attempt;
+        ask!(self, BULK, "load the rows", |tx| {
+            let head = timeout(attempt, schema::head(tx, &self.server.name)).await??;
             let mut rows = Vec::new();
             let mut last = (String::new(), -1);
             loop {
-                let found = documents_after(tx, &last).await?;
+                let found = timeout(attempt, documents_after(tx, &last)).await??;
                 let Some(end) = found.last() else { break };
                 last = (end.entity.clone(), i64::from(end.id));
                 rows.extend(found);
             }
-            Ok((head.revision, rows, next_ids(tx).await?))
+            Ok((head.revision, rows, timeout(attempt, next_ids(tx)).await??))
         })
     }
 
@@ -138,15 +162,10 @@ impl PostgresEngine {
         let mut attempts = self.server.attempts();
         let mut may_be_kept = false;
         loop {
-            let trouble = match timeout(self.server.attempt, self.try_commit(batch, &mut may_be_kept)).await {
+            let trouble = match timeout(self.server.bound(), self.try_commit(batch, &mut may_be_kept)).await {
                 Ok(Ok(outcome)) => return Ok(outcome),
                 Ok(Err(trouble)) => trouble,
-                Err(_) => {
-                    if let Ok(session) = self.writer.session().await {
-                        session.give_up();
-                    }
-                    Trouble::Silent
-                }
+                Err(_) => Trouble::Silent,
             };
             if let Err(trouble) = attempts.again(trouble).await {
                 return Err(match trouble {
@@ -161,7 +180,22 @@ impl PostgresEngine {
 
     async fn try_commit(&self, batch: &Batch, may_be_kept: &mut bool) -> Result<Outcome, Trouble> {
         let mut session = self.writer.session().await?;
-        let tx = session.client()?.transaction().await?;
+        let result = self.commit_by(session.client()?, batch, may_be_kept).await;
+        session.settled(result)
+    }
+
+    async fn commit_by(
+        &self,
+        client: &mut Client,
+        batch: &Batch,
+        may_be_kept: &mut bool,
+    ) -> Result<Outcome, Trouble> {
+        let tx = client.transaction().await?;
+        if batch.expected.is_some() && !self.has_turn.load(Ordering::Relaxed) {
+            // While a node has its turn, this waits.
+            tx.batch_execute(&format!("SELECT pg_advisory_xact_lock_shared({})", self.server.turn_lock()))
+                .await?;
+        }
         // Whoever holds the head's row is the only writer: an attempt of ours that the server still works on ends first,
         // so that its token is seen, and what the draft was checked against is what this transaction replaces.
         let row = tx.query_one("SELECT revision, format, keys, written FROM head FOR UPDATE", &[]).await?;
@@ -192,6 +226,34 @@ impl PostgresEngine {
         *may_be_kept = true;
         tx.commit().await?;
         Ok(outcome)
+    }
+
+    /// Lets nobody else make a revision until the turn is dropped, however many want to: those that are at it are waited for, and
+    /// this node reads and changes what nobody changes meanwhile. The lock is a transaction's on a connection of its own, so that it
+    /// ends with the node, and one that stops in the middle loses it after the time of an attempt; what it commits then is checked
+    /// against the head as ever.
+    pub(super) async fn turn(&self) -> Result<Turn, ConfigError> {
+        let mut attempts = self.server.attempts();
+        loop {
+            match timeout(self.server.bound(), self.try_turn()).await.map_err(Trouble::from).flatten() {
+                Ok(client) => {
+                    self.has_turn.store(true, Ordering::Relaxed);
+                    return Ok(Turn { has_turn: Arc::clone(&self.has_turn), _client: client });
+                }
+                Err(trouble) => attempts.again(trouble).await.map_err(|trouble| trouble.told("take turns"))?,
+            }
+        }
+    }
+
+    async fn try_turn(&self) -> Result<Client, Trouble> {
+        let client = self.server.connect(None).await?;
+        let (lock, bound) = (self.server.turn_lock(), self.server.attempt.as_millis());
+        client
+            .batch_execute(&format!(
+                "BEGIN; SET LOCAL idle_in_transaction_session_timeout TO {bound}; SELECT pg_advisory_xact_lock({lock})"
+            ))
+            .await?;
+        Ok(client)
     }
 
     async fn write(
@@ -261,61 +323,90 @@ impl PostgresEngine {
         limit: usize,
     ) -> Result<Option<Vec<LogEntry>>, ConfigError> {
         let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
-        ask!(self, "read the change log", |tx| {
-            let head = schema::head(tx, &self.server.name).await?.revision;
+        let attempt = self.server.bound();
+        ask!(self, BULK, "read the change log", |tx| {
+            let head = timeout(attempt, schema::head(tx, &self.server.name)).await??.revision;
             if after == head {
                 return Ok(Some(Vec::new()));
             }
-            let oldest: Option<i64> = tx.query_one("SELECT min(revision) FROM log", &[]).await?.try_get(0)?;
+            let oldest = timeout(attempt, tx.query_one("SELECT min(revision) FROM log", &[])).await??;
+            let oldest: Option<i64> = oldest.try_get(0)?;
             if after > head || signed(after).saturating_add(1) < oldest.unwrap_or(i64::MAX) {
                 return Ok(None);
             }
             let sql = "SELECT revision, time_us, who::text, token FROM log WHERE revision > $1 ORDER BY revision LIMIT $2";
             let mut entries: Vec<LogEntry> = Vec::new();
-            for row in tx.query(sql, &[&signed(after), &limit]).await? {
+            for row in timeout(attempt, tx.query(sql, &[&signed(after), &limit])).await?? {
                 entries.push((entry(&row)?, Vec::new()));
             }
-            let last = entries.last().map_or(after, |(entry, _)| entry.revision);
-            let sql = "SELECT revision, place, entity, id, before::text, after::text FROM log_changes
-                       WHERE revision > $1 AND revision <= $2 ORDER BY revision, place";
-            for row in tx.query(sql, &[&signed(after), &signed(last)]).await? {
-                let change = schema::change(&row, 0)?;
-                if let Ok(at) = entries.binary_search_by_key(&change.revision, |(entry, _)| entry.revision) {
-                    entries[at].1.push(change);
+            let until = signed(entries.last().map_or(after, |(entry, _)| entry.revision));
+            let mut last = (signed(after), i64::MAX);
+            loop {
+                let sql = "SELECT revision, place, entity, id, before::text, after::text FROM log_changes
+                           WHERE (revision, place) > ($1, $2) AND revision <= $3 ORDER BY revision, place LIMIT $4";
+                let rows = timeout(attempt, tx.query(sql, &[&last.0, &last.1, &until, &CHUNK])).await??;
+                let Some(end) = rows.last() else { break };
+                last = (end.try_get(0)?, end.try_get(1)?);
+                for row in &rows {
+                    let change = schema::change(row, 0)?;
+                    if let Ok(at) = entries.binary_search_by_key(&change.revision, |(entry, _)| entry.revision)
+                    {
+                        entries[at].1.push(change);
+                    }
                 }
             }
             Ok(Some(entries))
         })
     }
 
-    /// One more than the limit, so that it is seen whether there is another page.
-    pub(super) async fn log(&self, query: &LogQuery) -> Result<Vec<LogHit>, ConfigError> {
+    /// Revision and time of the newest entry of the change log up to a revision.
+    pub(super) async fn newest_entry(&self, to: u64) -> Result<Option<(u64, i64)>, ConfigError> {
+        ask!(self, self.server.bound(), "read the change log", |tx| {
+            let sql = "SELECT revision, time_us FROM log WHERE revision <= $1 ORDER BY revision DESC LIMIT 1";
+            let row = tx.query_opt(sql, &[&signed(to)]).await?;
+            row.map(|row| Ok((unsigned(row.try_get(0)?), row.try_get(1)?))).transpose()
+        })
+    }
+
+    /// A page of the change log, newest first.
+    pub(super) async fn log(&self, query: &LogQuery) -> Result<LogHits, ConfigError> {
         let from = signed(query.from.unwrap_or(0));
         let to = signed(query.to.unwrap_or(u64::MAX));
         let end = query
             .after
             .map_or((i64::MAX, i64::MAX), |cursor| (signed(cursor.revision), i64::from(cursor.place)));
+        // One more, so that it is seen whether there is another page.
         let most = i64::try_from(query.limit.saturating_add(1)).unwrap_or(i64::MAX);
+        let hidden: Vec<&str> = hidden().collect();
         let id = query.id.filter(|_| query.entity.is_some()).map(i64::from);
         let mut sql = "SELECT l.revision, time_us, who::text, token, c.revision, place, entity, id, before::text, after::text
              FROM log_changes c JOIN log l ON l.revision = c.revision
-             WHERE c.revision BETWEEN $1 AND $2 AND (c.revision, place) < ($3, $4)"
+             WHERE c.revision BETWEEN $1 AND $2 AND (c.revision, place) < ($3, $4) AND entity <> ALL($6::text[])"
             .to_owned();
-        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&from, &to, &end.0, &end.1, &most];
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&from, &to, &end.0, &end.1, &most, &hidden];
         if let Some(entity) = &query.entity {
-            sql.push_str(" AND entity = $6");
             values.push(entity);
+            sql.push_str(&format!(" AND entity = ${}", values.len()));
         }
         if let Some(id) = &id {
-            sql.push_str(" AND id = $7");
             values.push(id);
+            sql.push_str(&format!(" AND id = ${}", values.len()));
+        }
+        if let Some(who) = &query.who {
+            values.push(who);
+            sql.push_str(&format!(" AND who->>'{WHO}' = ${}", values.len()));
         }
         sql.push_str(" ORDER BY c.revision DESC, place DESC LIMIT $5");
-        ask!(self, "read the change log", |tx| {
+        ask!(self, self.server.bound(), "read the change log", |tx| {
             let rows = tx.query(&sql, &values).await?;
-            rows.iter()
-                .map(|row| Ok(LogHit { entry: entry(row)?, change: schema::change(row, 4)? }))
-                .collect()
+            let hit =
+                |row: &Row| Ok::<_, Trouble>(LogHit { entry: entry(row)?, change: schema::change(row, 4)? });
+            let mut hits = rows.iter().map(hit).collect::<Result<Vec<_>, _>>()?;
+            let is_more = hits.len() > query.limit;
+            hits.truncate(query.limit);
+            let last = hits.last().map(|hit| &hit.change);
+            let last = last.map(|change| LogCursor { revision: change.revision, place: change.place });
+            Ok(LogHits { hits, next: last.filter(|_| is_more) })
         })
     }
 
@@ -345,15 +436,15 @@ impl PostgresEngine {
             let last = last.unwrap_or(-1);
             tx.execute("DELETE FROM log_changes WHERE revision <= $1", &[&last]).await?;
             let gone = tx.execute("DELETE FROM log WHERE revision <= $1", &[&last]).await?;
-            tx.commit().await?;
-            Ok::<u64, Trouble>(gone)
+            let done = tx.commit().await.map_err(Trouble::from);
+            session.settled(done).map(|()| gone)
         };
-        work.await.map_err(|trouble| trouble.told("trim the change log"))
+        timeout(BULK, work).await.map_err(Trouble::from).flatten().map_err(|trouble| trouble.told("trim the change log"))
     }
 
     pub(super) async fn record(&self, table: &Table, id: u32) -> Result<Option<Document>, ConfigError> {
         let sql = format!("SELECT document::text FROM {} WHERE id = $1", record_table(table));
-        ask!(self, "read a record", |tx| {
+        ask!(self, self.server.bound(), "read a record", |tx| {
             let row = tx.query_opt(&sql, &[&i64::from(id)]).await?;
             row.map(|row| schema::parsed(row.try_get(0)?, table.name, i64::from(id))).transpose()
         })
@@ -369,72 +460,16 @@ impl PostgresEngine {
         let mut attempts = self.server.attempts();
         loop {
             collector.reset();
-            match timeout(BULK, self.try_records(query, times, collector))
-                .await
-                .map_err(Trouble::from)
-                .flatten()
-            {
+            let attempt = async {
+                let mut session = self.reader.session().await?;
+                let result = try_records(session.client()?, query, times, collector).await;
+                session.settled(result)
+            };
+            match timeout(self.server.bound(), attempt).await.map_err(Trouble::from).flatten() {
                 Ok(count) => return Ok(count),
                 Err(trouble) => {
                     attempts.again(trouble).await.map_err(|trouble| trouble.told("list records"))?
                 }
-            }
-        }
-    }
-
-    async fn try_records(
-        &self,
-        query: &RecordQuery,
-        (from, last): (i64, i64),
-        collector: &mut Collector<'_>,
-    ) -> Result<u64, Trouble> {
-        let table = record_table(query.table);
-        let number = query.reference.map(|(_, target)| i64::from(target)).unwrap_or_default();
-        let target: &(dyn ToSql + Sync) = match &query.text {
-            Some((_, text)) => text,
-            None => &number,
-        };
-        // Every statement takes the same three values.
-        let reference = query.reference.map_or("$3::bigint IS NOT NULL".to_owned(), |(field, _)| {
-            format!("{} = $3", schema::column(field))
-        });
-        let reference =
-            query.text.as_ref().map_or(reference, |(field, _)| format!("document->>'{field}' = $3"));
-        let wanted = format!("FROM {table} WHERE time_us BETWEEN $1 AND $2 AND {reference}");
-        let (order, beyond) = if query.newest_first { ("DESC", "<") } else { ("ASC", ">") };
-        let mut session = self.reader.session().await?;
-        let tx = snapshot(session.client()?).await?;
-        let count: i64 =
-            tx.query_one(&format!("SELECT count(*) {wanted}"), &[&from, &last, target]).await?.try_get(0)?;
-        let mut skipped =
-            if query.filter.is_none() { i64::try_from(query.offset).unwrap_or(i64::MAX) } else { 0 };
-        let mut end: Option<(i64, i64)> = None;
-        if query.filter.is_none() && (skipped >= count || query.limit == 0) {
-            return Ok(unsigned(count));
-        }
-        loop {
-            let beyond = if end.is_some() {
-                format!("AND (time_us, id) {beyond} ($5, $6)")
-            } else {
-                "AND $5::bigint = $6::bigint".to_owned()
-            };
-            let sql = format!(
-                "SELECT time_us, id, document::text {wanted} {beyond} ORDER BY time_us {order}, id {order} LIMIT {CHUNK} OFFSET $4"
-            );
-            let (time, number) = end.unwrap_or_default();
-            let rows = tx.query(&sql, &[&from, &last, target, &skipped, &time, &number]).await?;
-            skipped = 0;
-            let is_last = (rows.len() as u64) < unsigned(CHUNK);
-            for row in rows {
-                let (time, number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-                end = Some((time, number));
-                let document = schema::parsed(row.try_get(2)?, query.table.name, number)?;
-                if collector.take(schema::id(number), document)? == Step::Enough {
-                    return Ok(unsigned(count));
-                }
-            }
-            if is_last {
-                return Ok(unsigned(count));
             }
         }
     }
@@ -553,13 +588,70 @@ async fn prepare(writer: &Link, server: &Server, keys: &Keyring, steps: Steps) -
     let tx = session.client()?.transaction().await?;
     schema::prepare(&tx, &server.schema, &server.name, keys, steps).await?;
     let head = schema::head(&tx, &server.name).await?;
-    tx.commit().await?;
-    Ok(head.revision)
+    let done = tx.commit().await.map_err(Trouble::from);
+    session.settled(done).map(|()| head.revision)
 }
 
-async fn snapshot(client: &mut tokio_postgres::Client) -> Result<Transaction<'_>, Trouble> {
+async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, Trouble> {
     let begin = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
     Ok(begin.start().await?)
+}
+
+/// One attempt at [`PostgresEngine::records`].
+async fn try_records(
+    client: &mut Client,
+    query: &RecordQuery,
+    (from, last): (i64, i64),
+    collector: &mut Collector<'_>,
+) -> Result<u64, Trouble> {
+    let table = record_table(query.table);
+    let number = query.reference.map(|(_, target)| i64::from(target)).unwrap_or_default();
+    let target: &(dyn ToSql + Sync) = match &query.text {
+        Some((_, text)) => text,
+        None => &number,
+    };
+    // Every statement takes the same three values.
+    let reference = query.reference.map_or("$3::bigint IS NOT NULL".to_owned(), |(field, _)| {
+        format!("{} = $3", schema::column(field))
+    });
+    let reference =
+        query.text.as_ref().map_or(reference, |(field, _)| format!("document->>'{field}' = $3"));
+    let wanted = format!("FROM {table} WHERE time_us BETWEEN $1 AND $2 AND {reference}");
+    let (order, beyond) = if query.newest_first { ("DESC", "<") } else { ("ASC", ">") };
+    let tx = snapshot(client).await?;
+    let count: i64 =
+        tx.query_one(&format!("SELECT count(*) {wanted}"), &[&from, &last, target]).await?.try_get(0)?;
+    let mut skipped =
+        if query.filter.is_none() { i64::try_from(query.offset).unwrap_or(i64::MAX) } else { 0 };
+    let mut end: Option<(i64, i64)> = None;
+    if query.filter.is_none() && (skipped >= count || query.limit == 0) {
+        return Ok(unsigned(count));
+    }
+    loop {
+        let beyond = if end.is_some() {
+            format!("AND (time_us, id) {beyond} ($5, $6)")
+        } else {
+            "AND $5::bigint = $6::bigint".to_owned()
+        };
+        let sql = format!(
+            "SELECT time_us, id, document::text {wanted} {beyond} ORDER BY time_us {order}, id {order} LIMIT {CHUNK} OFFSET $4"
+        );
+        let (time, number) = end.unwrap_or_default();
+        let rows = tx.query(&sql, &[&from, &last, target, &skipped, &time, &number]).await?;
+        skipped = 0;
+        let is_last = (rows.len() as u64) < unsigned(CHUNK);
+        for row in rows {
+            let (time, number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            end = Some((time, number));
+            let document = schema::parsed(row.try_get(2)?, query.table.name, number)?;
+            if collector.take(schema::id(number), document)? == Step::Enough {
+                return Ok(unsigned(count));
+            }
+        }
+        if is_last {
+            return Ok(unsigned(count));
+        }
+    }
 }
 
 /// Tells the head as it changes: at once when it is announced, and within a second in any case.

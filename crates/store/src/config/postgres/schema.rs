@@ -32,6 +32,9 @@ CREATE TABLE tokens (token text PRIMARY KEY, written bigint NOT NULL, outcome te
 CREATE INDEX tokens_by_age ON tokens (written);
 ";
 
+/// What tables of before lack, beside [`TABLES_SQL`].
+const LATER_SQL: &str = "CREATE INDEX IF NOT EXISTS log_by_who ON log ((who->>'name'), revision);";
+
 /// Tables of records, and their names in PostgreSQL.
 pub(super) fn record_tables() -> impl Iterator<Item = (&'static Table, String)> {
     TABLES.iter().copied().filter(|table| table.records).map(|table| (table, record_table(table)))
@@ -111,6 +114,7 @@ pub(super) async fn prepare(
         tx.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.head")]).await?.try_get(0)?;
     if !there {
         tx.batch_execute(TABLES_SQL).await?;
+        tx.batch_execute(LATER_SQL).await?;
         tx.batch_execute(&records_sql()).await?;
         let noted = serde_json::json!({ name: check }).to_string();
         tx.execute(
@@ -134,6 +138,7 @@ pub(super) async fn prepare(
     let mut head = head(tx, place).await?;
     let rewrite = steps.since(head.format, place)?;
     keys.knows(&head.keys)?;
+    tx.batch_execute(LATER_SQL).await?;
     tx.batch_execute(&records_sql()).await?;
     let is_new_key = !head.keys.contains_key(&name);
     if rewrite.is_empty() && indexes == index_definitions() && !is_new_key {

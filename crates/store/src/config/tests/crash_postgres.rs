@@ -6,7 +6,7 @@
 use super::fixture::{Fixture, commit, connection, create, edit, keys, made, now, small, table, who};
 use super::server::server;
 use crate::config::{
-    ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Outcome, PostgresPlace, RecordQuery, Token,
+    ConfigError, ConfigOptions, ConfigPlace, ConfigStore, LogQuery, Outcome, PostgresPlace, RecordQuery, Token,
 };
 use parking_lot::Mutex;
 use serde_json::json;
@@ -38,6 +38,8 @@ struct Plan {
     /// Then nobody gets through any more.
     then_refuse: bool,
     refuses: bool,
+    /// Nothing that is said is heard any more, on whatever connection.
+    is_deaf: bool,
     /// Messages of the last commit.
     seen: u32,
 }
@@ -136,6 +138,7 @@ async fn line(client: TcpStream, plan: Arc<Mutex<Plan>>) {
                 here.map(|(_, how)| how)
             };
             match how {
+                None if plan.lock().is_deaf => {}
                 None => {
                     if to_server.write_all(&bytes).await.is_err() {
                         break 'line;
@@ -296,7 +299,7 @@ async fn who_does_not_know_the_outcome_learns_it_by_the_token() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_that_falls_silent_costs_time_and_nothing_else() {
     let mut world = World::new(Duration::from_secs(20), Duration::from_secs(1)).await;
-    world.proxy.break_at(8, Break::Silent, false);
+    world.proxy.break_at(9, Break::Silent, false);
     world.commit(Token::random()).await.unwrap();
     world.check("silent").await;
 }
@@ -319,4 +322,47 @@ async fn all_connections_come_back_after_the_line_was_cut() {
         world.store.append(vec![made("BillableCall", 0, &[])]).await.unwrap();
     }
     assert_eq!(world.truth.query(&RecordQuery::new(table("BillableCall"))).await.unwrap().total, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_is_told_to_whoever_asks_and_serves_again_when_it_is_back() {
+    let mut world = World::new(Duration::from_millis(200), Duration::from_secs(1)).await;
+    world.commit(Token::random()).await.unwrap();
+    world.check("whole").await;
+    let store = &world.store;
+    let calls = RecordQuery::new(table("BalanceMovement"));
+    let asked = async || {
+        [
+            ("query", store.query(&calls).await.err()),
+            ("get", store.get(table("BalanceMovement"), 1).await.err()),
+            ("log", store.log(&LogQuery::default()).await.err()),
+            ("changes", store.changes_since(0, 10).await.err()),
+            ("head", store.commit(2, &[], &who(), now()).await.err()),
+            ("load", store.load().await.err()),
+            ("turn", store.turn().await.err()),
+        ]
+    };
+    assert!(asked().await.iter().all(|(_, error)| error.is_none()));
+    world.proxy.plan.lock().is_deaf = true;
+    let answers = tokio::time::timeout(Duration::from_secs(60), asked()).await.unwrap();
+    for (what, error) in answers {
+        assert!(matches!(&error, Some(ConfigError::Unavailable { .. })), "{what}: {error:?}");
+    }
+    world.proxy.mend();
+    for (what, error) in asked().await {
+        assert!(error.is_none(), "{what}: {error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_in_its_turn_loses_it() {
+    let world = World::new(Duration::from_secs(10), Duration::from_secs(1)).await;
+    let turn = world.store.turn().await.unwrap();
+    let rows = world.truth.load().await.unwrap();
+    let tag = edit(&rows, "RoutingTag", 1, &[("tag", json!("7#"))]);
+    // This would wait for ever; whoever has lost his turn finds that the head is another one.
+    commit(&world.truth, 1, std::slice::from_ref(&tag)).await;
+    let late = world.store.commit(1, &[tag], &who(), now()).await.unwrap();
+    assert_eq!(late, Outcome::Conflict { head: 2 });
+    drop(turn);
 }

@@ -52,6 +52,45 @@ pub(super) async fn whoever_comes_second_has_to_catch_up(place: Fixture) {
     assert_eq!(picture(&store.load().await.unwrap()), picture(&rows));
 }
 
+pub(super) async fn whoever_has_his_turn_is_not_overtaken(place: Fixture) {
+    let store = place.open().await;
+    commit(&store, 0, &small()).await;
+    let change = |rows: &Rows, text: &str| [edit(rows, "RoutingTag", 1, &[("tag", json!(text))])];
+    // Another node, where there can be one, changes something all the time.
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (tell, mut made) = tokio::sync::watch::channel(0_u64);
+    let other = if place.is_shared() { Some(place.open().await) } else { None };
+    let changing = async {
+        let Some(other) = other else { return };
+        while !*stopped.borrow() {
+            let rows = other.load().await.unwrap();
+            let text = format!("{}#", rows.revision);
+            if let Outcome::Done { revision, .. } =
+                other.commit(rows.revision, &change(&rows, &text), &who(), now()).await.unwrap()
+            {
+                tell.send_replace(revision);
+            }
+        }
+    };
+    let taking_turns = async {
+        for round in 0..5 {
+            let turn = is_send(store.turn()).await.unwrap();
+            let rows = store.load().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let outcome =
+                store.commit(rows.revision, &change(&rows, &format!("{round}*")), &who(), now()).await;
+            assert!(matches!(outcome.unwrap(), Outcome::Done { .. }), "round {round}");
+            drop(turn);
+            if place.is_shared() {
+                let last = rows.revision + 1;
+                made.wait_for(|revision| *revision > last).await.unwrap();
+            }
+        }
+        stop.send_replace(true);
+    };
+    tokio::join!(changing, taking_turns);
+}
+
 pub(super) async fn ids_are_never_used_again(place: Fixture) {
     let store = place.open().await;
     commit(&store, 0, &small()).await;
@@ -126,8 +165,8 @@ pub(super) async fn the_audit_finds_changes_by_row_entity_and_revision(place: Fi
         id,
         from,
         to,
-        after: None,
         limit,
+        ..LogQuery::default()
     };
     let revisions = async |query: &LogQuery| -> Vec<u64> {
         store.log(query).await.unwrap().changes.iter().map(|change| change.revision).collect()
@@ -158,6 +197,46 @@ pub(super) async fn the_audit_finds_changes_by_row_entity_and_revision(place: Fi
     assert_eq!(last.changed, ["description"]);
     assert_eq!(last.before.as_ref().unwrap()["description"], json!("5"));
     assert_eq!(last.after.as_ref().unwrap()["description"], json!("6"));
+}
+
+pub(super) async fn the_audit_finds_what_one_of_many_did_and_shows_no_hidden_table(place: Fixture) {
+    let store = place.open().await;
+    commit(&store, 0, &small()).await;
+    let token = made("RefreshToken", 1, &[("hash", json!("h")), ("used", json!("u"))]);
+    let rows = store.load().await.unwrap();
+    let by = async |revision: u64, name: &str, changes: &[model::draft::Change]| {
+        let who = json!({ "level": "platform", "name": name });
+        assert!(matches!(
+            store.commit(revision, changes, &who, now()).await.unwrap(),
+            Outcome::Done { .. }
+        ));
+    };
+    let tag = |text: &str| edit(&rows, "RoutingTag", 1, &[("tag", json!(text))]);
+    by(1, "admin", &[tag("1#"), create(token)]).await;
+    for revision in 2..12 {
+        let text = format!("{revision}#");
+        by(revision, "seller", &[tag(&text), edit(&rows, "Carrier", 1, &[("description", json!(text))])]).await;
+    }
+    by(12, "admin", &[tag("3#")]).await;
+    let found = async |query: LogQuery| -> Vec<(u64, String)> {
+        let page = store.log(&query).await.unwrap();
+        page.changes.into_iter().map(|change| (change.revision, change.entity)).collect()
+    };
+    let admins = LogQuery { who: Some("admin".to_owned()), limit: 2, ..LogQuery::default() };
+    let tag = |revision| (revision, "RoutingTag".to_owned());
+    assert_eq!(found(admins.clone()).await, [tag(13), tag(2)]);
+    let of_row = LogQuery { entity: Some("RoutingTag".to_owned()), id: Some(1), ..admins.clone() };
+    assert_eq!(found(of_row).await, [tag(13), tag(2)]);
+    let first = store.log(&LogQuery { limit: 1, ..admins.clone() }).await.unwrap();
+    assert_eq!(found(LogQuery { after: first.next, ..admins.clone() }).await, [tag(2)]);
+    assert_eq!(found(LogQuery { who: Some("nobody".to_owned()), ..admins }).await, []);
+    let whole = found(LogQuery { limit: 1000, from: Some(2), ..LogQuery::default() }).await;
+    assert_eq!(whole.len(), 22, "{whole:?}");
+    let hidden = LogQuery { entity: Some("RefreshToken".to_owned()), limit: 10, ..LogQuery::default() };
+    assert_eq!(found(hidden).await, []);
+    // Followers need them.
+    let Changes::Revisions(revisions) = store.changes_since(1, 1).await.unwrap() else { panic!() };
+    assert_eq!(revisions[0].changes.len(), 2);
 }
 
 /// All that a place holds, as bytes.
