@@ -223,3 +223,38 @@ fn what_can_be_read_of_a_damaged_configuration_goes_on_in_another_file() {
     assert!(comparable(&exported(&data)) == before, "everything was there still");
     node.stop();
 }
+
+#[test]
+fn a_configuration_that_is_lost_or_emptied_starts_no_new_system_in_silence() {
+    let mut node = served();
+    let (data, folder) = (node.data(), node.folder().to_owned());
+    let name = |file: &str| folder.join(file).to_str().expect("a path of letters").to_owned();
+    std::fs::write(name("sample.json"), sample().to_string()).expect("a file can be written");
+    done(&ctl(&data, &["import", "--replace", &name("sample.json")]));
+    done(&ctl(&data, &["backup", &name("backup")]));
+    let before = comparable(&exported(&data));
+    node.stop();
+    let file = data.join("configuration.redb");
+    std::fs::rename(&file, name("lost")).expect("a file can be moved");
+    let _ = std::fs::remove_file(data.join("first-password"));
+    let config = node.config().to_str().expect("a path of letters").to_owned();
+    let refused_start = |why: &str| {
+        let said = refused(&node::run(&["serve", "--config", &config]));
+        assert!(said.contains("configuration.redb") && said.contains(why), "{said}");
+        for way in ["restore FILE", "carillon ctl salvage", "to begin anew"] {
+            assert!(said.contains(way), "{way}: {said}");
+        }
+        assert!(!data.join("first-password").exists());
+    };
+    refused_start("the file is gone");
+    assert!(!file.exists());
+    std::fs::write(&file, "").expect("a file can be written");
+    refused_start("the file is empty");
+    assert_eq!(std::fs::metadata(&file).expect("it is there").len(), 0);
+    std::fs::remove_file(&file).expect("a file can be removed");
+
+    done(&ctl(&data, &["restore", &name("backup")]));
+    node.restart();
+    assert!(comparable(&exported(&data)) == before, "it has what it had");
+    node.stop();
+}

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// Octets of an answer beside the document in it.
 const HEAD: usize = 64 << 10;
 /// The name of the configuration's file in a data directory.
-const CONFIGURATION: &str = "configuration.redb";
+pub(crate) const CONFIGURATION: &str = "configuration.redb";
 
 /// What `carillon ctl` takes.
 #[derive(clap::Args)]

@@ -4,6 +4,7 @@
 //! keeping it (crate `store`), changing it (crate `api`).
 
 use crate::config::{NodeConfig, list};
+use crate::ctl::CONFIGURATION;
 use crate::node::{StartError, Users, known_passwords};
 use crate::place::{self, Key, private};
 use api::Hasher;
@@ -223,6 +224,10 @@ pub(crate) struct Opened {
 /// Opens the configuration, makes a fresh one when there is none, and puts the users' file in its place.
 pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -> Result<Opened, StartError> {
     let place = place::of(config)?;
+    let data = matches!(place, ConfigPlace::Directory(_)).then_some(config.data.as_path());
+    if let Some(data) = data {
+        must_be_there(data, seen)?;
+    }
     let key = Key::read_or_make(config)?;
     let keys = Keyring::new([("data".to_owned(), key.bytes)])?;
     let mut options = ConfigOptions::new(place.clone(), keys);
@@ -231,6 +236,9 @@ pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -
     let name = place::name(config)?;
     let is_demo = matches!(users, Users::Demo);
     let rows = store.load().await?;
+    if let (Some(data), Some(seen)) = (data, seen.filter(|_| rows.revision == 0)) {
+        return Err(lost(data, &format!("it holds nothing, and this directory has had revision {seen}")));
+    }
     let mut rows = if rows.revision == 0 { begin(&store, config, is_demo).await? } else { rows };
     if is_demo && !is_the_demos(&rows) {
         return Err(StartError(format!(
@@ -267,6 +275,28 @@ pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -
         }
     });
     Ok(Opened { live, kept, changed })
+}
+
+/// A file that was lost or emptied is no reason to begin a new system in silence. `seen`: the revision that the directory's
+/// journal has noted, none where no node was ever up here with its configuration in this file.
+fn must_be_there(data: &Path, seen: Option<u64>) -> Result<(), StartError> {
+    match (std::fs::metadata(data.join(CONFIGURATION)), seen) {
+        (Ok(file), _) if file.len() == 0 => Err(lost(data, "the file is empty")),
+        (Err(error), Some(seen)) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(lost(data, &format!("the file is gone, and this directory has had revision {seen}")))
+        }
+        _ => Ok(()), // what else may be wrong is told by whoever opens it
+    }
+}
+
+fn lost(data: &Path, what: &str) -> StartError {
+    let (file, shown) = (data.join(CONFIGURATION), data.display());
+    StartError(format!(
+        "{}: {what}, so the configuration is lost; put the file back, or move what is left of it away and restore a backup \
+         (`carillon ctl --data {shown} restore FILE`), or one that `carillon ctl salvage` makes of a damaged copy; to begin anew with \
+         nothing, move the rest of {shown} away, too",
+        file.display()
+    ))
 }
 
 /// The store in this directory, its secrets sealed by this key.
@@ -523,5 +553,20 @@ mod tests {
             assert_eq!(file.exists(), stays);
         }
         forget_first_password(folder.path(), &[changed(&first, None)]);
+    }
+
+    #[test]
+    fn only_a_directory_that_had_no_configuration_begins_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, file) = (folder.path(), folder.path().join(CONFIGURATION));
+        let refused = |seen| must_be_there(data, seen).err().map(|StartError(text)| text);
+        assert_eq!(refused(None), None);
+        assert!(refused(Some(0)).unwrap().contains("is gone"));
+        std::fs::write(&file, "").unwrap();
+        for seen in [None, Some(7)] {
+            assert!(refused(seen).unwrap().contains("the file is empty"));
+        }
+        std::fs::write(&file, "x").unwrap();
+        assert_eq!((refused(None), refused(Some(7))), (None, None));
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::error::StoreError;
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError};
+use redb::{Builder, Database, DatabaseError, StorageError};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
@@ -147,7 +147,8 @@ impl Disk for Directory {
     }
 }
 
-/// Opens a database file. Where it is absent it is made, if it may be; one that a crash left half made counts as absent.
+/// Opens a database file. Where it is absent it is made, if it may be; one that a crash left half made counts as absent. An empty
+/// one is damage: ours have content before they have their name.
 pub(crate) fn database_file(
     handle: &File,
     dir: &Path,
@@ -170,7 +171,11 @@ pub(crate) fn database_file(
         fs::rename(&unborn, &path)?;
         handle.sync_all()?;
     }
-    builder.create_with_backend(FileBackend::new(open_file(&path)?)?)
+    let file = open_file(&path)?;
+    if file.metadata()?.len() == 0 {
+        return Err(StorageError::Corrupted("it is empty".to_owned()).into());
+    }
+    builder.create_with_backend(FileBackend::new(file)?)
 }
 
 struct RealSegment {

@@ -52,6 +52,19 @@ async fn a_whole_file_is_salvaged_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_file_is_damage_and_no_new_store_takes_its_place() {
+    let (dir, _) = filled().await;
+    let file = dir.path().join("configuration.redb");
+    fs::write(&file, "").unwrap();
+    let error = open(dir.path()).await.unwrap_err();
+    assert!(matches!(&error, ConfigError::Damaged { what, .. } if what.contains("empty")), "{error}");
+    assert_eq!(fs::metadata(&file).unwrap().len(), 0);
+    // One that a start of before left half made, by another name, is in nobody's way.
+    fs::rename(&file, dir.path().join("configuration.redb.new")).unwrap();
+    assert_eq!(open(dir.path()).await.unwrap().load().await.unwrap().revision, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_byte_of_a_row_is_told_and_the_rest_is_saved() {
     let (dir, rows) = filled().await;
     let file = dir.path().join("configuration.redb");
