@@ -67,7 +67,8 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response<Body>
     let headers = response.headers_mut();
     if origin.is_some() {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        let exposed = "link, etag, x-total-items, x-total-pages, x-first-page, x-next-page, x-last-page, x-older-than";
+        let exposed =
+            "link, etag, x-total-items, x-total-pages, x-first-page, x-next-page, x-last-page, x-older-than";
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     }
     // Answers are the caller's alone, save the few that say otherwise.

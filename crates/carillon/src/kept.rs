@@ -8,7 +8,9 @@ use crate::ctl::CONFIGURATION;
 use crate::node::{StartError, Users, known_passwords};
 use crate::place::{self, Key, private};
 use api::Hasher;
-use api::live::{History, Keeper, Live, LogAsk, LogPart, LogPlace, Logged, NotKept, RecordAnswer, RecordAsk, Turn, Who};
+use api::live::{
+    History, Keeper, Live, LogAsk, LogPart, LogPlace, Logged, NotKept, RecordAnswer, RecordAsk, Turn, Who,
+};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::define::{Kind, Record, Table};
@@ -21,8 +23,8 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use store::config::{
-    BackupSummary, Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keep, Keyring, LogCursor, LogQuery,
-    LoggedChange, Outcome, RecordQuery,
+    BackupSummary, Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keep, Keyring, LogCursor,
+    LogQuery, LoggedChange, Outcome, RecordQuery,
 };
 use tracing::{info, warn};
 
@@ -170,7 +172,9 @@ async fn logged(store: &ConfigStore, ask: &LogAsk) -> Result<LogPart, ConfigErro
         query.from = Some(store.revision_at(from).await?);
     }
     if let Some(until) = ask.until {
-        let Some(last) = store.revision_at(until).await?.checked_sub(1) else { return Ok(LogPart::default()) };
+        let Some(last) = store.revision_at(until).await?.checked_sub(1) else {
+            return Ok(LogPart::default());
+        };
         query.to = Some(last);
     }
     let mut found = LogPart::default();

@@ -330,7 +330,8 @@ async fn nobody_hides_in_the_audit_log_behind_many_changes_of_others() {
     let newest = world.get(&platform, "platform/audit_log?_itemsPerPage=5000").await;
     assert_eq!((newest.list().len(), newest.total()), (5000, 5000));
     let more = newest.headers["x-older-than"].to_str().unwrap();
-    let older = world.get(&platform, &format!("platform/audit_log?_itemsPerPage=1002&older_than={more}")).await;
+    let older =
+        world.get(&platform, &format!("platform/audit_log?_itemsPerPage=1002&older_than={more}")).await;
     let older = older.list();
     assert_eq!(older[999]["entity"], "RoutingPatternGroup");
     let last: Vec<_> = older[1000..].iter().map(|row| row["entity"].as_str().unwrap()).collect();

@@ -752,9 +752,7 @@ mod tests {
 
     #[test]
     fn domains_are_imported_in_small_letters_and_are_unique_so() {
-        let rows = |name: &str| {
-            json!({ "entities": { "Provider.Domain": [{ "id": 500, "domain": name }, { "id": 501, "domain": "One.Example" }] } })
-        };
+        let rows = |name: &str| json!({ "entities": { "Provider.Domain": [{ "id": 500, "domain": name }, { "id": 501, "domain": "One.Example" }] } });
         let (imported, ..) = read(&rows("Mixed.Example")).unwrap();
         let domain = imported.get(crate::Id::<crate::entities::Domain>::new(500)).unwrap();
         assert_eq!(domain.domain, "mixed.example");

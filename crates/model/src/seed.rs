@@ -236,7 +236,8 @@ mod tests {
         let (with, without): (Vec<_>, Vec<_>) =
             rows.each::<Timezone>().map(|zone| zone.comment.as_deref()).partition(Option::is_some);
         assert!(without.len() == 217 && with.iter().all(|comment| *comment != Some("")), "{}", without.len());
-        let set = first(&rows, |set: &TransformationRuleSet| set.name.en == "E.164 (w/o plus)", "set").unwrap();
+        let set =
+            first(&rows, |set: &TransformationRuleSet| set.name.en == "E.164 (w/o plus)", "set").unwrap();
         let rules = rows.of::<TransformationRule>("transformationRuleSet", set.id.get());
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let rules: Vec<_> =

@@ -135,7 +135,10 @@ fn asked(call: &Call) -> Result<LogAsk, Problem> {
     let older_than = match given(OLDER_THAN.1) {
         None => None,
         Some(text) => Some(place(text).ok_or_else(|| {
-            Problem::bad(format!("{}: write what the header {} said, such as 57.210", OLDER_THAN.1, OLDER_THAN.0))
+            Problem::bad(format!(
+                "{}: write what the header {} said, such as 57.210",
+                OLDER_THAN.1, OLDER_THAN.0
+            ))
         })?),
     };
     let who = given("who").map(str::to_owned);

@@ -192,7 +192,10 @@ fn country(rows: &Rows, code: &str) -> Result<Id<Country>, String> {
     }
     let country = rows.each::<Country>().find(|country| country.code.eq_ignore_ascii_case(code));
     country.map(|country| country.id).ok_or_else(|| {
-        format!("there is no country {}; write its ISO code, like ES, or its calling code, like +34", short(code))
+        format!(
+            "there is no country {}; write its ISO code, like ES, or its calling code, like +34",
+            short(code)
+        )
     })
 }
 

@@ -351,9 +351,8 @@ mod tests {
         let kept = rows.get(id).unwrap();
         assert_eq!(kept.domain_users.as_deref(), Some("sip.new.example"));
         assert_eq!(rows.at(kept.domain).unwrap().domain, "sip.new.example");
-        let other = |draft: &mut Draft<'_>| {
-            create(draft, Brand { name: "Other".into(), ..named("sip.NEW.example") })
-        };
+        let other =
+            |draft: &mut Draft<'_>| create(draft, Brand { name: "Other".into(), ..named("sip.NEW.example") });
         assert!(change_on(&rows, other).unwrap_err().to_string().contains("domain"));
     }
 

@@ -14,9 +14,7 @@ use super::keys::Keyring;
 use super::media::{DataDirectory, Media};
 use super::migrate::{Rewrite, Steps};
 use super::postgres::{self, PostgresEngine, PostgresPlace};
-use super::query::{
-    self, Changes, Keep, LogPage, LogQuery, LoggedChange, RecordPage, RecordQuery, Revision,
-};
+use super::query::{self, Changes, Keep, LogPage, LogQuery, LoggedChange, RecordPage, RecordQuery, Revision};
 use super::token::Token;
 use jiff::Timestamp;
 use model::define::Table;

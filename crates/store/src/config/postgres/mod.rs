@@ -137,7 +137,9 @@ impl PostgresEngine {
     }
 
     pub(super) async fn revision(&self) -> Result<u64, ConfigError> {
-        ask!(self, self.server.bound(), "read the head", |tx| { Ok(schema::head(tx, &self.server.name).await?.revision) })
+        ask!(self, self.server.bound(), "read the head", |tx| {
+            Ok(schema::head(tx, &self.server.name).await?.revision)
+        })
     }
 
     /// All rows and next ids, of one revision.
@@ -240,7 +242,9 @@ impl PostgresEngine {
                     self.has_turn.store(true, Ordering::Relaxed);
                     return Ok(Turn { has_turn: Arc::clone(&self.has_turn), _client: client });
                 }
-                Err(trouble) => attempts.again(trouble).await.map_err(|trouble| trouble.told("take turns"))?,
+                Err(trouble) => {
+                    attempts.again(trouble).await.map_err(|trouble| trouble.told("take turns"))?
+                }
             }
         }
     }
@@ -349,7 +353,8 @@ impl PostgresEngine {
                 last = (end.try_get(0)?, end.try_get(1)?);
                 for row in &rows {
                     let change = schema::change(row, 0)?;
-                    if let Ok(at) = entries.binary_search_by_key(&change.revision, |(entry, _)| entry.revision)
+                    if let Ok(at) =
+                        entries.binary_search_by_key(&change.revision, |(entry, _)| entry.revision)
                     {
                         entries[at].1.push(change);
                     }
@@ -439,7 +444,11 @@ impl PostgresEngine {
             let done = tx.commit().await.map_err(Trouble::from);
             session.settled(done).map(|()| gone)
         };
-        timeout(BULK, work).await.map_err(Trouble::from).flatten().map_err(|trouble| trouble.told("trim the change log"))
+        timeout(BULK, work)
+            .await
+            .map_err(Trouble::from)
+            .flatten()
+            .map_err(|trouble| trouble.told("trim the change log"))
     }
 
     pub(super) async fn record(&self, table: &Table, id: u32) -> Result<Option<Document>, ConfigError> {
@@ -611,11 +620,10 @@ async fn try_records(
         None => &number,
     };
     // Every statement takes the same three values.
-    let reference = query.reference.map_or("$3::bigint IS NOT NULL".to_owned(), |(field, _)| {
-        format!("{} = $3", schema::column(field))
-    });
-    let reference =
-        query.text.as_ref().map_or(reference, |(field, _)| format!("document->>'{field}' = $3"));
+    let reference = query
+        .reference
+        .map_or("$3::bigint IS NOT NULL".to_owned(), |(field, _)| format!("{} = $3", schema::column(field)));
+    let reference = query.text.as_ref().map_or(reference, |(field, _)| format!("document->>'{field}' = $3"));
     let wanted = format!("FROM {table} WHERE time_us BETWEEN $1 AND $2 AND {reference}");
     let (order, beyond) = if query.newest_first { ("DESC", "<") } else { ("ASC", ">") };
     let tx = snapshot(client).await?;

@@ -6,7 +6,8 @@
 use super::fixture::{Fixture, commit, connection, create, edit, keys, made, now, small, table, who};
 use super::server::server;
 use crate::config::{
-    ConfigError, ConfigOptions, ConfigPlace, ConfigStore, LogQuery, Outcome, PostgresPlace, RecordQuery, Token,
+    ConfigError, ConfigOptions, ConfigPlace, ConfigStore, LogQuery, Outcome, PostgresPlace, RecordQuery,
+    Token,
 };
 use parking_lot::Mutex;
 use serde_json::json;

@@ -206,16 +206,14 @@ pub(super) async fn the_audit_finds_what_one_of_many_did_and_shows_no_hidden_tab
     let rows = store.load().await.unwrap();
     let by = async |revision: u64, name: &str, changes: &[model::draft::Change]| {
         let who = json!({ "level": "platform", "name": name });
-        assert!(matches!(
-            store.commit(revision, changes, &who, now()).await.unwrap(),
-            Outcome::Done { .. }
-        ));
+        assert!(matches!(store.commit(revision, changes, &who, now()).await.unwrap(), Outcome::Done { .. }));
     };
     let tag = |text: &str| edit(&rows, "RoutingTag", 1, &[("tag", json!(text))]);
     by(1, "admin", &[tag("1#"), create(token)]).await;
     for revision in 2..12 {
         let text = format!("{revision}#");
-        by(revision, "seller", &[tag(&text), edit(&rows, "Carrier", 1, &[("description", json!(text))])]).await;
+        by(revision, "seller", &[tag(&text), edit(&rows, "Carrier", 1, &[("description", json!(text))])])
+            .await;
     }
     by(12, "admin", &[tag("3#")]).await;
     let found = async |query: LogQuery| -> Vec<(u64, String)> {
