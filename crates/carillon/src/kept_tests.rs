@@ -318,7 +318,8 @@ async fn nobody_hides_in_the_audit_log_behind_many_changes_of_others() {
             draft.create(RoutingPatternGroup { name, brand, ..RoutingPatternGroup::default() }).map(drop)
         })
     };
-    let seller = Who { level: "brand", name: "seller".to_owned(), id: 9, on_behalf_of: String::new() };
+    let seller =
+        Who { level: "brand", name: "seller".to_owned(), id: 9, on_behalf_of: String::new(), tenant: None };
     world.live.change(None, &seller, many).await.unwrap();
 
     let of_one = world.get(&platform, "platform/audit_log?who=test_brand_admin").await;

@@ -50,7 +50,7 @@ pub struct Imported {
 }
 
 /// Reads a document onto these rows: rows with known ids are changed, others are added; `replace` drops all rows first.
-/// Rows that are new or changed pass the rules of their entity, as far as their own values go ([`Onto::judge`]). Passwords of people are hashed where the row says `passIsPlainText`, and taken as hashes otherwise.
+/// Rows that are new or changed pass the rules of their entity, as far as their own values go (`Onto::judge`). Passwords of people are hashed where the row says `passIsPlainText`, and taken as hashes otherwise.
 ///
 /// # Errors
 ///
