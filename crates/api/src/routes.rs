@@ -647,12 +647,17 @@ async fn save(
         let detail = format!("{field}: the file cannot be kept now; the platform's operator is told why");
         Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
     };
-    let _turn = storage.turn().await;
     // What would be refused is not written first.
     live.try_out(level, &who, make).await?;
     let incoming = storage.receive(&files).await.map_err(|(field, error)| lacks_room(field, error))?;
     let (id, step) = live.change_in_steps(level, &who, make).await?;
-    let Err(error) = storage.settle(incoming, table, id) else { return Ok((id, step.after)) };
+    let row = step.after.row(table, id).cloned().ok_or_else(Problem::not_found)?;
+    let (its_live, its_storage) = (Arc::clone(live), Arc::clone(storage));
+    // Also when the caller does not wait any more.
+    let settled = tokio::spawn(async move { its_storage.settle(&its_live, incoming, &row).await });
+    let Err(error) = settled.await.map_err(std::io::Error::other).flatten() else {
+        return Ok((id, step.after));
+    };
     let before = step.before.row(table, id);
     let take_back = |draft: &mut Draft<'_>| match (before, draft.rows().row(table, id)) {
         (_, None) => Ok(()),

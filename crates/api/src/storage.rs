@@ -9,14 +9,14 @@ use model::define::{Kind, OnDelete, Record, Table};
 use model::draft::Change;
 use model::entities::{Brand, Company, TABLES};
 use model::id::Id;
-use model::rows::Rows;
+use model::rows::{Row, Rows};
 use model::rules::Refusal;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::{Mutex, MutexGuard, mpsc};
+use tokio::sync::{Mutex, mpsc};
 
 /// Files that came in and belong to no row yet.
 const INCOMING: &str = "incoming";
@@ -84,12 +84,7 @@ impl Storage {
         place(&self.directory, table, field, id)
     }
 
-    /// Waits until no other file of this node comes or goes.
-    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
-    }
-
-    /// Writes files to where they wait for their rows; a turn is taken.
+    /// Writes files to where they wait for their rows, one request's after the other's.
     ///
     /// # Errors
     ///
@@ -98,6 +93,7 @@ impl Storage {
         &self,
         files: &[(&'static str, &Upload)],
     ) -> Result<Incoming, (&'static str, io::Error)> {
+        let _turn = self.turn.lock().await;
         let mut incoming = Incoming::default();
         for (field, file) in files {
             let told = |error| (*field, error);
@@ -125,18 +121,27 @@ impl Storage {
         )))
     }
 
-    /// Puts files that came in where those of this row lie, in place of what lay there; a turn is taken.
+    /// Puts files that came in where those of this row lie, in place of what lay there. What the row does not describe so any more
+    /// goes: it was deleted, or somebody else's file came, meanwhile.
     ///
     /// # Errors
     ///
     /// They cannot be put there; then they are gone.
-    pub(crate) fn settle(&self, mut incoming: Incoming, table: &Table, id: u32) -> io::Result<()> {
+    pub(crate) async fn settle(&self, live: &Live, mut incoming: Incoming, row: &Row) -> io::Result<()> {
+        let (table, id) = (row.table(), row.id());
+        let _turn = self.turn.lock().await;
         while let Some((field, path)) = incoming.0.last() {
-            let place = self.place(table, field, id);
-            if let Some(directory) = place.parent() {
-                std::fs::create_dir_all(directory)?;
+            let rows = live.rows();
+            let is_so = |now: &Row| now.named(field).stored() == row.named(field).stored();
+            if rows.row(table, id).is_some_and(is_so) {
+                let place = self.place(table, field, id);
+                if let Some(directory) = place.parent() {
+                    std::fs::create_dir_all(directory)?;
+                }
+                std::fs::rename(path, place)?;
+            } else {
+                std::fs::remove_file(path)?;
             }
-            std::fs::rename(path, place)?;
             incoming.0.pop();
         }
         Ok(())
@@ -273,8 +278,7 @@ pub fn keep_tidy(live: &Arc<Live>, storage: &Arc<Storage>) {
 
 /// The files that a change takes from its row.
 fn loses(change: &Change) -> impl Iterator<Item = Place> {
-    let described =
-        |row: &Option<model::rows::Row>, field| row.as_ref().is_some_and(|row| is_described(&**row, field));
+    let described = |row: &Option<Row>, field| row.as_ref().is_some_and(|row| is_described(&**row, field));
     let lost = files::fields(change.table)
         .filter(move |field| described(&change.before, field) && !described(&change.after, field));
     lost.map(|field| (change.table, field, change.id))
@@ -371,4 +375,43 @@ fn settled(directory: &Path) -> Vec<PathBuf> {
         age.is_some_and(|age| age >= SETTLED)
     };
     entries(directory).into_iter().filter(is_settled).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::InMemory;
+    use model::define::{Entity, File};
+    use model::entities::Locution;
+
+    fn described(id: u32, octets: u32) -> Row {
+        let original_file = File { size: Some(octets), ..File::default() };
+        Arc::new(Locution { id: Id::new(id), original_file, ..Locution::default() })
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_row_was_changed_meanwhile_does_not_come_and_keeps_nobody_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Storage::new(directory.path().to_owned(), FileLimits::default());
+        let mut rows = Rows::default();
+        rows.insert(described(1, 3));
+        let live = Live::new(rows, Arc::new(InMemory), Arc::new(crate::Hasher));
+        let upload = |content: &'static str| Upload {
+            part: "originalFile".to_owned(),
+            name: String::new(),
+            mime_type: String::new(),
+            content: content.into(),
+        };
+        let (newer, older, of_nobody) = (upload("new"), upload("older"), upload("gone"));
+        // All wait for their rows at the same time.
+        let newer = storage.receive(&[("originalFile", &newer)]).await.unwrap();
+        let older = storage.receive(&[("originalFile", &older)]).await.unwrap();
+        let of_nobody = storage.receive(&[("originalFile", &of_nobody)]).await.unwrap();
+        storage.settle(&live, newer, &described(1, 3)).await.unwrap();
+        storage.settle(&live, older, &described(1, 5)).await.unwrap();
+        storage.settle(&live, of_nobody, &described(2, 4)).await.unwrap();
+        let kept = |id: u32| std::fs::read(storage.place(Locution::definition(), "originalFile", id)).ok();
+        assert_eq!((kept(1), kept(2)), (Some(b"new".to_vec()), None));
+        assert_eq!(entries(&directory.path().join(INCOMING)), Vec::<PathBuf>::new());
+    }
 }
