@@ -50,7 +50,8 @@ pub struct Imported {
 }
 
 /// Reads a document onto these rows: rows with known ids are changed, others are added; `replace` drops all rows first.
-/// Rows that are new or changed pass the rules of their entity, as far as their own values go (`Onto::judge`). Passwords of people are hashed where the row says `passIsPlainText`, and taken as hashes otherwise.
+/// Rows that are new or changed pass the rules of their entity, as far as their own values go (`Onto::judge`). Passwords of
+/// people are hashed where the row says `passIsPlainText`, and taken as hashes otherwise.
 ///
 /// # Errors
 ///
@@ -599,8 +600,8 @@ mod tests {
                 "Provider.Carrier[7].name: missing; it has no default",
                 "Provider.Nonsense[]: there is no such entity",
                 "Provider.Carrier[1].brand: there is no Provider.Brand 99",
-                "Provider.Carrier[1].proxyTrunk: choose the local address that is used towards it",
-                "Provider.Carrier[7].proxyTrunk: choose the local address that is used towards it",
+                "Provider.Carrier[1].proxyTrunk: it must be given",
+                "Provider.Carrier[7].proxyTrunk: it must be given",
             ]
         );
     }
