@@ -465,6 +465,12 @@ fn conditions(table: &'static Table, caller: &Caller, query: &Query) -> Result<V
     }
     for (name, test, values) in lists {
         let Some((place, field, part)) = listed(table, caller, name) else { continue };
+        // Forms send what was left empty, too. Only a text can be empty.
+        let texts = part.is_some()
+            || matches!(field.kind, Kind::Text | Kind::Choice(_) | Kind::Secret | Kind::Password);
+        if !texts && values.iter().all(|value| value.is_empty()) {
+            continue;
+        }
         let compares: Result<Vec<Compare>, String> =
             values.iter().map(|value| compare(field, part.is_some(), test, value, &caller.zone)).collect();
         match compares {

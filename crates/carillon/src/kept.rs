@@ -3,6 +3,7 @@
 //! In: the data directory and its key. Out: the rows that everybody reads, each change durable before it is seen. Elsewhere:
 //! keeping it (crate `store`), changing it (crate `api`).
 
+use crate::apart::Apart;
 use crate::config::{NodeConfig, list};
 use crate::ctl::CONFIGURATION;
 use crate::node::{StartError, Users, known_passwords};
@@ -226,7 +227,12 @@ pub(crate) struct Opened {
 }
 
 /// Opens the configuration, makes a fresh one when there is none, and puts the users' file in its place.
-pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -> Result<Opened, StartError> {
+pub(crate) async fn open(
+    config: &NodeConfig,
+    users: Users,
+    seen: Option<u64>,
+    apart: &Apart,
+) -> Result<Opened, StartError> {
     let place = place::of(config)?;
     let data = matches!(place, ConfigPlace::Directory(_)).then_some(config.data.as_path());
     if let Some(data) = data {
@@ -266,7 +272,7 @@ pub(crate) async fn open(config: &NodeConfig, users: Users, seen: Option<u64>) -
     let kept = Arc::new(Kept(store));
     let live = Arc::new(Live::new(rows, Arc::clone(&kept) as _, Arc::new(Hasher)));
     let following = Arc::downgrade(&live);
-    tokio::spawn(async move {
+    apart.spawn(async move {
         let mut head = head;
         while head.changed().await.is_ok() {
             let Some(live) = following.upgrade() else { return };

@@ -126,7 +126,9 @@ impl Node {
     pub(crate) async fn start(config: &NodeConfig, users: Users) -> Result<Self, StartError> {
         let store = Store::open(&config.data)?;
         let place = crate::place::mark(config)?;
-        let opened = kept::open(config, users, store.seen_revision(&place)?).await?;
+        // What follows other nodes' changes, as large as they may be, follows them there.
+        let apart = Apart::start()?;
+        let opened = kept::open(config, users, store.seen_revision(&place)?, &apart).await?;
         let (live, keeper) = (opened.live, opened.kept);
         let rows = live.rows();
         if rows.each::<Terminal>().next().is_none() {
@@ -157,7 +159,6 @@ impl Node {
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
         let served = make_api(&live, &proxy, &calls, config);
-        let apart = Apart::start()?;
         let (rows, files) = (Arc::clone(&live), Arc::clone(&served.surroundings.storage));
         apart.spawn(async move { api::keep_tidy(&rows, &files) }).await?;
         let api = match config.api {
@@ -266,7 +267,12 @@ fn follow(
     let (snapshot, proxy, store) = (Arc::clone(snapshot), Arc::downgrade(proxy), store.clone());
     let (place, data) = (place.to_owned(), data.to_owned());
     live.follow(Box::new(move |rows, changes| {
-        snapshot.store(Arc::new(Snapshot::new((**rows).clone())));
+        let old = snapshot.swap(Arc::new(Snapshot::new((**rows).clone())));
+        // Whoever lets go of it last takes it apart, and that takes time where many rows went; no call shall be the last.
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(old);
+        });
         kept::forget_first_password(&data, changes);
         let changed = kept::changed_accounts(changes, rows);
         let Some(proxy) = proxy.upgrade().filter(|_| !changed.is_empty()) else { return };
@@ -470,16 +476,17 @@ mod tests {
 
     #[tokio::test]
     async fn the_demos_passwords_face_no_network() {
+        let apart = Apart::start().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut users = Configuration::demo();
         users.terminals[0].secret = model::Secret::new("another");
         let (here, outside) = (within(&folder, "127.0.0.1"), within(&folder, "192.0.2.1"));
-        assert!(kept::open(&here, from(&users), None).await.is_ok());
-        let StartError(text) = kept::open(&outside, Users::Kept, None).await.err().unwrap();
+        assert!(kept::open(&here, from(&users), None, &apart).await.is_ok());
+        let StartError(text) = kept::open(&outside, Users::Kept, None, &apart).await.err().unwrap();
         assert!(text.contains("1 mistake in") && text.contains("node.data = "), "{text}");
         assert!(text.contains("terminal bob is"), "{text}");
         users.terminals[1].secret = model::Secret::new("another");
-        assert!(kept::open(&outside, from(&users), None).await.is_ok());
+        assert!(kept::open(&outside, from(&users), None, &apart).await.is_ok());
     }
 
     /// A binding of a terminal that lasts longer than any test.
@@ -525,7 +532,8 @@ mod tests {
         after.clients[0].name = "Renamed".to_owned(); // is nothing that a phone must know
 
         let config = within(&folder, "127.0.0.1");
-        let first = kept::open(&config, from(&before), None).await.unwrap();
+        let apart = Apart::start().unwrap();
+        let first = kept::open(&config, from(&before), None, &apart).await.unwrap();
         assert!(first.changed.is_none(), "nobody knows what was before");
         let seen = first.live.rows().revision;
         drop(first);
@@ -542,11 +550,11 @@ mod tests {
         let ids = |bindings: &[BindingRecord]| -> Vec<u32> {
             bindings.iter().map(|binding| binding.terminal.get()).collect()
         };
-        let same = kept::open(&config, from(&before), Some(seen)).await.unwrap();
+        let same = kept::open(&config, from(&before), Some(seen), &apart).await.unwrap();
         let bindings = keep_bindings(&store, same.changed.as_deref(), &same.live.rows()).await.unwrap();
         assert_eq!(ids(&bindings), [1, 2, 3, 4, 5, 6]);
         drop(same);
-        let changed = kept::open(&config, from(&after), Some(seen)).await.unwrap();
+        let changed = kept::open(&config, from(&after), Some(seen), &apart).await.unwrap();
         let bindings = keep_bindings(&store, changed.changed.as_deref(), &changed.live.rows()).await.unwrap();
         assert_eq!(ids(&bindings), [1, 6]);
         let store = reopen(store);
@@ -556,18 +564,19 @@ mod tests {
 
     #[tokio::test]
     async fn the_demo_replaces_nobodys_users() {
+        let apart = Apart::start().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let config = within(&folder, "127.0.0.1");
         for _ in 0..2 {
             assert!(
-                kept::open(&config, Users::Demo, None).await.is_ok(),
+                kept::open(&config, Users::Demo, None, &apart).await.is_ok(),
                 "a new directory, and the demo's own"
             );
         }
         let other = tempfile::tempdir().unwrap();
         let config = within(&other, "127.0.0.1");
-        drop(kept::open(&config, Users::Kept, None).await.unwrap());
-        let StartError(text) = kept::open(&config, Users::Demo, None).await.err().unwrap();
+        drop(kept::open(&config, Users::Kept, None, &apart).await.unwrap());
+        let StartError(text) = kept::open(&config, Users::Demo, None, &apart).await.err().unwrap();
         assert!(text.starts_with("--data ") && text.contains("leave out --data"), "{text}");
     }
 }

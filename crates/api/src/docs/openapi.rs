@@ -621,7 +621,7 @@ fn about(level: Level) -> String {
          Answers are JSON (`Accept: application/json`), JSON-LD with Hydra (`application/ld+json`), or for some lists \
          comma-separated values (`text/csv`). Moments are written `2026-01-31 23:59:59` in the caller's time zone; \
          `_timezone` names another one. Filters by fields that a list does not have are left out, and so are unknown fields of \
-         bodies; a test that a field does not take, or a value that is none of its kind, is refused (400).\n\n\
+         bodies; a test that a field does not take, or a value that is none of its kind, is refused (400); an empty value of what is no text is no filter.\n\n\
          Tests of filters in brackets take lists, too: `name[partial][]=a&name[partial][]=b` finds either. \
          `exists[name]=true` is another form of `name[exists]=true`.\n\n\
          Rows come with an `ETag`. A `PUT` or `DELETE` that sends it back as `If-Match` is refused (412) when somebody else \

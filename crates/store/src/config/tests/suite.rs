@@ -202,7 +202,7 @@ pub(super) async fn the_audit_finds_changes_by_row_entity_and_revision(place: Fi
 pub(super) async fn the_audit_finds_what_one_of_many_did_and_shows_no_hidden_table(place: Fixture) {
     let store = place.open().await;
     commit(&store, 0, &small()).await;
-    let token = made("RefreshToken", 1, &[("hash", json!("h")), ("used", json!("u"))]);
+    let token = made("RefreshToken", 1, &[("hash", json!("h")), ("family", json!("f"))]);
     let rows = store.load().await.unwrap();
     let by = async |revision: u64, name: &str, changes: &[model::draft::Change]| {
         let who = json!({ "level": "platform", "name": name });
