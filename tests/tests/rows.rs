@@ -114,6 +114,8 @@ fn a_file_renames_a_user_and_whoever_watches_sees_it() {
         command.args(arguments(&node.data(), &["watch", "User", "--json", "--since", &first.to_string()])),
     );
     assert!(late.line_with("everything up to revision", PATIENCE).is_some(), "{}", late.tail(10));
+    // The one goes to standard error, the other to standard output.
+    assert!(late.line_with("\"deleted\"", PATIENCE).is_some(), "{}", late.tail(10));
     let told: Vec<String> = late.lines().into_iter().filter(|line| line.contains("\"deed\"")).collect();
     let deeds: Vec<bool> = told.iter().map(|line| line.contains("\"deleted\"")).collect();
     assert_eq!(deeds, [false, true], "{told:?}");
