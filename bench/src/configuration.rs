@@ -161,7 +161,6 @@ impl Suite {
         let rows = population::make(&data, USERS, USERS)?;
         let mut figures: Vec<Figures> =
             (0..WORKS.len() * CONNECTIONS.len()).map(|_| Figures::default()).collect();
-        let mut foreign = Pair::default();
         for _ in 0..self.rounds {
             let carillon = carillon(ONE_CORE, self.ours()?, &data, &self.directory)?;
             let token = log_in(carillon.api)?;
@@ -181,18 +180,7 @@ impl Suite {
                 figures.push(Side::Ours, &ours);
                 figures.push(Side::Peer, &theirs);
             }
-            // The time must not tell whether somebody else has the row: the demo's client has users 1 and 2.
-            for (side, first) in [(Side::Ours, 1), (Side::Peer, 1_000_000_000)] {
-                let (warm_up, measured) = self.spans();
-                let one = |number: u32| {
-                    let path = format!("/api/client/users/{}", first + number % 2);
-                    Request::new("GET", &path, &token, "").in_vain()
-                };
-                let answers = restload::run(carillon.api, 1, warm_up / 2, measured, one)?;
-                foreign.push(side, answers.median * 1000.0);
-            }
         }
-        self.row("GET another client's row, 1 connection, median".to_owned(), "us", "no row", foreign);
         let places = WORKS.iter().flat_map(|work| CONNECTIONS.map(|connections| (work, connections)));
         for (((name, _), connections), figures) in places.zip(figures) {
             let what = format!("{name}, {connections} connection{}", if connections == 1 { "" } else { "s" });
