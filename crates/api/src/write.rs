@@ -8,7 +8,8 @@ use crate::power;
 use crate::show::MASK;
 use jiff::Timestamp;
 use model::define::{
-    Access, Computed, Field, How, Kind, Level, OnDelete, Reading, Record, Rule, SecretHasher, Table,
+    Access, Computed, Field, How, Kind, LEAST_PASSWORD, Level, OnDelete, Reading, Record, Rule, SecretHasher,
+    Table,
 };
 use model::draft::Draft;
 use model::entities::Company;
@@ -46,7 +47,7 @@ impl Document {
         let mut hashes = Vec::new();
         for field in table.fields.iter().filter(|field| matches!(field.kind, Kind::Password)) {
             let plain = fields.get(field.name).and_then(Json::as_str).unwrap_or_default();
-            let fits = (field.least_password()..=field.max).contains(&plain.chars().count());
+            let fits = (LEAST_PASSWORD..=field.max).contains(&plain.chars().count());
             if !plain.is_empty() && plain != MASK && fits {
                 hashes.push((plain.to_owned(), tokens.hash(caller, plain).await?));
             }
@@ -479,11 +480,11 @@ fn lost(
     lost
 }
 
-/// Whether the table's rows are the platform's, and the caller sees those that were given to it: sets of servers, addresses.
+/// Whether the table's rows are the platform's, and the caller, a brand, sees those that were given to it: sets of servers, addresses.
 fn is_given(caller: &Caller, table: &Table) -> bool {
     let owned = table.place("brand").is_some() || table.place("company").is_some();
     let is_chosen = |access: &Access| access.read.iter().any(|rule| matches!(rule, Rule::Where(_)));
-    caller.level != Level::Platform && !owned && caller.access(table).is_some_and(is_chosen)
+    caller.level == Level::Brand && !owned && caller.access(table).is_some_and(is_chosen)
 }
 
 /// Whether a row that the caller does not see is that of somebody else: of a client, to its brand; of the platform.

@@ -8,7 +8,7 @@ use crate::show::MASK;
 use crate::write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use model::define::{Computed, Field, GroupShape, How, Kind, Level, Table};
+use model::define::{Computed, Field, GroupShape, How, Kind, LEAST_PASSWORD, Level, Table};
 use model::scope::Caller;
 use serde_json::{Map, Value as Json, json};
 
@@ -338,7 +338,7 @@ fn value(field: &Field, body: bool) -> Json {
         Kind::Password => json!({
             "type": "string",
             "format": "password",
-            "minLength": field.least_password(),
+            "minLength": LEAST_PASSWORD,
             "maxLength": longest(field.max),
         }),
         Kind::Secret => json!({ "type": "string", "format": "password", "maxLength": longest(field.max) }),

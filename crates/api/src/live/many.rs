@@ -423,8 +423,8 @@ mod tests {
         let mut expected = Vec::new();
         for row in document["entities"]["Provider.Administrator"].as_array_mut().unwrap() {
             if row["passIsPlainText"] == json!(true) {
-                row["pass"] = json!(format!("password {}", row["id"]));
-                expected.push((row["id"].clone(), format!("hash of password {}", row["id"])));
+                row["pass"] = json!(format!("own {}", row["id"]));
+                expected.push((row["id"].clone(), format!("hash of own {}", row["id"])));
             }
         }
         let mut broken = document.clone();

@@ -101,7 +101,7 @@ pub struct Field {
     pub nullable: bool,
     /// Most characters of a text; 0: no limit of its own.
     pub max: usize,
-    /// Least number, when the type's own is not meant; of a person's password the fewest characters.
+    /// Least number, when the type's own is not meant.
     pub min: Option<i64>,
     /// Greatest number, when the type's own is not meant.
     pub high: Option<i64>,
@@ -133,11 +133,6 @@ impl Field {
     /// Who sees and writes it at this level.
     pub fn view(&self, level: Level) -> View {
         self.views[level as usize]
-    }
-
-    /// Fewest characters of a person's password here.
-    pub fn least_password(&self) -> usize {
-        self.min.and_then(|least| usize::try_from(least).ok()).unwrap_or(super::LEAST_PASSWORD)
     }
 
     /// A stored or imported row must have a value of its own.

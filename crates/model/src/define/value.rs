@@ -217,8 +217,7 @@ impl Reading<'static> {
     }
 }
 
-/// Fewest characters of a person's password, where its field does not say more. The dialect's own samples have four; its users
-/// are let in yet.
+/// Fewest characters of a person's password. The dialect's own samples have four; its users are let in yet.
 pub const LEAST_PASSWORD: usize = 4;
 
 /// Makes hashes of passwords; it is slow on purpose and needs randomness, so it is handed in.
@@ -682,9 +681,8 @@ impl Attribute for Password {
         match reading.hasher {
             Some(hasher) => {
                 let text = plain_text(json, field)?;
-                let least = field.least_password();
-                if !text.is_empty() && text.chars().count() < least {
-                    return Err(Fault(format!("shorter than {least} characters")));
+                if !text.is_empty() && text.chars().count() < LEAST_PASSWORD {
+                    return Err(Fault(format!("shorter than {LEAST_PASSWORD} characters")));
                 }
                 Ok(Self(if text.is_empty() { text } else { hasher.hash(&text) }))
             }

@@ -16,9 +16,8 @@ pub struct Administrator {
     /// The name to log in with; it occurs once on the whole platform, whatever the case of its letters.
     #[field(max = 65, folded, platform = "ldw", brand = "ldw")]
     pub username: String,
-    /// The password, of eight characters at least. Only its hash is kept, and answers show asterisks; leaving it out of a change
-    /// keeps it.
-    #[field(min = 8, max = 80, default = Password::default(), masked, platform = "dw", brand = "dw")]
+    /// The password. Only its hash is kept, and answers show asterisks; leaving it out of a change keeps it.
+    #[field(max = 80, default = Password::default(), masked, platform = "dw", brand = "dw")]
     pub pass: Password,
     /// Where this person can be written to. Nothing is sent here by itself; it may be empty.
     #[field(max = 100, default = "", platform = "ldw", brand = "ldw")]
