@@ -6,7 +6,7 @@
 
 mod many;
 
-use crate::work::{self, Tenant, Turns};
+use crate::work::{Tenant, Turns};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -447,6 +447,26 @@ impl Live {
         Ok(Some(self.rows.load_full()))
     }
 
+    /// Keeps what an attempt made of these rows, and shows it to everybody. Out: the rows as they are then; none: others were
+    /// quicker.
+    async fn settle(
+        &self,
+        rows: &Arc<Rows>,
+        new: Rows,
+        changes: &[Change],
+        who: &Who,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Rows>>, NotKept> {
+        if changes.is_empty() {
+            return Ok(Some(Arc::clone(rows)));
+        }
+        match self.keeper.keep(rows, new, changes, who, now).await {
+            Ok(new) => Ok(Some(self.publish(new, changes))),
+            Err(NotKept::Conflict) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn take(&self, rows: Rows) {
         let changes = differences(&self.rows.load(), &rows);
         self.publish(rows, &changes);
@@ -488,23 +508,12 @@ impl Live {
                 with.insert(kept?.ok_or(Refusal::Gone)?);
             }
             let now = Timestamp::now();
-            let (record, new, changes) = {
-                let random = || rand::random::<u64>();
-                let is_over = is_over(level);
-                let env = Env { now, level, hasher: &*self.hasher, random: &random, is_over: &is_over };
-                let mut draft = Draft::new(&with, &env);
-                make(&mut draft)?;
-                let record = draft.rows().row(table, id).cloned().ok_or(Refusal::Gone)?;
-                let (new, changes) = draft.finish()?;
-                (record, new, changes)
-            };
-            if changes.is_empty() {
-                return Ok((record, rows));
-            }
-            match self.keeper.keep(&rows, new, &changes, who, now).await {
-                Ok(new) => return Ok((record, self.publish(new, &changes))),
-                Err(NotKept::Conflict) => {}
-                Err(error) => return Err(error.into()),
+            let (record, new, changes) = self.draft(&with, level, now, |draft| {
+                make(draft)?;
+                draft.rows().row(table, id).cloned().ok_or(Refusal::Gone)
+            })?;
+            if let Some(after) = self.settle(&rows, new, &changes, who, now).await? {
+                return Ok((record, after));
             }
         }
         Err(NotKept::Conflict.into())
@@ -541,16 +550,8 @@ impl Live {
         while let Some(rows) = self.next_try(&mut tries).await? {
             let now = Timestamp::now();
             let (made, new, changes) = self.draft(&rows, level, now, &make)?;
-            if changes.is_empty() {
-                return Ok((made, Step { before: Arc::clone(&rows), after: rows, changes }));
-            }
-            match self.keeper.keep(&rows, new, &changes, who, now).await {
-                Ok(new) => {
-                    let after = self.publish(new, &changes);
-                    return Ok((made, Step { before: rows, after, changes }));
-                }
-                Err(NotKept::Conflict) => {}
-                Err(error) => return Err(error.into()),
+            if let Some(after) = self.settle(&rows, new, &changes, who, now).await? {
+                return Ok((made, Step { before: rows, after, changes }));
             }
         }
         Err(NotKept::Conflict.into())
@@ -583,13 +584,11 @@ impl Live {
         let random = || rand::random::<u64>();
         let is_over = is_over(level);
         let env = Env { now, level, hasher: &*self.hasher, random: &random, is_over: &is_over };
-        work::in_place(|| {
-            let mut draft = Draft::new(rows, &env);
-            let made = make(&mut draft)?;
-            let (new, changes) = draft.finish()?;
-            self.check_hosts(&changes)?;
-            Ok((made, new, changes))
-        })
+        let mut draft = Draft::new(rows, &env);
+        let made = make(&mut draft)?;
+        let (new, changes) = draft.finish()?;
+        self.check_hosts(&changes)?;
+        Ok((made, new, changes))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::files::Multipart;
 use crate::http::{Problem, json_answer, parse_json};
 use crate::routes::{self, Call, Deed};
 use crate::show::{Look, Place};
+use crate::work;
 use crate::write;
 use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
@@ -144,7 +145,7 @@ pub(super) async fn keep_each<L: Sync>(
     number: impl Fn(&L) -> usize + Send + Sync,
     keep: impl Fn(&mut Draft<'_>, &L) -> Result<(), Refusal> + Send + Sync,
 ) -> Result<Vec<Wrong>, Problem> {
-    let make = |draft: &mut Draft<'_>| -> Result<Vec<Wrong>, Refusal> {
+    let each = |draft: &mut Draft<'_>| {
         let mut refused = Vec::new();
         for line in lines {
             if let Err(refusal) = draft.attempt(|draft| keep(draft, line)) {
@@ -153,6 +154,7 @@ pub(super) async fn keep_each<L: Sync>(
         }
         Ok(refused)
     };
+    let make = |draft: &mut Draft<'_>| work::in_place(|| each(draft));
     let (refused, _) = call.api.live.change(Some(call.level()), &call.identity.who(), make).await?;
     Ok(refused)
 }

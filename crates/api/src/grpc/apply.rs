@@ -9,6 +9,7 @@ use crate::http::parse_json;
 use crate::live::ChangeError;
 use crate::routes;
 use crate::show::MASK;
+use crate::work;
 use crate::write::{self, Document};
 use model::define::{Access, Field, How, Kind, Reading, Table};
 use model::draft::Draft;
@@ -108,7 +109,7 @@ pub(super) async fn apply(asked: &Asked<'_>, request: v1::ApplyRequest) -> Resul
         return Err(refused(all_mistakes(asked, &wanted, None).await));
     }
     let place = AtomicUsize::new(0);
-    let make = |draft: &mut Draft<'_>| {
+    let each = |draft: &mut Draft<'_>| {
         let mut outcomes = Vec::with_capacity(wanted.len());
         for (at, wish) in wanted.iter().enumerate() {
             place.store(at, Ordering::Relaxed);
@@ -118,6 +119,7 @@ pub(super) async fn apply(asked: &Asked<'_>, request: v1::ApplyRequest) -> Resul
         place.store(usize::MAX, Ordering::Relaxed);
         Ok(outcomes)
     };
+    let make = |draft: &mut Draft<'_>| work::in_place(|| each(draft));
     let (live, who) = (&asked.api.live, asked.identity.who());
     let made = if request.dry_run {
         live.try_out(asked.identity.level(), &who, make).await
@@ -200,7 +202,7 @@ async fn wishes(asked: &Asked<'_>, wishes: Vec<v1::Wish>) -> Result<Vec<Wanted>,
 /// All that is wrong with the wishes, each by itself; at least the first refusal, where there is one.
 async fn all_mistakes(asked: &Asked<'_>, wanted: &[Wanted], first: Option<(usize, Refusal)>) -> Refusal {
     let found: Mutex<Vec<(usize, Refusal)>> = Mutex::default();
-    let look = |draft: &mut Draft<'_>| -> Result<(), Refusal> {
+    let each = |draft: &mut Draft<'_>| -> Result<(), Refusal> {
         let mut found = found.lock();
         found.clear();
         let mut missing: Vec<&str> = Vec::new();
@@ -217,6 +219,7 @@ async fn all_mistakes(asked: &Asked<'_>, wanted: &[Wanted], first: Option<(usize
         }
         Ok(())
     };
+    let look = |draft: &mut Draft<'_>| work::in_place(|| each(draft));
     // It is what is wrong that is wanted of it.
     let _ = asked.api.live.try_out(asked.identity.level(), &asked.identity.who(), look).await;
     let mut found = found.into_inner();

@@ -114,13 +114,8 @@ impl Live {
             let made = beside(move || read(&document_now, &onto, replace, now, &hasher));
             let (new, changes, imported) = made.await?;
             let import = Import::of(imported, &changes);
-            if changes.is_empty() {
-                return Ok((import, rows));
-            }
-            match self.keeper.keep(&rows, new, &changes, who, now).await {
-                Ok(new) => return Ok((import, self.publish(new, &changes))),
-                Err(NotKept::Conflict) => {}
-                Err(error) => return Err(error.into()),
+            if let Some(after) = self.settle(&rows, new, &changes, who, now).await? {
+                return Ok((import, after));
             }
         }
         Err(NotKept::Conflict.into())
