@@ -3,7 +3,7 @@
 //! Rooms: `facts` (what the dialect says), `world` (a server over the sample rows, and accounts), `bodies` (bodies that are
 //! right), `walk` (every endpoint as it is meant), `matrix` (foreign tenants), `gates` (grants, features, kinds of
 //! clients), `bad` (input that is wrong), `bounds` (what nobody may take from others), `grpc` (the same over gRPC),
-//! `operator` (what operators meet first), `reads` (reads of their own). `not_yet.txt` names what is not answered yet, and
+//! `operator` (what operators meet first), `reads` (reads of their own), `uses` (imports, times, filters, old keys). `not_yet.txt` names what is not answered yet, and
 //! may only shrink.
 
 mod bad;
@@ -17,5 +17,6 @@ mod matrix;
 mod operator;
 mod people;
 mod reads;
+mod uses;
 mod walk;
 mod world;
