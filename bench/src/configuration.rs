@@ -161,6 +161,7 @@ impl Suite {
         let rows = population::make(&data, USERS, USERS)?;
         let mut figures: Vec<Figures> =
             (0..WORKS.len() * CONNECTIONS.len()).map(|_| Figures::default()).collect();
+        let mut foreign = Pair::default();
         for _ in 0..self.rounds {
             let carillon = carillon(ONE_CORE, self.ours()?, &data, &self.directory)?;
             let token = log_in(carillon.api)?;
@@ -180,7 +181,16 @@ impl Suite {
                 figures.push(Side::Ours, &ours);
                 figures.push(Side::Peer, &theirs);
             }
+            // The time must not tell whether somebody else has such a row.
+            for (side, id) in [(Side::Ours, population::FOREIGN_TERMINAL), (Side::Peer, u32::MAX - 1)] {
+                let (warm_up, measured) = self.spans();
+                let answers = restload::run(carillon.api, 1, warm_up, measured, |_| {
+                    Request::new("GET", &format!("/api/client/terminals/{id}"), &token, "").in_vain()
+                })?;
+                foreign.push(side, answers.median * 1000.0);
+            }
         }
+        self.row("GET another client's row, median".to_owned(), "us", "a row that is not there", foreign);
         let places = WORKS.iter().flat_map(|work| CONNECTIONS.map(|connections| (work, connections)));
         for (((name, _), connections), figures) in places.zip(figures) {
             let what = format!("{name}, {connections} connection{}", if connections == 1 { "" } else { "s" });

@@ -27,6 +27,9 @@ const FIRST_NAMES: [&str; 8] = ["Anna", "Ben", "Carla", "David", "Emma", "Frank"
 /// Extensions count from here.
 const FIRST_EXTENSION: u32 = 10_000_000;
 
+/// The terminal of another client; the demo's two come before.
+pub(crate) const FOREIGN_TERMINAL: u32 = 3;
+
 /// Makes the directory anew: the demo's brand and client with `endpoints` terminals more, the first `users` of them with a
 /// user, an extension, and what follows from a user. Out: how many rows there are.
 pub(crate) fn make(data: &Path, endpoints: u32, users: u32) -> io::Result<usize> {
@@ -64,7 +67,7 @@ async fn fill(data: &Path, key: [u8; 32], endpoints: u32, users: u32) -> Result<
             company: Some(client),
             ..Administrator::default()
         })?;
-        Ok(())
+        neighbour(draft, client)
     })
     .await?;
     for from in (0..endpoints).step_by(AT_ONCE as usize) {
@@ -75,6 +78,27 @@ async fn fill(data: &Path, key: [u8; 32], endpoints: u32, users: u32) -> Result<
         .await?;
     }
     Ok(model::entities::TABLES.iter().map(|table| rows.count(table)).sum())
+}
+
+/// A client beside this one, with one terminal.
+fn neighbour(draft: &mut Draft<'_>, client: Id<Company>) -> Result<(), Refusal> {
+    let like = draft.get(client).ok_or(Refusal::Gone)?.clone();
+    let company = draft.create(Company {
+        name: "Neighbour".to_owned(),
+        domain_users: Some("neighbour.example.com".to_owned()),
+        brand: like.brand,
+        kind: like.kind,
+        country: like.country,
+        transformation_rule_set: like.transformation_rule_set,
+        ..Company::default()
+    })?;
+    draft.create(Terminal {
+        company,
+        name: "theirs".to_owned(),
+        password: "ABCabc000+".into(),
+        ..Terminal::default()
+    })?;
+    Ok(())
 }
 
 fn endpoint(draft: &mut Draft<'_>, company: Id<Company>, number: u32, has_user: bool) -> Result<(), Refusal> {

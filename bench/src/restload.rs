@@ -12,7 +12,11 @@ use tokio::net::TcpStream;
 const LARGEST: usize = 16 << 20;
 
 /// One request, ready to be sent.
-pub(crate) struct Request(String);
+pub(crate) struct Request {
+    text: String,
+    /// How the answer begins.
+    answer: &'static str,
+}
 
 impl Request {
     /// `method` of `path` with this token, and a JSON body where it is not empty.
@@ -20,10 +24,16 @@ impl Request {
         let authorization =
             if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
         let length = body.len();
-        Request(format!(
+        let text = format!(
             "{method} {path} HTTP/1.1\r\nHost: bench.example\r\nAccept: application/json\r\n{authorization}\
              Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        ))
+        );
+        Request { text, answer: "HTTP/1.1 2" }
+    }
+
+    /// The same, of what is not there.
+    pub(crate) fn in_vain(self) -> Request {
+        Request { answer: "HTTP/1.1 404", ..self }
     }
 }
 
@@ -118,7 +128,7 @@ impl Connection {
 
     /// Sends a request and reads its answer; the body comes back.
     async fn ask(&mut self, request: &Request) -> io::Result<Vec<u8>> {
-        self.stream.write_all(request.0.as_bytes()).await?;
+        self.stream.write_all(request.text.as_bytes()).await?;
         self.buffer.clear();
         let mut whole: Option<(usize, usize)> = None;
         loop {
@@ -131,19 +141,19 @@ impl Connection {
                 return Err(io::Error::other("the server closed the connection or does not stop"));
             }
             if whole.is_none() {
-                whole = head_of(&self.buffer)?;
+                whole = head_of(&self.buffer, request.answer)?;
             }
         }
     }
 }
 
-/// Length of head and body, once the head is there.
-fn head_of(bytes: &[u8]) -> io::Result<Option<(usize, usize)>> {
+/// Length of head and body, once the head is there; it must begin like `answer`.
+fn head_of(bytes: &[u8], answer: &str) -> io::Result<Option<(usize, usize)>> {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
-    if !head.starts_with("HTTP/1.1 2") {
+    if !head.starts_with(answer) {
         return Err(io::Error::other(format!(
-            "the server refuses a request: {}",
+            "the server gives another answer: {}",
             String::from_utf8_lossy(bytes)
         )));
     }
@@ -161,8 +171,8 @@ mod tests {
     #[test]
     fn an_answer_ends_where_its_head_says() {
         let text = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-        assert_eq!(head_of(text).unwrap(), Some((38, 5)));
-        assert_eq!(head_of(&text[..30]).unwrap(), None);
-        assert!(head_of(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").is_err());
+        assert_eq!(head_of(text, "HTTP/1.1 2").unwrap(), Some((38, 5)));
+        assert_eq!(head_of(&text[..30], "HTTP/1.1 2").unwrap(), None);
+        assert!(head_of(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "HTTP/1.1 2").is_err());
     }
 }
