@@ -41,6 +41,14 @@ fn built() -> PathBuf {
     program
 }
 
+/// The arguments of a demonstration at this place, with an API of its own, for several at a time.
+pub fn demo(sip: &SocketAddr, more: &[&'static str]) -> Command {
+    let mut command = Command::new(carillon());
+    command.args(["demo", "--sip", &sip.to_string(), "--media-ports", "20000-20999", "--api", "127.0.0.1:0"]);
+    command.args(more);
+    command
+}
+
 /// Runs the program to its end.
 ///
 /// # Panics

@@ -5,7 +5,7 @@ use std::process::Command;
 use system_tests::PATIENCE;
 use system_tests::api::{self, Api};
 use system_tests::endpoint::Endpoint;
-use system_tests::node::{Node, Setup, carillon};
+use system_tests::node::{Node, Setup, carillon, demo};
 use system_tests::place::Place;
 use system_tests::process::Process;
 use system_tests::sipp::Sipp;
@@ -61,18 +61,7 @@ fn a_telephone_gets_another_name_and_a_new_extension_and_is_called_by_it_at_once
 fn both_telephones_of_the_demo_get_new_names_and_numbers_and_call_each_other_by_them_at_once() {
     let place = Place::take();
     let sip = place.sip(1).to_string();
-    let mut command = Command::new(carillon());
-    command.args([
-        "demo",
-        "--no-call",
-        "--sip",
-        &sip,
-        "--media-ports",
-        "20000-20999",
-        "--api",
-        "127.0.0.1:0",
-    ]);
-    let mut demo = Process::start("carillon demo", &mut command);
+    let mut demo = Process::start("carillon demo", &mut demo(&place.sip(1), &["--no-call"]));
     let line = demo.line_with("REST API: http://", PATIENCE).expect("the demo serves its API");
     let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
     let platform = Api::log_in(address.parse().expect("an address"), "platform", "admin", "changeme");

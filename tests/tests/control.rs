@@ -39,6 +39,15 @@ fn refused(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// A node with the sample system.
+fn sampled() -> Node {
+    let node = served();
+    let file = node.folder().join("sample.json");
+    std::fs::write(&file, sample().to_string()).expect("a file can be written");
+    done(&ctl(&node.data(), &["import", "--replace", file.to_str().expect("a path of letters")]));
+    node
+}
+
 fn exported(data: &Path) -> Json {
     serde_json::from_str(&done(&ctl(data, &["export"]))).expect("an export is JSON")
 }
@@ -163,11 +172,9 @@ fn a_document_with_mistakes_has_them_all_listed_and_changes_nothing() {
 
 #[test]
 fn a_backup_of_a_running_node_starts_another_one() {
-    let mut node = served();
+    let mut node = sampled();
     let (data, folder) = (node.data(), node.folder().to_owned());
     let name = |file: &str| folder.join(file).to_str().expect("a path of letters").to_owned();
-    std::fs::write(name("sample.json"), sample().to_string()).expect("a file can be written");
-    done(&ctl(&data, &["import", "--replace", &name("sample.json")]));
     let before = comparable(&exported(&data));
     let said = done(&ctl(&data, &["backup", &name("backup")]));
     assert!(said.contains(" 111 records, "), "{said}");
@@ -198,11 +205,9 @@ fn a_backup_of_a_running_node_starts_another_one() {
 
 #[test]
 fn what_can_be_read_of_a_damaged_configuration_goes_on_in_another_file() {
-    let mut node = served();
+    let mut node = sampled();
     let (data, folder) = (node.data(), node.folder().to_owned());
     let name = |file: &str| folder.join(file).to_str().expect("a path of letters").to_owned();
-    std::fs::write(name("sample.json"), sample().to_string()).expect("a file can be written");
-    done(&ctl(&data, &["import", "--replace", &name("sample.json")]));
     let before = comparable(&exported(&data));
     node.stop();
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 use system_tests::call::{Established, establish, establish_with, media_address, sdp};
 use system_tests::endpoint::Endpoint;
-use system_tests::node::{Node, Setup, carillon, run};
+use system_tests::node::{Node, Setup, carillon, demo, run};
 use system_tests::place::Place;
 use system_tests::process::Process;
 use system_tests::records::{Records, check};
@@ -15,9 +15,7 @@ use system_tests::rtp::{RtpPort, Side, converse, greet};
 #[test]
 fn the_demo_places_a_checked_call_and_ends() {
     let place = Place::take();
-    let sip = place.sip(1).to_string();
-    let output =
-        run(&["demo", "--once", "--sip", &sip, "--media-ports", "20000-20999", "--api", "127.0.0.1:0"]);
+    let output = demo(&place.sip(1), &["--once"]).output().expect("the program runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{complaints}");
@@ -38,18 +36,7 @@ fn the_demo_places_a_checked_call_and_ends() {
 fn the_demo_without_a_call_serves_and_says_how_to_connect() {
     let place = Place::take();
     let sip = place.sip(1).to_string();
-    let mut command = Command::new(carillon());
-    command.args([
-        "demo",
-        "--no-call",
-        "--sip",
-        &sip,
-        "--media-ports",
-        "20000-20999",
-        "--api",
-        "127.0.0.1:0",
-    ]);
-    let mut demo = Process::start("carillon demo", &mut command);
+    let mut demo = Process::start("carillon demo", &mut demo(&place.sip(1), &["--no-call"]));
     assert!(demo.line_with("Ctrl-C stops the node", Duration::from_secs(20)).is_some(), "{}", demo.tail(30));
     assert!(demo.line_with(&sip, Duration::ZERO).is_some(), "{}", demo.tail(30));
     demo.terminate();
@@ -60,11 +47,8 @@ fn the_demo_without_a_call_serves_and_says_how_to_connect() {
 fn the_demo_interrupted_during_its_call_leaves_nothing_behind() {
     let place = Place::take();
     let temporary = tempfile::tempdir().unwrap();
-    let mut command = Command::new(carillon());
-    let sip = place.sip(1).to_string();
-    command
-        .args(["demo", "--sip", &sip, "--media-ports", "20000-20999", "--api", "127.0.0.1:0"])
-        .env("TMPDIR", temporary.path());
+    let mut command = demo(&place.sip(1), &[]);
+    command.env("TMPDIR", temporary.path());
     let mut demo = Process::start("carillon demo", &mut command);
     assert!(demo.line_with("alice calls 102", system_tests::PATIENCE).is_some(), "{}", demo.tail(30));
     demo.terminate();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Instant;
 use system_tests::PATIENCE;
 use system_tests::api::{self, Api};
 use system_tests::endpoint::Endpoint;
@@ -168,6 +169,7 @@ fn an_operator_ends_a_call_and_drops_a_contact() {
     Endpoint::udp(&node, 3, "bob").register();
     let callee = Sipp::callee("answer").start(&node);
     let caller = Sipp::caller("call_ended_by_callee").number("102").start(&node);
+    let until = Instant::now() + PATIENCE;
     let call = loop {
         let text = ends(&ctl(&node, &["calls"]), 0);
         let answered = text.lines().find(|line| line.contains("answered "));
@@ -175,7 +177,7 @@ fn an_operator_ends_a_call_and_drops_a_contact() {
             assert!(line.contains("102"), "{line}");
             break line.split(' ').next().expect("a name").to_owned();
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(Instant::now() < until, "no call is answered: {text}");
     };
     let text = ends(&ctl(&node, &["hang-up", "c0"]), 1);
     assert!(text.contains("there is no such call"), "{text}");

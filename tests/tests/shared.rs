@@ -45,6 +45,7 @@ fn platform_at(node: &mut Node, first: &Node) -> Api {
     Api::log_in(api::address(node), "platform", "admin", password.trim())
 }
 
+/// Asks another process until it says so. It tells nobody by itself, and logins that fail are counted: so not all the time.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) const WAV: &[u8] = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00";
 const BRAND: &Account = &ACCOUNTS[1];
@@ -65,13 +65,17 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Nothing takes longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Waits until so many files are left; files go after their rows.
 async fn left(server: &Server, count: usize) {
-    for _ in 0..1000 {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
         if files(server.storage.path()).len() == count {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::task::yield_now().await;
     }
     panic!("there are {:?}", files(server.storage.path()));
 }

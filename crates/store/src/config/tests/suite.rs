@@ -59,15 +59,17 @@ pub(super) async fn whoever_has_his_turn_is_not_overtaken(place: Fixture) {
     // Another node, where there can be one, changes something all the time.
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let (tell, mut made) = tokio::sync::watch::channel(0_u64);
+    let (asks, mut asked) = tokio::sync::watch::channel(false);
     let other = if place.is_shared() { Some(place.open().await) } else { None };
     let changing = async {
         let Some(other) = other else { return };
         while !*stopped.borrow() {
             let rows = other.load().await.unwrap();
             let text = format!("{}#", rows.revision);
-            if let Outcome::Done { revision, .. } =
-                other.commit(rows.revision, &change(&rows, &text), &who(), now()).await.unwrap()
-            {
+            asks.send_replace(true);
+            let outcome = other.commit(rows.revision, &change(&rows, &text), &who(), now()).await;
+            asks.send_replace(false);
+            if let Outcome::Done { revision, .. } = outcome.unwrap() {
                 tell.send_replace(revision);
             }
         }
@@ -76,7 +78,10 @@ pub(super) async fn whoever_has_his_turn_is_not_overtaken(place: Fixture) {
         for round in 0..5 {
             let turn = is_send(store.turn()).await.unwrap();
             let rows = store.load().await.unwrap();
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            if place.is_shared() {
+                // The other one would be quicker.
+                asked.wait_for(|asks| *asks).await.unwrap();
+            }
             let outcome =
                 store.commit(rows.revision, &change(&rows, &format!("{round}*")), &who(), now()).await;
             assert!(matches!(outcome.unwrap(), Outcome::Done { .. }), "round {round}");
