@@ -140,8 +140,10 @@ pub enum ToCalls {
     Stray {
         /// Comes back with the answer.
         ticket: u64,
-        /// Our tag of the dialog, as the request has it; it proves that the asker saw the dialog.
-        tag: String,
+        /// The call, as the Contact that we gave the peer names it.
+        call: CallId,
+        /// What our tag of the dialog calls the leg. The proxy has checked the tag's seal.
+        leg: LegId,
     },
     /// The answer to [`ToLegs::Revive`].
     Revived {
