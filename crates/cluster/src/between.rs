@@ -35,10 +35,21 @@ pub struct Capsule {
     pub version: u32,
     /// The serialized call; empty: nothing was decided yet, and the [`Incoming`] says all.
     pub call: Bytes,
-    /// The serialized dialogs of its legs, as far as they are established.
-    pub legs: Vec<(LegId, Bytes)>,
+    /// Its legs, as far as they are established.
+    pub legs: Vec<KeptLeg>,
     /// Who else has custody.
     pub custodians: Vec<NodeId>,
+}
+
+/// A leg for whoever has to carry it on. It keeps its name wherever it lives: the name is in the tag that its peer knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptLeg {
+    /// The leg.
+    pub leg: LegId,
+    /// The proxy that has it now.
+    pub home: NodeId,
+    /// The serialized dialog.
+    pub state: Bytes,
 }
 
 /// What happened to a leg while its call had no owner, or before the owner was known to have heard of it.
@@ -149,10 +160,10 @@ pub enum ToCalls {
     Revived {
         /// The owner that it is for.
         title: Title,
-        /// What the leg is called now; `None`: the proxy cannot have it.
-        leg: Option<LegId>,
-        /// What it was called.
-        was: LegId,
+        /// The leg.
+        leg: LegId,
+        /// Whether it lives at the sender now.
+        lives: bool,
     },
     /// More names for legs at this proxy, asked for by [`ToLegs::Names`].
     Names(LegNames),
@@ -220,8 +231,8 @@ pub enum ToLegs {
     Revive {
         /// By what right.
         title: Title,
-        /// What it was called.
-        was: LegId,
+        /// The leg.
+        leg: LegId,
         /// Of the request that waits for it, if one does.
         ticket: Option<u64>,
         /// The serialized dialog.
