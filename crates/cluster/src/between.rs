@@ -33,6 +33,8 @@ pub struct Owner {
 pub struct Capsule {
     /// Grows with each change of the call, within one epoch.
     pub version: u32,
+    /// Whose call it is: application servers are chosen by it. `None`: as it was.
+    pub client: Option<Id<Client>>,
     /// The serialized call; empty: nothing was decided yet, and the [`Incoming`] says all.
     pub call: Bytes,
     /// Its legs, as far as they are established.
