@@ -174,11 +174,11 @@ pub enum ToCalls {
 /// Names of legs that a proxy sets aside for one application server, so that it can name them itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LegNames {
-    /// The proxy's SIP workers: names go round them.
-    pub workers: u8,
+    /// The proxy's SIP worker that these legs will live with; there are names of each.
+    pub worker: u8,
     /// The counter of the first name.
     pub first: u64,
-    /// How many counters; each is a name with each worker.
+    /// How many.
     pub count: u32,
 }
 
