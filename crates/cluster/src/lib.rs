@@ -5,6 +5,7 @@
 //! (what nodes of a cluster tell each other).
 
 pub mod between;
+pub mod custody;
 pub mod ids;
 pub mod leg;
 pub mod media;

@@ -1,0 +1,668 @@
+//! Custody: what a node keeps of each call whose legs it has, so that the call outlives its application server.
+//!
+//! In: what legs say, what application servers say, which of those are lost, time. Out: what to tell whom. Sans-IO. Elsewhere: the
+//! legs themselves (crate `proxy`), what an application server does with a call that it is offered (crate `appserver`), who is there (`view`).
+//!
+//! Each call has one owner that is obeyed here: the best by [`Owner`]'s order of those who claimed it. When that one is lost, the
+//! call is offered to the next application server, by a title that beats all before. What happens meanwhile waits.
+
+use crate::between::{Capsule, Decline, Happened, KeptLeg, Owner, Stand, Title, ToCalls, ToLegs};
+use crate::ids::{CallId, LegId, NodeId};
+use crate::leg::{Incoming, LegCommand, LegEvent, Originate};
+use bytes::Bytes;
+use model::{Client, Id};
+use sip::draft::HeaderText;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// An application server that says neither yes nor no to an offer for so long is passed over.
+pub const OFFER_LIMIT: Duration = Duration::from_secs(3);
+/// While nobody takes a call it is offered again after this time.
+pub const OFFER_AGAIN: Duration = Duration::from_secs(1);
+/// How long all application servers are asked for a leg before its peer is told that there is none: well below the time after
+/// which telephones give a request up.
+pub const STRAY_LIMIT: Duration = Duration::from_secs(2);
+/// Events that wait for an owner, of each call.
+const HAPPENED_MAX: usize = 64;
+/// Legs of one call at one proxy.
+const LEGS_MAX: usize = 64;
+
+/// Which application servers may serve a call, the best first. None of them is lost, as far as this node knows.
+pub trait Servers {
+    /// For a new call.
+    fn for_new(&self, client: Id<Client>, call: CallId) -> Vec<NodeId>;
+    /// For one whose owner is lost: all nodes that are asked with the same view say the same.
+    fn for_lost(&self, client: Option<Id<Client>>, call: CallId) -> Vec<NodeId>;
+    /// All there are.
+    fn all(&self) -> Vec<NodeId>;
+}
+
+/// What the shell must do.
+#[derive(Debug)]
+pub enum Action {
+    /// Tell an application server, which may be this node's own.
+    Tell(NodeId, ToCalls),
+    /// Tell a leg of this node.
+    Leg(LegId, LegCommand),
+    /// Make a leg.
+    Originate {
+        /// Its call.
+        call: CallId,
+        /// Its name.
+        leg: LegId,
+        /// The Call-ID of its dialog.
+        sip_call_id: String,
+        /// What to do.
+        order: Box<Originate>,
+    },
+    /// Make a leg of this dialog, and say by [`Custody::revived`] whether it lives.
+    Revive {
+        /// Its call.
+        call: CallId,
+        /// Its name.
+        leg: LegId,
+        /// The serialized dialog.
+        state: Bytes,
+        /// Of the question by [`Custody::stray`], if a request waits for it.
+        ticket: Option<u64>,
+    },
+    /// Forget a leg, without a word to its peer.
+    Part(LegId),
+    /// Nobody has the leg of this question.
+    NoStray(u64),
+    /// Set names of legs aside for this node.
+    Names(NodeId),
+}
+
+/// Gauges and counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Calls in custody.
+    pub calls: usize,
+    /// Of them, those that nobody serves at the moment.
+    pub unowned: usize,
+    /// Offers made because an owner was lost, since the start.
+    pub offers: u64,
+    /// Orders refused because their sender had lost the call to another, since the start.
+    pub superseded: u64,
+}
+
+/// The calls in custody.
+#[derive(Debug)]
+pub struct Custody {
+    me: NodeId,
+    calls: HashMap<CallId, Kept>,
+    due: BTreeSet<(Instant, CallId)>,
+    strays: BTreeMap<u64, Stray>,
+    next_ticket: u64,
+    offers: u64,
+    superseded: u64,
+    actions: VecDeque<Action>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    client: Option<Id<Client>>,
+    service: Service,
+    /// The largest epoch seen.
+    epoch: u32,
+    incoming: Option<Box<Incoming>>,
+    capsule: Capsule,
+    legs: Vec<Here>,
+    happened: Vec<Happened>,
+    due: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Here {
+    leg: LegId,
+    lives: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Service {
+    /// This one is obeyed.
+    Served(Owner),
+    /// The call was offered to the last of these, and is nobody's until that one claims it.
+    Offered(Vec<NodeId>),
+    /// Nobody takes it; it is offered again later.
+    Waiting,
+}
+
+#[derive(Debug)]
+struct Stray {
+    asked: Vec<NodeId>,
+    until: Instant,
+}
+
+impl Custody {
+    /// No calls yet, at this node.
+    pub fn new(me: NodeId) -> Self {
+        Self {
+            me,
+            calls: HashMap::new(),
+            due: BTreeSet::new(),
+            strays: BTreeMap::new(),
+            next_ticket: 0,
+            offers: 0,
+            superseded: 0,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Custody::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let calls = self.due.first().map(|(at, _)| *at);
+        let strays = self.strays.values().map(|stray| stray.until).min();
+        [calls, strays].into_iter().flatten().min()
+    }
+
+    /// Gauges and counters.
+    pub fn figures(&self) -> Figures {
+        let is_unowned = |kept: &&Kept| !matches!(kept.service, Service::Served(_));
+        let unowned = if self.due.is_empty() { 0 } else { self.calls.values().filter(is_unowned).count() };
+        Figures { calls: self.calls.len(), unowned, offers: self.offers, superseded: self.superseded }
+    }
+
+    /// Who is obeyed for a call, if it is in custody and somebody serves it.
+    pub fn owner(&self, call: CallId) -> Option<Owner> {
+        match self.calls.get(&call)?.service {
+            Service::Served(owner) => Some(owner),
+            Service::Offered(_) | Service::Waiting => None,
+        }
+    }
+
+    /// The legs here that a call still has.
+    pub fn living(&self, call: CallId) -> Vec<LegId> {
+        let legs = self.calls.get(&call).into_iter().flat_map(|kept| &kept.legs);
+        legs.filter(|here| here.lives).map(|here| here.leg).collect()
+    }
+
+    // --- from the legs of this node ---
+
+    /// A leg arrived. `false`: no application server is there; the leg is refused.
+    pub fn incoming(&mut self, incoming: Incoming, servers: &dyn Servers, now: Instant) -> bool {
+        let (call, client, leg) = (incoming.call, incoming.client, incoming.leg);
+        let Some(first) = servers.for_new(client, call).first().copied() else { return false };
+        let title = Title { call, epoch: 0 };
+        let kept = Kept {
+            client: Some(client),
+            // It has taken the call until it says that it has not: nothing is asked of it before.
+            service: Service::Served(Owner { epoch: 0, node: first }),
+            epoch: 0,
+            incoming: Some(Box::new(incoming.clone())),
+            capsule: Capsule::default(),
+            legs: vec![Here { leg, lives: true }],
+            happened: Vec::new(),
+            due: None,
+        };
+        self.calls.insert(call, kept);
+        self.tell(first, ToCalls::Incoming { title, incoming: Box::new(incoming) });
+        let _ = now;
+        true
+    }
+
+    /// Something happened on a leg.
+    pub fn event(&mut self, call: CallId, leg: LegId, event: LegEvent, unix_us: i64) {
+        let is_over = is_over(&event);
+        let Some(kept) = self.calls.get_mut(&call) else {
+            if !is_over {
+                self.actions.push_back(Action::Leg(leg, LegCommand::Bye { reason: None }));
+            }
+            return;
+        };
+        if is_over {
+            kept.ended(leg);
+        }
+        let owner = kept.obeyed();
+        // Even a leg's end that was told may have to be told to the next owner.
+        if is_over || owner.is_none() {
+            kept.note(Happened { leg, unix_us, event: Some(event.clone()) });
+        }
+        if let Some(owner) = owner {
+            let title = Title { call, epoch: owner.epoch };
+            self.tell(owner.node, ToCalls::Event { title, leg, event });
+        }
+    }
+
+    /// A leg's actor is gone without a word.
+    pub fn leg_lost(&mut self, call: CallId, leg: LegId, unix_us: i64) {
+        let Some(kept) = self.calls.get_mut(&call) else { return };
+        kept.ended(leg);
+        kept.note(Happened { leg, unix_us, event: None });
+        if let Some(owner) = kept.obeyed() {
+            let title = Title { call, epoch: owner.epoch };
+            self.tell(owner.node, ToCalls::LegLost { title, leg });
+        }
+    }
+
+    /// The dialog of a leg has changed and is at rest.
+    pub fn leg_state(&mut self, call: CallId, leg: LegId, state: Bytes) {
+        let Some(kept) = self.calls.get_mut(&call) else { return };
+        if let Some(owner) = kept.obeyed() {
+            let title = Title { call, epoch: owner.epoch };
+            self.tell(owner.node, ToCalls::LegState { title, leg, state });
+            return;
+        }
+        // For whoever takes it.
+        let kept_leg = KeptLeg { leg, home: self.me, state };
+        kept.capsule.legs.retain(|other| other.leg != leg);
+        kept.capsule.legs.push(kept_leg);
+    }
+
+    /// A request inside a dialog whose leg is not here: asks for it. The answer is [`Action::Revive`] or [`Action::NoStray`] with
+    /// the returned ticket.
+    pub fn stray(&mut self, call: CallId, leg: LegId, servers: &dyn Servers, now: Instant) -> u64 {
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        let asked = match self.owner(call) {
+            Some(owner) => vec![owner.node],
+            None => servers.all(),
+        };
+        for node in &asked {
+            self.tell(*node, ToCalls::Stray { ticket, call, leg });
+        }
+        let until = if asked.is_empty() { now } else { now + STRAY_LIMIT };
+        self.strays.insert(ticket, Stray { asked, until });
+        ticket
+    }
+
+    /// Whether a leg that [`Action::Revive`] asked for lives here now.
+    pub fn revived(&mut self, call: CallId, leg: LegId, lives: bool) {
+        let Some(kept) = self.calls.get_mut(&call) else {
+            if lives {
+                self.actions.push_back(Action::Leg(leg, LegCommand::Bye { reason: None }));
+            }
+            return;
+        };
+        if lives {
+            kept.begun(leg);
+        }
+        if let Some(owner) = kept.obeyed() {
+            let title = Title { call, epoch: owner.epoch };
+            self.tell(owner.node, ToCalls::Revived { title, leg, lives });
+        } else if !lives && kept.legs.is_empty() && kept.capsule.call.is_empty() {
+            self.forget(call);
+        }
+    }
+
+    // --- from application servers ---
+
+    /// What an application server says.
+    pub fn told(&mut self, from: NodeId, message: ToLegs, servers: &dyn Servers, now: Instant) {
+        match message {
+            ToLegs::Decline { title, why } => self.declined(from, title, why, servers, now),
+            ToLegs::Originate { title, leg, sip_call_id, order } => {
+                if self.obeys(from, title) || self.begin(from, title) {
+                    let call = title.call;
+                    if let Some(kept) = self.calls.get_mut(&call) {
+                        kept.begun(leg);
+                    }
+                    self.actions.push_back(Action::Originate { call, leg, sip_call_id, order });
+                }
+            }
+            ToLegs::Command { title, leg, command } => {
+                if !self.calls.contains_key(&title.call) {
+                    self.tell(from, ToCalls::NotHere { title, leg: Some(leg) });
+                } else if self.obeys(from, title) {
+                    self.actions.push_back(Action::Leg(leg, command));
+                }
+            }
+            ToLegs::Keep { title, capsule } => {
+                if self.obeys(from, title) || self.begin(from, title) {
+                    self.keep(title, *capsule);
+                }
+            }
+            ToLegs::Claim { title } => self.claimed(from, title),
+            ToLegs::Done { title } => {
+                if self.calls.contains_key(&title.call) && self.obeys(from, title) {
+                    for leg in self.living(title.call) {
+                        self.actions.push_back(Action::Leg(leg, LegCommand::Bye { reason: None }));
+                    }
+                    self.forget(title.call);
+                }
+            }
+            ToLegs::Revive { title, leg, ticket, state } => {
+                if ticket.is_some_and(|ticket| self.strays.remove(&ticket).is_none()) {
+                    return; // nobody waits any more
+                }
+                if self.obeys(from, title) || self.begin(from, title) {
+                    self.actions.push_back(Action::Revive { call: title.call, leg, state, ticket });
+                } else if let Some(ticket) = ticket {
+                    self.actions.push_back(Action::NoStray(ticket));
+                }
+            }
+            ToLegs::Part { title, leg } => {
+                if self.calls.contains_key(&title.call) && self.obeys(from, title) {
+                    if let Some(kept) = self.calls.get_mut(&title.call) {
+                        kept.legs.retain(|here| here.leg != leg);
+                    }
+                    self.actions.push_back(Action::Part(leg));
+                }
+            }
+            ToLegs::NoStray { ticket } => {
+                let Some(stray) = self.strays.get_mut(&ticket) else { return };
+                stray.asked.retain(|node| *node != from);
+                if stray.asked.is_empty() {
+                    self.strays.remove(&ticket);
+                    self.actions.push_back(Action::NoStray(ticket));
+                }
+            }
+            ToLegs::Names => self.actions.push_back(Action::Names(from)),
+        }
+    }
+
+    /// An application server is lost: its calls are offered to others.
+    pub fn lost(&mut self, node: NodeId, servers: &dyn Servers, now: Instant) {
+        let mut calls: Vec<CallId> =
+            self.calls.iter().filter(|(_, kept)| kept.is_with(node)).map(|(id, _)| *id).collect();
+        calls.sort_unstable(); // the same order each time
+        for call in calls {
+            self.owner_lost(call, servers, now);
+        }
+        let waiting: Vec<u64> = self.strays.keys().copied().collect();
+        for ticket in waiting {
+            self.told(node, ToLegs::NoStray { ticket }, servers, now);
+        }
+    }
+
+    /// An application server can be reached (again): calls that nobody would take are offered at once.
+    pub fn back(&mut self, servers: &dyn Servers, now: Instant) {
+        let is_waiting = |kept: &Kept| kept.service == Service::Waiting;
+        let mut calls: Vec<CallId> = self.due.iter().map(|(_, call)| *call).collect();
+        calls.retain(|call| self.calls.get(call).is_some_and(is_waiting));
+        for call in calls {
+            self.offer(call, Vec::new(), servers, now);
+        }
+    }
+
+    /// The owner, being about to leave, wants others to have its calls: as if it were lost, but that it is obeyed until another
+    /// one claims them.
+    pub fn handle_timeout(&mut self, servers: &dyn Servers, now: Instant) {
+        while let Some((at, call)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, call));
+            let Some(kept) = self.calls.get_mut(&call) else { continue };
+            kept.due = None;
+            match std::mem::replace(&mut kept.service, Service::Waiting) {
+                Service::Offered(tried) => self.offer(call, tried, servers, now),
+                Service::Waiting => self.offer(call, Vec::new(), servers, now),
+                served @ Service::Served(_) => kept.service = served,
+            }
+        }
+        let over: Vec<u64> =
+            self.strays.iter().filter(|(_, stray)| stray.until <= now).map(|(ticket, _)| *ticket).collect();
+        for ticket in over {
+            self.strays.remove(&ticket);
+            self.actions.push_back(Action::NoStray(ticket));
+        }
+    }
+
+    // --- who is obeyed ---
+
+    /// Whether this sender may act for a call in custody. One that has lost it is told so.
+    fn obeys(&mut self, from: NodeId, title: Title) -> bool {
+        let Some(kept) = self.calls.get_mut(&title.call) else { return false };
+        let speaker = Owner { epoch: title.epoch, node: from };
+        match kept.obeyed() {
+            Some(owner) if owner == speaker => true,
+            Some(owner) if owner > speaker => {
+                self.superseded += 1;
+                self.tell(from, ToCalls::Superseded { title, by: owner });
+                false
+            }
+            // Its claim is only on its way through another custodian; what it says has the same right.
+            Some(_) => {
+                self.take(title.call, speaker);
+                true
+            }
+            None if speaker.epoch >= kept.epoch => {
+                self.take(title.call, speaker);
+                true
+            }
+            None => {
+                self.superseded += 1;
+                let by = Owner { epoch: kept.epoch, node: self.me };
+                self.tell(from, ToCalls::Superseded { title, by });
+                false
+            }
+        }
+    }
+
+    /// Custody of a call that was not known here begins by an owner's word.
+    fn begin(&mut self, from: NodeId, title: Title) -> bool {
+        if self.calls.contains_key(&title.call) {
+            return false;
+        }
+        let kept = Kept {
+            client: None,
+            service: Service::Served(Owner { epoch: title.epoch, node: from }),
+            epoch: title.epoch,
+            incoming: None,
+            capsule: Capsule::default(),
+            legs: Vec::new(),
+            happened: Vec::new(),
+            due: None,
+        };
+        self.calls.insert(title.call, kept);
+        true
+    }
+
+    fn claimed(&mut self, from: NodeId, title: Title) {
+        if !self.calls.contains_key(&title.call) {
+            self.tell(from, ToCalls::NotHere { title, leg: None });
+        } else if self.obeys(from, title) {
+            let Some(kept) = self.calls.get_mut(&title.call) else { return };
+            let stand = kept.stand(title);
+            // What else happened is told now; an end may have to be told again.
+            kept.happened.retain(|happened| happened.event.as_ref().is_none_or(is_over));
+            self.tell(from, ToCalls::Claimed(Box::new(stand)));
+        }
+    }
+
+    /// From now on this owner is obeyed; the one before hears of it.
+    fn take(&mut self, call: CallId, owner: Owner) {
+        let Some(kept) = self.calls.get_mut(&call) else { return };
+        let before = std::mem::replace(&mut kept.service, Service::Served(owner));
+        kept.epoch = kept.epoch.max(owner.epoch);
+        if let Some(at) = kept.due.take() {
+            self.due.remove(&(at, call));
+        }
+        if let Service::Served(before) = before
+            && before.node != owner.node
+        {
+            let title = Title { call, epoch: before.epoch };
+            self.tell(before.node, ToCalls::Superseded { title, by: owner });
+        }
+    }
+
+    fn keep(&mut self, title: Title, news: Capsule) {
+        let Some(kept) = self.calls.get_mut(&title.call) else { return };
+        let capsule = &mut kept.capsule;
+        capsule.version = news.version;
+        kept.client = news.client.or(kept.client);
+        if !news.call.is_empty() {
+            capsule.call = news.call;
+            kept.incoming = None;
+        }
+        for leg in news.legs {
+            capsule.legs.retain(|other| other.leg != leg.leg);
+            if capsule.legs.len() < LEGS_MAX {
+                capsule.legs.push(leg);
+            }
+        }
+        if !news.custodians.is_empty() {
+            capsule.custodians = news.custodians;
+        }
+    }
+
+    // --- offers ---
+
+    fn declined(&mut self, from: NodeId, title: Title, why: Decline, servers: &dyn Servers, now: Instant) {
+        let Some(kept) = self.calls.get_mut(&title.call) else { return };
+        match &kept.service {
+            Service::Served(owner) if *owner == (Owner { epoch: title.epoch, node: from }) => {
+                // A new call that this one does not take goes to another one under the same title, for nothing was done.
+                let is_new = kept.incoming.is_some() && why != Decline::Unknown;
+                if is_new {
+                    self.offer_new(title.call, from, servers);
+                } else {
+                    self.owner_lost(title.call, servers, now);
+                }
+            }
+            Service::Offered(tried) if tried.last() == Some(&from) && title.epoch == kept.epoch => {
+                let tried = tried.clone();
+                self.offer(title.call, tried, servers, now);
+            }
+            Service::Served(_) | Service::Offered(_) | Service::Waiting => {}
+        }
+    }
+
+    /// A new call that was declined goes to the next application server, or is refused.
+    fn offer_new(&mut self, call: CallId, declined_by: NodeId, servers: &dyn Servers) {
+        let Some(kept) = self.calls.get_mut(&call) else { return };
+        let Some(incoming) = kept.incoming.clone() else { return };
+        let order = servers.for_new(incoming.client, call);
+        // Whoever stands before the one that declined did so, too. Round robin may have turned meanwhile; then the epoch bounds it.
+        let next = order.iter().skip_while(|node| **node != declined_by).nth(1).copied();
+        let next = next.filter(|_| (kept.epoch as usize) < order.len());
+        let Some(next) = next else {
+            for here in kept.legs.iter().filter(|here| here.lives) {
+                let headers = HeaderText::new();
+                let refusal = LegCommand::Reject { status: 503, reason: None, headers };
+                self.actions.push_back(Action::Leg(here.leg, refusal));
+            }
+            self.forget(call);
+            return;
+        };
+        kept.epoch += 1;
+        let title = Title { call, epoch: kept.epoch };
+        kept.service = Service::Served(Owner { epoch: title.epoch, node: next });
+        self.tell(next, ToCalls::Incoming { title, incoming });
+    }
+
+    fn owner_lost(&mut self, call: CallId, servers: &dyn Servers, now: Instant) {
+        let Some(kept) = self.calls.get_mut(&call) else { return };
+        let tried = match std::mem::replace(&mut kept.service, Service::Waiting) {
+            Service::Served(_) => {
+                kept.epoch = kept.epoch.saturating_add(1);
+                Vec::new()
+            }
+            Service::Offered(tried) => tried,
+            Service::Waiting => return kept.service = Service::Waiting,
+        };
+        self.offer(call, tried, servers, now);
+    }
+
+    /// Offers a call to the best server that has not been asked yet.
+    fn offer(&mut self, call: CallId, mut tried: Vec<NodeId>, servers: &dyn Servers, now: Instant) {
+        let Some(kept) = self.calls.get_mut(&call) else { return };
+        if kept.incoming.is_none() && kept.capsule.call.is_empty() {
+            // Whoever got the INVITE has all there is to know; here are devices that were to ring.
+            for leg in self.living(call) {
+                self.actions.push_back(Action::Leg(leg, LegCommand::Bye { reason: None }));
+            }
+            return self.forget(call);
+        }
+        let next = servers.for_lost(kept.client, call).into_iter().find(|node| !tried.contains(node));
+        let due = match next {
+            Some(node) => {
+                tried.push(node);
+                kept.service = Service::Offered(tried);
+                let title = Title { call, epoch: kept.epoch };
+                let stand = kept.stand(title);
+                self.offers += 1;
+                self.tell(node, ToCalls::Offer(Box::new(stand)));
+                now + OFFER_LIMIT
+            }
+            None => {
+                kept.service = Service::Waiting;
+                now + OFFER_AGAIN
+            }
+        };
+        self.set_due(call, due);
+    }
+
+    fn set_due(&mut self, call: CallId, at: Instant) {
+        let Some(kept) = self.calls.get_mut(&call) else { return };
+        if let Some(before) = kept.due.replace(at) {
+            self.due.remove(&(before, call));
+        }
+        self.due.insert((at, call));
+    }
+
+    fn forget(&mut self, call: CallId) {
+        if let Some(kept) = self.calls.remove(&call)
+            && let Some(at) = kept.due
+        {
+            self.due.remove(&(at, call));
+        }
+    }
+
+    fn tell(&mut self, node: NodeId, message: ToCalls) {
+        self.actions.push_back(Action::Tell(node, message));
+    }
+}
+
+impl Kept {
+    fn obeyed(&self) -> Option<Owner> {
+        match self.service {
+            Service::Served(owner) => Some(owner),
+            Service::Offered(_) | Service::Waiting => None,
+        }
+    }
+
+    /// Served by this node, or on offer to it.
+    fn is_with(&self, node: NodeId) -> bool {
+        match &self.service {
+            Service::Served(owner) => owner.node == node,
+            Service::Offered(tried) => tried.last() == Some(&node),
+            Service::Waiting => false,
+        }
+    }
+
+    fn begun(&mut self, leg: LegId) {
+        self.legs.retain(|here| here.leg != leg);
+        if self.legs.len() < LEGS_MAX {
+            self.legs.push(Here { leg, lives: true });
+        }
+    }
+
+    fn ended(&mut self, leg: LegId) {
+        self.legs.iter_mut().filter(|here| here.leg == leg).for_each(|here| here.lives = false);
+    }
+
+    fn note(&mut self, happened: Happened) {
+        if self.happened.len() >= HAPPENED_MAX {
+            let passing =
+                self.happened.iter().position(|old| old.event.as_ref().is_some_and(|event| !is_over(event)));
+            match passing {
+                Some(at) => drop(self.happened.remove(at)),
+                None => return, // the ends of so many legs are enough
+            }
+        }
+        self.happened.push(happened);
+    }
+
+    fn stand(&self, title: Title) -> Stand {
+        Stand {
+            title,
+            incoming: self.incoming.clone(),
+            capsule: Capsule { client: self.client, ..self.capsule.clone() },
+            legs: self.legs.iter().filter(|here| here.lives).map(|here| here.leg).collect(),
+            happened: self.happened.clone(),
+        }
+    }
+}
+
+/// Whether this is the last that a leg says.
+fn is_over(event: &LegEvent) -> bool {
+    matches!(event, LegEvent::Ended { .. } | LegEvent::Rejected { .. } | LegEvent::Cancelled { .. })
+}
+
+#[cfg(test)]
+mod tests;
