@@ -24,6 +24,8 @@ pub const OFFER_AGAIN: Duration = Duration::from_secs(1);
 pub const STRAY_LIMIT: Duration = Duration::from_secs(2);
 /// Events that wait for an owner, of each call.
 const HAPPENED_MAX: usize = 64;
+/// Legs that are asked for at the same time.
+const STRAYS_MAX: usize = 1024;
 /// Legs of one call at one proxy.
 const LEGS_MAX: usize = 64;
 
@@ -63,13 +65,11 @@ pub enum Action {
         leg: LegId,
         /// The serialized dialog.
         state: Bytes,
-        /// Of the question by [`Custody::stray`], if a request waits for it.
-        ticket: Option<u64>,
     },
     /// Forget a leg, without a word to its peer.
     Part(LegId),
-    /// Nobody has the leg of this question.
-    NoStray(u64),
+    /// Nobody has the leg that [`Custody::stray`] asked for.
+    NoStray(LegId),
     /// Set names of legs aside for this node.
     Names(NodeId),
 }
@@ -131,6 +131,7 @@ enum Service {
 
 #[derive(Debug)]
 struct Stray {
+    leg: LegId,
     asked: Vec<NodeId>,
     until: Instant,
 }
@@ -255,9 +256,15 @@ impl Custody {
         kept.capsule.legs.push(kept_leg);
     }
 
-    /// A request inside a dialog whose leg is not here: asks for it. The answer is [`Action::Revive`] or [`Action::NoStray`] with
-    /// the returned ticket.
-    pub fn stray(&mut self, call: CallId, leg: LegId, servers: &dyn Servers, now: Instant) -> u64 {
+    /// A request inside a dialog whose leg is not here: asks for it. The answer is [`Action::Revive`] or [`Action::NoStray`].
+    /// `false`: too many are asked for already, or nobody is there to ask.
+    pub fn stray(&mut self, call: CallId, leg: LegId, servers: &dyn Servers, now: Instant) -> bool {
+        if self.strays.values().any(|stray| stray.leg == leg) {
+            return true;
+        }
+        if self.strays.len() >= STRAYS_MAX {
+            return false;
+        }
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         let asked = match self.owner(call) {
@@ -267,9 +274,11 @@ impl Custody {
         for node in &asked {
             self.tell(*node, ToCalls::Stray { ticket, call, leg });
         }
-        let until = if asked.is_empty() { now } else { now + STRAY_LIMIT };
-        self.strays.insert(ticket, Stray { asked, until });
-        ticket
+        if asked.is_empty() {
+            return false;
+        }
+        self.strays.insert(ticket, Stray { leg, asked, until: now + STRAY_LIMIT });
+        true
     }
 
     /// Whether a leg that [`Action::Revive`] asked for lives here now.
@@ -332,9 +341,9 @@ impl Custody {
                     return; // nobody waits any more
                 }
                 if self.obeys(from, title) || self.begin(from, title) {
-                    self.actions.push_back(Action::Revive { call: title.call, leg, state, ticket });
-                } else if let Some(ticket) = ticket {
-                    self.actions.push_back(Action::NoStray(ticket));
+                    self.actions.push_back(Action::Revive { call: title.call, leg, state });
+                } else if ticket.is_some() {
+                    self.actions.push_back(Action::NoStray(leg));
                 }
             }
             ToLegs::Part { title, leg } => {
@@ -349,8 +358,9 @@ impl Custody {
                 let Some(stray) = self.strays.get_mut(&ticket) else { return };
                 stray.asked.retain(|node| *node != from);
                 if stray.asked.is_empty() {
+                    let leg = stray.leg;
                     self.strays.remove(&ticket);
-                    self.actions.push_back(Action::NoStray(ticket));
+                    self.actions.push_back(Action::NoStray(leg));
                 }
             }
             ToLegs::Names => self.actions.push_back(Action::Names(from)),
@@ -394,12 +404,9 @@ impl Custody {
                 served @ Service::Served(_) => kept.service = served,
             }
         }
-        let over: Vec<u64> =
-            self.strays.iter().filter(|(_, stray)| stray.until <= now).map(|(ticket, _)| *ticket).collect();
-        for ticket in over {
-            self.strays.remove(&ticket);
-            self.actions.push_back(Action::NoStray(ticket));
-        }
+        let over = self.strays.extract_if(.., |_, stray| stray.until <= now);
+        let over: Vec<LegId> = over.map(|(_, stray)| stray.leg).collect();
+        self.actions.extend(over.into_iter().map(Action::NoStray));
     }
 
     // --- who is obeyed ---

@@ -3,7 +3,8 @@
 //! Up: a leg arrived ([`Incoming`]), then [`LegEvent`]s. Down: [`Originate`], then [`LegCommand`]s. Nothing of SIP's
 //! messages crosses but session descriptions and the headers that a call passes through.
 
-use crate::ids::{CallId, LegId};
+use crate::between::{LegNames, Title, ToLegs};
+use crate::ids::{CallId, LegId, NodeId};
 use bytes::Bytes;
 use model::{Brand, Client, Id, Terminal, User};
 use sip::draft::HeaderText;
@@ -46,6 +47,8 @@ pub struct Incoming {
 pub struct Originate {
     /// The call that owns it.
     pub call: CallId,
+    /// The proxy that shall have it: the one that the contact was registered at.
+    pub home: NodeId,
     /// The endpoint that is called.
     pub terminal: Id<Terminal>,
     /// The registered contact: Request-URI of the INVITE.
@@ -83,18 +86,22 @@ pub struct Binding {
     pub q: u16,
     /// Grows with each registration of the endpoint: the largest is the latest.
     pub newness: u64,
+    /// The proxy that has the flow.
+    pub home: NodeId,
 }
 
-/// The legs of a proxy.
+/// The legs of a proxy, or of all proxies of a cluster.
 pub trait Legs: Send + Sync + 'static {
     /// Makes a leg and sends its INVITE; events follow under the returned name. The second value is the SIP Call-ID of
-    /// the new dialog, for the call record.
-    fn originate(&self, order: Originate) -> (LegId, String);
-    /// Tells a leg what to do. A leg that is gone ignores it.
-    fn command(&self, leg: LegId, command: LegCommand);
+    /// the new dialog, for the call record. `None`: the proxy cannot be reached.
+    fn originate(&self, title: Title, order: Originate) -> Option<(LegId, String)>;
+    /// Tells a leg, which lives at this proxy, what to do. A leg that is gone ignores it.
+    fn command(&self, title: Title, home: NodeId, leg: LegId, command: LegCommand);
+    /// Tells a custodian of a call what only a cluster needs to say. In one process nobody listens.
+    fn tell(&self, _custodian: NodeId, _message: ToLegs) {}
 }
 
-/// The calls of an application server.
+/// The calls of an application server, or of all of a cluster.
 pub trait Calls: Send + Sync + 'static {
     /// A leg arrived. `false`: no capacity or shutting down; the proxy answers 503.
     fn incoming(&self, incoming: Incoming) -> bool;
@@ -102,6 +109,31 @@ pub trait Calls: Send + Sync + 'static {
     fn event(&self, call: CallId, leg: LegId, event: LegEvent);
     /// A leg's actor is gone without a word of its own (it crashed); its peer was told by the leg's last will.
     fn leg_lost(&self, call: CallId, leg: LegId);
+    /// The serialized dialog of a leg that is at rest and has changed, for the case that its proxy is lost.
+    fn leg_state(&self, _call: CallId, _leg: LegId, _state: Bytes) {}
+    /// A request inside a dialog came to a proxy that does not have the leg. `true`: it is asked for, and [`LegHost::revive`]
+    /// or [`LegHost::no_stray`] follows within some seconds.
+    fn stray(&self, _call: CallId, _leg: LegId) -> bool {
+        false
+    }
+    /// Whether a leg lives now that was to be revived.
+    fn revived(&self, _call: CallId, _leg: LegId, _lives: bool) {}
+}
+
+/// The legs of one proxy, for those who name them and move them between proxies.
+pub trait LegHost: Send + Sync + 'static {
+    /// Makes a leg under a name that was set aside, with this Call-ID, and sends its INVITE.
+    fn originate_as(&self, call: CallId, leg: LegId, sip_call_id: String, order: Originate);
+    /// Tells a leg what to do.
+    fn command(&self, leg: LegId, command: LegCommand);
+    /// Carries on a leg from its serialized dialog; [`Calls::revived`] tells whether it lives.
+    fn revive(&self, call: CallId, leg: LegId, state: Bytes);
+    /// Forgets a leg without a word to its peer: it lives elsewhere now.
+    fn part(&self, leg: LegId);
+    /// Nobody has this leg: requests that wait for it are refused.
+    fn no_stray(&self, leg: LegId);
+    /// Sets so many names aside with each SIP worker.
+    fn names(&self, count: u32) -> Vec<LegNames>;
 }
 
 /// Who is reachable where.

@@ -15,6 +15,9 @@ use std::time::Duration;
 pub struct ProxyConfig {
     /// The node whose proxy this is; part of every leg's name.
     pub node: NodeId,
+    /// The key that all proxies of a cluster share: their tags are sealed with it, so that each knows the legs of all, and nobody
+    /// names a leg that is not his. `None`: this proxy has no others beside it.
+    pub seal: Option<SealKey>,
     /// Where to listen; the position is [`sip::flow::Flow::listener`].
     pub listeners: Vec<Listener>,
     /// SIP workers; 0 takes half the cores, at least one. At most [`WORKERS_MAX`].
@@ -42,6 +45,16 @@ pub struct ProxyConfig {
     pub rel100: Rel100,
 }
 
+/// A key for tags, never shown.
+#[derive(Clone)]
+pub struct SealKey(pub [u8; 32]);
+
+impl std::fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SealKey(…)")
+    }
+}
+
 /// A worker's number fits one byte of a leg's name.
 pub const WORKERS_MAX: usize = 64;
 
@@ -52,6 +65,7 @@ impl Default for ProxyConfig {
     fn default() -> Self {
         Self {
             node: NodeId(1),
+            seal: None,
             listeners: Vec::new(),
             workers: 0,
             limits: Limits::default(),

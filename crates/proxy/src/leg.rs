@@ -5,6 +5,7 @@
 //! transactions are: their worker delivers their messages one at a time, and contains their failures (`worker::legs`).
 
 use crate::Shared;
+use crate::leg_state::LegState;
 use crate::legs::LegTag;
 use crate::registrar::Device;
 use cluster::ids::CallId;
@@ -70,6 +71,8 @@ pub(crate) struct Leg {
     /// When the worker will wake us.
     alarm: Option<Instant>,
     rate: Rate,
+    /// What the call has of the dialog, for the case that this proxy is lost ([`Session::capsule_print`]).
+    told_state: Option<u64>,
 }
 
 enum Stage {
@@ -116,7 +119,25 @@ impl Leg {
             stage: Stage::New { txn },
             alarm: None,
             rate: Rate::default(),
+            told_state: None,
         }
+    }
+
+    /// A leg that another proxy had, carried on here.
+    pub(crate) fn revived(
+        call: CallId,
+        tag: LegTag,
+        state: LegState,
+        to: Destination,
+        config: SessionConfig,
+        now: Instant,
+    ) -> Self {
+        let LegState { session, terminal, device } = state;
+        let mut leg = Self::new(call, tag, (terminal, device), config, None);
+        let mut session = Session::revive(Arc::clone(&leg.config), &session, now);
+        session.set_destination(to);
+        leg.stage = Stage::Live(Box::new(session));
+        leg
     }
 
     /// The call that owns it.
@@ -291,6 +312,17 @@ impl Leg {
         if session.is_over() {
             self.stage = Stage::Over;
             return false;
+        }
+        if shared.config.seal.is_some()
+            && let Some(print) = session.capsule_print()
+            && self.told_state != Some(print)
+            && let Some(capsule) = session.capsule(now)
+        {
+            self.told_state = Some(print);
+            if let Some(calls) = shared.calls.get() {
+                let state = LegState::encode(&capsule, self.terminal, self.device.as_deref());
+                calls.leg_state(self.call, self.tag.leg, state);
+            }
         }
         if let Some(due) = session.poll_timeout() {
             let at = due.min(now + NAP_MAX);

@@ -4,8 +4,11 @@
 //! (`leg`) and who has them (`worker::legs`), decisions about calls (crate `appserver`).
 
 use crate::Shared;
-use cluster::ids::LegId;
+use crate::config::SealKey;
+use cluster::ids::{CallId, LegId};
 use cluster::leg::Originate;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use sip::draft::HeaderText;
 use sip::flow::Transport;
 use sip::msg::{HeaderId, Message};
@@ -41,6 +44,26 @@ impl LegTag {
         let secret = secret.strip_prefix(b".")?;
         Some(LegTag { leg: LegId::from_u64(hex(leg)?), secret: hex(secret)? })
     }
+}
+
+/// The secret of a leg's tag where proxies share a key: each of them can tell a true tag from one that somebody made up.
+pub(crate) fn seal(key: &SealKey, leg: LegId) -> u64 {
+    // Any key length will do for HMAC (RFC 2104 section 2).
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key.0) else { return 0 };
+    mac.update(b"leg");
+    mac.update(&leg.as_u64().to_be_bytes());
+    let digest = mac.finalize().into_bytes();
+    digest.iter().take(8).fold(0, |secret, byte| secret << 8 | u64::from(*byte))
+}
+
+/// How our Contact names a leg and its call; peers send it back as the Request-URI.
+pub(crate) fn contact_user(leg: LegId, call: CallId) -> String {
+    format!("{leg}-{call}")
+}
+
+/// The call that a Request-URI names, which we once gave as our Contact.
+pub(crate) fn call_in(user: &str) -> Option<CallId> {
+    user.split_once('-')?.1.strip_prefix('c').and_then(|digits| digits.parse().ok())
 }
 
 /// A number of hexadecimal digits.
@@ -107,9 +130,18 @@ pub(crate) fn outgoing(shared: &Shared, order: Originate, tag: LegTag, call_id: 
 }
 
 /// The configuration of a leg's session: that of all, with the leg's own Contact.
-pub(crate) fn session_config(shared: &Shared, leg: LegId, listener: u16) -> Option<SessionConfig> {
+pub(crate) fn session_config(
+    shared: &Shared,
+    leg: LegId,
+    call: CallId,
+    listener: u16,
+) -> Option<SessionConfig> {
     let place = shared.places.get(usize::from(listener))?;
-    Some(SessionConfig { contact: place.contact(leg), ..shared.session.clone() })
+    let contact = match shared.config.seal {
+        Some(_) => place.contact(contact_user(leg, call)),
+        None => place.contact(leg),
+    };
+    Some(SessionConfig { contact, ..shared.session.clone() })
 }
 
 /// How long a called device may stay silent altogether: half the usual time for one that leaves pings unanswered.
@@ -161,6 +193,27 @@ mod tests {
             ["", "l", "l.", "l1.0", "l1.+123456789abcde", "l+1.0123456789abcdef", "x1.0123456789abcdef", "l1"]
         {
             assert_eq!(LegTag::parse(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_seal_is_of_one_key_and_one_leg() {
+        let (key, other) = (SealKey([1; 32]), SealKey([2; 32]));
+        let leg = LegId::new(NodeId(3), 1, 77);
+        assert_eq!(seal(&key, leg), seal(&SealKey([1; 32]), leg));
+        assert_ne!(seal(&key, leg), seal(&other, leg));
+        assert_ne!(seal(&key, leg), seal(&key, LegId::new(NodeId(3), 1, 78)));
+        assert!(!format!("{key:?}").contains('1'), "a key is not shown");
+    }
+
+    #[test]
+    fn a_contact_names_leg_and_call() {
+        let (leg, call) = (LegId::new(NodeId(3), 1, 77), CallId::new(NodeId(9), 5));
+        let user = contact_user(leg, call);
+        assert_eq!(call_in(&user), Some(call));
+        assert_eq!(user.split('-').next(), Some(leg.to_string().as_str()));
+        for other in ["", "l7", "l7-", "l7-x9", "l7-c", "alice"] {
+            assert_eq!(call_in(other), None, "{other}");
         }
     }
 

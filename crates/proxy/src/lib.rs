@@ -10,6 +10,7 @@ mod auth;
 mod budget;
 mod config;
 mod leg;
+mod leg_state;
 mod legs;
 pub mod net;
 mod ping;
@@ -22,7 +23,7 @@ mod worker;
 mod tests;
 
 pub use config::{
-    AuthConfig, Limits, Listener, Overload, ProxyConfig, ProxyError, RegistrarConfig, WORKERS_MAX,
+    AuthConfig, Limits, Listener, Overload, ProxyConfig, ProxyError, RegistrarConfig, SealKey, WORKERS_MAX,
     is_advertisable,
 };
 pub use net::Network;
@@ -32,8 +33,9 @@ pub use stats::{CAUSES, Cause, ProxyStats};
 use arc_swap::ArcSwap;
 use auth::Authenticator;
 use bytes::Bytes;
-use cluster::ids::{CallId, LegId, first_counter};
-use cluster::leg::{Binding, Calls, Directory, LegCommand, Legs, Originate};
+use cluster::between::{LegNames, Title};
+use cluster::ids::{CallId, LegId, NodeId, first_counter};
+use cluster::leg::{Binding, Calls, Directory, LegCommand, LegHost, Legs, Originate};
 use config::Place;
 use leg::{Leg, LegMsg};
 use legs::LegTag;
@@ -333,6 +335,7 @@ impl Proxy {
             received: load(&counters.received),
             legs_begun: load(&counters.legs_begun),
             legs_lost: load(&counters.legs_lost),
+            legs_revived: load(&counters.legs_revived),
             registered: load(&counters.registered),
             pings: load(&counters.pings),
             pings_missed: load(&counters.pings_missed),
@@ -374,51 +377,104 @@ impl Proxy {
 }
 
 impl Legs for Proxy {
-    fn originate(&self, order: Originate) -> (LegId, String) {
+    fn originate(&self, title: Title, order: Originate) -> Option<(LegId, String)> {
         let shared = &self.shared;
         let index = self.next_worker.fetch_add(1, Ordering::Relaxed) % shared.links.len();
         let leg = shared.new_leg(u8::try_from(index).unwrap_or(0));
-        let (secret, call_id) = {
-            let mut rng = shared.rng.lock();
-            (rng.next_u64(), format!("{:032x}", rng.random::<u128>()))
-        };
-        let tag = LegTag { leg, secret };
-        // A flow of a listener that is gone fails as a transport does; any Contact will do until then.
-        let mut config =
-            legs::session_config(shared, leg, order.flow.listener).unwrap_or_else(|| shared.session.clone());
-        config.first_response = legs::first_response(shared, &order);
-        if order.offer.is_none() {
-            // A reliable response would bring an offer that had to be answered before the caller has seen it.
-            config.rel100 = Rel100::Off;
-        }
-        let device = shared.device(order.terminal, order.flow, Some(&order.target));
-        let state = Leg::new(order.call, tag, (order.terminal, device), config, None);
-        let outgoing = legs::outgoing(shared, order, tag, &call_id);
-        shared.link(leg).send(Cmd::Originate(Box::new((tag, state, outgoing))));
-        (leg, call_id)
+        let call_id = format!("{:032x}", shared.rng.lock().random::<u128>());
+        shared.originate(title.call, leg, &call_id, order);
+        Some((leg, call_id))
+    }
+
+    fn command(&self, _: Title, _: NodeId, leg: LegId, command: LegCommand) {
+        LegHost::command(self, leg, command);
+    }
+}
+
+impl LegHost for Proxy {
+    fn originate_as(&self, call: CallId, leg: LegId, sip_call_id: String, order: Originate) {
+        self.shared.originate(call, leg, &sip_call_id, order);
     }
 
     fn command(&self, leg: LegId, command: LegCommand) {
         self.shared.link(leg).send(Cmd::Leg { leg, message: LegMsg::Command(command) });
+    }
+
+    fn revive(&self, call: CallId, leg: LegId, state: Bytes) {
+        self.shared.link(leg).send(Cmd::Revive { call, leg, state });
+    }
+
+    fn part(&self, leg: LegId) {
+        self.shared.link(leg).send(Cmd::Part(leg));
+    }
+
+    fn no_stray(&self, leg: LegId) {
+        self.shared.link(leg).send(Cmd::NoStray(leg));
+    }
+
+    fn names(&self, count: u32) -> Vec<LegNames> {
+        let set_aside = |(worker, next): (u8, &AtomicU64)| LegNames {
+            worker,
+            first: next.fetch_add(u64::from(count), Ordering::Relaxed),
+            count,
+        };
+        (0u8..).zip(&self.shared.next_leg).map(set_aside).collect()
     }
 }
 
 impl Directory for Proxy {
     fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding> {
         let shared = &self.shared;
-        shared.registrar.bindings(terminal, shared.clock.unix_secs(), |conn| shared.connections.is_open(conn))
+        let home = shared.config.node;
+        shared.registrar.bindings(terminal, home, shared.clock.unix_secs(), |conn| shared.connections.is_open(conn))
     }
 }
 
 impl Shared {
     /// The mailbox of the worker that carries a leg's transactions.
     fn link(&self, leg: LegId) -> &Link {
-        &self.links[usize::from(leg.worker()) % self.links.len()]
+        &self.links[self.worker_of(leg)]
     }
 
-    /// Whether a leg's name can be one of ours.
-    fn is_ours(&self, leg: LegId) -> bool {
-        leg.node() == self.config.node && usize::from(leg.worker()) < self.links.len()
+    /// The worker that a leg lives with. Proxies beside us may have more of them.
+    fn worker_of(&self, leg: LegId) -> usize {
+        usize::from(leg.worker()) % self.links.len()
+    }
+
+    /// Whether a tag can be one that we gave, or that a proxy beside us gave: its leg may live here now.
+    fn is_ours(&self, tag: LegTag) -> bool {
+        match &self.config.seal {
+            Some(key) => legs::seal(key, tag.leg) == tag.secret,
+            None => tag.leg.node() == self.config.node && usize::from(tag.leg.worker()) < self.links.len(),
+        }
+    }
+
+    /// The tag of a new leg; `random` is drawn by the caller.
+    fn new_tag(&self, leg: LegId, random: impl FnOnce() -> u64) -> LegTag {
+        let secret = self.config.seal.as_ref().map_or_else(random, |key| legs::seal(key, leg));
+        LegTag { leg, secret }
+    }
+
+    /// Lets a leg begin under this name by an order.
+    fn originate(&self, call: CallId, leg: LegId, call_id: &str, mut order: Originate) {
+        let tag = self.new_tag(leg, || self.rng.lock().next_u64());
+        // Whoever ordered it from another node does not know the connection by which the contact is reached.
+        if self.config.seal.is_some()
+            && let Some(flow) = self.registrar.flow_to(order.terminal, &order.target, |conn| self.connections.is_open(conn)) {
+            order.flow = flow;
+        }
+        // A flow of a listener that is gone fails as a transport does; any Contact will do until then.
+        let mut config = legs::session_config(self, leg, call, order.flow.listener)
+            .unwrap_or_else(|| self.session.clone());
+        config.first_response = legs::first_response(self, &order);
+        if order.offer.is_none() {
+            // A reliable response would bring an offer that had to be answered before the caller has seen it.
+            config.rel100 = Rel100::Off;
+        }
+        let device = self.device(order.terminal, order.flow, Some(&order.target));
+        let state = Leg::new(call, tag, (order.terminal, device), config, None);
+        let outgoing = legs::outgoing(self, order, tag, call_id);
+        self.link(leg).send(Cmd::Originate(Box::new((tag, state, outgoing))));
     }
 
     /// The worker of everything that belongs to an INVITE outside of dialogs.

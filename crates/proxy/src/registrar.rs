@@ -8,6 +8,7 @@ mod wish;
 
 use crate::config::{Limits, RegistrarConfig};
 use crate::ping::Watch;
+use cluster::ids::NodeId;
 use cluster::leg::Binding;
 use dashmap::DashMap;
 use dashmap::mapref::one::RefMut;
@@ -101,8 +102,8 @@ struct Entry {
 /// A telephone of an endpoint, as its registrations name it: by its instance (RFC 5626 section 4.1), or by its contact's URI.
 #[derive(Debug)]
 pub(crate) struct Device {
-    contact: String,
-    instance: Option<String>,
+    pub(crate) contact: String,
+    pub(crate) instance: Option<String>,
 }
 
 impl Device {
@@ -230,6 +231,7 @@ impl Registrar {
     pub(crate) fn bindings(
         &self,
         terminal: Id<Terminal>,
+        home: NodeId,
         now: i64,
         is_open: impl Fn(ConnId) -> bool,
     ) -> Vec<Binding> {
@@ -255,6 +257,7 @@ impl Registrar {
             flow,
             q: entry.record.q,
             newness: entry.newness,
+            home,
         };
         live.into_iter().map(binding).collect()
     }
@@ -291,6 +294,18 @@ impl Registrar {
             return None;
         }
         own().max_by_key(|entry| entry.newness)?.way(is_open)
+    }
+
+    /// The newest way to this contact of an endpoint, if it is registered here.
+    pub(crate) fn flow_to(
+        &self,
+        terminal: Id<Terminal>,
+        contact: &str,
+        is_open: impl Fn(ConnId) -> bool,
+    ) -> Option<Flow> {
+        let aor = self.aors.get(&terminal)?;
+        let entries = aor.entries.iter().filter(|entry| entry.record.contact == contact);
+        entries.max_by_key(|entry| entry.newness)?.way(is_open)
     }
 
     /// Whether requests to this contact may go by TCP instead of UDP when they are large: it is where it says it is.

@@ -69,6 +69,8 @@ pub(crate) struct Counters {
     pub(crate) received: AtomicU64,
     pub(crate) legs_begun: AtomicU64,
     pub(crate) legs_lost: AtomicU64,
+    /// Carried on from another proxy.
+    pub(crate) legs_revived: AtomicU64,
     pub(crate) registered: AtomicU64,
     pub(crate) pings: AtomicU64,
     pub(crate) pings_missed: AtomicU64,
@@ -109,6 +111,8 @@ pub struct ProxyStats {
     pub legs_begun: u64,
     /// Legs whose actor crashed, since the start.
     pub legs_lost: u64,
+    /// Legs of other proxies that were carried on here since the start.
+    pub legs_revived: u64,
     /// Registrations accepted, since the start.
     pub registered: u64,
     /// OPTIONS pings sent, since the start.

@@ -6,6 +6,7 @@
 mod backlog;
 mod first_line;
 mod legs;
+mod moved;
 mod requests;
 mod strays;
 
@@ -21,8 +22,9 @@ use crate::stats::{Cause, add};
 use crate::{Direction, Shared};
 use backlog::{Backlog, Waiting};
 use bytes::Bytes;
-use cluster::ids::LegId;
+use cluster::ids::{CallId, LegId};
 use first_line::FirstLine;
+use moved::Held;
 use rand::rngs::StdRng;
 use sip::draft::ResponseDraft;
 use sip::flow::{ConnId, Flow, Transport};
@@ -78,6 +80,12 @@ pub(crate) enum Cmd {
     Stored { txn: ServerId, answer: Box<ResponseDraft>, undo: Option<Box<Undo>>, durable: bool },
     /// Send this OPTIONS.
     Ping(Box<Ping>),
+    /// Carry on a leg of another proxy.
+    Revive { call: CallId, leg: LegId, state: Bytes },
+    /// Forget a leg without a word to its peer.
+    Part(LegId),
+    /// Nobody has this leg, of those that were asked for.
+    NoStray(LegId),
     /// Let go of this when nothing is awaited from any peer of a call.
     Settle(oneshot::Sender<()>),
     /// End.
@@ -228,6 +236,7 @@ pub(crate) struct Worker {
     pings: HashMap<u32, Watch>,
     next_ping: u32,
     strays: Strays,
+    held_for: Held,
     admitted: Option<Admitted>,
     /// Of the stream's message at hand.
     place: Option<PlaceInLine>,
@@ -269,6 +278,7 @@ impl Worker {
             pings: HashMap::new(),
             next_ping: 0,
             strays: Strays::default(),
+            held_for: Held::default(),
             admitted: None,
             place: None,
             taken: Vec::new(),
@@ -471,6 +481,9 @@ impl Worker {
             Cmd::FlowGone(flow) => self.transactions.handle_transport_error(flow, now),
             Cmd::Stored { txn, answer, undo, durable } => self.stored(txn, &answer, undo, durable, now),
             Cmd::Ping(ping) => self.ping(*ping, now),
+            Cmd::Revive { call, leg, state } => self.revive(call, leg, state, now),
+            Cmd::Part(leg) => self.part(leg),
+            Cmd::NoStray(leg) => self.no_stray(leg, now),
             Cmd::Settle(teller) => self.settling.push(teller),
             Cmd::Stop => {}
         }

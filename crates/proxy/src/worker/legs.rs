@@ -104,7 +104,7 @@ impl Worker {
         }
     }
 
-    fn remove(&mut self, id: LegId) -> Option<Leg> {
+    pub(super) fn remove(&mut self, id: LegId) -> Option<Leg> {
         let leg = self.legs.remove(&id)?;
         debug!(call = %leg.call(), leg = %id, "leg ended");
         self.shared.legs.fetch_sub(1, Ordering::Relaxed);

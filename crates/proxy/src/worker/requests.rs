@@ -34,7 +34,7 @@ const DIALED_MAX: usize = 128;
 impl Worker {
     /// A request from the wire, before its grammar is checked.
     pub(super) fn request(&mut self, msg: Message, flow: Flow, lag: Duration, now: Instant) {
-        let tag = msg.to_tag().and_then(LegTag::parse).filter(|tag| self.shared.is_ours(tag.leg));
+        let tag = msg.to_tag().and_then(LegTag::parse).filter(|tag| self.shared.is_ours(*tag));
         let owner = self.owner(tag, &msg);
         if owner != usize::from(self.index) {
             self.hand_over(owner, msg, flow, lag, now);
@@ -77,7 +77,7 @@ impl Worker {
     /// (RFC 3261 section 9.2 matches by branch, and a NAT may have changed the port), and the kernel spreads flows.
     fn owner(&self, tag: Option<LegTag>, msg: &Message) -> usize {
         if let Some(tag) = tag {
-            return usize::from(tag.leg.worker());
+            return self.shared.worker_of(tag.leg);
         }
         let workers = self.shared.links.len();
         if workers == 1 || ![Method::Invite, Method::Cancel, Method::Ack].iter().any(|m| msg.method_is(m)) {
@@ -124,6 +124,7 @@ impl Worker {
                 self.transactions.begin(new, msg, flow, now);
             }
             Admission::TooMany => self.refuse_busy(&msg, flow, Cause::Flood, now),
+            Admission::Unknown if self.ask_for(tag.leg, &msg) => self.hold(tag.leg, msg, flow),
             Admission::Unknown => self.refuse(&msg, flow, &ResponseDraft::new(481), Cause::NoDialog, now),
         }
     }
@@ -294,12 +295,12 @@ impl Worker {
 
     fn begin_leg(&mut self, txn: ServerId, msg: Message, flow: Flow, identity: Identity, now: Instant) {
         let leg = self.shared.new_leg(self.index);
-        let tag = LegTag { leg, secret: self.rng.next_u64() };
-        let Some(config) = session_config(&self.shared, leg, flow.listener) else {
+        let tag = self.shared.new_tag(leg, || self.rng.next_u64());
+        let incoming = incoming(&self.shared, leg, &msg, flow, identity);
+        let Some(config) = session_config(&self.shared, leg, incoming.call, flow.listener) else {
             self.transactions.respond(txn, &ResponseDraft::new(500), now);
             return;
         };
-        let incoming = incoming(&self.shared, leg, &msg, flow, identity);
         let device = self.shared.device(incoming.terminal, flow, None);
         let state = Leg::new(incoming.call, tag, (incoming.terminal, device), config, Some(txn));
         self.invites.insert(txn, leg);

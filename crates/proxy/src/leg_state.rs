@@ -1,0 +1,90 @@
+//! A leg as bytes: its dialog, and which device it leads to; from them another proxy carries it on.
+//!
+//! In: a leg at rest. Out: its state, and from a state what a leg is made of. The bytes come from other nodes and are looked at
+//! as such. Elsewhere: the dialog's own bytes (`sip::session::Capsule`), who asks for a leg (`worker::moved`).
+
+use crate::Shared;
+use crate::registrar::Device;
+use bytes::Bytes;
+use model::{Id, Terminal};
+use prost::Message as _;
+use sip::flow::{ConnId, Flow};
+use sip::session::{Capsule, CapsuleError};
+use sip::transaction::Destination;
+
+/// The longest contact and instance that are read.
+const TEXT_MAX: usize = 1024;
+
+/// The wire form.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Wire {
+    #[prost(bytes = "bytes", tag = "1")]
+    session: Bytes,
+    #[prost(uint32, tag = "2")]
+    terminal: u32,
+    /// Of the device, where its registration is known.
+    #[prost(string, optional, tag = "3")]
+    contact: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    instance: Option<String>,
+}
+
+/// What a leg is carried on from.
+pub(crate) struct LegState {
+    pub(crate) session: Capsule,
+    pub(crate) terminal: Id<Terminal>,
+    pub(crate) device: Option<Box<Device>>,
+}
+
+impl LegState {
+    /// The bytes of a leg.
+    pub(crate) fn encode(session: &Capsule, terminal: Id<Terminal>, device: Option<&Device>) -> Bytes {
+        let wire = Wire {
+            session: session.encode(),
+            terminal: terminal.get(),
+            contact: device.map(|device| device.contact.clone()),
+            instance: device.and_then(|device| device.instance.clone()),
+        };
+        wire.encode_to_vec().into()
+    }
+
+    /// The leg of these bytes.
+    pub(crate) fn decode(bytes: Bytes) -> Result<LegState, CapsuleError> {
+        let wire = Wire::decode(bytes)?;
+        let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > TEXT_MAX);
+        if long(&wire.contact) || long(&wire.instance) {
+            return Err(CapsuleError::Field { field: "device", why: "is too long" });
+        }
+        let instance = wire.instance;
+        let device = wire.contact.map(|contact| Box::new(Device { contact, instance }));
+        Ok(LegState { session: Capsule::decode(&wire.session)?, terminal: Id::new(wire.terminal), device })
+    }
+
+    /// Where its requests go from here: by the flow that the peer has just used, if it has, or by a listener of the same transport.
+    /// `None`: this proxy has none.
+    pub(crate) fn destination(&self, shared: &Shared, seen: Option<Flow>) -> Option<Destination> {
+        let before = self.session.destination();
+        if let Some(flow) = seen {
+            return Some(Destination { flow, ..before });
+        }
+        let fits = |place: &crate::config::Place| {
+            place.transport == before.flow.transport
+                && place.local.is_ipv4() == before.flow.remote.is_ipv4()
+        };
+        let listener = shared.places.iter().position(fits).and_then(|index| u16::try_from(index).ok())?;
+        Some(Destination { flow: Flow { listener, conn: ConnId(0), ..before.flow }, ..before })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_leg_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = LegState::decode(Bytes::from(bytes));
+        }
+    }
+}

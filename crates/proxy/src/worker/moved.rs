@@ -1,0 +1,118 @@
+//! Legs that move between proxies: requests for a leg that is not here wait while it is asked for, and legs of other proxies are
+//! carried on.
+//!
+//! In: requests inside dialogs that no leg of ours has, states of legs. Out: questions to application servers, legs. Elsewhere: the
+//! bytes of a leg (`leg_state`), who decides where a leg lives (crates `cluster` and `appserver`).
+
+use super::Worker;
+use crate::leg::Leg;
+use crate::leg_state::LegState;
+use crate::legs::{LegTag, call_in, seal, session_config};
+use crate::stats::{Cause, add};
+use bytes::Bytes;
+use cluster::ids::{CallId, LegId};
+use sip::draft::ResponseDraft;
+use sip::flow::Flow;
+use sip::msg::Message;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+/// Requests that wait, of all legs and of each.
+const HELD_MAX: usize = 1024;
+const HELD_OF_LEG_MAX: usize = 4;
+
+/// Requests that wait for their legs.
+#[derive(Default)]
+pub(super) struct Held {
+    legs: HashMap<LegId, Vec<(Message, Flow)>>,
+}
+
+impl Worker {
+    /// Whether the leg that a request is for is asked for, so that the request may wait. Only where proxies share a key: the
+    /// tag has been found true by then.
+    pub(super) fn ask_for(&mut self, leg: LegId, msg: &Message) -> bool {
+        if self.shared.config.seal.is_none() {
+            return false;
+        }
+        if let Some(held) = self.held_for.legs.get(&leg) {
+            return held.len() < HELD_OF_LEG_MAX;
+        }
+        let user = msg.uri().ok().and_then(|uri| uri.user_decoded());
+        let call = user.and_then(|user| call_in(std::str::from_utf8(&user).ok()?));
+        let calls = self.shared.calls.get();
+        self.held_for.legs.len() < HELD_MAX
+            && call.zip(calls).is_some_and(|(call, calls)| calls.stray(call, leg))
+    }
+
+    /// Lets a request wait for its leg. One that is there already was only repeated.
+    pub(super) fn hold(&mut self, leg: LegId, msg: Message, flow: Flow) {
+        let held = self.held_for.legs.entry(leg).or_default();
+        if !held.iter().any(|(other, _)| other.raw() == msg.raw()) {
+            held.push((msg, flow));
+        }
+    }
+
+    /// Carries on a leg of another proxy, or of this one before it was started anew.
+    pub(super) fn revive(&mut self, call: CallId, leg: LegId, state: Bytes, now: Instant) {
+        let waiting = self.held_for.legs.remove(&leg).unwrap_or_default();
+        let seen = waiting.last().map(|(_, flow)| *flow);
+        let lives = self.legs.contains_key(&leg) || self.carry_on(call, leg, state, seen, now);
+        if let Some(calls) = self.shared.calls.get() {
+            calls.revived(call, leg, lives);
+        }
+        for (msg, flow) in waiting {
+            if lives {
+                self.request(msg, flow, Duration::ZERO, now);
+            } else {
+                self.refuse(&msg, flow, &ResponseDraft::new(481), Cause::NoDialog, now);
+            }
+        }
+    }
+
+    fn carry_on(
+        &mut self,
+        call: CallId,
+        leg: LegId,
+        state: Bytes,
+        seen: Option<Flow>,
+        now: Instant,
+    ) -> bool {
+        let Some(key) = &self.shared.config.seal else { return false };
+        let tag = LegTag { leg, secret: seal(key, leg) };
+        if self.shared.legs.load(Ordering::Relaxed) >= self.shared.config.limits.legs {
+            return false;
+        }
+        let state = match LegState::decode(state) {
+            Ok(state) => state,
+            Err(error) => {
+                warn!(%call, %leg, %error, "a leg of another proxy cannot be carried on");
+                return false;
+            }
+        };
+        if *state.session.dialog().local_tag != *tag.text() {
+            warn!(%call, %leg, "a leg of another proxy has another name in its dialog; it is not carried on");
+            return false;
+        }
+        let Some(to) = state.destination(&self.shared, seen) else { return false };
+        let Some(config) = session_config(&self.shared, leg, call, to.flow.listener) else { return false };
+        debug!(%call, %leg, "a leg of another proxy is carried on");
+        self.legs.insert(leg, Leg::revived(call, tag, state, to, config, now));
+        self.shared.legs.fetch_add(1, Ordering::Relaxed);
+        add(&self.shared.counters.legs_revived);
+        true
+    }
+
+    /// Forgets a leg without a word to its peer: it lives elsewhere now.
+    pub(super) fn part(&mut self, leg: LegId) {
+        drop(self.remove(leg));
+    }
+
+    /// Nobody has the leg: what waits for it is refused (RFC 3261 section 12.2.2).
+    pub(super) fn no_stray(&mut self, leg: LegId, now: Instant) {
+        for (msg, flow) in self.held_for.legs.remove(&leg).unwrap_or_default() {
+            self.refuse(&msg, flow, &ResponseDraft::new(481), Cause::NoDialog, now);
+        }
+    }
+}
