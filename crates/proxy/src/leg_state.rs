@@ -68,8 +68,7 @@ impl LegState {
             return Some(Destination { flow, ..before });
         }
         let fits = |place: &crate::config::Place| {
-            place.transport == before.flow.transport
-                && place.local.is_ipv4() == before.flow.remote.is_ipv4()
+            place.transport == before.flow.transport && place.local.is_ipv4() == before.flow.remote.is_ipv4()
         };
         let listener = shared.places.iter().position(fits).and_then(|index| u16::try_from(index).ok())?;
         Some(Destination { flow: Flow { listener, conn: ConnId(0), ..before.flow }, ..before })

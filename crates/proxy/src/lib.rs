@@ -426,7 +426,9 @@ impl Directory for Proxy {
     fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding> {
         let shared = &self.shared;
         let home = shared.config.node;
-        shared.registrar.bindings(terminal, home, shared.clock.unix_secs(), |conn| shared.connections.is_open(conn))
+        shared
+            .registrar
+            .bindings(terminal, home, shared.clock.unix_secs(), |conn| shared.connections.is_open(conn))
     }
 }
 
@@ -460,7 +462,9 @@ impl Shared {
         let tag = self.new_tag(leg, || self.rng.lock().next_u64());
         // Whoever ordered it from another node does not know the connection by which the contact is reached.
         if self.config.seal.is_some()
-            && let Some(flow) = self.registrar.flow_to(order.terminal, &order.target, |conn| self.connections.is_open(conn)) {
+            && let Some(flow) =
+                self.registrar.flow_to(order.terminal, &order.target, |conn| self.connections.is_open(conn))
+        {
             order.flow = flow;
         }
         // A flow of a listener that is gone fails as a transport does; any Contact will do until then.

@@ -2,6 +2,7 @@
 
 use super::*;
 use bytes::Bytes;
+use cluster::ids::NodeId;
 use sip::msg::{HeaderId, Message};
 
 const NOW: i64 = 1_800_000_000;
@@ -91,7 +92,7 @@ impl Desk {
 
     fn contacts(&self) -> Vec<String> {
         self.registrar
-            .bindings(ALICE, self.now, |_| false)
+            .bindings(ALICE, NodeId(1), self.now, |_| false)
             .into_iter()
             .map(|binding| binding.contact)
             .collect()
@@ -248,7 +249,7 @@ fn a_device_behind_nat_is_reached_by_its_flow() {
     let mut way = |contact: &str, transport: Transport| {
         desk.flow.transport = transport;
         desk.register(contact, 1, &format!("Contact: <{contact}>\r\n"));
-        let bindings = desk.registrar.bindings(ALICE, desk.now, |_| true);
+        let bindings = desk.registrar.bindings(ALICE, NodeId(1), desk.now, |_| true);
         let record =
             desk.registrar.records(ALICE).into_iter().find(|record| record.contact == contact).unwrap();
         let remote = bindings.iter().find(|binding| binding.contact == contact).unwrap().flow.remote;
@@ -275,7 +276,7 @@ fn a_stream_contact_outlives_its_connection_only_where_it_can_be_called_back() {
         "Contact: <sip:a@192.0.2.7:5060;transport=tcp>, <sip:b@10.0.0.1;transport=tcp>\r\n",
     );
     let ways = |desk: &Desk, open: bool| -> Vec<(String, u64)> {
-        let bindings = desk.registrar.bindings(ALICE, desk.now, |_| open);
+        let bindings = desk.registrar.bindings(ALICE, NodeId(1), desk.now, |_| open);
         bindings.into_iter().map(|binding| (binding.flow.remote.to_string(), binding.flow.conn.0)).collect()
     };
     assert_eq!(ways(&desk, true), [("192.0.2.7:40000".to_owned(), 9), ("192.0.2.7:40000".to_owned(), 9)]);
@@ -301,7 +302,7 @@ fn a_path_is_kept_and_sent_back() {
         answer,
         "200 <sip:a@10.0.0.1>;expires=3600 Path=<sip:edge2.example.com;lr> Path=<sip:edge1.example.com;lr>"
     );
-    let binding = desk.registrar.bindings(ALICE, NOW, |_| false).remove(0);
+    let binding = desk.registrar.bindings(ALICE, NodeId(1), NOW, |_| false).remove(0);
     assert_eq!(binding.path, ["<sip:edge2.example.com;lr>", "<sip:edge1.example.com;lr>"]);
     assert_eq!(binding.flow.remote, desk.flow.remote);
     assert!(!desk.registrar.records(ALICE)[0].nat, "the edge is not behind NAT");
@@ -396,7 +397,7 @@ fn bindings_survive_a_restart_where_they_still_make_sense() {
         .map(|record| next.registrar.restore(record, &listeners, NOW + 200))
         .collect();
     assert_eq!(kept, [false, true, true, false], "expired, alive, can be called back, connection lost");
-    let bindings = next.registrar.bindings(ALICE, NOW + 200, |_| false);
+    let bindings = next.registrar.bindings(ALICE, NodeId(1), NOW + 200, |_| false);
     assert_eq!(bindings.iter().find(|b| b.contact == "sip:b@192.0.2.7").unwrap().flow.listener, 1);
 }
 
@@ -518,7 +519,7 @@ fn flows_of_one_device_share_a_contact_and_calls_take_the_newest() {
     desk.flow.remote = "192.0.2.7:5062".parse().unwrap();
     desk.register("2", 1, &format!("{FLOW_2};expires=900\r\n"));
     let way = |desk: &Desk| {
-        let bindings = desk.registrar.bindings(ALICE, desk.now, |_| false);
+        let bindings = desk.registrar.bindings(ALICE, NodeId(1), desk.now, |_| false);
         bindings.into_iter().map(|binding| binding.flow.remote.port()).collect::<Vec<_>>()
     };
     assert_eq!((desk.registrar.count(), way(&desk)), (2, vec![5062]), "the device rings once");
@@ -570,10 +571,13 @@ fn a_path_counts_for_clients_that_know_nothing_of_it() {
         desk.register("1", 1, lines),
         "200 <sip:a@10.0.0.1>;expires=3600 Path=<sip:edge.example.com;lr>"
     );
-    assert_eq!(desk.registrar.bindings(ALICE, NOW, |_| false)[0].path, ["<sip:edge.example.com;lr>"]);
+    assert_eq!(
+        desk.registrar.bindings(ALICE, NodeId(1), NOW, |_| false)[0].path,
+        ["<sip:edge.example.com;lr>"]
+    );
     // The next registration replaces it with the binding.
     desk.register("1", 2, "Contact: <sip:a@10.0.0.1>\r\n");
-    assert!(desk.registrar.bindings(ALICE, NOW, |_| false)[0].path.is_empty());
+    assert!(desk.registrar.bindings(ALICE, NodeId(1), NOW, |_| false)[0].path.is_empty());
     let many = "Path: <sip:edge.example.com;lr>\r\n".repeat(9);
     assert_eq!(desk.register("1", 3, &format!("{many}Contact: <sip:a@10.0.0.1>\r\n")), "400 Bad Path");
 }

@@ -1,12 +1,12 @@
 //! Legs end to end: an endpoint calls and is called, with a test for an application server.
 
-use super::world::{Heard, Phone, SDP, World, parse};
+use super::world::{Heard, Phone, SDP, World, originate, parse};
 use crate::Cause;
 use crate::leg::LegMsg;
 use crate::worker::Cmd;
 use bytes::Bytes;
 use cluster::ids::{CallId, LegId, NodeId};
-use cluster::leg::{Directory, Incoming, LegCommand, LegEvent, Legs, Originate};
+use cluster::leg::{Directory, Incoming, LegCommand, LegEvent, LegHost, Originate};
 use model::Id;
 use sip::draft::HeaderText;
 use sip::msg::{HeaderId, Message};
@@ -210,6 +210,7 @@ fn order(world: &World, callee: Id<model::Terminal>) -> Originate {
     headers.push("Subject", "Lunch");
     Originate {
         call: CallId::new(NodeId(1), 7),
+        home: NodeId(1),
         terminal: callee,
         target: binding.contact,
         route: binding.path,
@@ -229,7 +230,7 @@ pub(super) async fn ringing(world: &mut World) -> (Phone, Message, LegId) {
     let mut bob = world.phone("bob", "198.51.100.8:5060");
     let contact = bob.contact();
     bob.register(&contact).await;
-    let (leg, call_id) = world.proxy.originate(order(world, Id::new(2)));
+    let (leg, call_id) = originate(&world.proxy, order(world, Id::new(2)));
     let invite = bob.recv().await;
     assert_eq!((invite.method_bytes(), invite.call_id()), (&b"INVITE"[..], call_id.as_bytes()));
     bob.send(bob.answer(&invite, 180, ""));
@@ -247,7 +248,7 @@ async fn a_call_goes_by_the_path_that_the_registration_came_by() {
                  Contact: <sip:bob@10.0.0.7>\r\n";
     let answer = edge.register(lines).await;
     assert_eq!(answer.lines(HeaderId::Path).count(), 2);
-    world.proxy.originate(order(&world, Id::new(2)));
+    originate(&world.proxy, order(&world, Id::new(2)));
     let invite = edge.recv().await;
     assert_eq!(invite.request_uri(), b"sip:bob@10.0.0.7");
     let route: Vec<_> = invite.values(HeaderId::Route).collect();
@@ -332,15 +333,15 @@ async fn nobody_home_is_a_rejection() {
         bob.register(&contact).await;
         order(&world, Id::new(2))
     };
-    let (leg, _) = world.proxy.originate(order.clone());
+    let (leg, _) = originate(&world.proxy, order.clone());
     assert!(matches!(world.hear_event().await, (id, LegEvent::Rejected { status: 408, .. }) if id == leg));
     // A listener that does not exist, a transport that cannot be dialled.
     order.flow.listener = 9;
-    world.proxy.originate(order.clone());
+    originate(&world.proxy, order.clone());
     assert!(matches!(world.hear_event().await, (_, LegEvent::Rejected { status: 503, .. })));
     order.flow.listener = 0;
     order.flow.transport = sip::flow::Transport::Tcp;
-    world.proxy.originate(order);
+    originate(&world.proxy, order);
     assert!(matches!(world.hear_event().await, (_, LegEvent::Rejected { status: 503, .. })));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!((world.proxy.stats().legs, world.open_transactions().await), (0, 0));
@@ -349,7 +350,7 @@ async fn nobody_home_is_a_rejection() {
 /// Seconds of the simulated clock until a call of Bob, who says nothing, is rejected.
 async fn patience(world: &mut World) -> u64 {
     let begun = tokio::time::Instant::now();
-    let (leg, _) = world.proxy.originate(order(world, Id::new(2)));
+    let (leg, _) = originate(&world.proxy, order(world, Id::new(2)));
     assert!(matches!(world.hear_event().await, (id, LegEvent::Rejected { status: 408, .. }) if id == leg));
     begun.elapsed().as_secs()
 }
@@ -392,7 +393,7 @@ async fn legs_of_two_workers_get_what_is_theirs() {
         assert_eq!(binding.flow.remote, bob.addr());
         for _ in 0..2 {
             // Legs alternate between the workers, while Bob's datagrams always meet the same one.
-            let (leg, _) = world.proxy.originate(order(&world, Id::new(2)));
+            let (leg, _) = originate(&world.proxy, order(&world, Id::new(2)));
             let invite = bob.recv().await;
             let answer = bob.answer(&invite, 200, SDP);
             bob.send(answer);

@@ -4,7 +4,7 @@
 
 use super::calls::{bye, calling, ringing, talking};
 use super::world::{SDP, World};
-use cluster::leg::{LegCommand, Legs};
+use cluster::leg::{LegCommand, LegHost};
 use sip::draft::HeaderText;
 use std::sync::Arc;
 use std::time::Duration;

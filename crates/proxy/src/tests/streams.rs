@@ -1,11 +1,11 @@
 //! Streams: framing under any cut, limits, reuse, real TCP on loopback.
 
-use super::world::{DOMAIN, FakeLog, World};
+use super::world::{DOMAIN, FakeLog, World, originate};
 use crate::{BindingLog, Cause, Deps, Listener, Network, Proxy, ProxyConfig, ProxyError};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cluster::ids::{CallId, LegId, NodeId};
-use cluster::leg::{Directory, LegCommand, Legs, Originate};
+use cluster::leg::{Directory, LegCommand, LegHost, Originate};
 use model::{BindingRecord, Configuration, FlowRecord, Id, Snapshot};
 use sip::digest::{Challenge, Login, answer};
 use sip::draft::{HeaderText, ResponseDraft, serialize_response};
@@ -486,6 +486,7 @@ fn call(proxy: &Proxy, target: Option<&str>, flow: Option<Flow>, offer: &str) ->
     let target = target.map_or_else(|| binding.as_ref().unwrap().contact.clone(), str::to_owned);
     let order = Originate {
         call: CallId::new(NodeId(1), 1),
+        home: NodeId(1),
         terminal: Id::new(1),
         target,
         route: Vec::new(),
@@ -498,7 +499,7 @@ fn call(proxy: &Proxy, target: Option<&str>, flow: Option<Flow>, offer: &str) ->
         headers: HeaderText::new(),
         max_forwards: 70,
     };
-    proxy.originate(order).0
+    originate(proxy, order).0
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use super::streams::{address, message, options, start_with};
 use super::world::{DOMAIN, FakeCalls, FakeLog, Heard};
 use crate::{Cause, Listener, Proxy, ProxyConfig};
-use cluster::leg::{LegCommand, Legs};
+use cluster::leg::{LegCommand, LegHost};
 use parking_lot::Mutex;
 use sip::digest::{Challenge, Login, answer};
 use sip::draft::{HeaderText, ack_for_failure};

@@ -4,8 +4,9 @@ use crate::net::sim::{SimNet, SimPort, Weather};
 use crate::{BindingChange, BindingLog, Deps, Durable, Listener, Network, Proxy, ProxyConfig};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use cluster::between::Title;
 use cluster::ids::{CallId, LegId};
-use cluster::leg::{Calls, Incoming, LegEvent};
+use cluster::leg::{Calls, Incoming, LegEvent, Legs, Originate};
 use model::{BindingRecord, Configuration, Snapshot};
 use parking_lot::Mutex;
 use sip::digest::{Challenge, Login, answer};
@@ -85,6 +86,12 @@ impl Calls for FakeCalls {
     fn leg_lost(&self, _: CallId, leg: LegId) {
         let _ = self.heard.send(Heard::Lost(leg));
     }
+}
+
+/// Makes a leg, as a call of epoch 0.
+pub(super) fn originate(proxy: &Proxy, order: Originate) -> (LegId, String) {
+    let title = Title { call: order.call, epoch: 0 };
+    Legs::originate(proxy, title, order).expect("a proxy reaches itself")
 }
 
 pub(super) struct World {

@@ -71,14 +71,7 @@ impl Worker {
         }
     }
 
-    fn carry_on(
-        &mut self,
-        call: CallId,
-        leg: LegId,
-        state: Bytes,
-        seen: Option<Flow>,
-        now: Instant,
-    ) -> bool {
+    fn carry_on(&mut self, call: CallId, leg: LegId, state: Bytes, seen: Option<Flow>, now: Instant) -> bool {
         let Some(key) = &self.shared.config.seal else { return false };
         let tag = LegTag { leg, secret: seal(key, leg) };
         if self.shared.legs.load(Ordering::Relaxed) >= self.shared.config.limits.legs {

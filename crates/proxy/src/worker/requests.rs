@@ -230,7 +230,14 @@ impl Worker {
         }
     }
 
-    fn refuse(&mut self, msg: &Message, flow: Flow, draft: &ResponseDraft, cause: Cause, now: Instant) {
+    pub(super) fn refuse(
+        &mut self,
+        msg: &Message,
+        flow: Flow,
+        draft: &ResponseDraft,
+        cause: Cause,
+        now: Instant,
+    ) {
         self.count_refused(msg, flow, draft, cause);
         self.reply(msg, flow, draft, now);
     }
