@@ -9,3 +9,6 @@ pub mod custody;
 pub mod ids;
 pub mod leg;
 pub mod media;
+pub mod node;
+pub mod placement;
+pub mod rendezvous;

@@ -68,7 +68,7 @@ fn assigned(row: &dyn Record, caller: &Caller, rows: &Rows) -> bool {
 
 impl ApplicationServerSet {
     /// The platform's default set.
-    pub(crate) const DEFAULT: Id<Self> = Id::new(0);
+    pub const DEFAULT: Id<Self> = Id::new(0);
 
     /// Says so where the set has lost its last server; sets that are gone have none to lose.
     pub(crate) fn keeps_a_server(id: Id<Self>, rows: &Rows) -> Result<(), Refusal> {
