@@ -6,6 +6,7 @@
 
 pub mod between;
 pub mod custody;
+pub mod directory;
 pub mod ids;
 pub mod leg;
 pub mod media;

@@ -1,0 +1,343 @@
+//! The directory: every node's copy of all registered contacts, so that a call finds a telephone wherever it registered.
+//!
+//! In: what the proxy of this node registers, what other nodes tell of theirs. Out: contacts, and what to tell others. Sans-IO. Of two
+//! registrations of one device the later one is right, wherever it was. Elsewhere: the registrar itself, which is right about its own
+//! (crate `proxy`), links (crate `mesh`).
+
+use crate::between::{DirectoryItem, Located};
+use crate::ids::NodeId;
+use model::{BindingRecord, Id, Terminal};
+use std::collections::{BTreeMap, HashMap};
+
+/// Contacts of one endpoint that are remembered, of all proxies together.
+const OF_ONE_MAX: usize = 64;
+/// Contacts of all other nodes that are remembered.
+const ALL_MAX: usize = 4_000_000;
+
+/// All contacts that this node knows of.
+#[derive(Debug)]
+pub struct Locations {
+    me: NodeId,
+    bound: HashMap<Id<Terminal>, Vec<Located>>,
+    count: usize,
+    /// Nodes that are telling all they have, and how much was known of theirs before: what they do not tell again is void.
+    telling: BTreeMap<NodeId, i64>,
+}
+
+/// What follows from news.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Displaced {
+    /// The endpoint.
+    pub terminal: Id<Terminal>,
+    /// The contact of this node's registrar that is void, for the device has registered elsewhere since.
+    pub contact: String,
+}
+
+impl Locations {
+    /// Nothing is known yet.
+    pub fn new(me: NodeId) -> Self {
+        Self { me, bound: HashMap::new(), count: 0, telling: BTreeMap::new() }
+    }
+
+    /// The registrar of this node has a new or refreshed binding; what to tell the others.
+    pub fn bound(&mut self, binding: BindingRecord, now_us: i64) -> DirectoryItem {
+        let located = Located { binding, home: self.me, conn: 0, stamp_us: now_us };
+        self.put(located.clone());
+        DirectoryItem::Bound(Box::new(located))
+    }
+
+    /// A binding of this node's registrar has ended; what to tell the others.
+    pub fn unbound(&mut self, terminal: Id<Terminal>, contact: &str, now_us: i64) -> DirectoryItem {
+        self.remove(terminal, |located, me| located.home == me && located.binding.contact == contact);
+        DirectoryItem::Unbound { terminal, contact: contact.to_owned(), stamp_us: now_us }
+    }
+
+    /// All that this node's registrar has, for a node that has just come.
+    pub fn whole(&self) -> Vec<DirectoryItem> {
+        let mut items = vec![DirectoryItem::Whole];
+        let own = self.bound.values().flatten().filter(|located| located.home == self.me);
+        items.extend(own.map(|located| DirectoryItem::Bound(Box::new(located.clone()))));
+        items.push(DirectoryItem::WholeTold);
+        items
+    }
+
+    /// What another node says. Out: bindings of this node's own registrar that it is to drop.
+    pub fn told(&mut self, from: NodeId, item: &DirectoryItem, now_us: i64) -> Vec<Displaced> {
+        match item {
+            DirectoryItem::Whole => {
+                // Stale entries are told apart by a mark that no registration has.
+                let mark = self.telling.entry(from).or_insert(0);
+                *mark = now_us;
+                for located in self.bound.values_mut().flatten().filter(|located| located.home == from) {
+                    located.conn = STALE;
+                }
+                Vec::new()
+            }
+            DirectoryItem::WholeTold => {
+                if self.telling.remove(&from).is_some() {
+                    self.remove_all(|located| located.home == from && located.conn == STALE);
+                }
+                Vec::new()
+            }
+            DirectoryItem::Bound(located) => {
+                let mut located = (**located).clone();
+                located.home = from; // nobody speaks for others
+                located.conn = 0;
+                // A clock that is ahead must not make a registration unbeatable.
+                located.stamp_us = located.stamp_us.min(now_us.saturating_add(CLOCKS_US));
+                if self.count >= ALL_MAX { Vec::new() } else { self.put(located) }
+            }
+            DirectoryItem::Unbound { terminal, contact, .. } => {
+                self.remove(*terminal, |located, _| {
+                    located.home == from && located.binding.contact == *contact
+                });
+                Vec::new()
+            }
+            DirectoryItem::ForgetAll { terminal, before_us } => {
+                let own = self
+                    .of(*terminal)
+                    .filter(|located| located.home == self.me && located.stamp_us < *before_us);
+                let displaced: Vec<Displaced> = own.map(Displaced::of).collect();
+                self.remove(*terminal, |located, _| located.stamp_us < *before_us);
+                displaced
+            }
+            DirectoryItem::Reserve { .. }
+            | DirectoryItem::Reserved { .. }
+            | DirectoryItem::Release { .. }
+            | DirectoryItem::Holds { .. } => Vec::new(),
+        }
+    }
+
+    /// Contacts of an endpoint that have not expired.
+    pub fn of_at(&self, terminal: Id<Terminal>, now_secs: i64) -> impl Iterator<Item = &Located> {
+        self.of(terminal).filter(move |located| located.binding.expires_at > now_secs)
+    }
+
+    /// How many contacts are known, those of this node with them.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Forgets what has expired; called now and then.
+    pub fn tidy(&mut self, now_secs: i64) {
+        self.remove_all(|located| located.binding.expires_at <= now_secs);
+    }
+
+    fn of(&self, terminal: Id<Terminal>) -> impl Iterator<Item = &Located> {
+        self.bound.get(&terminal).into_iter().flatten()
+    }
+
+    /// Puts a binding in the place of older ones of the same device. Out: those of this node that it displaces.
+    fn put(&mut self, located: Located) -> Vec<Displaced> {
+        let all = self.bound.entry(located.binding.terminal).or_default();
+        let is_later = |other: &Located| other.home != located.home && other.stamp_us > located.stamp_us;
+        if all.iter().any(|other| is_same(other, &located) && is_later(other)) {
+            return Vec::new();
+        }
+        let me = self.me;
+        let before = all.len();
+        let mut displaced = Vec::new();
+        all.retain(|other| {
+            let is_old = is_same(other, &located);
+            if is_old && other.home == me && located.home != me {
+                displaced.push(Displaced::of(other));
+            }
+            !is_old
+        });
+        if all.len() >= OF_ONE_MAX
+            && let Some(oldest) = (0..all.len()).min_by_key(|index| all[*index].stamp_us)
+        {
+            all.remove(oldest);
+        }
+        all.push(located);
+        self.count = self.count + all.len() - before;
+        displaced
+    }
+
+    fn remove(&mut self, terminal: Id<Terminal>, which: impl Fn(&Located, NodeId) -> bool) {
+        let me = self.me;
+        let Some(all) = self.bound.get_mut(&terminal) else { return };
+        let before = all.len();
+        all.retain(|located| !which(located, me));
+        self.count -= before - all.len();
+        if all.is_empty() {
+            self.bound.remove(&terminal);
+        }
+    }
+
+    fn remove_all(&mut self, which: impl Fn(&Located) -> bool) {
+        self.bound.retain(|_, all| {
+            all.retain(|located| !which(located));
+            !all.is_empty()
+        });
+        self.count = self.bound.values().map(Vec::len).sum();
+    }
+}
+
+/// Marks, in place of a connection, what has not been told again.
+const STALE: u64 = u64::MAX;
+/// How far apart nodes' clocks may be.
+const CLOCKS_US: i64 = 5_000_000;
+
+impl Displaced {
+    fn of(located: &Located) -> Self {
+        Self { terminal: located.binding.terminal, contact: located.binding.contact.clone() }
+    }
+}
+
+/// Whether two bindings are of the same device: by its instance (and flow, RFC 5626 section 4.2), else by its contact.
+fn is_same(one: &Located, other: &Located) -> bool {
+    let (one, other) = (&one.binding, &other.binding);
+    match (&one.instance, &other.instance) {
+        (Some(a), Some(b)) => a == b && one.reg_id == other.reg_id,
+        (None, None) => one.contact == other.contact,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::FlowRecord;
+
+    const ALICE: Id<Terminal> = Id::new(1);
+
+    fn record(contact: &str, instance: Option<&str>) -> BindingRecord {
+        BindingRecord {
+            terminal: ALICE,
+            contact: contact.to_owned(),
+            instance: instance.map(str::to_owned),
+            reg_id: None,
+            call_id: "c".to_owned(),
+            cseq: 1,
+            q: 1000,
+            expires_at: 1000,
+            path: Vec::new(),
+            user_agent: String::new(),
+            flow: FlowRecord {
+                transport: "UDP".to_owned(),
+                listener: 0,
+                remote: ([192, 0, 2, 1], 5060).into(),
+            },
+            nat: false,
+        }
+    }
+
+    fn homes(locations: &Locations) -> Vec<(u16, String)> {
+        locations.of_at(ALICE, 0).map(|located| (located.home.0, located.binding.contact.clone())).collect()
+    }
+
+    /// Two nodes that tell each other.
+    struct Pair(Locations, Locations);
+
+    impl Pair {
+        fn new() -> Self {
+            Self(Locations::new(NodeId(1)), Locations::new(NodeId(2)))
+        }
+
+        fn at_first(&mut self, binding: BindingRecord, now: i64) -> Vec<Displaced> {
+            let item = self.0.bound(binding, now);
+            self.1.told(NodeId(1), &item, now)
+        }
+
+        fn at_second(&mut self, binding: BindingRecord, now: i64) -> Vec<Displaced> {
+            let item = self.1.bound(binding, now);
+            self.0.told(NodeId(2), &item, now)
+        }
+    }
+
+    #[test]
+    fn a_binding_is_known_everywhere_with_its_home() {
+        let mut pair = Pair::new();
+        pair.at_first(record("sip:a@1", None), 10);
+        pair.at_second(record("sip:a@2", None), 11);
+        let both = [(1, "sip:a@1".to_owned()), (2, "sip:a@2".to_owned())];
+        assert_eq!(homes(&pair.0), both);
+        assert_eq!(homes(&pair.1), both);
+        let item = pair.0.unbound(ALICE, "sip:a@1", 12);
+        pair.1.told(NodeId(1), &item, 12);
+        assert_eq!(homes(&pair.1), both[1..]);
+        assert_eq!((pair.0.count(), pair.1.count()), (1, 1));
+    }
+
+    #[test]
+    fn a_device_that_comes_back_by_another_proxy_is_there_alone() {
+        let mut pair = Pair::new();
+        pair.at_first(record("sip:a@1", Some("<urn:x>")), 10);
+        let displaced = pair.at_second(record("sip:a@9", Some("<urn:x>")), 20);
+        assert_eq!(displaced, [Displaced { terminal: ALICE, contact: "sip:a@1".to_owned() }]);
+        assert_eq!(homes(&pair.0), [(2, "sip:a@9".to_owned())]);
+        assert_eq!(homes(&pair.1), homes(&pair.0));
+        // What the first proxy says of its own old binding now does not touch the new one, even under the same URI.
+        let mut same = Pair::new();
+        same.at_first(record("sip:a@1", None), 10);
+        same.at_second(record("sip:a@1", None), 20);
+        let late = DirectoryItem::Unbound { terminal: ALICE, contact: "sip:a@1".to_owned(), stamp_us: 21 };
+        same.1.told(NodeId(1), &late, 21);
+        assert_eq!(homes(&same.1), [(2, "sip:a@1".to_owned())]);
+    }
+
+    #[test]
+    fn news_that_come_late_lose() {
+        let mut pair = Pair::new();
+        let old = pair.0.bound(record("sip:a@1", None), 10);
+        pair.at_second(record("sip:a@1", None), 20);
+        assert_eq!(pair.1.told(NodeId(1), &old, 21), []);
+        assert_eq!(homes(&pair.1), [(2, "sip:a@1".to_owned())]);
+    }
+
+    #[test]
+    fn a_whole_replaces_what_was_told_before() {
+        let mut pair = Pair::new();
+        for contact in ["sip:a@1", "sip:b@1"] {
+            pair.at_first(record(contact, None), 10);
+        }
+        pair.at_second(record("sip:c@2", None), 10);
+        // The first node was out of reach while one of its bindings ended.
+        pair.0.unbound(ALICE, "sip:a@1", 11);
+        for item in pair.0.whole() {
+            pair.1.told(NodeId(1), &item, 12);
+        }
+        assert_eq!(homes(&pair.1), [(2, "sip:c@2".to_owned()), (1, "sip:b@1".to_owned())]);
+    }
+
+    #[test]
+    fn nobody_speaks_for_others_nor_from_the_future() {
+        let mut locations = Locations::new(NodeId(1));
+        let mut located =
+            Located { binding: record("sip:a@3", None), home: NodeId(3), conn: 7, stamp_us: i64::MAX };
+        locations.told(NodeId(2), &DirectoryItem::Bound(Box::new(located.clone())), 10);
+        assert_eq!(homes(&locations), [(2, "sip:a@3".to_owned())]);
+        located.stamp_us = 11 + CLOCKS_US;
+        locations.told(NodeId(3), &DirectoryItem::Bound(Box::new(located)), 12);
+        assert_eq!(homes(&locations), [(3, "sip:a@3".to_owned())]);
+    }
+
+    #[test]
+    fn contacts_of_one_endpoint_are_bounded() {
+        let mut locations = Locations::new(NodeId(1));
+        for number in 0..1000 {
+            let located = Located {
+                binding: record(&format!("sip:a@{number}"), None),
+                home: NodeId(2),
+                conn: 0,
+                stamp_us: number,
+            };
+            locations.told(NodeId(2), &DirectoryItem::Bound(Box::new(located)), 1000);
+        }
+        assert_eq!(locations.count(), OF_ONE_MAX);
+        locations.tidy(1001);
+        assert_eq!(locations.count(), 0);
+    }
+
+    #[test]
+    fn all_older_bindings_are_void_when_a_telephone_says_so() {
+        let mut pair = Pair::new();
+        pair.at_first(record("sip:a@1", None), 10);
+        pair.at_second(record("sip:b@2", None), 30);
+        let item = DirectoryItem::ForgetAll { terminal: ALICE, before_us: 20 };
+        let displaced = pair.0.told(NodeId(2), &item, 21);
+        assert_eq!(displaced.len(), 1);
+        assert_eq!(homes(&pair.0), [(2, "sip:b@2".to_owned())]);
+    }
+}
