@@ -97,8 +97,34 @@ pub trait Legs: Send + Sync + 'static {
     fn originate(&self, title: Title, order: Originate) -> Option<(LegId, String)>;
     /// Tells a leg, which lives at this proxy, what to do. A leg that is gone ignores it.
     fn command(&self, title: Title, home: NodeId, leg: LegId, command: LegCommand);
+    /// Whether calls are to survive this node: whether there are others.
+    fn is_cluster(&self) -> bool {
+        false
+    }
     /// Tells a custodian of a call what only a cluster needs to say. In one process nobody listens.
     fn tell(&self, _custodian: NodeId, _message: ToLegs) {}
+    /// Other application servers, which keep calls that no other node knows of; the best first.
+    fn guards(&self, _client: Id<Client>, _call: CallId) -> Vec<NodeId> {
+        Vec::new()
+    }
+    /// Another proxy for a leg whose own one is gone or leaves.
+    fn proxy_instead(&self, _gone: NodeId, _leg: LegId) -> Option<NodeId> {
+        None
+    }
+    /// The relay for a new media session of a client's call, near its caller; not this one.
+    fn relay(
+        &self,
+        _client: Id<Client>,
+        caller: LegId,
+        _call: CallId,
+        not: Option<NodeId>,
+    ) -> Option<NodeId> {
+        Some(caller.node()).filter(|node| Some(*node) != not)
+    }
+    /// Whether a node can be spoken to.
+    fn can_reach(&self, _node: NodeId) -> bool {
+        true
+    }
 }
 
 /// The calls of an application server, or of all of a cluster.

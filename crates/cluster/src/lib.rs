@@ -13,3 +13,4 @@ pub mod media;
 pub mod node;
 pub mod placement;
 pub mod rendezvous;
+pub mod switchboard;

@@ -1,0 +1,673 @@
+//! The switchboard of a node in a cluster: whatever its roles say to each other goes to the node that is meant, be it this one.
+//!
+//! In: the faces of [`crate::leg`] and [`crate::media`], messages of other nodes, who is there. Out: the same, carried on. To a proxy it looks
+//! like its application server, to an application server like its proxies, directory and relays. Elsewhere: streams to other
+//! nodes (crate `mesh`), what is kept of calls (`custody`), who serves what (`placement`). A node that stands alone has none.
+
+use crate::between::{DirectoryItem, FromRelay, LegNames, Located, Title, ToCalls, ToLegs, ToRelay};
+use crate::custody::{Action, Custody, Figures, Servers};
+use crate::directory::Locations;
+use crate::ids::{CallId, LegId, NodeId};
+use crate::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, LegHost, Legs, Originate};
+use crate::media::{Media, MediaCommand, MediaError, MediaEvent, MediaReply, MediaSink, Signalling};
+use crate::node::{Role, View};
+use crate::placement::{self, Reach};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use dashmap::DashMap;
+use model::{BindingRecord, Client, Id, Snapshot, Terminal};
+use parking_lot::Mutex;
+use sip::flow::{ConnId, Flow, Transport};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+/// Names that are set aside at a time with each SIP worker of a proxy, for each application server.
+const NAMES: u32 = 65_536;
+/// More names are asked for when so many are left.
+const NAMES_LOW: u64 = 8192;
+
+/// The way to other nodes. Nothing here blocks; `false`: the node is out of reach, and what was said is lost.
+pub trait Wire: Send + Sync + 'static {
+    /// To its calls.
+    fn to_calls(&self, node: NodeId, message: ToCalls) -> bool;
+    /// To its legs.
+    fn to_legs(&self, node: NodeId, message: ToLegs) -> bool;
+    /// To its relay.
+    fn to_relay(&self, node: NodeId, message: ToRelay) -> bool;
+    /// To its calls, from this node's relay.
+    fn of_relay(&self, node: NodeId, message: FromRelay) -> bool;
+    /// To its directory.
+    fn directory(&self, node: NodeId, item: DirectoryItem) -> bool;
+}
+
+/// The application server of this node, as far as other nodes speak to it. Everything is done later, by its mailbox.
+pub trait CallServer: MediaSink {
+    /// A custodian of calls speaks.
+    fn told(&self, from: NodeId, message: ToCalls);
+    /// A proxy is out of reach; its legs may live.
+    fn proxy_lost(&self, proxy: NodeId);
+    /// A proxy is gone for good, and its legs with it: it is out of reach and the cluster does not know it any more, or
+    /// another process has taken its place.
+    fn proxy_gone(&self, proxy: NodeId);
+    /// A proxy can be reached (again).
+    fn proxy_back(&self, proxy: NodeId);
+    /// A relay is out of reach.
+    fn relay_lost(&self, relay: NodeId);
+}
+
+/// The registrar of this node, as far as others have a say.
+pub trait BindingHost: Send + Sync + 'static {
+    /// Drops a binding: the device has registered elsewhere.
+    fn displaced(&self, terminal: Id<Terminal>, contact: &str);
+}
+
+/// What a switchboard works with.
+pub struct Deps {
+    /// This node.
+    pub me: NodeId,
+    /// The configuration.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Unix time in microseconds.
+    pub unix_us: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// Time for deadlines.
+    pub now: Arc<dyn Fn() -> Instant + Send + Sync>,
+    /// Makes SIP Call-IDs: 128 random bits.
+    pub random: Arc<dyn Fn() -> u128 + Send + Sync>,
+}
+
+/// The switchboard.
+pub struct Switchboard {
+    deps: Deps,
+    custody: Mutex<Custody>,
+    locations: Mutex<Locations>,
+    names: Mutex<BTreeMap<NodeId, Names>>,
+    view: ArcSwap<View>,
+    /// Nodes whose link is down, by service.
+    lost: ArcSwap<Lost>,
+    /// Who serves the calls that this node's relay carries.
+    relayed: DashMap<CallId, NodeId>,
+    turn: AtomicU64,
+    host: OnceLock<Arc<dyn LegHost>>,
+    bindings: OnceLock<Arc<dyn BindingHost>>,
+    server: OnceLock<Arc<dyn CallServer>>,
+    relay: OnceLock<Arc<dyn Media>>,
+    wire: OnceLock<Arc<dyn Wire>>,
+}
+
+/// Nodes that cannot be reached from here.
+#[derive(Clone, Debug, Default)]
+struct Lost {
+    calls: BTreeSet<NodeId>,
+    media: BTreeSet<NodeId>,
+}
+
+/// Names of legs at one proxy.
+#[derive(Debug, Default)]
+struct Names {
+    free: VecDeque<LegNames>,
+    asked: bool,
+}
+
+impl Names {
+    fn take(&mut self, proxy: NodeId) -> Option<LegId> {
+        let mut next = self.free.pop_front()?;
+        let leg = LegId::new(proxy, next.worker, next.first);
+        next.first += 1;
+        next.count -= 1;
+        if next.count > 0 {
+            self.free.push_back(next); // round the workers
+        }
+        Some(leg)
+    }
+
+    fn left(&self) -> u64 {
+        self.free.iter().map(|names| u64::from(names.count)).sum()
+    }
+}
+
+impl Switchboard {
+    /// A switchboard that knows no other node yet.
+    pub fn new(deps: Deps) -> Arc<Self> {
+        let me = deps.me;
+        Arc::new(Self {
+            deps,
+            custody: Mutex::new(Custody::new(me)),
+            locations: Mutex::new(Locations::new(me)),
+            names: Mutex::default(),
+            view: ArcSwap::default(),
+            lost: ArcSwap::default(),
+            relayed: DashMap::new(),
+            turn: AtomicU64::new(0),
+            host: OnceLock::new(),
+            bindings: OnceLock::new(),
+            server: OnceLock::new(),
+            relay: OnceLock::new(),
+            wire: OnceLock::new(),
+        })
+    }
+
+    /// Names the proxy of this node, if it has one. Each of these is called once, before anything else happens.
+    pub fn set_host(&self, host: Arc<dyn LegHost>, bindings: Arc<dyn BindingHost>) {
+        let _ = self.host.set(host);
+        let _ = self.bindings.set(bindings);
+    }
+
+    /// Names the application server of this node, if it has one.
+    pub fn set_server(&self, server: Arc<dyn CallServer>) {
+        let _ = self.server.set(server);
+    }
+
+    /// Names the relay of this node, if it has one.
+    pub fn set_relay(&self, relay: Arc<dyn Media>) {
+        let _ = self.relay.set(relay);
+    }
+
+    /// Names the way to other nodes.
+    pub fn set_wire(&self, wire: Arc<dyn Wire>) {
+        let _ = self.wire.set(wire);
+    }
+
+    /// Who is there, as far as known.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Calls in custody here.
+    pub fn figures(&self) -> Figures {
+        self.custody.lock().figures()
+    }
+
+    /// Contacts known here, those of other nodes with them.
+    pub fn locations(&self) -> usize {
+        self.locations.lock().count()
+    }
+
+    /// All that is known of the contacts of an endpoint.
+    pub fn located(&self, terminal: Id<Terminal>) -> Vec<Located> {
+        self.locations.lock().of_at(terminal, self.unix_secs()).cloned().collect()
+    }
+
+    /// Does what has become due; called several times a second.
+    pub fn tick(&self) {
+        let now = (self.deps.now)();
+        let mut custody = self.custody.lock();
+        if custody.poll_timeout().is_some_and(|due| due <= now) {
+            custody.handle_timeout(&Placed(self), now);
+            self.carry_out(&mut custody);
+        }
+    }
+
+    /// Forgets contacts that have expired; called once a minute or so.
+    pub fn tidy(&self) {
+        self.locations.lock().tidy(self.unix_secs());
+    }
+
+    // --- who is there ---
+
+    /// The cluster has changed.
+    pub fn view_changed(&self, view: Arc<View>) {
+        let before = self.view.swap(Arc::clone(&view));
+        let lost = self.lost.load_full();
+        if let Some(server) = self.server.get() {
+            for (id, node) in &before.nodes {
+                let now = view.nodes.get(id);
+                let is_other = now.is_some_and(|now| now.instance != node.instance);
+                let is_gone = now.is_none() && lost.calls.contains(id);
+                if *id != self.deps.me && node.roles.has(Role::Proxy) && (is_other || is_gone) {
+                    server.proxy_gone(*id);
+                }
+            }
+        }
+        let news = view.nodes.keys().any(|id| !before.nodes.contains_key(id));
+        if news {
+            self.offer_again();
+        }
+    }
+
+    /// The link for calls to a node is down for good.
+    pub fn calls_lost(&self, node: NodeId) {
+        self.mark(|lost| lost.calls.insert(node));
+        self.names.lock().remove(&node);
+        {
+            let mut custody = self.custody.lock();
+            custody.lost(node, &Placed(self), (self.deps.now)());
+            self.carry_out(&mut custody);
+        }
+        if let Some(server) = self.server.get() {
+            server.proxy_lost(node);
+            if !self.view.load().nodes.contains_key(&node) {
+                server.proxy_gone(node);
+            }
+        }
+    }
+
+    /// There is a link for calls to a node (again).
+    pub fn calls_back(&self, node: NodeId) {
+        self.mark(|lost| lost.calls.remove(&node));
+        if self.server.get().is_some() {
+            self.want_names(node);
+        }
+        self.offer_again();
+        if let Some(server) = self.server.get() {
+            server.proxy_back(node);
+        }
+    }
+
+    /// The link for media to a node is down for good.
+    pub fn media_lost(&self, node: NodeId) {
+        self.mark(|lost| lost.media.insert(node));
+        if let Some(server) = self.server.get() {
+            server.relay_lost(node);
+        }
+    }
+
+    /// There is a link for media to a node (again).
+    pub fn media_back(&self, node: NodeId) {
+        self.mark(|lost| lost.media.remove(&node));
+    }
+
+    /// There is a link for the directory to a node (again): it is told all that this node's registrar has.
+    pub fn directory_back(&self, node: NodeId) {
+        let Some(wire) = self.wire.get() else { return };
+        let locations = self.locations.lock(); // changes come after the whole
+        for item in locations.whole() {
+            wire.directory(node, item);
+        }
+    }
+
+    fn mark(&self, change: impl Fn(&mut Lost) -> bool) {
+        self.lost.rcu(|lost| {
+            let mut lost = (**lost).clone();
+            change(&mut lost);
+            lost
+        });
+    }
+
+    fn offer_again(&self) {
+        let mut custody = self.custody.lock();
+        custody.back(&Placed(self), (self.deps.now)());
+        self.carry_out(&mut custody);
+    }
+
+    // --- from other nodes ---
+
+    /// A node speaks to the calls of this one.
+    pub fn heard_calls(&self, from: NodeId, message: ToCalls) {
+        match (message, self.server.get()) {
+            (ToCalls::Names(names), _) => {
+                let mut all = self.names.lock();
+                let pool = all.entry(from).or_default();
+                pool.asked = false;
+                if names.count > 0 && pool.free.len() < 1024 {
+                    pool.free.push_back(names);
+                }
+            }
+            (message, Some(server)) => server.told(from, message),
+            (ToCalls::Stray { ticket, .. }, None) if from != self.deps.me => {
+                self.say_to_legs(from, ToLegs::NoStray { ticket });
+            }
+            (_, None) => {} // a node that has no calls was asked by mistake; its view will tell it better
+        }
+    }
+
+    /// A node speaks to the legs of this one, or to its custody.
+    pub fn heard_legs(&self, from: NodeId, message: ToLegs) {
+        let mut custody = self.custody.lock();
+        custody.told(from, message, &Placed(self), (self.deps.now)());
+        self.carry_out(&mut custody);
+    }
+
+    /// A node speaks to the relay of this one.
+    pub fn heard_relay(&self, from: NodeId, message: ToRelay) {
+        let ToRelay::Submit { call, ticket, command, signalling } = message;
+        let Some(relay) = self.relay.get() else {
+            let reply = MediaReply::Refused(MediaError::Unreachable);
+            return self.say_from_relay(from, FromRelay::Reply { call, ticket, reply });
+        };
+        match command {
+            MediaCommand::Close => drop(self.relayed.remove(&call)),
+            _ => drop(self.relayed.insert(call, from)),
+        }
+        if let Some(reply) = relay.submit(self.deps.me, call, ticket, command, signalling) {
+            self.say_from_relay(from, FromRelay::Reply { call, ticket, reply });
+        }
+    }
+
+    /// The relay of a node speaks to the calls of this one.
+    pub fn heard_from_relay(&self, _from: NodeId, message: FromRelay) {
+        let Some(server) = self.server.get() else { return };
+        match message {
+            FromRelay::Reply { call, ticket, reply } => server.reply(call, ticket, reply),
+            FromRelay::Event { call, event } => MediaSink::event(&**server, call, event),
+        }
+    }
+
+    /// A node speaks to the directory of this one.
+    pub fn heard_directory(&self, from: NodeId, item: &DirectoryItem) {
+        let displaced = self.locations.lock().told(from, item, (self.deps.unix_us)());
+        if let Some(bindings) = self.bindings.get() {
+            for binding in displaced {
+                bindings.displaced(binding.terminal, &binding.contact);
+            }
+        }
+    }
+
+    // --- from the registrar of this node ---
+
+    /// A binding is new or refreshed.
+    pub fn bound(&self, binding: BindingRecord) {
+        let mut locations = self.locations.lock();
+        let item = locations.bound(binding, (self.deps.unix_us)());
+        self.tell_all(&item);
+    }
+
+    /// A binding has ended.
+    pub fn unbound(&self, terminal: Id<Terminal>, contact: &str) {
+        let mut locations = self.locations.lock();
+        let item = locations.unbound(terminal, contact, (self.deps.unix_us)());
+        self.tell_all(&item);
+    }
+
+    fn tell_all(&self, item: &DirectoryItem) {
+        let Some(wire) = self.wire.get() else { return };
+        for node in self.view.load().nodes.keys().filter(|node| **node != self.deps.me) {
+            wire.directory(*node, item.clone()); // who is out of reach is told the whole when it is back
+        }
+    }
+
+    // --- inside ---
+
+    fn unix_secs(&self) -> i64 {
+        (self.deps.unix_us)().div_euclid(1_000_000)
+    }
+
+    fn carry_out(&self, custody: &mut Custody) {
+        while let Some(action) = custody.poll_action() {
+            match action {
+                Action::Tell(node, message) => self.say_to_calls(custody, node, message),
+                Action::Leg(leg, command) => {
+                    if let Some(host) = self.host.get() {
+                        host.command(leg, command);
+                    }
+                }
+                Action::Originate { call, leg, sip_call_id, order } => {
+                    if let Some(host) = self.host.get() {
+                        host.originate_as(call, leg, sip_call_id, *order);
+                    }
+                }
+                Action::Revive { call, leg, state } => match self.host.get() {
+                    Some(host) => host.revive(call, leg, state),
+                    None => custody.revived(call, leg, false),
+                },
+                Action::Part(leg) => {
+                    if let Some(host) = self.host.get() {
+                        host.part(leg);
+                    }
+                }
+                Action::NoStray(leg) => {
+                    if let Some(host) = self.host.get() {
+                        host.no_stray(leg);
+                    }
+                }
+                Action::Names(node) => {
+                    for names in self.host.get().map(|host| host.names(NAMES)).unwrap_or_default() {
+                        self.say_to_calls(custody, node, ToCalls::Names(names));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whoever asks somebody that is out of reach is answered as that one would, had it no room.
+    fn say_to_calls(&self, custody: &mut Custody, node: NodeId, message: ToCalls) {
+        if node == self.deps.me {
+            return self.heard_calls(node, message);
+        }
+        let title = match &message {
+            ToCalls::Incoming { title, .. } => Some(*title),
+            ToCalls::Offer(stand) => Some(stand.title),
+            _ => None,
+        };
+        let is_told = self.wire.get().is_some_and(|wire| wire.to_calls(node, message));
+        if let Some(title) = title.filter(|_| !is_told) {
+            let why = crate::between::Decline::Full;
+            custody.told(node, ToLegs::Decline { title, why }, &Placed(self), (self.deps.now)());
+        }
+    }
+
+    fn say_to_legs(&self, node: NodeId, message: ToLegs) {
+        if node == self.deps.me {
+            self.heard_legs(node, message);
+        } else if let Some(wire) = self.wire.get() {
+            wire.to_legs(node, message);
+        }
+    }
+
+    fn say_from_relay(&self, node: NodeId, message: FromRelay) {
+        if node == self.deps.me {
+            self.heard_from_relay(node, message);
+        } else if let Some(wire) = self.wire.get() {
+            wire.of_relay(node, message);
+        }
+    }
+
+    /// Asks a proxy to set names aside, unless it is asked already.
+    fn want_names(&self, proxy: NodeId) {
+        let is_new = !std::mem::replace(&mut self.names.lock().entry(proxy).or_default().asked, true);
+        if is_new {
+            self.say_to_legs(proxy, ToLegs::Names);
+        }
+    }
+
+    fn name(&self, proxy: NodeId) -> Option<LegId> {
+        let take = || {
+            let mut all = self.names.lock();
+            let pool = all.entry(proxy).or_default();
+            let leg = pool.take(proxy);
+            (leg, pool.left() < NAMES_LOW)
+        };
+        let (leg, low) = take();
+        if low {
+            self.want_names(proxy);
+        }
+        // Its own proxy answers at once.
+        leg.or_else(|| take().0)
+    }
+
+    fn can_reach(&self, node: NodeId) -> bool {
+        node == self.deps.me
+            || !self.lost.load().calls.contains(&node) && self.view.load().nodes.contains_key(&node)
+    }
+}
+
+/// Who may serve calls, at this moment.
+struct Placed<'a>(&'a Switchboard);
+
+impl Servers for Placed<'_> {
+    fn for_new(&self, client: Id<Client>, _: CallId) -> Vec<NodeId> {
+        let board = self.0;
+        let (view, lost) = (board.view.load(), board.lost.load());
+        let reach = Reach { view: &view, lost: &lost.calls };
+        let turn = board.turn.load(Ordering::Relaxed);
+        placement::servers_for_new(reach, &board.deps.snapshot.load(), client, turn)
+    }
+
+    fn for_lost(&self, client: Option<Id<Client>>, call: CallId) -> Vec<NodeId> {
+        let board = self.0;
+        let (view, lost) = (board.view.load(), board.lost.load());
+        let reach = Reach { view: &view, lost: &lost.calls };
+        placement::servers_for_lost(reach, &board.deps.snapshot.load(), client, call)
+    }
+
+    fn all(&self) -> Vec<NodeId> {
+        let (view, lost) = (self.0.view.load(), self.0.lost.load());
+        let servers = view.with_role(Role::As).map(|node| node.id);
+        servers.filter(|node| !lost.calls.contains(node)).collect()
+    }
+}
+
+impl Calls for Switchboard {
+    fn incoming(&self, incoming: Incoming) -> bool {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut custody = self.custody.lock();
+        let taken = custody.incoming(incoming, &Placed(self), (self.deps.now)());
+        self.carry_out(&mut custody);
+        taken
+    }
+
+    fn event(&self, call: CallId, leg: LegId, event: LegEvent) {
+        let mut custody = self.custody.lock();
+        custody.event(call, leg, event, (self.deps.unix_us)());
+        self.carry_out(&mut custody);
+    }
+
+    fn leg_lost(&self, call: CallId, leg: LegId) {
+        let mut custody = self.custody.lock();
+        custody.leg_lost(call, leg, (self.deps.unix_us)());
+        self.carry_out(&mut custody);
+    }
+
+    fn leg_state(&self, call: CallId, leg: LegId, state: Bytes) {
+        let mut custody = self.custody.lock();
+        custody.leg_state(call, leg, state);
+        self.carry_out(&mut custody);
+    }
+
+    fn stray(&self, call: CallId, leg: LegId) -> bool {
+        let mut custody = self.custody.lock();
+        let asked = custody.stray(call, leg, &Placed(self), (self.deps.now)());
+        self.carry_out(&mut custody);
+        asked
+    }
+
+    fn revived(&self, call: CallId, leg: LegId, lives: bool) {
+        let mut custody = self.custody.lock();
+        custody.revived(call, leg, lives);
+        self.carry_out(&mut custody);
+    }
+}
+
+impl Legs for Switchboard {
+    fn originate(&self, title: Title, order: Originate) -> Option<(LegId, String)> {
+        let home = order.home;
+        if !self.can_reach(home) {
+            return None;
+        }
+        let leg = self.name(home)?;
+        let sip_call_id = format!("{:032x}", (self.deps.random)());
+        let order = Box::new(order);
+        self.say_to_legs(home, ToLegs::Originate { title, leg, sip_call_id: sip_call_id.clone(), order });
+        Some((leg, sip_call_id))
+    }
+
+    fn command(&self, title: Title, home: NodeId, leg: LegId, command: LegCommand) {
+        self.say_to_legs(home, ToLegs::Command { title, leg, command });
+    }
+
+    fn tell(&self, custodian: NodeId, message: ToLegs) {
+        self.say_to_legs(custodian, message);
+    }
+
+    fn is_cluster(&self) -> bool {
+        true
+    }
+
+    fn guards(&self, client: Id<Client>, call: CallId) -> Vec<NodeId> {
+        let placed = Placed(self).for_lost(Some(client), call);
+        placed.into_iter().filter(|node| *node != self.deps.me).collect()
+    }
+
+    fn proxy_instead(&self, gone: NodeId, leg: LegId) -> Option<NodeId> {
+        let (view, lost) = (self.view.load(), self.lost.load());
+        let reach = Reach { view: &view, lost: &lost.calls };
+        let zone = view.node(gone).or_else(|| view.node(self.deps.me)).map_or("", |node| node.zone.as_str());
+        placement::proxy_instead(reach, zone, &placement::leg_name(leg), gone, "udp")
+    }
+
+    fn relay(&self, client: Id<Client>, caller: LegId, call: CallId, not: Option<NodeId>) -> Option<NodeId> {
+        let (view, lost) = (self.view.load(), self.lost.load());
+        let reach = Reach { view: &view, lost: &lost.media };
+        let near = view.node(caller.node()).or_else(|| view.node(self.deps.me));
+        let zone = near.map_or("", |node| node.zone.as_str());
+        placement::relay(reach, &self.deps.snapshot.load(), client, zone, call, not)
+    }
+
+    fn can_reach(&self, node: NodeId) -> bool {
+        Switchboard::can_reach(self, node)
+    }
+}
+
+impl Directory for Switchboard {
+    fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding> {
+        let (view, lost) = (self.view.load(), self.lost.load());
+        let reach = Reach { view: &view, lost: &lost.calls };
+        let locations = self.locations.lock();
+        let mut all: Vec<Binding> = locations
+            .of_at(terminal, self.unix_secs())
+            .filter_map(|located| {
+                let record = &located.binding;
+                let transport = Transport::from_token(&record.flow.transport)?;
+                let home = if self.can_reach(located.home) {
+                    located.home
+                } else if transport == Transport::Udp {
+                    // A datagram may come from another address of the platform; a connection went with its proxy.
+                    let zone = view.node(located.home).map_or("", |node| node.zone.as_str());
+                    placement::proxy_instead(reach, zone, record.contact.as_bytes(), located.home, "udp")?
+                } else {
+                    return None;
+                };
+                let flow = Flow {
+                    transport,
+                    listener: record.flow.listener,
+                    remote: record.flow.remote,
+                    conn: ConnId(0),
+                };
+                Some(Binding {
+                    contact: record.contact.clone(),
+                    path: record.path.clone(),
+                    flow,
+                    q: record.q,
+                    newness: located.stamp_us.unsigned_abs(),
+                    home,
+                })
+            })
+            .collect();
+        all.sort_by_key(|binding| std::cmp::Reverse((binding.q, binding.newness)));
+        all
+    }
+}
+
+impl Media for Switchboard {
+    fn submit(
+        &self,
+        relay: NodeId,
+        call: CallId,
+        ticket: u32,
+        command: MediaCommand,
+        signalling: Signalling,
+    ) -> Option<MediaReply> {
+        if relay == self.deps.me {
+            return match self.relay.get() {
+                Some(own) => own.submit(relay, call, ticket, command, signalling),
+                None => Some(MediaReply::Refused(MediaError::Unreachable)),
+            };
+        }
+        let message = ToRelay::Submit { call, ticket, command, signalling };
+        let is_told = self.wire.get().is_some_and(|wire| wire.to_relay(relay, message));
+        (!is_told).then_some(MediaReply::Refused(MediaError::Unreachable))
+    }
+}
+
+impl MediaSink for Switchboard {
+    fn reply(&self, call: CallId, ticket: u32, reply: MediaReply) {
+        let node = self.relayed.get(&call).map_or(self.deps.me, |node| *node);
+        self.say_from_relay(node, FromRelay::Reply { call, ticket, reply });
+    }
+
+    fn event(&self, call: CallId, event: MediaEvent) {
+        let node = self.relayed.get(&call).map_or(self.deps.me, |node| *node);
+        self.say_from_relay(node, FromRelay::Event { call, event });
+    }
+}
