@@ -2,6 +2,9 @@
 //!
 //! In: TOML text. Out: a [`NodeConfig`], or all mistakes. Elsewhere: what tenants configure (crate `model`).
 
+mod cluster;
+
+use ::cluster::node::{Role, Roles};
 use ipnet::IpNet;
 use sip::digest::Algorithm;
 use std::collections::BTreeSet;
@@ -13,11 +16,25 @@ use std::time::Duration;
 use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
 
+pub(crate) use cluster::{ClusterConfig, Overrides, TlsFiles, overrides};
+
 /// A node's configuration with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeConfig {
     /// Number of this node, from 1.
     pub(crate) node: u16,
+    /// The number is whichever is free in the cluster.
+    pub(crate) auto_id: bool,
+    /// What people call it; empty: as its host is called.
+    pub(crate) name: String,
+    /// What it does.
+    pub(crate) roles: Roles,
+    /// Where it stands.
+    pub(crate) zone: String,
+    /// Its weight among nodes of the same role.
+    pub(crate) capacity: u32,
+    /// `None`: it stands alone.
+    pub(crate) cluster: Option<ClusterConfig>,
     /// Where everything durable lives.
     pub(crate) data: PathBuf,
     /// Worker threads for signalling; 0: one for each core.
@@ -113,6 +130,12 @@ impl Default for NodeConfig {
     fn default() -> Self {
         Self {
             node: 1,
+            auto_id: false,
+            name: String::new(),
+            roles: Roles::ALL,
+            zone: String::new(),
+            capacity: 100,
+            cluster: None,
             data: PathBuf::from("carillon-data"),
             threads: 0,
             listeners: Vec::new(),
@@ -204,9 +227,26 @@ pub(crate) fn list<M: fmt::Display>(mistakes: &[M], place: &str) -> String {
 /// Reads and checks a configuration file's text. What is wrong has its default in the result, which then serves only to look
 /// for more mistakes.
 pub(crate) fn read(text: &str) -> (NodeConfig, Vec<Mistake>) {
+    read_with(text, &Overrides::new())
+}
+
+/// The same, where variables of the environment go before the file.
+pub(crate) fn read_with(text: &str, overrides: &Overrides) -> (NodeConfig, Vec<Mistake>) {
     let mut reader = Reader { mistakes: Vec::new() };
     let config = match text.parse::<Table>() {
-        Ok(table) => reader.node_config(&table),
+        Ok(mut table) => {
+            let (from, strange) = cluster::apply(&mut table, overrides);
+            for name in strange {
+                reader.wrong(&name, "", "no key has this name; write CARILLON__SECTION__KEY");
+            }
+            let config = reader.node_config(&table);
+            for mistake in &mut reader.mistakes {
+                if let Some(name) = from.get(mistake.key.split('[').next().unwrap_or_default()) {
+                    mistake.remedy = format!("{} (the variable {name} says so)", mistake.remedy);
+                }
+            }
+            config
+        }
         Err(error) => {
             let remedy = format!("not readable as TOML: {}", error.to_string().trim());
             reader.wrong("the file", "", &remedy);
@@ -240,8 +280,19 @@ impl<'a> Section<'a> {
 
 impl Reader {
     fn node_config(&mut self, table: &Table) -> NodeConfig {
-        const SECTIONS: [&str; 10] =
-            ["node", "sip", "media", "registrar", "auth", "limits", "store", "api", "users", "log"];
+        const SECTIONS: [&str; 11] = [
+            "node",
+            "cluster",
+            "sip",
+            "media",
+            "registrar",
+            "auth",
+            "limits",
+            "store",
+            "api",
+            "users",
+            "log",
+        ];
         let mut config = NodeConfig::default();
         for (key, value) in table {
             if !SECTIONS.contains(&key.as_str()) {
@@ -249,7 +300,7 @@ impl Reader {
             }
         }
         let mut node = self.section(table, "node");
-        self.number(&mut node, "id", 1..=65_535, |n| config.node = n as u16);
+        self.identity(&mut node, &mut config);
         self.text(&mut node, "data", |text| config.data = PathBuf::from(text));
         self.number(&mut node, "threads", 0..=1024, |n| config.threads = n as usize);
         self.finish(node);
@@ -377,8 +428,15 @@ impl Reader {
             other => self.wrong("log.format", other, "write \"text\" or \"json\""),
         }
         self.finish(log);
+        self.cluster(table, &mut config);
         if config.media.addresses.is_empty() {
             config.media.addresses = default_media_addresses(&config.listeners);
+        }
+        if !config.roles.has(Role::Relay) {
+            return config;
+        }
+        if config.media.addresses.is_empty() && !config.roles.has(Role::Proxy) {
+            self.wrong("media.address", "", "missing; write the IP address where media are heard, for there is no listener to take it from");
         }
         if !self.mistakes.iter().any(|mistake| mistake.key.starts_with("media.a")) {
             self.media_is_reachable(&config.media);
@@ -455,6 +513,7 @@ impl Reader {
             Some(other) => {
                 return self.mistake("sip.listen", other, "write a list such as [\"udp:192.0.2.1:5060\"]");
             }
+            None if !config.roles.has(Role::Proxy) => return,
             None => {
                 return self.wrong(
                     "sip.listen",
@@ -866,8 +925,19 @@ mod tests {
         default.media.addresses = vec![loopback.ip()]; // follows the listeners
         assert_eq!(example, default);
         // The reader lists the keys that it knows when there is one that it does not.
-        let sections =
-            ["node", "sip", "media", "registrar", "auth", "limits", "store", "api", "users", "log"];
+        let sections = [
+            "node",
+            "cluster",
+            "sip",
+            "media",
+            "registrar",
+            "auth",
+            "limits",
+            "store",
+            "api",
+            "users",
+            "log",
+        ];
         for section in sections {
             let listed = read(&format!("[{section}]\nno_such_key = 1\n")).1;
             let unknown = listed.iter().find(|mistake| mistake.key.ends_with("no_such_key")).unwrap();
