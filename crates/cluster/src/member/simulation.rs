@@ -245,11 +245,16 @@ impl World {
 
     fn arrive(&mut self, from: Address, ticket: Ticket, request: Request) {
         if self.etcd_away > 0 {
+            if matches!(request, Request::Watch { .. }) {
+                self.after(PATIENCE, Act::Hear(from, Heard::Watch(ticket, WatchUpdate::Ended)));
+            }
             return;
         }
         if let Request::Watch { prefix, from: revision } = request {
             let process = &mut self.processes[from.0];
-            if process.at == from {
+            // Requests may overtake each other; the last that was made counts.
+            let is_newest = process.watch.as_ref().is_none_or(|(known, ..)| *known < ticket);
+            if process.at == from && is_newest {
                 process.watch = Some((ticket, prefix, revision));
             }
             return;
@@ -552,9 +557,28 @@ impl Process {
     }
 }
 
+/// Runs the seeds on a few threads.
 fn seeds(range: Range<u64>, fault: Option<Fault>) -> Result<Seen, String> {
+    const THREADS: usize = 4;
+    let parts = (0..THREADS).map(|part| range.clone().skip(part).step_by(THREADS));
+    let parts: Vec<Result<Seen, String>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = parts.map(|part| scope.spawn(move || run_each(part, fault))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("panicked".to_owned()))).collect()
+    });
+    parts.into_iter().try_fold(Seen::default(), |all, seen| {
+        let seen = seen?;
+        Ok(Seen {
+            doubts: all.doubts + seen.doubts,
+            gains: all.gains + seen.gains,
+            superseded: all.superseded + seen.superseded,
+            compactions: all.compactions + seen.compactions,
+        })
+    })
+}
+
+fn run_each(seeds: impl Iterator<Item = u64>, fault: Option<Fault>) -> Result<Seen, String> {
     let mut all = Seen::default();
-    for seed in range {
+    for seed in seeds {
         let mut world = World::new(seed, fault);
         world.run().map_err(|what| format!("seed {seed}: {what}"))?;
         let seen = &world.seen;
