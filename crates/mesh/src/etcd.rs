@@ -1,0 +1,1 @@
+//! Membership and ownership through etcd: the shell around `cluster::member`.
