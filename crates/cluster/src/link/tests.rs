@@ -217,10 +217,11 @@ impl World {
             }
         } else {
             match self.wires[at].down.pop_front() {
-                Some(Parcel::Answer(answer, instance)) if self.wires[at].dialler_uses => {
-                    if self.dialler.link.answered(answer, instance, now).is_err() {
-                        self.hang_up(at, true);
-                    }
+                Some(Parcel::Answer(answer, instance))
+                    if self.wires[at].dialler_uses
+                        && self.dialler.link.answered(answer, instance, now).is_err() =>
+                {
+                    self.hang_up(at, true);
                 }
                 Some(Parcel::Frame(frame)) if self.wires[at].dialler_uses => self.dialler.take(frame, now),
                 _ => {}
