@@ -1,6 +1,6 @@
-//! Messages, clients and servers of gRPC, made of `proto/carillon/v1/admin.proto` by the build script.
+//! Messages, clients and servers of gRPC, made of `proto/carillon/v1` by the build script.
 //!
-//! Elsewhere: serving them (crate `api`, room `grpc`), asking (`carillon ctl`).
+//! Elsewhere: serving `admin.proto` (crate `api`, room `grpc`), asking (`carillon ctl`); what nodes tell each other (crate `mesh`).
 
 /// Package `carillon.v1`.
 #[allow(

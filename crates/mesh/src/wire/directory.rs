@@ -1,0 +1,195 @@
+//! Messages about bindings and counters of calls.
+//!
+//! In and out: [`DirectoryItem`] and its wire form (`directory.proto`).
+
+use super::{
+    COUNTS_MAX, HOLDS_MAX, Read, Why, Wire, WireError, address, bad, call, few, id, maybe_text, node, short,
+    text, texts, there, write_address,
+};
+use cluster::between::{Counted, DirectoryItem, Located};
+use model::{BindingRecord, FlowRecord};
+use proto::v1;
+
+/// The largest preference, in thousandths.
+const Q_MAX: u16 = 1000;
+
+impl Wire for DirectoryItem {
+    type Message = v1::DirectoryItem;
+
+    fn write(self) -> Result<v1::DirectoryItem, WireError> {
+        use v1::directory_item::{Item, Whole, WholeTold};
+        let item = match self {
+            DirectoryItem::Whole => Item::Whole(Whole {}),
+            DirectoryItem::WholeTold => Item::WholeTold(WholeTold {}),
+            DirectoryItem::Bound(located) => Item::Bound(write_located(*located)?),
+            DirectoryItem::Unbound { terminal, contact, stamp_us } => Item::Unbound(v1::Unbound {
+                terminal: terminal.get(),
+                contact: text("Unbound.contact", contact)?,
+                stamp_us,
+            }),
+            DirectoryItem::ForgetAll { terminal, before_us } => {
+                Item::ForgetAll(v1::ForgetAll { terminal: terminal.get(), before_us })
+            }
+            DirectoryItem::Reserve { ticket, call, counts } => {
+                few("Reserve.counts", counts.len(), COUNTS_MAX)?;
+                let limit =
+                    |(counted, max)| v1::reserve::Limit { counted: Some(write_counted(counted)), max };
+                let counts = counts.into_iter().map(limit).collect();
+                Item::Reserve(v1::Reserve { ticket, call: call.as_u64(), counts })
+            }
+            DirectoryItem::Reserved { ticket, full, fence } => {
+                Item::Reserved(v1::Reserved { ticket, full: full.map(write_counted), fence })
+            }
+            DirectoryItem::Release { call, counts } => Item::Release(v1::ReleaseCall {
+                call: call.as_u64(),
+                counts: write_counts("ReleaseCall.counts", counts)?,
+            }),
+            DirectoryItem::Holds { partition, calls, complete } => {
+                few("Holds.calls", calls.len(), HOLDS_MAX)?;
+                let one = |(call, counts): (cluster::ids::CallId, _)| {
+                    let counts = write_counts("Holds.CallHolds.counts", counts)?;
+                    Ok(v1::holds::CallHolds { call: call.as_u64(), counts })
+                };
+                let calls = calls.into_iter().map(one).collect::<Read<_>>()?;
+                Item::Holds(v1::Holds { partition: partition.into(), calls, complete })
+            }
+        };
+        Ok(v1::DirectoryItem { item: Some(item) })
+    }
+
+    fn read(message: v1::DirectoryItem) -> Result<DirectoryItem, WireError> {
+        use v1::directory_item::Item;
+        Ok(match there("DirectoryItem.item", message.item)? {
+            Item::Whole(_) => DirectoryItem::Whole,
+            Item::WholeTold(_) => DirectoryItem::WholeTold,
+            Item::Bound(located) => DirectoryItem::Bound(Box::new(read_located(located)?)),
+            Item::Unbound(unbound) => DirectoryItem::Unbound {
+                terminal: id("Unbound.terminal", unbound.terminal)?,
+                contact: text("Unbound.contact", unbound.contact)?,
+                stamp_us: unbound.stamp_us,
+            },
+            Item::ForgetAll(forget) => DirectoryItem::ForgetAll {
+                terminal: id("ForgetAll.terminal", forget.terminal)?,
+                before_us: forget.before_us,
+            },
+            Item::Reserve(reserve) => {
+                few("Reserve.counts", reserve.counts.len(), COUNTS_MAX)?;
+                let limit = |limit: &v1::reserve::Limit| {
+                    let counted = there("Reserve.Limit.counted", limit.counted)?;
+                    Ok((read_counted(counted)?, limit.max))
+                };
+                DirectoryItem::Reserve {
+                    ticket: reserve.ticket,
+                    call: call("Reserve.call", reserve.call)?,
+                    counts: reserve.counts.iter().map(limit).collect::<Read<_>>()?,
+                }
+            }
+            Item::Reserved(reserved) => DirectoryItem::Reserved {
+                ticket: reserved.ticket,
+                full: reserved.full.map(read_counted).transpose()?,
+                fence: reserved.fence,
+            },
+            Item::Release(release) => DirectoryItem::Release {
+                call: call("ReleaseCall.call", release.call)?,
+                counts: read_counts("ReleaseCall.counts", &release.counts)?,
+            },
+            Item::Holds(holds) => {
+                few("Holds.calls", holds.calls.len(), HOLDS_MAX)?;
+                let one = |one: &v1::holds::CallHolds| {
+                    let counts = read_counts("Holds.CallHolds.counts", &one.counts)?;
+                    Ok((call("Holds.CallHolds.call", one.call)?, counts))
+                };
+                DirectoryItem::Holds {
+                    partition: short("Holds.partition", holds.partition)?,
+                    calls: holds.calls.iter().map(one).collect::<Read<_>>()?,
+                    complete: holds.complete,
+                }
+            }
+        })
+    }
+}
+
+fn write_located(located: Located) -> Read<v1::Located> {
+    let binding = located.binding;
+    Ok(v1::Located {
+        terminal: binding.terminal.get(),
+        contact: text("Located.contact", binding.contact)?,
+        instance: maybe_text("Located.instance", binding.instance)?,
+        reg_id: binding.reg_id,
+        call_id: text("Located.call_id", binding.call_id)?,
+        cseq: binding.cseq,
+        q: binding.q.into(),
+        expires_at: binding.expires_at,
+        path: texts("Located.path", binding.path)?,
+        user_agent: text("Located.user_agent", binding.user_agent)?,
+        transport: text("Located.transport", binding.flow.transport)?,
+        listener: binding.flow.listener.into(),
+        remote: write_address(binding.flow.remote),
+        nat: binding.nat,
+        home: located.home.0.into(),
+        conn: located.conn,
+        stamp_us: located.stamp_us,
+    })
+}
+
+fn read_located(located: v1::Located) -> Read<Located> {
+    let q = short("Located.q", located.q)?;
+    if q > Q_MAX {
+        return bad("Located.q", Why::Range(q.into()));
+    }
+    let flow = FlowRecord {
+        transport: text("Located.transport", located.transport)?,
+        listener: short("Located.listener", located.listener)?,
+        remote: address("Located.remote", located.remote)?,
+    };
+    let binding = BindingRecord {
+        terminal: id("Located.terminal", located.terminal)?,
+        contact: text("Located.contact", located.contact)?,
+        instance: maybe_text("Located.instance", located.instance)?,
+        reg_id: located.reg_id,
+        call_id: text("Located.call_id", located.call_id)?,
+        cseq: located.cseq,
+        q,
+        expires_at: located.expires_at,
+        path: texts("Located.path", located.path)?,
+        user_agent: text("Located.user_agent", located.user_agent)?,
+        flow,
+        nat: located.nat,
+    };
+    Ok(Located {
+        binding,
+        home: node("Located.home", located.home)?,
+        conn: located.conn,
+        stamp_us: located.stamp_us,
+    })
+}
+
+fn write_counted(counted: Counted) -> v1::Counted {
+    let (kind, id) = match counted {
+        Counted::Brand(id) => (v1::CountedKind::Brand, id.get()),
+        Counted::Client(id) => (v1::CountedKind::Client, id.get()),
+        Counted::User(id) => (v1::CountedKind::User, id.get()),
+        Counted::Attempts(id) => (v1::CountedKind::Attempts, id.get()),
+    };
+    v1::Counted { kind: kind.into(), id }
+}
+
+fn read_counted(counted: v1::Counted) -> Read<Counted> {
+    Ok(match v1::CountedKind::try_from(counted.kind) {
+        Ok(v1::CountedKind::Brand) => Counted::Brand(id("Counted.id", counted.id)?),
+        Ok(v1::CountedKind::Client) => Counted::Client(id("Counted.id", counted.id)?),
+        Ok(v1::CountedKind::User) => Counted::User(id("Counted.id", counted.id)?),
+        Ok(v1::CountedKind::Attempts) => Counted::Attempts(id("Counted.id", counted.id)?),
+        Ok(v1::CountedKind::Unspecified) | Err(_) => return bad("Counted.kind", Why::Unknown(counted.kind)),
+    })
+}
+
+fn write_counts(field: &'static str, counts: Vec<Counted>) -> Read<Vec<v1::Counted>> {
+    few(field, counts.len(), COUNTS_MAX)?;
+    Ok(counts.into_iter().map(write_counted).collect())
+}
+
+fn read_counts(field: &'static str, counts: &[v1::Counted]) -> Read<Vec<Counted>> {
+    few(field, counts.len(), COUNTS_MAX)?;
+    counts.iter().copied().map(read_counted).collect()
+}
