@@ -415,7 +415,7 @@ impl LegHost for Proxy {
     fn names(&self, count: u32) -> Vec<LegNames> {
         let set_aside = |(worker, next): (u8, &AtomicU64)| LegNames {
             worker,
-            first: next.fetch_add(u64::from(count), Ordering::Relaxed),
+            first: LegId::new(NodeId(0), 0, next.fetch_add(u64::from(count), Ordering::Relaxed)).as_u64(),
             count,
         };
         (0u8..).zip(&self.shared.next_leg).map(set_aside).collect()

@@ -339,6 +339,8 @@ fn read_order(order: v1::Origination) -> Read<Originate> {
     let flow = there("Origination.flow", order.flow)?;
     Ok(Originate {
         call: call("Origination.call", order.call)?,
+        // Whoever gets it is meant.
+        home: NodeId(0),
         terminal: id("Origination.terminal", order.terminal)?,
         target: text("Origination.target", order.target)?,
         route: texts("Origination.route", order.route)?,

@@ -146,6 +146,7 @@ fn write_reply(reply: MediaReply) -> Read<r::Reply> {
             let (why, text) = match error {
                 MediaError::NoPorts => (v1::MediaRefusal::NoPorts, String::new()),
                 MediaError::BadSdp(text) => (v1::MediaRefusal::BadSdp, words(text)),
+                MediaError::Unreachable => (v1::MediaRefusal::Unreachable, String::new()),
                 MediaError::OutOfStep(text) => (v1::MediaRefusal::OutOfStep, text.to_owned()),
             };
             r::Reply::Refused(r::Refused { why: why.into(), text })
@@ -164,6 +165,7 @@ fn read_reply(reply: r::Reply) -> Read<MediaReply> {
         r::Reply::Refused(refused) => MediaReply::Refused(match v1::MediaRefusal::try_from(refused.why) {
             Ok(v1::MediaRefusal::NoPorts) => MediaError::NoPorts,
             Ok(v1::MediaRefusal::BadSdp) => MediaError::BadSdp(words(refused.text)),
+            Ok(v1::MediaRefusal::Unreachable) => MediaError::Unreachable,
             Ok(v1::MediaRefusal::OutOfStep) => {
                 // A mistake of ours, told by the relay: its words are for the log, and it is logged there.
                 tracing::debug!(why = words(refused.text), "a relay says that a command is out of step");
