@@ -5,9 +5,11 @@
 //! Elsewhere: repeats of requests and failures (`transaction`), sockets and what a call is (the crates above).
 //!
 //! Rooms: `face` (the words spoken), `uas` and `uac` (the peer's INVITE, ours), `answers` (to the peer's offers), `modify` (our
-//! re-INVITE and UPDATE, glare), `requests` (everything else inside the dialog), `offers`, `reliable` and `timer` (RFC 3264, 3262, 4028), `text` (headers).
+//! re-INVITE and UPDATE, glare), `requests` (everything else inside the dialog), `offers`, `reliable` and `timer` (RFC 3264, 3262, 4028), `text` (headers),
+//! `capsule` (a session at rest as bytes, from which another node carries it on).
 
 mod answers;
+mod capsule;
 mod face;
 mod modify;
 mod offers;
@@ -21,6 +23,7 @@ mod uas;
 #[cfg(test)]
 mod tests;
 
+pub use capsule::{CAPSULE_MAX, Capsule, CapsuleError};
 pub use face::{
     ALLOW, Action, Command, CommandError, EndCause, Event, Failure, OfferVia, Outgoing, PeerAddress, Prefer,
     Rel100, Replaces, SessionConfig, TimerPolicy,
@@ -109,6 +112,8 @@ struct Usage {
     answered: bool,
     /// The peer's side of the last finished exchange; 0 before the first.
     remote_print: u64,
+    /// How often the three were set anew: a capsule of before is old then.
+    settled: u32,
     /// The peer takes UPDATE (RFC 3311 section 4).
     takes_update: bool,
     /// Which of the peer's offers it made last: users answer in order.
@@ -128,6 +133,7 @@ impl Usage {
             local_sdp: None,
             answered: false,
             remote_print: 0,
+            settled: 0,
             offer_number: 0,
             takes_update: false,
             early: None,
@@ -146,6 +152,7 @@ impl Usage {
         self.local_sdp = Some(local);
         self.remote_print = remote;
         self.answered = answered;
+        self.settled = self.settled.wrapping_add(1);
         if let Some(early) = &mut self.early {
             early.supersede();
         }
@@ -419,7 +426,16 @@ impl Session {
         self.destination = destination;
     }
 
-    /// Answers challenges to requests inside the dialog from now on (incoming calls; outgoing ones bring theirs along).
+    /// Tells the peer where we are: a session refresh whose Contact is ours of now (RFC 3261 section 12.2). It goes as soon as
+    /// nothing else is open; a peer that does not answer it ends the call, as with every refresh.
+    pub fn announce(&mut self, now: Instant) {
+        if self.life == Life::Confirmed {
+            self.refresh();
+            self.go_on(now);
+        }
+    }
+
+    /// Answers challenges to requests inside the dialog from now on (incoming calls and revived ones; outgoing ones bring theirs along).
     pub fn set_credentials(&mut self, credentials: digest::Client) {
         self.digest = Some(Box::new(credentials));
     }

@@ -4,6 +4,7 @@
 //! `world` plays ladders written as text; a message or an event that is not on the ladder fails the test.
 
 mod calls;
+mod capsules;
 mod forks;
 mod lossy;
 mod offers;

@@ -12,14 +12,25 @@ use std::time::{Duration, Instant};
 /// RFC 4028 section 4: no interval is shorter.
 const LEAST: u32 = 90;
 /// An interval that nobody means; keeps arithmetic on `Instant` safe.
-const MOST: u32 = 7 * 24 * 3600;
+pub(super) const MOST: u32 = 7 * 24 * 3600;
 
 /// The running timer, and what must be remembered for the next refresh.
 #[derive(Debug, Default)]
 pub(super) struct SessionTimer {
     /// The largest Min-SE seen in this dialog, in seconds; 0 = none (section 7.4).
-    min_se: u32,
+    pub(super) min_se: u32,
     running: Option<Running>,
+    /// How often it was set: a capsule of before is old then.
+    pub(super) runs: u32,
+}
+
+/// A running timer as a capsule keeps it: how much time is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) interval: u32,
+    pub(super) we_refresh: bool,
+    pub(super) due: Duration,
+    pub(super) expires: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +84,26 @@ impl TimerAsk {
 impl SessionTimer {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.running.map(|r| r.due)
+    }
+
+    /// What is left of it.
+    pub(super) fn left(&self, now: Instant) -> Option<Left> {
+        self.running.map(|running| Left {
+            interval: running.interval,
+            we_refresh: running.we_refresh,
+            due: running.due.saturating_duration_since(now),
+            expires: running.expires.saturating_duration_since(now),
+        })
+    }
+
+    /// Goes on with what is left. Nobody refreshed while nobody was there to: the session does not end before `least` is over.
+    pub(super) fn resumed(min_se: u32, left: Option<Left>, least: Duration, now: Instant) -> SessionTimer {
+        let running = left.map(|left| {
+            let expires = now + left.expires.max(least);
+            let due = if left.we_refresh { (now + left.due).min(expires) } else { expires };
+            Running { interval: left.interval, we_refresh: left.we_refresh, due, expires }
+        });
+        SessionTimer { min_se, running, runs: 0 }
     }
 
     pub(super) fn stop(&mut self) {
@@ -183,5 +214,6 @@ impl SessionTimer {
         let expires = now + if we_refresh { whole } else { whole - grace };
         let due = if we_refresh { now + whole / 2 } else { expires };
         self.running = Some(Running { interval, we_refresh, due, expires });
+        self.runs = self.runs.wrapping_add(1);
     }
 }

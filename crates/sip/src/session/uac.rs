@@ -627,6 +627,7 @@ impl Session {
         self.usage.local_sdp = before.local_sdp;
         self.usage.answered = before.answered;
         self.usage.remote_print = before.remote_print;
+        self.usage.settled = self.usage.settled.wrapping_add(1);
     }
 
     /// Forks that are no more: requests of theirs that we owe an answer get it.

@@ -8,10 +8,20 @@ use std::time::Duration;
 
 /// A user that does what it is asked for, and now and then something of its own.
 #[derive(Default)]
-struct User {
+pub(super) struct User {
     answers: u32,
     /// Everything heard, by its first word.
     heard: BTreeMap<String, u32>,
+    /// The same as it came.
+    pub(super) story: Vec<String>,
+}
+
+/// What happens to the sessions besides.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nodes {
+    Stay,
+    /// Whenever a session is at rest, another node may take it over.
+    Move,
 }
 
 impl User {
@@ -20,6 +30,7 @@ impl User {
         while let Some(event) = world.sides[side].heard.pop_front() {
             let words: Vec<&str> = event.split_whitespace().collect();
             *self.heard.entry(words[0].to_owned()).or_default() += 1;
+            self.story.push(event.clone());
             let offered = match words[..] {
                 ["Offer", ..] => true,
                 ["Answered", sdp, _] | ["Progress", _, sdp, _] => sdp.starts_with('d'), // a delayed offer
@@ -34,16 +45,18 @@ impl User {
     }
 }
 
-/// One call: ring, answer, changes from both sides at once, hang up, over a wire that loses every fifth message.
-fn play(seed: u64) -> [User; 2] {
+/// One call: ring, answer, changes from both sides at once, hang up, over a wire that loses `loss` messages of a hundred.
+/// Returns what the users heard, and how often another node took a session over.
+pub(super) fn play(seed: u64, loss: u64, nodes: Nodes) -> ([User; 2], World) {
     let (mut alice, mut bob) = (config("alice@192.0.2.1"), config("bob@192.0.2.2"));
     alice.session_timer.offer = seed.is_multiple_of(3);
     alice.session_timer.interval = 90;
     bob.session_timer.interval = 90;
     alice.rel100 = [Rel100::Off, Rel100::Supported, Rel100::Required][usize::try_from(seed / 3 % 3).unwrap()];
     let mut world = World::with(alice, bob).seeded(seed);
-    world.loss = 20;
+    world.loss = loss;
     world.jitter = Duration::from_millis(80);
+    let mut chance = seed;
     let delayed = seed.is_multiple_of(5);
     let mut users = [User::default(), User::default()];
     let mut go = |world: &mut World, millis: u64| {
@@ -52,6 +65,10 @@ fn play(seed: u64) -> [User; 2] {
             world.wait(Duration::from_millis(step));
             users[ALICE].react(world, ALICE);
             users[BOB].react(world, BOB);
+            chance = chance.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            if nodes == Nodes::Move && chance >> 62 == 0 {
+                world.move_side(usize::from(chance >> 61 & 1 == 0));
+            }
         }
     };
     world.act("alice", if delayed { "call -" } else { "call o1" });
@@ -104,14 +121,14 @@ fn play(seed: u64) -> [User; 2] {
         assert!(session.last_will().is_empty(), "seed {seed}, side {side}");
     }
     assert_eq!((world.open(ALICE), world.open(BOB)), (0, 0), "seed {seed}");
-    users
+    (users, world)
 }
 
 #[test]
 fn five_hundred_calls_over_a_bad_wire_come_to_rest() {
     let mut heard: BTreeMap<String, u32> = BTreeMap::new();
     for seed in 0..500 {
-        for user in play(seed) {
+        for user in play(seed, 20, Nodes::Stay).0 {
             let ends =
                 ["Ended", "Cancelled", "Rejected"].iter().filter_map(|end| user.heard.get(*end)).sum::<u32>();
             assert!(ends == 1 || user.heard.is_empty(), "seed {seed}: {:?}", user.heard);

@@ -1,7 +1,8 @@
 //! Two sessions, alice and bob, each over a transaction layer of its own, and a wire with virtual time between them.
 //!
 //! Ladder lines: `alice does bye`, `alice sends BYE`, `bob hears Ended peer Bye`, `wait 32`, `hold`/`go` (messages stay on
-//! the wire until then, so that they cross), `lose alice 2` (her next messages vanish). Repeats and 100 are not listed.
+//! the wire until then, so that they cross), `lose alice 2` (her next messages vanish), `move alice` (another node carries her
+//! session on). Repeats and 100 are not listed.
 //! Descriptions are named by a word: the description `o1` says `s=o1`. Elsewhere: the scenarios.
 
 use crate::digest;
@@ -9,8 +10,8 @@ use crate::draft::{HeaderText, ResponseDraft, serialize_response};
 use crate::flow::{ConnId, Flow, Transport};
 use crate::msg::{HeaderId, Message, Method};
 use crate::session::{
-    Action, Command, CommandError, EndCause, Event, Failure, OfferVia, Outgoing, Session, SessionConfig,
-    stray_answer,
+    Action, Capsule, Command, CommandError, EndCause, Event, Failure, OfferVia, Outgoing, Session,
+    SessionConfig, stray_answer,
 };
 use crate::transaction::{self, ClientKey, Destination, ListenerVia, Transactions};
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub(super) struct Side {
     pub(super) inbox: Vec<Message>,
     /// Whether the test plays this side by hand.
     pub(super) by_hand: bool,
+    /// How often another node took over.
+    pub(super) moves: u8,
     lose: u32,
     seen: BTreeSet<Bytes>,
 }
@@ -61,6 +64,7 @@ pub(super) struct World {
     pub(super) jitter: Duration,
     /// Wire messages so far, repeats included.
     pub(super) count: u32,
+    pub(super) largest_capsule: usize,
 }
 
 pub(super) fn config(contact: &str) -> SessionConfig {
@@ -97,6 +101,13 @@ pub(super) fn label(sdp: &[u8]) -> String {
     text.lines().find_map(|l| l.strip_prefix("s=")).unwrap_or("?").to_owned()
 }
 
+/// The transactions of a side, which is the `node`-th that plays it.
+fn layer(side: usize, node: u8) -> Transactions {
+    let via = ListenerVia { transport: Transport::Udp, sent_by: address(side).to_string() };
+    let config = transaction::Config { via_hosts: vec![via], ..transaction::Config::default() };
+    Transactions::new(config, [u8::try_from(side).unwrap() + 2 * node; 32])
+}
+
 impl World {
     pub(super) fn new() -> World {
         World::with(config("alice@192.0.2.1"), config("bob@192.0.2.2"))
@@ -106,16 +117,7 @@ impl World {
         #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
         let start = Instant::now();
         let side = |at: usize, cfg: SessionConfig| Side {
-            layer: Transactions::new(
-                transaction::Config {
-                    via_hosts: vec![ListenerVia {
-                        transport: Transport::Udp,
-                        sent_by: address(at).to_string(),
-                    }],
-                    ..transaction::Config::default()
-                },
-                [u8::try_from(at).unwrap(); 32],
-            ),
+            layer: layer(at, 0),
             session: None,
             cfg,
             credentials: None,
@@ -123,6 +125,7 @@ impl World {
             heard: VecDeque::new(),
             inbox: Vec::new(),
             by_hand: false,
+            moves: 0,
             lose: 0,
             seen: BTreeSet::new(),
         };
@@ -137,6 +140,7 @@ impl World {
             loss: 0,
             jitter: Duration::ZERO,
             count: 0,
+            largest_capsule: 0,
         }
     }
 
@@ -154,6 +158,24 @@ impl World {
 
     pub(super) fn session(&mut self, side: usize) -> &mut Session {
         self.sides[side].session.as_mut().expect("a session")
+    }
+
+    /// Another node carries a side on: of the session its capsule's bytes are left, of the transactions nothing. False if
+    /// the session is not at rest.
+    pub(super) fn move_side(&mut self, side: usize) -> bool {
+        let now = self.now;
+        let own = &mut self.sides[side];
+        let Some(capsule) = own.session.as_ref().and_then(|session| session.capsule(now)) else {
+            return false;
+        };
+        let bytes = capsule.encode();
+        self.largest_capsule = self.largest_capsule.max(bytes.len());
+        let capsule = Capsule::decode(&bytes).expect("what was encoded");
+        assert_eq!(capsule.encode(), bytes);
+        own.session = Some(Session::revive(Arc::new(own.cfg.clone()), &capsule, now));
+        own.moves += 1;
+        own.layer = layer(side, own.moves);
+        true
     }
 
     /// An index below `len`, drawn.
@@ -174,6 +196,7 @@ impl World {
         for line in ladder.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
+                ["move", who] => assert!(self.move_side(side_of(who)), "{line}: not at rest"),
                 ["wait", secs] => self.wait(Duration::from_secs_f64(secs.parse().unwrap())),
                 ["hold"] => self.held = true,
                 ["go"] => {
@@ -278,6 +301,13 @@ impl World {
             "respond-message" => Command::RespondMessage { status: number(1) },
             "respond-refer" => Command::RespondRefer { status: number(1) },
             "bye" => Command::Bye { reason: None },
+            "announce" => {
+                let now = self.now;
+                self.session(side).announce(now);
+                self.drain(side);
+                self.settle();
+                return Ok(());
+            }
             other => panic!("no such command: {other}"),
         };
         self.command(side, command)
