@@ -32,6 +32,16 @@ impl CallId {
         NodeId((self.0 >> CALL_BITS) as u16)
     }
 
+    /// The name as a number, for the wire and for tables.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The reverse of [`CallId::as_u64`].
+    pub fn from_u64(raw: u64) -> Self {
+        Self(raw)
+    }
+
     /// The number of the call on its node: what an even spread over shards goes by.
     pub fn counter(self) -> u64 {
         self.0 & ((1 << CALL_BITS) - 1)
@@ -111,6 +121,7 @@ mod tests {
         assert_eq!(LegId::from_u64(leg.as_u64()), leg);
         let call = CallId::new(NodeId(7), 99);
         assert_eq!(call.to_string().parse::<CallId>().unwrap(), call);
+        assert_eq!(CallId::from_u64(call.as_u64()), call);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A media session belongs to one call; a leg of it is one peer with ports of its own. SDP goes in and out, because codecs
 //! and attributes that nobody here knows must pass; the relay changes addresses, ports and what depends on them.
 
-use crate::ids::CallId;
+use crate::ids::{CallId, NodeId};
 use bytes::Bytes;
 use model::MediaReport;
 use std::net::IpAddr;
@@ -102,12 +102,13 @@ pub enum MediaEvent {
     },
 }
 
-/// A relay, wherever it runs.
+/// The relays, wherever they run.
 pub trait Media: Send + Sync + 'static {
-    /// Carries out a command. A relay in this process answers at once; another one answers later with
-    /// [`MediaSink::reply`] under the same ticket.
+    /// Has a command carried out by the relay of this node. A relay in this process answers at once; another one answers
+    /// later with [`MediaSink::reply`] under the same ticket. One that is lost never answers.
     fn submit(
         &self,
+        relay: NodeId,
         call: CallId,
         ticket: u32,
         command: MediaCommand,

@@ -1,0 +1,2 @@
+//! Media that moves to another relay.
+
