@@ -68,7 +68,7 @@ pub(crate) fn serve_relay(calls: usize, caller: u16, callee: u16) -> io::Result<
 }
 
 fn ask(relay: &Relay, call: CallId, command: MediaCommand) -> io::Result<String> {
-    match relay.submit(call, 0, command, Signalling::default()) {
+    match relay.submit(NodeId(1), call, 0, command, Signalling::default()) {
         Some(MediaReply::Sdp(sdp)) => Ok(String::from_utf8_lossy(&sdp).into_owned()),
         other => Err(io::Error::other(format!("our relay: {other:?}"))),
     }

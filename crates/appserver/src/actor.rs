@@ -8,7 +8,7 @@ use crate::alarm::Alarms;
 use crate::call::{Action, Call, Now, UNANSWERED_MAX, World};
 use crate::places::{Place, Places};
 use arc_swap::ArcSwap;
-use cluster::ids::{CallId, LegId};
+use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Legs};
 use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
 use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal, User};
@@ -38,6 +38,8 @@ pub struct Deps {
     pub log: Arc<dyn CallLog>,
     /// Unix time in microseconds.
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// Which relay shall have the media of a client's next call; `None`: there is none, and the call is refused.
+    pub choose_relay: Arc<dyn Fn(Id<Client>) -> Option<NodeId> + Send + Sync>,
 }
 
 /// Bounds of an application server.
@@ -72,6 +74,7 @@ struct Shared {
     snapshot: Arc<ArcSwap<Snapshot>>,
     log: Arc<dyn CallLog>,
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    choose_relay: Arc<dyn Fn(Id<Client>) -> Option<NodeId> + Send + Sync>,
     limits: Limits,
     peers: OnceLock<Peers>,
     places: Places,
@@ -134,6 +137,7 @@ impl AppServer {
             snapshot: deps.snapshot,
             log: deps.log,
             clock: deps.clock,
+            choose_relay: deps.choose_relay,
             limits,
             peers: OnceLock::new(),
             places: Places::default(),
@@ -330,6 +334,10 @@ impl World for Shared {
         self.limits.ring
     }
 
+    fn choose_relay(&self, client: Id<Client>) -> Option<NodeId> {
+        (self.choose_relay)(client)
+    }
+
     fn take_attempt(&self, user: Id<User>) -> Option<Place> {
         self.attempts.take(user, UNANSWERED_MAX)
     }
@@ -468,8 +476,8 @@ impl CallState {
                     let (leg, sip_call_id) = peers.legs.originate(*order);
                     self.call.originated(slot, leg, sip_call_id);
                 }
-                Action::Media(ticket, command, signalling) => {
-                    if let Some(reply) = peers.media.submit(self.id, ticket, command, signalling) {
+                Action::Media(relay, ticket, command, signalling) => {
+                    if let Some(reply) = peers.media.submit(relay, self.id, ticket, command, signalling) {
                         self.call.media_reply(ticket, reply, self.shared.now());
                     }
                 }
@@ -523,8 +531,8 @@ fn bury(call: &mut Call, id: CallId, shared: &Arc<Shared>) {
         for action in call.bury(shared.now()) {
             match action {
                 Action::Leg(leg, command) => peers.legs.command(leg, command),
-                Action::Media(ticket, command, signalling) => {
-                    drop(peers.media.submit(id, ticket, command, signalling));
+                Action::Media(relay, ticket, command, signalling) => {
+                    drop(peers.media.submit(relay, id, ticket, command, signalling));
                 }
                 Action::Record(cdr) => record_for_the_dead(shared, *cdr),
                 Action::Originate(..) | Action::Note(_) => {}

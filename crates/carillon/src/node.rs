@@ -138,7 +138,13 @@ impl Node {
         store.put_seen_revision(&place, rows.revision)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new((*rows).clone())));
         let log = Arc::new(Log(store.clone()));
-        let deps = appserver::Deps { snapshot: Arc::clone(&snapshot), log, clock: Arc::new(unix_us) };
+        let here = NodeId(config.node);
+        let deps = appserver::Deps {
+            snapshot: Arc::clone(&snapshot),
+            log,
+            clock: Arc::new(unix_us),
+            choose_relay: Arc::new(move |_| Some(here)), // the one of this process
+        };
         let calls =
             AppServer::start(deps, appserver::Limits { calls: config.limits.calls, ring: config.ring })
                 .await?;

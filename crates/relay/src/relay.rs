@@ -7,7 +7,7 @@ use crate::config::{RelayConfig, RelayError};
 use crate::ports::Ports;
 use crate::session::{Desk, Session};
 use crate::worker::{self, WorkerLink, WorkerOptions};
-use cluster::ids::CallId;
+use cluster::ids::{CallId, NodeId};
 use cluster::media::{Media, MediaCommand, MediaError, MediaReply, MediaSink, Signalling};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -191,6 +191,7 @@ fn no_session() -> MediaReply {
 impl Media for Relay {
     fn submit(
         &self,
+        _relay: NodeId,
         call: CallId,
         _ticket: u32,
         command: MediaCommand,

@@ -90,7 +90,7 @@ impl World {
     }
 
     fn submit(&self, command: MediaCommand) -> MediaReply {
-        let reply = self.relay.submit(self.call.get(), 7, command, Signalling::default()).unwrap();
+        let reply = self.relay.submit(NodeId(1), self.call.get(), 7, command, Signalling::default()).unwrap();
         self.relay.settle();
         reply
     }
@@ -275,7 +275,7 @@ fn what_a_phone_has_heard_when_it_hangs_up_is_in_the_report() {
         a.say("last word");
         b.hear();
         let report =
-            report(world.relay.submit(call(number), 7, MediaCommand::Close, Signalling::default()).unwrap());
+            report(world.relay.submit(NodeId(1), call(number), 7, MediaCommand::Close, Signalling::default()).unwrap());
         assert_eq!((report[&A].packets_received, report[&B].packets_sent), (1, 1), "call {number}");
     }
 }
@@ -290,7 +290,7 @@ fn a_stopped_session_relays_nothing_and_keeps_its_ports_until_it_is_closed() {
     assert_eq!(used, 2);
     let mut reports = Vec::new();
     for (command, left) in [(MediaCommand::Stop, used), (MediaCommand::Close, 0)] {
-        reports.push(report(world.relay.submit(call(1), 7, command, Signalling::default()).unwrap()));
+        reports.push(report(world.relay.submit(NodeId(1), call(1), 7, command, Signalling::default()).unwrap()));
         world.relay.settle();
         assert_eq!(world.relay.stats().ports_used, left);
         let before = world.relay.stats().packets_forwarded;
@@ -359,7 +359,7 @@ fn the_signalling_address_tells_a_nat_from_a_lan() {
     let (from, to, sdp) = command(A, B, a.sdp_as(ip("198.51.100.1"), ""));
     let near = Signalling { from: Some(ip("127.0.0.1")), to: None };
     b.learn(
-        &text(world.relay.submit(world.call.get(), 0, MediaCommand::Offer { from, to, sdp }, near).unwrap())
+        &text(world.relay.submit(NodeId(1), world.call.get(), 0, MediaCommand::Offer { from, to, sdp }, near).unwrap())
             .unwrap(),
     );
     a.learn(&world.answer(B, A, &b.sdp("")).unwrap());
@@ -651,7 +651,7 @@ fn ipv6_meets_ipv4() {
     let (mut a, mut b) = (Phone::new("::1"), Phone::new("127.0.0.1"));
     let near = Signalling { from: Some(ip("::1")), to: Some(ip("127.0.0.1")) };
     let offer = MediaCommand::Offer { from: A, to: B, sdp: a.sdp("").into() };
-    let offered = text(world.relay.submit(world.call.get(), 0, offer, near).unwrap()).unwrap();
+    let offered = text(world.relay.submit(NodeId(1), world.call.get(), 0, offer, near).unwrap()).unwrap();
     assert!(offered.contains("c=IN IP4 127.0.0.1\r\n") && !offered.contains("IP6"));
     b.learn(&offered);
     let answered = world.answer(B, A, &b.sdp("")).unwrap();
@@ -764,7 +764,7 @@ fn any_commands_leave_the_relay_whole() {
                 _ => MediaCommand::Release { leg: from },
             };
             if let Some(MediaReply::Sdp(sdp)) =
-                world.relay.submit(world.call.get(), 0, command, Signalling::default())
+                world.relay.submit(NodeId(1), world.call.get(), 0, command, Signalling::default())
             {
                 prop_assert!(Sdp::parse(sdp).is_ok());
             }

@@ -71,7 +71,7 @@ fn a_packet_costs_no_allocation() {
     let relay = Relay::start(config, Arc::new(Nobody)).expect("a relay");
     let ((alice, alice_rtcp, alice_port), (bob, bob_rtcp, bob_port)) = (pair(), pair());
     let (call, a, b) = (CallId::new(NodeId(1), 1), MediaLeg(0), MediaLeg(1));
-    let ask = |command| match relay.submit(call, 0, command, Signalling::default()) {
+    let ask = |command| match relay.submit(NodeId(1), call, 0, command, Signalling::default()) {
         Some(MediaReply::Sdp(sdp)) => {
             let text = String::from_utf8_lossy(&sdp).into_owned();
             let line = text.lines().find(|line| line.starts_with("m=audio ")).expect("audio").to_owned();
@@ -95,6 +95,6 @@ fn a_packet_costs_no_allocation() {
 
     // The watch sees the worker, too: a new session is made of allocations.
     let before = dhat::HeapStats::get().total_blocks;
-    relay.submit(call, 1, MediaCommand::Close, Signalling::default());
+    relay.submit(NodeId(1), call, 1, MediaCommand::Close, Signalling::default());
     assert!(dhat::HeapStats::get().total_blocks > before);
 }

@@ -6,7 +6,7 @@
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use cluster::ids::CallId;
+use cluster::ids::{CallId, NodeId};
 use cluster::media::{Media, MediaCommand, MediaReply, Signalling};
 use model::{BindingRecord, Cdr, Configuration, OpenCall, Snapshot};
 use parking_lot::Mutex;
@@ -75,6 +75,7 @@ impl World {
             snapshot: Arc::clone(&snapshot),
             log: Arc::clone(&log) as _,
             clock: Arc::new(clock),
+            choose_relay: Arc::new(|_| Some(NodeId(1))),
         };
         let calls = AppServer::start(deps, appserver::Limits { calls: 1000, ring: Duration::from_secs(30) })
             .await
@@ -166,7 +167,7 @@ impl BindingLog for Log {
 struct Relay(Mutex<BTreeSet<CallId>>);
 
 impl Media for Relay {
-    fn submit(&self, call: CallId, _: u32, command: MediaCommand, _: Signalling) -> Option<MediaReply> {
+    fn submit(&self, _: NodeId, call: CallId, _: u32, command: MediaCommand, _: Signalling) -> Option<MediaReply> {
         let mut sessions = self.0.lock();
         Some(match command {
             MediaCommand::Offer { sdp, .. } => {

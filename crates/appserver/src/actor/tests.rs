@@ -49,7 +49,14 @@ impl Directory for World {
 }
 
 impl Media for World {
-    fn submit(&self, _: CallId, _: u32, command: MediaCommand, _: Signalling) -> Option<MediaReply> {
+    fn submit(
+        &self,
+        _: NodeId,
+        _: CallId,
+        _: u32,
+        command: MediaCommand,
+        _: Signalling,
+    ) -> Option<MediaReply> {
         Some(match command {
             MediaCommand::Offer { sdp, .. } | MediaCommand::Answer { sdp, .. } => MediaReply::Sdp(sdp),
             MediaCommand::Withdraw { .. } => MediaReply::Done,
@@ -109,6 +116,7 @@ async fn server(hold_records: bool, calls: usize) -> (Arc<AppServer>, Arc<World>
         snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
         log: Arc::clone(&world) as Arc<dyn CallLog>,
         clock: Arc::new(|| 1_000_000),
+        choose_relay: Arc::new(|_| Some(NodeId(1))),
     };
     let server =
         AppServer::start(deps, Limits { calls, ring: std::time::Duration::from_secs(30) }).await.unwrap();

@@ -14,17 +14,17 @@ use sip::msg::Method;
 #[derive(Clone, Debug)]
 pub(super) struct Exchange {
     /// Whose peer began it.
-    from: Slot,
+    pub(super) from: Slot,
     /// Whose peer must respond.
-    to: Slot,
+    pub(super) to: Slot,
     /// It began without an offer: `to`'s peer offers, `from`'s answers.
-    delayed: bool,
+    pub(super) delayed: bool,
     /// `from`'s peer takes it back: whatever `to`'s peer says, all shall be as before.
-    withdrawn: bool,
+    pub(super) withdrawn: bool,
     /// It brings back what had held before: ours, and no peer waits for its outcome.
-    restores: bool,
+    pub(super) restores: bool,
     /// What was offered, and what was answered.
-    said: [Option<Bytes>; 2],
+    pub(super) said: [Option<Bytes>; 2],
 }
 
 impl Exchange {
@@ -54,11 +54,11 @@ impl Call {
             return self.ask_relay(Ticket::Reoffer(asked_by), command);
         }
         let to = match self.other(from) {
-            Some(to) if self.exchange.is_none() => to,
+            Some(to) if self.exchange.is_none() && !self.has_begun_to_move() => to,
             _ => return self.tell(from, LegCommand::RejectOffer { status: 491 }),
         };
         self.exchange = Some(Exchange::new(from, to, sdp.as_ref()));
-        self.changed = None;
+        self.forget_change();
         match sdp {
             Some(sdp) => self.ask_for_reoffer(from, to, sdp),
             None => self.reoffer(to, None),
@@ -69,8 +69,15 @@ impl Call {
     pub(super) fn offer_again(&mut self, from: Slot, to: Slot, sdp: Bytes) {
         if self.exchange.is_none() {
             self.exchange = Some(Exchange { restores: true, ..Exchange::new(from, to, Some(&sdp)) });
-            self.changed = None;
+            self.forget_change();
             self.ask_for_reoffer(from, to, sdp);
+        }
+    }
+
+    /// The last change has gone through for good.
+    pub(super) fn forget_change(&mut self) {
+        if self.changed.take().is_some() {
+            self.version += 1;
         }
     }
 
@@ -115,12 +122,19 @@ impl Call {
     }
 
     pub(super) fn peer_answers(&mut self, slot: Slot, sdp: Bytes) {
+        if self.moved(slot, &sdp) {
+            return;
+        }
         let (answerer, offerer, ticket) = match &mut self.exchange {
             Some(exchange) => {
                 let (from, to) = (exchange.from, exchange.to);
                 let (answerer, offerer) = if exchange.delayed { (from, to) } else { (to, from) };
                 if slot != answerer {
                     return;
+                }
+                if exchange.withdrawn && exchange.delayed {
+                    self.agree_on(from, own(&sdp));
+                    return self.answer_withdrawn();
                 }
                 if exchange.withdrawn {
                     self.exchange = None;
@@ -136,7 +150,7 @@ impl Call {
             },
         };
         if ticket == Ticket::Nothing {
-            self.legs[answerer].agreed = Some(own(&sdp));
+            self.agree_on(answerer, own(&sdp));
         }
         let (from, to) = (self.legs[answerer].media, self.legs[offerer].media);
         self.ask_relay(ticket, MediaCommand::Answer { from, to, sdp });
@@ -171,8 +185,8 @@ impl Call {
         let (offerer, answerer) = if exchange.delayed { (to, from) } else { (from, to) };
         let before = self.legs[from].agreed.clone();
         for (slot, said) in [(offerer, offer), (answerer, answer)] {
-            if said.is_some() {
-                self.legs[slot].agreed = said;
+            if let Some(said) = said {
+                self.agree_on(slot, said);
             }
         }
         if withdrawn && !exchange.delayed {
@@ -192,6 +206,7 @@ impl Call {
             {
                 self.restore(from, to, Some(before));
             }
+            self.version += 1;
             return;
         };
         if exchange.from != slot || exchange.withdrawn {
@@ -211,15 +226,21 @@ impl Call {
 
     /// Offers `to`'s peer once more what held before `from`'s peer took back an offer that was accepted already.
     fn restore(&mut self, from: Slot, to: Slot, before: Option<Bytes>) {
-        if before.is_some() {
-            self.legs[from].agreed = before;
+        if let Some(before) = before {
+            self.agree_on(from, before);
+        }
+        if self.moving.is_some() {
+            return; // both will be offered what is agreed upon
         }
         if let Some(sdp) = self.legs[from].agreed.clone() {
             self.offer_again(from, to, sdp);
         }
     }
 
-    pub(super) fn peer_refuses_offer(&mut self, slot: Slot, status: u16) {
+    pub(super) fn peer_refuses_offer(&mut self, slot: Slot, status: u16, now: Now) {
+        if self.refused_to_move(slot, status, now) {
+            return;
+        }
         let Some(exchange) = self.exchange.take() else { return };
         if slot == exchange.to {
             let (from, to) = (self.legs[exchange.from].media, self.legs[exchange.to].media);

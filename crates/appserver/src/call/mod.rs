@@ -1,24 +1,30 @@
 //! One call, sans-IO: events of legs, replies of the relay and time go in; [`Action`]s and one deadline come out.
 //!
 //! `mod.rs` is the face and the story of a call from INVITE to call record; `setup` decides who rings and follows the
-//! ringing, `exchange` carries offers and answers of an established call, `record` writes the story down.
+//! ringing, `exchange` carries offers and answers of an established call, `relays` takes its media to another relay, `record`
+//! writes the story down, `capsule` is the call as bytes, from which another application server carries it on.
 //! Elsewhere: the actor around it (`actor`), SIP (crate `proxy`), ports and packets (crate `relay`).
 
+mod capsule;
 mod exchange;
 mod record;
+mod relays;
 mod setup;
 #[cfg(test)]
 mod tests;
 
+pub use capsule::{CAPSULE_MAX, Capsule, CapsuleError};
+
 use crate::places::Place;
 use bytes::Bytes;
-use cluster::ids::{CallId, LegId};
+use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Incoming, LegCommand, LegEvent, Originate};
 use cluster::media::{MediaCommand, MediaEvent, MediaLeg, MediaReply, Signalling};
 use exchange::Exchange;
 use model::entities::UserRejectCallMethod;
 use model::{Cdr, Client, HungUpBy, Id, OpenCall, Snapshot, Terminal, User};
 use record::Story;
+use relays::Move;
 use sip::draft::HeaderText;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -47,6 +53,8 @@ pub trait World {
     fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place>;
     /// Counts one more unanswered call that a user makes, unless he makes [`UNANSWERED_MAX`] already.
     fn take_attempt(&self, user: Id<User>) -> Option<Place>;
+    /// The relay that shall have the media of this client's next call; `None`: there is none.
+    fn choose_relay(&self, client: Id<Client>) -> Option<NodeId>;
 }
 
 /// What the shell must do.
@@ -56,8 +64,8 @@ pub enum Action {
     Leg(LegId, LegCommand),
     /// Make a leg and report its name by [`Call::originated`].
     Originate(usize, Box<Originate>),
-    /// Ask the relay; the reply comes by [`Call::media_reply`] under the ticket.
-    Media(u32, MediaCommand, Signalling),
+    /// Ask the relay of this node; the reply comes by [`Call::media_reply`] under the ticket.
+    Media(NodeId, u32, MediaCommand, Signalling),
     /// The call rings (its legs have their names), or is answered: note it, so that even the loss of this node leaves a call record. A later note
     /// replaces the earlier one.
     Note(Box<OpenCall>),
@@ -158,10 +166,33 @@ enum Ticket {
     Reanswer(Slot),
     /// Figures of a released leg.
     Figures,
-    /// Figures of all that are left: the last that the record waits for.
+    /// Figures of all that are left; the record waits for them.
     LastFigures,
+    /// Figures of the relay that had the media before; the record waits for them, too.
+    EarlierFigures,
+    /// What both sides have agreed upon, at another relay: first the offer, then the answer.
+    MovedOffer,
+    /// See there.
+    MovedAnswer,
     /// Nothing depends on it.
     Nothing,
+}
+
+/// A request to a relay that has no answer yet.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    number: u32,
+    relay: NodeId,
+    purpose: Ticket,
+}
+
+/// A place among the calls that a user handles.
+#[derive(Debug)]
+struct Held {
+    user: Id<User>,
+    /// How many there may be; 0: any number.
+    limit: u32,
+    _place: Place,
 }
 
 /// A call. After every `handle`-like method drain [`Call::poll_action`], then read [`Call::poll_timeout`].
@@ -172,7 +203,7 @@ pub struct Call {
     phase: Phase,
     legs: Vec<Leg>,
     story: Story,
-    places: Vec<Place>,
+    places: Vec<Held>,
     /// Among the unanswered calls of the caller.
     attempt: Option<Place>,
     /// The first offer came from the caller; otherwise the callee makes it.
@@ -192,12 +223,18 @@ pub struct Call {
     exchange: Option<Exchange>,
     /// The last change that went through: who had offered it, and what he had said before it.
     changed: Option<(Slot, Bytes)>,
-    /// The relay has a session for this call.
+    /// The relay that has this call's media, once one was chosen.
+    relay: Option<NodeId>,
+    /// It has a session for this call.
     has_media: bool,
-    tickets: Vec<(u32, Ticket)>,
+    /// The media goes to another relay.
+    moving: Option<Box<Move>>,
+    tickets: Vec<Asked>,
     next_ticket: u32,
     /// The last note of this call is not on the disk: when to make another.
     note_again: Option<Instant>,
+    /// Grows with whatever changes the capsule.
+    version: u32,
     actions: VecDeque<Action>,
 }
 
@@ -221,10 +258,13 @@ impl Call {
             rejection: UserRejectCallMethod::default(),
             exchange: None,
             changed: None,
+            relay: None,
             has_media: false,
+            moving: None,
             tickets: Vec::new(),
             next_ticket: 0,
             note_again: None,
+            version: 0,
             actions: VecDeque::new(),
         }
     }
@@ -233,6 +273,7 @@ impl Call {
     pub fn originated(&mut self, slot: Slot, id: LegId, sip_call_id: String) {
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.id = Some(id);
+            self.version += 1;
             self.story.leg_named(slot, sip_call_id);
         }
         let is_named = |leg: &Leg| leg.id.is_some() || leg.state == LegState::Gone;
@@ -256,30 +297,27 @@ impl Call {
             LegEvent::Offer { sdp, .. } => self.peer_offers(slot, sdp),
             LegEvent::Answer { sdp } => self.peer_answers(slot, sdp),
             LegEvent::OfferWithdrawn => self.peer_withdraws_offer(slot),
-            LegEvent::OfferRejected { status } => self.peer_refuses_offer(slot, status),
+            LegEvent::OfferRejected { status } => self.peer_refuses_offer(slot, status, now),
             LegEvent::Cancelled { .. } => self.caller_gave_up(slot, now),
             LegEvent::Ended { by_peer, cause, .. } => self.leg_ended(slot, by_peer, cause, now),
             other => self.pass_message(slot, other),
         }
+        self.move_on();
     }
 
     /// The relay replied to the command with this ticket.
     pub fn media_reply(&mut self, ticket: u32, reply: MediaReply, now: Now) {
-        let Some(at) = self.tickets.iter().position(|(number, _)| *number == ticket) else { return };
-        let (_, purpose) = self.tickets.swap_remove(at);
+        let Some(at) = self.tickets.iter().position(|asked| asked.number == ticket) else { return };
+        let purpose = self.tickets.swap_remove(at).purpose;
         if let MediaReply::Report(figures) = reply {
-            self.story.figures(figures);
-            if self.phase == Phase::Closing && purpose == Ticket::LastFigures {
-                self.write_record(now);
+            if purpose != Ticket::Nothing {
+                self.version += 1;
+                self.story.figures(figures, purpose == Ticket::EarlierFigures);
             }
-            return;
-        }
-        if self.phase == Phase::Closing && purpose == Ticket::LastFigures {
-            self.write_record(now); // the relay lost the session: the record goes without its figures
-            return;
+            return self.record_when_told(now);
         }
         if self.is_ending() {
-            return;
+            return self.record_when_told(now); // the relay lost the session: the record goes without its figures
         }
         match purpose {
             Ticket::FirstOffer(slot) => self.offer_for_callee(slot, reply, now),
@@ -289,14 +327,18 @@ impl Call {
             Ticket::LateAnswer => self.late_answer_ready(reply, now),
             Ticket::Reoffer(to) => self.reoffer_ready(to, reply),
             Ticket::Reanswer(to) => self.reanswer_ready(to, reply, now),
-            Ticket::LastFigures | Ticket::Figures | Ticket::Nothing => {}
+            Ticket::MovedOffer => self.moved_offer_ready(reply, now),
+            Ticket::MovedAnswer => self.moved_answer_ready(reply, now),
+            Ticket::LastFigures | Ticket::EarlierFigures | Ticket::Figures | Ticket::Nothing => {}
         }
+        self.move_on();
     }
 
     /// The relay tells of its own accord.
     pub fn media_event(&mut self, event: MediaEvent, now: Now) {
         let MediaEvent::Silent { .. } = event;
-        if matches!(self.phase, Phase::Talking(_)) {
+        // Who has not moved yet is not heard at the other relay.
+        if matches!(self.phase, Phase::Talking(_)) && self.moving.is_none() {
             self.finish(HungUpBy::Platform, 408, "No media", now);
         }
     }
@@ -309,6 +351,7 @@ impl Call {
         }
         let ringing_beside = matches!(self.phase, Phase::Ringing { .. }) && slot != CALLER;
         self.legs[slot].state = LegState::Gone;
+        self.version += 1;
         if ringing_beside {
             self.callee_lost(slot, 500, now);
         } else {
@@ -331,6 +374,7 @@ impl Call {
     /// The record is durable, or could not be written: then it is tried again.
     pub fn recorded(&mut self, durable: bool, now: Now) {
         if let Phase::Recording { .. } = self.phase {
+            self.version += 1;
             self.phase = if durable {
                 Phase::Over
             } else {
@@ -359,6 +403,7 @@ impl Call {
                 self.note();
             }
         }
+        self.move_again(now);
         match self.phase {
             Phase::Ringing { until } if until <= now.mono => self.nobody_answered(now),
             Phase::Recording { retry: Some(at) } if at <= now.mono => {
@@ -385,7 +430,8 @@ impl Call {
             Phase::Recording { retry } => retry,
             Phase::Talking(_) | Phase::Closing | Phase::Over => None,
         };
-        [phase, self.note_again].into_iter().flatten().min()
+        let again = self.moving.as_ref().and_then(|moving| moving.deadline());
+        [phase, self.note_again, again].into_iter().flatten().min()
     }
 
     /// The record is durable and nothing is left to do.
@@ -410,8 +456,9 @@ impl Call {
                 will.push(Action::Leg(id, command));
             }
         }
-        if self.has_media {
-            will.push(Action::Media(u32::MAX, MediaCommand::Close, Signalling::default()));
+        let left = self.moving.as_ref().and_then(|moving| moving.left());
+        for relay in [self.relay.filter(|_| self.has_media), left].into_iter().flatten() {
+            will.push(Action::Media(relay, u32::MAX, MediaCommand::Close, Signalling::default()));
         }
         self.story.end(HungUpBy::Platform, 500, "Call failed", now);
         will.push(Action::Record(Box::new(self.story.cdr(self.id))));
@@ -430,12 +477,18 @@ impl Call {
     }
 
     fn ask_relay(&mut self, purpose: Ticket, command: MediaCommand) {
-        self.has_media = true;
+        if let Some(relay) = self.relay {
+            self.has_media = true;
+            self.ask(relay, purpose, command);
+        }
+    }
+
+    fn ask(&mut self, relay: NodeId, purpose: Ticket, command: MediaCommand) {
         let number = self.next_ticket;
         self.next_ticket = self.next_ticket.wrapping_add(1);
-        self.tickets.push((number, purpose));
+        self.tickets.push(Asked { number, relay, purpose });
         let signalling = self.signalling(&command);
-        self.actions.push_back(Action::Media(number, command, signalling));
+        self.actions.push_back(Action::Media(relay, number, command, signalling));
     }
 
     fn signalling(&self, command: &MediaCommand) -> Signalling {
@@ -474,6 +527,7 @@ impl Call {
         // An INVITE that still waits in the queue has no name to cancel it by: it never goes.
         self.actions.retain(|action| !matches!(action, Action::Originate(to, _) if *to == slot));
         self.legs[slot].state = LegState::Gone;
+        self.version += 1;
     }
 
     /// Ends whatever still lives, asks the relay for the figures and then writes the record. The ports stay this call's
@@ -485,23 +539,41 @@ impl Call {
         self.story.end(by, status, why, now);
         self.exchange = None;
         self.phase = Phase::Closing;
+        self.version += 1;
+        self.close_left_relay();
         if self.has_media {
             self.ask_relay(Ticket::LastFigures, MediaCommand::Stop);
         } else {
             self.attempt = None;
+        }
+        self.record_when_told(now);
+    }
+
+    /// Writes the record of an ended call, once no relay owes its figures any more.
+    fn record_when_told(&mut self, now: Now) {
+        let owes = |asked: &Asked| matches!(asked.purpose, Ticket::LastFigures | Ticket::EarlierFigures);
+        if self.phase == Phase::Closing && !self.tickets.iter().any(owes) {
             self.write_record(now);
         }
     }
 
     fn write_record(&mut self, _now: Now) {
         self.phase = Phase::Recording { retry: None };
+        self.version += 1;
         self.actions.push_back(Action::Record(Box::new(self.story.cdr(self.id))));
+    }
+
+    /// Notes what the peer of a leg said last that both agreed upon.
+    fn agree_on(&mut self, slot: Slot, sdp: Bytes) {
+        self.version += 1;
+        self.legs[slot].agreed = Some(sdp);
     }
 
     /// A peer ended an established leg, or a leg failed.
     fn leg_ended(&mut self, slot: Slot, by_peer: bool, cause: sip::session::EndCause, now: Now) {
         let calling = self.legs[slot].state == LegState::Calling;
         self.legs[slot].state = LegState::Gone;
+        self.version += 1;
         if slot != CALLER && calling && matches!(self.phase, Phase::Ringing { .. }) {
             let (status, _) = record::end_cause(by_peer, cause);
             self.callee_lost(slot, if status < 300 { 480 } else { status }, now);

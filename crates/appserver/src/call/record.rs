@@ -13,17 +13,19 @@ use std::time::Duration;
 /// A record that could not be written is tried again after this time.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Story {
-    brand: Id<Brand>,
-    client: Id<Client>,
-    caller: Party,
-    callee: Party,
-    dialed: String,
-    started_us: i64,
-    answered_us: Option<i64>,
-    ended: Option<(i64, HungUpBy, Cause)>,
-    legs: Vec<CdrLeg>,
+    pub(super) brand: Id<Brand>,
+    pub(super) client: Id<Client>,
+    pub(super) caller: Party,
+    pub(super) callee: Party,
+    pub(super) dialed: String,
+    pub(super) started_us: i64,
+    pub(super) answered_us: Option<i64>,
+    pub(super) ended: Option<(i64, HungUpBy, Cause)>,
+    pub(super) legs: Vec<CdrLeg>,
+    /// What relays have counted that had the media before.
+    pub(super) earlier: Vec<(MediaLeg, MediaReport)>,
 }
 
 impl Story {
@@ -44,6 +46,7 @@ impl Story {
             answered_us: None,
             ended: None,
             legs: vec![caller],
+            earlier: Vec::new(),
         }
     }
 
@@ -95,10 +98,16 @@ impl Story {
         }
     }
 
-    pub(super) fn figures(&mut self, figures: Vec<(MediaLeg, MediaReport)>) {
-        for (leg, report) in figures {
-            if let Some(leg) = self.legs.get_mut(usize::from(leg.0)) {
-                leg.media = Some(report);
+    /// What a relay has counted. The figures of one that had the media `before` are added to those of the next.
+    pub(super) fn figures(&mut self, figures: Vec<(MediaLeg, MediaReport)>, before: bool) {
+        for (media, report) in figures {
+            let Some(leg) = self.legs.get_mut(usize::from(media.0)) else { continue };
+            if before {
+                leg.media = Some(leg.media.map_or(report, |now| sum(&report, &now)));
+                self.earlier.push((media, report));
+            } else {
+                let earlier = self.earlier.iter().filter(|(of, _)| *of == media);
+                leg.media = Some(earlier.fold(report, |now, (_, earlier)| sum(earlier, &now)));
             }
         }
     }
@@ -141,6 +150,28 @@ impl Story {
             cause,
             legs: self.told_legs(),
         }
+    }
+}
+
+/// The figures of two relays that had a peer's media one after the other. What can be counted is added up; of what is measured
+/// the worse counts, and the later where nothing is better or worse.
+fn sum(earlier: &MediaReport, later: &MediaReport) -> MediaReport {
+    let worst = |a: Option<u16>, b: Option<u16>| [a, b].into_iter().flatten().min();
+    MediaReport {
+        packets_received: earlier.packets_received.saturating_add(later.packets_received),
+        bytes_received: earlier.bytes_received.saturating_add(later.bytes_received),
+        packets_sent: earlier.packets_sent.saturating_add(later.packets_sent),
+        bytes_sent: earlier.bytes_sent.saturating_add(later.bytes_sent),
+        lost: earlier.lost.saturating_add(later.lost),
+        jitter_us: earlier.jitter_us.max(later.jitter_us),
+        reported_lost: match (earlier.reported_lost, later.reported_lost) {
+            (Some(earlier), Some(later)) => Some(earlier.saturating_add(later)),
+            (earlier, later) => earlier.or(later),
+        },
+        reported_jitter_us: earlier.reported_jitter_us.max(later.reported_jitter_us),
+        round_trip_us: later.round_trip_us.or(earlier.round_trip_us),
+        mos_hundredths: worst(earlier.mos_hundredths, later.mos_hundredths),
+        dropped: earlier.dropped.saturating_add(later.dropped),
     }
 }
 

@@ -3,7 +3,7 @@
 //! In: the authenticated INVITE, progress and refusals of callees. Out: legs to every binding, the winner's answer to the
 //! caller, or one refusal chosen from all. Manual: "Making internal calls", "Users", "Extensions".
 
-use super::{Action, CALLER, Call, FORKS_MAX, Leg, LegState, Now, Phase, Slot, Ticket, World, own};
+use super::{Action, CALLER, Call, FORKS_MAX, Held, Leg, LegState, Now, Phase, Slot, Ticket, World, own};
 use bytes::Bytes;
 use cluster::leg::{Binding, Incoming, LegCommand, Originate};
 use cluster::media::{MediaCommand, MediaError, MediaLeg, MediaReply};
@@ -77,7 +77,7 @@ impl Call {
         let (Some(caller_user), Some(client)) = (incoming.user, snapshot.client(self.client)) else {
             return self.finish(HungUpBy::Platform, 403, "Terminal without a user", now);
         };
-        self.places.extend(world.take_place(caller_user, 0));
+        self.take_place(world, caller_user, 0);
         let (user, terminal) = match decide(&snapshot, self.client, &incoming.dialed) {
             Step::Refuse(status, why) => return self.finish(HungUpBy::Platform, status, why, now),
             Step::Ring { user, terminal } => (user, terminal),
@@ -92,13 +92,16 @@ impl Call {
         if bindings.is_empty() {
             return self.finish(HungUpBy::Platform, 480, "Not registered", now);
         }
-        match world.take_place(user.id, user.max_calls) {
-            Some(place) => self.places.push(place),
-            None => return self.finish(HungUpBy::Platform, 486, "Call waiting limit reached", now),
+        if !self.take_place(world, user.id, user.max_calls) {
+            return self.finish(HungUpBy::Platform, 486, "Call waiting limit reached", now);
         }
         self.attempt = world.take_attempt(caller_user);
         if self.attempt.is_none() {
             return self.finish(HungUpBy::Platform, 503, "Too many unanswered calls", now);
+        }
+        self.relay = world.choose_relay(self.client);
+        if self.relay.is_none() {
+            return self.finish(HungUpBy::Platform, 503, "No media relay", now);
         }
         self.rejection = user.reject_call_method;
         self.phase = Phase::Ringing { until: now.mono + world.ring_time() };
@@ -107,6 +110,14 @@ impl Call {
             self.prepare(binding, terminal.id, &caller, snapshot.domain_of(client), &incoming, &endpoint);
         }
         self.offer_to_callees(incoming.offer);
+    }
+
+    /// Counts the call among those that a user handles; `false`: he handles too many already.
+    pub(super) fn take_place(&mut self, world: &dyn World, user: Id<User>, limit: u32) -> bool {
+        let place = world.take_place(user, limit);
+        let taken = place.is_some();
+        self.places.extend(place.map(|place| Held { user, limit, _place: place }));
+        taken
     }
 
     pub(super) fn note(&mut self) {
@@ -171,6 +182,7 @@ impl Call {
         if let Some(mut order) = self.legs[slot].order.take() {
             order.offer = offer;
             self.legs[slot].state = LegState::Calling;
+            self.version += 1;
             self.actions.push_back(Action::Originate(slot, order));
         }
     }
@@ -213,7 +225,7 @@ impl Call {
             Some(sdp) if may_be_heard => {
                 self.early_from = Some((slot, fork));
                 self.legs[slot].early_answer = true;
-                self.legs[slot].agreed = Some(own(&sdp));
+                self.agree_on(slot, own(&sdp));
                 let command = MediaCommand::Answer { from: self.legs[slot].media, to: MediaLeg(0), sdp };
                 self.ask_relay(Ticket::EarlyAnswer(slot, status), command);
             }
@@ -246,6 +258,7 @@ impl Call {
             return;
         }
         self.legs[slot].state = LegState::Up;
+        self.version += 1;
         // What this device said before it answered, and nobody heard, stands if it says nothing new.
         let unheard = self.early_from != Some((slot, fork));
         let said = std::mem::take(&mut self.legs[slot].early).into_iter().find(|(who, _)| *who == fork);
@@ -265,7 +278,7 @@ impl Call {
             }
         }
         if let Some(sdp) = &sdp {
-            self.legs[slot].agreed = Some(own(sdp));
+            self.agree_on(slot, own(sdp));
         }
         let callee = self.legs[slot].media;
         match (self.caller_offers, sdp) {
@@ -310,6 +323,7 @@ impl Call {
     fn accept_caller(&mut self, sdp: Option<Bytes>, now: Now) {
         self.attempt = None;
         self.legs[CALLER].state = LegState::Up;
+        self.version += 1;
         self.tell(CALLER, LegCommand::Accept { sdp, headers: HeaderText::default() });
         if let Phase::Talking(callee) = self.phase {
             self.story.answered(callee, now);
@@ -321,10 +335,11 @@ impl Call {
     pub(super) fn caller_confirmed(&mut self, slot: Slot, sdp: Option<Bytes>) {
         let Phase::Talking(callee) = self.phase else { return };
         if let (CALLER, false, Some(sdp)) = (slot, self.caller_offers, sdp) {
-            self.legs[CALLER].agreed = Some(own(&sdp));
+            self.agree_on(CALLER, own(&sdp));
             let command = MediaCommand::Answer { from: MediaLeg(0), to: self.legs[callee].media, sdp };
             self.ask_relay(Ticket::LateAnswer, command);
         } else if let (CALLER, Some(sdp)) = (slot, self.repair.take()) {
+            self.version += 1;
             self.offer_again(callee, CALLER, sdp);
         }
     }
@@ -344,6 +359,7 @@ impl Call {
     /// Method").
     pub(super) fn callee_refused(&mut self, slot: Slot, status: u16, lines: HeaderText, now: Now) {
         self.legs[slot].state = LegState::Gone;
+        self.version += 1;
         if slot == CALLER || !matches!(self.phase, Phase::Ringing { .. }) {
             return;
         }

@@ -1,15 +1,25 @@
 //! Ladders of the call core: an event a line, and what the call does about it. The relay is one that marks what it rewrote
-//! as `r(…)`; places and bindings are given by the test.
+//! as `r(…)`, and `r2(…)` where it is not the first; places and bindings are given by the test.
+
+mod capsules;
+mod relays;
 
 use super::*;
 use crate::places::Places;
 use bytes::Bytes;
+use cluster::between::Happened;
 use cluster::ids::NodeId;
 use cluster::media::MediaError;
 use model::{Configuration, LegRole, MediaReport, RejectionMethod};
 use sip::flow::{ConnId, Flow, Transport};
 use sip::session::{EndCause, OfferVia};
+use std::cell::Cell;
 use std::time::Duration;
+
+thread_local! {
+    /// Whenever a call talks and is at rest, somebody else carries it on.
+    static ADOPTING: Cell<bool> = const { Cell::new(false) };
+}
 
 struct Test {
     configuration: Configuration,
@@ -21,9 +31,18 @@ struct Test {
     names: Vec<(LegId, String)>,
     targets: Vec<String>,
     now: Instant,
+    unix_us: i64,
     records: Vec<Cdr>,
     notes: Vec<OpenCall>,
     hold_records: bool,
+    /// These relays do not answer.
+    dead: Vec<NodeId>,
+    /// Every request to a relay.
+    asked: Vec<(NodeId, u32, MediaCommand)>,
+    /// The last capsule, and the version that it had.
+    kept: Option<(u32, Bytes)>,
+    largest_capsule: usize,
+    adoptions: u32,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -68,6 +87,10 @@ impl World for Test {
         self.places.take(user, limit)
     }
 
+    fn choose_relay(&self, _: Id<Client>) -> Option<NodeId> {
+        Some(NodeId(1))
+    }
+
     fn take_attempt(&self, user: Id<User>) -> Option<Place> {
         self.attempts.take(user, UNANSWERED_MAX)
     }
@@ -85,14 +108,20 @@ impl Test {
             names: Vec::new(),
             targets: Vec::new(),
             now: Instant::now(),
+            unix_us: 1_000_000,
             records: Vec::new(),
             notes: Vec::new(),
             hold_records: false,
+            dead: Vec::new(),
+            asked: Vec::new(),
+            kept: None,
+            largest_capsule: 0,
+            adoptions: 0,
         }
     }
 
     fn time(&self) -> Now {
-        Now { mono: self.now, unix_us: 1_000_000 }
+        Now { mono: self.now, unix_us: self.unix_us }
     }
 
     /// Alice dials; `offer` empty means a delayed offer.
@@ -115,6 +144,7 @@ impl Test {
         };
         let mut call = Call::new(&incoming, self.time());
         call.set_up(incoming, self, self.time());
+        self.kept = None;
         self.call = Some(call);
         self.drain()
     }
@@ -167,6 +197,43 @@ impl Test {
     }
 
     fn drain(&mut self) -> String {
+        let done = self.carry_out();
+        self.keep();
+        done
+    }
+
+    /// Looks whether the version grows with the capsule, and has somebody else carry the call on.
+    fn keep(&mut self) {
+        let Some(call) = self.call.as_ref() else { return };
+        let Some(capsule) = call.capsule() else { return };
+        let bytes = capsule.encode();
+        if let Some((version, before)) = &self.kept {
+            assert!(*before == bytes || call.version() > *version, "another capsule under the same version");
+        }
+        self.kept = Some((call.version(), bytes.clone()));
+        self.largest_capsule = self.largest_capsule.max(bytes.len());
+        if ADOPTING.get() && matches!(call.phase, Phase::Talking(_)) {
+            let notes = self.notes.len();
+            self.adopt(Vec::new());
+            let done = self.carry_out();
+            assert!(done.is_empty() || done.starts_with("noted"), "{done}");
+            assert_eq!(self.notes.len(), notes);
+            self.adoptions += 1;
+        }
+    }
+
+    /// Somebody else carries the call on from its bytes.
+    fn adopt(&mut self, happened: Vec<Happened>) {
+        let capsule = self.call.as_ref().unwrap().capsule().expect("at rest");
+        let bytes = capsule.encode();
+        let capsule = Capsule::decode(&bytes).unwrap();
+        assert_eq!(capsule.encode(), bytes);
+        let call = Call::adopt(&capsule, happened, self, self.time());
+        self.call = Some(call); // drops the lost one
+        self.kept = None;
+    }
+
+    fn carry_out(&mut self) -> String {
         let mut done = Vec::new();
         let time = self.time();
         let mut call = self.call.take().unwrap();
@@ -183,19 +250,25 @@ impl Test {
                     done.push(format!("bob{slot} INVITE {}", text(order.offer.as_ref())));
                     call.originated(slot, leg, format!("b{slot}@us"));
                 }
-                Action::Media(ticket, command, _) => {
+                Action::Media(relay, ticket, command, _) => {
+                    self.asked.push((relay, ticket, command.clone()));
+                    if self.dead.contains(&relay) {
+                        continue;
+                    }
+                    let mark = |sdp: &Bytes| match relay.0 {
+                        1 => MediaReply::Sdp(format!("r({})", text(Some(sdp))).into()),
+                        other => MediaReply::Sdp(format!("r{other}({})", text(Some(sdp))).into()),
+                    };
                     let reply = match command {
                         MediaCommand::Offer { sdp, .. } | MediaCommand::Answer { sdp, .. } => {
                             match self.relay {
                                 Relay::Particular if sdp == "bad" => {
                                     MediaReply::Refused(MediaError::BadSdp("line 1".to_owned()))
                                 }
-                                Relay::Works | Relay::Particular => {
-                                    MediaReply::Sdp(format!("r({})", text(Some(&sdp))).into())
-                                }
+                                Relay::Works | Relay::Particular => mark(&sdp),
                                 Relay::Runs(left @ 1..) => {
                                     self.relay = Relay::Runs(left - 1);
-                                    MediaReply::Sdp(format!("r({})", text(Some(&sdp))).into())
+                                    mark(&sdp)
                                 }
                                 Relay::Full | Relay::Runs(0) => MediaReply::Refused(MediaError::NoPorts),
                                 Relay::Picky => MediaReply::Refused(MediaError::BadSdp("line 1".to_owned())),
@@ -743,7 +816,7 @@ fn the_last_will_ends_both_legs_and_writes_one_record() {
         .into_iter()
         .map(|action| match action {
             Action::Leg(_, command) => shown(&command),
-            Action::Media(_, command, _) => format!("{command:?}"),
+            Action::Media(_, _, command, _) => format!("{command:?}"),
             Action::Record(cdr) => format!("record {}", cdr.cause.status),
             Action::Originate(..) | Action::Note(_) => "?".to_owned(),
         })
