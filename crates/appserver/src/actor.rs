@@ -8,9 +8,12 @@ use crate::alarm::Alarms;
 use crate::call::{Action, Call, Now, UNANSWERED_MAX, World};
 use crate::places::{Place, Places};
 use arc_swap::ArcSwap;
+use cluster::between::{Title, ToCalls};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Legs};
 use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
+use cluster::switchboard::CallServer;
+use many::{Adoption, Tenure};
 use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal, User};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
@@ -26,8 +29,11 @@ pub trait CallLog: Send + Sync + 'static {
     /// A call rings, or was answered; a later note of the same call replaces the earlier one. Not waited for; `done` says
     /// whether it is durable and may be called on any thread.
     fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>);
-    /// A call ended; `done` says whether its record is durable and may be called on any thread.
-    fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>);
+    /// A call ended; `done` says whether its record is durable and may be called on any thread. Of two records of one call the one
+    /// of the larger epoch counts: its maker has taken the call over from the other's.
+    fn ended(&self, cdr: Cdr, epoch: u32, done: Box<dyn FnOnce(bool) + Send>);
+    /// A call goes on at another application server, which will write its record: what was noted of it here is void.
+    fn let_go(&self, _call: CallId) {}
 }
 
 /// What an application server needs around it.
@@ -38,8 +44,8 @@ pub struct Deps {
     pub log: Arc<dyn CallLog>,
     /// Unix time in microseconds.
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
-    /// Which relay shall have the media of a client's next call; `None`: there is none, and the call is refused.
-    pub choose_relay: Arc<dyn Fn(Id<Client>) -> Option<NodeId> + Send + Sync>,
+    /// This node.
+    pub node: NodeId,
 }
 
 /// Bounds of an application server.
@@ -62,6 +68,10 @@ pub struct Stats {
     pub crashed_total: u64,
     /// Call records that are durable.
     pub records_total: u64,
+    /// Calls taken over from other application servers since the start.
+    pub adopted_total: u64,
+    /// Calls given to others, or lost to them, since the start.
+    pub let_go_total: u64,
 }
 
 /// Makes and owns the call actors. One of them for each node with the role `as`.
@@ -74,7 +84,7 @@ struct Shared {
     snapshot: Arc<ArcSwap<Snapshot>>,
     log: Arc<dyn CallLog>,
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
-    choose_relay: Arc<dyn Fn(Id<Client>) -> Option<NodeId> + Send + Sync>,
+    node: NodeId,
     limits: Limits,
     peers: OnceLock<Peers>,
     places: Places,
@@ -89,6 +99,8 @@ struct Shared {
     total: AtomicU64,
     crashed: AtomicU64,
     recorded: AtomicU64,
+    adopted: AtomicU64,
+    let_go: AtomicU64,
     draining: AtomicBool,
     /// The last record or note could not be written: new calls are refused until one can.
     log_fails: AtomicBool,
@@ -106,8 +118,24 @@ enum ShardMsg {
     Begin(Box<(CallState, Incoming)>),
     Call(CallId, CallMsg),
     HangUpAll(u16, &'static str),
+    /// A custodian of calls speaks, in a cluster.
+    Told(NodeId, ToCalls),
+    /// Something has become of a node, in a cluster.
+    Node(NodeId, News),
+    /// Gives calls to other servers.
+    HandOver,
     /// Tells of its calls that have not begun to end.
     Tell(oneshot::Sender<Vec<OpenCall>>),
+}
+
+/// What has become of another node.
+#[derive(Clone, Copy, Debug)]
+enum News {
+    ProxyLost,
+    ProxyGone,
+    ProxyBack,
+    RelayLost,
+    RelayLeaves,
 }
 
 /// What a call is told.
@@ -137,7 +165,7 @@ impl AppServer {
             snapshot: deps.snapshot,
             log: deps.log,
             clock: deps.clock,
-            choose_relay: deps.choose_relay,
+            node: deps.node,
             limits,
             peers: OnceLock::new(),
             places: Places::default(),
@@ -149,6 +177,8 @@ impl AppServer {
             total: AtomicU64::new(0),
             crashed: AtomicU64::new(0),
             recorded: AtomicU64::new(0),
+            adopted: AtomicU64::new(0),
+            let_go: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             log_fails: AtomicBool::new(false),
             ended: Notify::new(),
@@ -163,7 +193,8 @@ impl AppServer {
         let (supervisor, _task) = Actor::spawn(None, Supervisor, Arc::clone(&shared)).await?;
         let mut shards = Vec::new();
         for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
-            let state = ShardState { calls: HashMap::new(), shared: Arc::clone(&shared) };
+            let state =
+                ShardState { calls: HashMap::new(), adoptions: HashMap::new(), shared: Arc::clone(&shared) };
             shards.push(Actor::spawn_linked(None, Shard, state, supervisor.get_cell()).await?.0);
         }
         let _ = shared.shards.set(shards);
@@ -182,6 +213,8 @@ impl AppServer {
             calls_total: self.shared.total.load(Ordering::Relaxed),
             crashed_total: self.shared.crashed.load(Ordering::Relaxed),
             records_total: self.shared.recorded.load(Ordering::Relaxed),
+            adopted_total: self.shared.adopted.load(Ordering::Relaxed),
+            let_go_total: self.shared.let_go.load(Ordering::Relaxed),
         }
     }
 
@@ -225,6 +258,15 @@ impl AppServer {
         self.shared.send(call, CallMsg::HangUp(480, "Hung up by an operator"));
     }
 
+    /// Gives calls that talk to other application servers of the cluster, as many as can be given at this moment; those that ring are
+    /// asked for again later. New calls are not taken from now on.
+    pub fn hand_over(&self) {
+        self.drain();
+        for shard in self.shared.shards.get().into_iter().flatten() {
+            let _ = shard.cast(ShardMsg::HandOver); // a shard that is gone has no calls
+        }
+    }
+
     /// Returns when no call has an actor any more.
     pub async fn idle(&self) {
         loop {
@@ -263,12 +305,7 @@ impl Calls for AppServer {
             return false;
         }
         let id = incoming.call;
-        let call = Call::new(&incoming, shared.now());
-        shared.live.fetch_add(1, Ordering::Relaxed);
-        shared.total.fetch_add(1, Ordering::Relaxed);
-        // From here on the state's drop settles everything, even if no shard takes it.
-        let counted = shared.clients.take(incoming.client, 0);
-        let state = CallState { id, call, shared: Arc::clone(shared), alarm: None, _counted: counted };
+        let state = CallState::new(&incoming, None, shared);
         shared.tell(id, ShardMsg::Begin(Box::new((state, incoming))));
         true
     }
@@ -292,7 +329,55 @@ impl MediaSink for AppServer {
     }
 }
 
+impl CallServer for AppServer {
+    fn told(&self, from: NodeId, message: ToCalls) {
+        let call = match &message {
+            ToCalls::Incoming { title, .. }
+            | ToCalls::Event { title, .. }
+            | ToCalls::LegLost { title, .. }
+            | ToCalls::LegState { title, .. }
+            | ToCalls::Superseded { title, .. }
+            | ToCalls::NotHere { title, .. }
+            | ToCalls::Revived { title, .. } => title.call,
+            ToCalls::Offer(stand) | ToCalls::Claimed(stand) => stand.title.call,
+            ToCalls::Stray { call, .. } => *call,
+            ToCalls::Names(_) => return,
+        };
+        self.shared.tell(call, ShardMsg::Told(from, message));
+    }
+
+    fn proxy_lost(&self, proxy: NodeId) {
+        self.shared.news(proxy, News::ProxyLost);
+    }
+
+    fn proxy_gone(&self, proxy: NodeId) {
+        self.shared.news(proxy, News::ProxyGone);
+    }
+
+    fn proxy_back(&self, proxy: NodeId) {
+        self.shared.news(proxy, News::ProxyBack);
+    }
+
+    fn relay_lost(&self, relay: NodeId) {
+        self.shared.news(relay, News::RelayLost);
+    }
+
+    fn relay_leaves(&self, relay: NodeId) {
+        self.shared.news(relay, News::RelayLeaves);
+    }
+}
+
 impl Shared {
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn news(&self, node: NodeId, news: News) {
+        for shard in self.shards.get().into_iter().flatten() {
+            let _ = shard.cast(ShardMsg::Node(node, news)); // a shard that is gone has no calls
+        }
+    }
+
     fn send(&self, call: CallId, message: CallMsg) {
         self.tell(call, ShardMsg::Call(call, message));
     }
@@ -308,11 +393,12 @@ impl Shared {
     }
 
     /// A leg whose call is gone must not live on.
-    fn end_orphan(&self, leg: LegId, event: &LegEvent) {
+    fn end_orphan(&self, call: CallId, leg: LegId, event: &LegEvent) {
         let is_over =
             matches!(event, LegEvent::Ended { .. } | LegEvent::Rejected { .. } | LegEvent::Cancelled { .. });
         if let Some(peers) = self.peers.get().filter(|_| !is_over) {
-            peers.legs.command(leg, LegCommand::Bye { reason: None });
+            let title = Title { call, epoch: 0 };
+            peers.legs.command(title, leg.node(), leg, LegCommand::Bye { reason: None });
         }
     }
 }
@@ -334,8 +420,8 @@ impl World for Shared {
         self.limits.ring
     }
 
-    fn choose_relay(&self, client: Id<Client>) -> Option<NodeId> {
-        (self.choose_relay)(client)
+    fn choose_relay(&self, client: Id<Client>, call: CallId, caller: LegId) -> Option<NodeId> {
+        self.peers.get()?.legs.relay(client, caller, call, None)
     }
 
     fn take_attempt(&self, user: Id<User>) -> Option<Place> {
@@ -348,6 +434,8 @@ struct Shard;
 
 struct ShardState {
     calls: HashMap<CallId, CallState>,
+    /// Calls that are being taken over.
+    adoptions: HashMap<CallId, Adoption>,
     shared: Arc<Shared>,
 }
 
@@ -383,6 +471,15 @@ impl Actor for Shard {
                 }
             }
             ShardMsg::Call(id, message) => state.deliver(id, message),
+            ShardMsg::Told(from, message) => state.guarded(|state| state.told(from, message)),
+            ShardMsg::Node(node, news) => state.guarded(|state| match news {
+                News::ProxyLost => state.not_awaited(node),
+                News::ProxyGone => state.proxy_gone(node),
+                News::ProxyBack => state.proxy_back(node),
+                News::RelayLost => state.relay_lost(node),
+                News::RelayLeaves => state.relay_leaves(node),
+            }),
+            ShardMsg::HandOver => state.guarded(ShardState::hand_over),
             ShardMsg::Tell(teller) => {
                 let calls = state.calls.values().filter_map(|call| call.call.open()).collect();
                 let _ = teller.send(calls); // nobody wants to know any more
@@ -397,10 +494,32 @@ impl Actor for Shard {
 }
 
 impl ShardState {
+    /// A mistake in what concerns many calls must not cost them all.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            error!("a word about calls of the cluster made a shard panic; it was dropped");
+        }
+    }
+
+    /// Carries out what a call wants, and buries it if that fails or it is over.
+    fn settle(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let goes_on = catch_unwind(AssertUnwindSafe(|| {
+            call.carry_out();
+            !call.call.is_over()
+        }));
+        if !goes_on.unwrap_or(false) {
+            self.calls.remove(&id);
+        }
+    }
+
     fn deliver(&mut self, id: CallId, message: CallMsg) {
+        if matches!(message, CallMsg::Tick) && !self.adoptions.is_empty() {
+            self.adoption_due(id);
+        }
         let Some(call) = self.calls.get_mut(&id) else {
             if let CallMsg::Leg(leg, event) = message {
-                self.shared.end_orphan(leg, &event);
+                self.shared.end_orphan(id, leg, &event);
             }
             return;
         };
@@ -419,7 +538,12 @@ impl ShardState {
 /// The call and its way to the world. Dropped in any case, also after a panic or a kill: then it buries the call.
 struct CallState {
     id: CallId,
+    client: Id<Client>,
     call: Call,
+    /// In a cluster.
+    tenure: Option<Box<Tenure>>,
+    /// Another server has it: nothing is buried here.
+    let_go: bool,
     shared: Arc<Shared>,
     alarm: Option<std::time::Instant>,
     /// Its place among the calls of its client.
@@ -468,13 +592,17 @@ impl CallState {
     }
 
     fn carry_out(&mut self) {
-        let Some(peers) = self.shared.peers.get() else { return };
+        let shared = Arc::clone(&self.shared);
+        let Some(peers) = shared.peers.get() else { return };
         while let Some(action) = self.call.poll_action() {
             match action {
-                Action::Leg(leg, command) => peers.legs.command(leg, command),
+                Action::Leg(leg, command) => peers.legs.command(self.title(), self.home(leg), leg, command),
                 Action::Originate(slot, order) => {
-                    let (leg, sip_call_id) = peers.legs.originate(*order);
-                    self.call.originated(slot, leg, sip_call_id);
+                    self.involve(order.home);
+                    match peers.legs.originate(self.title(), *order) {
+                        Some((leg, sip_call_id)) => self.call.originated(slot, leg, sip_call_id),
+                        None => self.call.unreachable(slot, self.shared.now()),
+                    }
                 }
                 Action::Media(relay, ticket, command, signalling) => {
                     if let Some(reply) = peers.media.submit(relay, self.id, ticket, command, signalling) {
@@ -499,9 +627,14 @@ impl CallState {
                     let (id, shared) = (self.id, Arc::clone(&self.shared));
                     // The call outlives this, or was buried.
                     let done = Box::new(move |durable| shared.send(id, CallMsg::Recorded(durable)));
-                    self.shared.log.ended(*cdr, done);
+                    self.shared.log.ended(*cdr, self.title().epoch, done);
                 }
             }
+        }
+        if self.call.is_over() {
+            self.done(peers);
+        } else {
+            self.keep(peers);
         }
         if let (Some(at), Some(alarms)) = (self.call.poll_timeout(), self.shared.alarms.get())
             && self.alarm.is_none_or(|set| at < set)
@@ -514,10 +647,15 @@ impl CallState {
 
 impl Drop for CallState {
     fn drop(&mut self) {
-        if !self.call.is_recorded() {
+        if self.let_go {
+            self.shared.let_go.fetch_add(1, Ordering::Relaxed);
+            self.shared.log.let_go(self.id);
+        } else if !self.call.is_recorded() {
             self.shared.crashed.fetch_add(1, Ordering::Relaxed);
             error!(call = %self.id, "call failed; ending its legs and writing its record");
-            bury(&mut self.call, self.id, &self.shared);
+            let title = self.title();
+            let homes: Vec<(LegId, NodeId)> = self.call.legs().map(|leg| (leg, self.home(leg))).collect();
+            bury(&mut self.call, title, &homes, &self.shared);
         }
         self.shared.live.fetch_sub(1, Ordering::Release);
         self.shared.ended.notify_waiters();
@@ -525,16 +663,18 @@ impl Drop for CallState {
 }
 
 /// Carries out a dead call's last will. A second failure in here is contained: this runs while the first one unwinds.
-fn bury(call: &mut Call, id: CallId, shared: &Arc<Shared>) {
+fn bury(call: &mut Call, title: Title, homes: &[(LegId, NodeId)], shared: &Arc<Shared>) {
+    let id = title.call;
+    let home = |leg: LegId| homes.iter().find(|(own, _)| *own == leg).map_or(leg.node(), |(_, home)| *home);
     let will = AssertUnwindSafe(|| {
         let Some(peers) = shared.peers.get() else { return };
         for action in call.bury(shared.now()) {
             match action {
-                Action::Leg(leg, command) => peers.legs.command(leg, command),
+                Action::Leg(leg, command) => peers.legs.command(title, home(leg), leg, command),
                 Action::Media(relay, ticket, command, signalling) => {
                     drop(peers.media.submit(relay, id, ticket, command, signalling));
                 }
-                Action::Record(cdr) => record_for_the_dead(shared, *cdr),
+                Action::Record(cdr) => record_for_the_dead(shared, *cdr, title.epoch),
                 Action::Originate(..) | Action::Note(_) => {}
             }
         }
@@ -544,7 +684,7 @@ fn bury(call: &mut Call, id: CallId, shared: &Arc<Shared>) {
     }
 }
 
-fn record_for_the_dead(shared: &Arc<Shared>, cdr: Cdr) {
+fn record_for_the_dead(shared: &Arc<Shared>, cdr: Cdr, epoch: u32) {
     let keeper = Arc::clone(shared);
     let copy = cdr.clone();
     let done = Box::new(move |durable: bool| {
@@ -554,7 +694,7 @@ fn record_for_the_dead(shared: &Arc<Shared>, cdr: Cdr) {
             error!(call = copy.call, "call record of a failed call could not be written");
         }
     });
-    shared.log.ended(cdr, done);
+    shared.log.ended(cdr, epoch, done);
 }
 
 /// Watches the shards.
@@ -582,5 +722,6 @@ impl Actor for Supervisor {
     }
 }
 
+mod many;
 #[cfg(test)]
 mod tests;

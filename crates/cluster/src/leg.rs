@@ -125,6 +125,14 @@ pub trait Legs: Send + Sync + 'static {
     fn can_reach(&self, _node: NodeId) -> bool {
         true
     }
+    /// Whether a proxy is gone for good, its legs with it.
+    fn is_gone(&self, _proxy: NodeId) -> bool {
+        false
+    }
+    /// Whether a relay cannot be reached.
+    fn relay_is_lost(&self, _relay: NodeId) -> bool {
+        false
+    }
 }
 
 /// The calls of an application server, or of all of a cluster.

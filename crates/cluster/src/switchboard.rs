@@ -55,6 +55,8 @@ pub trait CallServer: MediaSink {
     fn proxy_back(&self, proxy: NodeId);
     /// A relay is out of reach.
     fn relay_lost(&self, relay: NodeId);
+    /// A relay is about to leave.
+    fn relay_leaves(&self, relay: NodeId);
 }
 
 /// The registrar of this node, as far as others have a say.
@@ -218,6 +220,12 @@ impl Switchboard {
                 if *id != self.deps.me && node.roles.has(Role::Proxy) && (is_other || is_gone) {
                     server.proxy_gone(*id);
                 }
+            }
+        }
+        if let Some(server) = self.server.get() {
+            let is_new = |id: &NodeId| before.node(*id).is_none_or(|node| !node.draining);
+            for node in view.with_role(Role::Relay).filter(|node| node.draining && is_new(&node.id)) {
+                server.relay_leaves(node.id);
             }
         }
         let news = view.nodes.keys().any(|id| !before.nodes.contains_key(id));
@@ -596,6 +604,15 @@ impl Legs for Switchboard {
 
     fn can_reach(&self, node: NodeId) -> bool {
         Switchboard::can_reach(self, node)
+    }
+
+    fn is_gone(&self, proxy: NodeId) -> bool {
+        proxy != self.deps.me && !self.view.load().nodes.contains_key(&proxy)
+    }
+
+    fn relay_is_lost(&self, relay: NodeId) -> bool {
+        let is_there = self.view.load().node(relay).is_some_and(|node| node.roles.has(Role::Relay));
+        relay != self.deps.me && (!is_there || self.lost.load().media.contains(&relay))
     }
 }
 

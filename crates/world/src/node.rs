@@ -75,7 +75,7 @@ impl World {
             snapshot: Arc::clone(&snapshot),
             log: Arc::clone(&log) as _,
             clock: Arc::new(clock),
-            choose_relay: Arc::new(|_| Some(NodeId(1))),
+            node: NodeId(1),
         };
         let calls = AppServer::start(deps, appserver::Limits { calls: 1000, ring: Duration::from_secs(30) })
             .await
@@ -150,7 +150,7 @@ impl CallLog for Log {
         done(true);
     }
 
-    fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>) {
+    fn ended(&self, cdr: Cdr, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
         self.cdrs.lock().push(cdr);
         done(true);
     }

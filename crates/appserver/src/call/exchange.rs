@@ -112,7 +112,7 @@ impl Call {
                 self.exchange = None;
                 let status = match error {
                     MediaError::BadSdp(_) => 488,
-                    MediaError::NoPorts => 503,
+                    MediaError::NoPorts | MediaError::Unreachable => 503,
                     MediaError::OutOfStep(_) => 500,
                 };
                 self.tell(offerer, LegCommand::RejectOffer { status });

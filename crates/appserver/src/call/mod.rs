@@ -53,8 +53,8 @@ pub trait World {
     fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place>;
     /// Counts one more unanswered call that a user makes, unless he makes [`UNANSWERED_MAX`] already.
     fn take_attempt(&self, user: Id<User>) -> Option<Place>;
-    /// The relay that shall have the media of this client's next call; `None`: there is none.
-    fn choose_relay(&self, client: Id<Client>) -> Option<NodeId>;
+    /// The relay that shall have the media of this client's call, near the caller; `None`: there is none.
+    fn choose_relay(&self, client: Id<Client>, call: CallId, caller: LegId) -> Option<NodeId>;
 }
 
 /// What the shell must do.
@@ -464,6 +464,42 @@ impl Call {
         will.push(Action::Record(Box::new(self.story.cdr(self.id))));
         self.phase = Phase::Over;
         will
+    }
+
+    /// Its name.
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// Whether it rings or talks.
+    pub fn is_open(&self) -> bool {
+        !self.is_ending()
+    }
+
+    /// Whether nobody has answered yet.
+    pub fn is_ringing(&self) -> bool {
+        matches!(self.phase, Phase::Ringing { .. })
+    }
+
+    /// Whether it was answered and goes on.
+    pub fn is_talking(&self) -> bool {
+        matches!(self.phase, Phase::Talking(_))
+    }
+
+    /// The caller's leg.
+    pub fn caller_leg(&self) -> Option<LegId> {
+        self.legs.get(CALLER)?.id
+    }
+
+    /// The proxy of a contact that was to ring is out of reach: there is no leg.
+    pub fn unreachable(&mut self, slot: Slot, now: Now) {
+        if slot < self.legs.len() && self.legs[slot].state != LegState::Gone {
+            self.legs[slot].state = LegState::Gone;
+            self.version += 1;
+            if self.is_ringing() {
+                self.callee_lost(slot, 503, now);
+            }
+        }
     }
 
     fn is_ending(&self) -> bool {

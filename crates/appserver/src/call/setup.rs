@@ -99,7 +99,7 @@ impl Call {
         if self.attempt.is_none() {
             return self.finish(HungUpBy::Platform, 503, "Too many unanswered calls", now);
         }
-        self.relay = world.choose_relay(self.client);
+        self.relay = world.choose_relay(self.client, self.id, incoming.leg);
         if self.relay.is_none() {
             return self.finish(HungUpBy::Platform, 503, "No media relay", now);
         }
@@ -137,6 +137,7 @@ impl Call {
         let address = binding.flow.remote.ip();
         let order = Originate {
             call: self.id,
+            home: binding.home,
             terminal,
             target: binding.contact,
             route: binding.path,
@@ -201,6 +202,7 @@ impl Call {
     pub(super) fn media_refused(&mut self, error: &MediaError, now: Now) {
         let (status, why) = match error {
             MediaError::NoPorts => (503, "No media port free"),
+            MediaError::Unreachable => (503, "Media relay out of reach"),
             MediaError::BadSdp(_) => (488, "Unusable session description"),
             MediaError::OutOfStep(_) => (500, "Media session out of step"),
         };

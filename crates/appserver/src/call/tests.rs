@@ -79,6 +79,7 @@ impl World for Test {
                 flow: flow(n as u16),
                 q: 1000,
                 newness: n as u64,
+                home: NodeId(1),
             })
             .collect()
     }
@@ -87,7 +88,7 @@ impl World for Test {
         self.places.take(user, limit)
     }
 
-    fn choose_relay(&self, _: Id<Client>) -> Option<NodeId> {
+    fn choose_relay(&self, _: Id<Client>, _: CallId, _: LegId) -> Option<NodeId> {
         Some(NodeId(1))
     }
 

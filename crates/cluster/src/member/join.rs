@@ -68,7 +68,9 @@ pub enum JoinError {
     #[error("{0}; see [node] and cluster.advertise")]
     BadInfo(String),
     /// etcd refuses.
-    #[error("cluster.etcd: refuses what this node asks for: {0}; check cluster.etcd_user and its rights below cluster.prefix")]
+    #[error(
+        "cluster.etcd: refuses what this node asks for: {0}; check cluster.etcd_user and its rights below cluster.prefix"
+    )]
     Etcd(String),
 }
 
@@ -214,8 +216,9 @@ impl Member {
             .find(|said| !meets(ours.protocol, said.protocol))
             .map(|said| (format!("node {} {:?}", said.id.0, said.name), said.protocol));
         let does_meet = meets(ours.protocol, marker.protocol);
-        let strange = strange
-            .or_else(|| others().next().filter(|_| !does_meet).map(|_| ("the cluster".to_owned(), marker.protocol)));
+        let strange = strange.or_else(|| {
+            others().next().filter(|_| !does_meet).map(|_| ("the cluster".to_owned(), marker.protocol))
+        });
         if let Some((who, theirs)) = strange {
             return Err(JoinError::WrongProtocol { prefix: prefix(), who, theirs, ours: ours.protocol });
         }
