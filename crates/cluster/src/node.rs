@@ -240,7 +240,10 @@ impl NodeInfo {
             ("media", self.media.len() <= ADDRESSES_MAX),
             ("protocol", self.protocol.0 <= self.protocol.1),
         ];
-        checks.into_iter().find(|(_, is_good)| !is_good).map_or(Ok(()), |(field, _)| Err(BadNode::Field(field)))
+        checks
+            .into_iter()
+            .find(|(_, is_good)| !is_good)
+            .map_or(Ok(()), |(field, _)| Err(BadNode::Field(field)))
     }
 
     /// As one of several for a place.
@@ -464,7 +467,8 @@ mod tests {
     fn what_a_node_says_survives_json_and_what_later_releases_say_is_tolerated() {
         let info = info(7);
         assert_eq!(NodeInfo::from_json(info.to_json().as_bytes()).unwrap(), info);
-        let later = info.to_json().replace("\"proxy\"", "\"proxy\",\"oracle\"").replacen('{', "{\"mood\":[1],", 1);
+        let later =
+            info.to_json().replace("\"proxy\"", "\"proxy\",\"oracle\"").replacen('{', "{\"mood\":[1],", 1);
         assert_eq!(NodeInfo::from_json(later.as_bytes()).unwrap(), info);
     }
 

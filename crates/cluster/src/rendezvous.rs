@@ -44,9 +44,8 @@ fn ranked<'a>(
     is_near: impl Fn(&Candidate<'a>) -> bool,
 ) -> Vec<NodeId> {
     let scored = candidates.into_iter().filter(|candidate| candidate.weight > 0);
-    let mut scored: Vec<(bool, f64, NodeId)> = scored
-        .map(|candidate| (!is_near(&candidate), score(key, &candidate), candidate.node))
-        .collect();
+    let mut scored: Vec<(bool, f64, NodeId)> =
+        scored.map(|candidate| (!is_near(&candidate), score(key, &candidate), candidate.node)).collect();
     scored.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
     scored.into_iter().map(|(_, _, node)| node).collect()
 }
@@ -173,10 +172,10 @@ mod tests {
         let of = |node, zone| Candidate { node: NodeId(node), weight: 100, zone };
         let all = [of(1, "a"), of(2, "b"), of(3, "a"), of(4, "b"), of(5, "c")];
         for key in 0..100_u32 {
-            let (near, plain) =
-                (order_in_zone(&key.to_le_bytes(), "b", all), order(&key.to_le_bytes(), all));
+            let (near, plain) = (order_in_zone(&key.to_le_bytes(), "b", all), order(&key.to_le_bytes(), all));
             let is_near = |node: &NodeId| [2, 4].contains(&node.0);
-            let (mut expected, rest): (Vec<NodeId>, Vec<NodeId>) = plain.iter().partition(|node| is_near(node));
+            let (mut expected, rest): (Vec<NodeId>, Vec<NodeId>) =
+                plain.iter().partition(|node| is_near(node));
             expected.extend(rest);
             assert_eq!(near, expected);
         }

@@ -130,7 +130,8 @@ impl Etcd {
         if !txn.when.iter().all(is_so) {
             return Ok(Response::Txn { succeeded: false, revision: self.revision });
         }
-        let is_gone = |op: &Op| matches!(op, Op::Put { lease: Some(lease), .. } if !self.leases.contains_key(lease));
+        let is_gone =
+            |op: &Op| matches!(op, Op::Put { lease: Some(lease), .. } if !self.leases.contains_key(lease));
         if txn.then.iter().any(is_gone) {
             return Err(Failure::LeaseGone);
         }

@@ -68,7 +68,9 @@ pub enum JoinError {
     #[error("{0}; see [node] and cluster.advertise")]
     BadInfo(String),
     /// etcd refuses.
-    #[error("cluster.etcd: refuses what this node asks for: {0}; check cluster.etcd_user and its rights below cluster.prefix")]
+    #[error(
+        "cluster.etcd: refuses what this node asks for: {0}; check cluster.etcd_user and its rights below cluster.prefix"
+    )]
     Etcd(String),
 }
 
@@ -160,9 +162,8 @@ impl Member {
             }
             Ok(None) => {}
         }
-        let id = match self.settings.id.or_else(|| self.free_id()) {
-            Some(id) => id,
-            None => return self.refuse(JoinError::NoFreeId, now),
+        let Some(id) = self.settings.id.or_else(|| self.free_id()) else {
+            return self.refuse(JoinError::NoFreeId, now);
         };
         let key = self.keys.node(id);
         let when = match self.records.nodes.get(&id) {
@@ -214,8 +215,9 @@ impl Member {
             .find(|said| !meets(ours.protocol, said.protocol))
             .map(|said| (format!("node {} {:?}", said.id.0, said.name), said.protocol));
         let does_meet = meets(ours.protocol, marker.protocol);
-        let strange = strange
-            .or_else(|| others().next().filter(|_| !does_meet).map(|_| ("the cluster".to_owned(), marker.protocol)));
+        let strange = strange.or_else(|| {
+            others().next().filter(|_| !does_meet).map(|_| ("the cluster".to_owned(), marker.protocol))
+        });
         if let Some((who, theirs)) = strange {
             return Err(JoinError::WrongProtocol { prefix: prefix(), who, theirs, ours: ours.protocol });
         }

@@ -151,10 +151,14 @@ struct Follower {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Follow {
     /// Everything is to be read then.
-    Read { at: Instant },
+    Read {
+        at: Instant,
+    },
     Reading(Ticket),
     /// The watch is to begin then.
-    Watch { at: Instant },
+    Watch {
+        at: Instant,
+    },
     Watching(Ticket),
 }
 
@@ -301,7 +305,9 @@ impl Member {
                 }
             }
             WatchUpdate::Compacted => self.follower.state = Follow::Read { at: now },
-            WatchUpdate::Ended => self.follower.state = Follow::Watch { at: now + self.follower.next_pause() },
+            WatchUpdate::Ended => {
+                self.follower.state = Follow::Watch { at: now + self.follower.next_pause() }
+            }
         }
         self.step(now);
     }
@@ -375,13 +381,7 @@ impl Member {
         self.ask(Request::KeepAlive { lease: id }, What::KeepAlive(id), now);
     }
 
-    fn on_granted(
-        &mut self,
-        ticket: Ticket,
-        answer: Result<Response, Failure>,
-        sent: Instant,
-        now: Instant,
-    ) {
+    fn on_granted(&mut self, ticket: Ticket, answer: Result<Response, Failure>, sent: Instant, now: Instant) {
         let is_wanted = self.phase == Phase::Asking(ticket);
         match answer {
             Ok(Response::Granted { lease, seconds }) if is_wanted && seconds > 0 => {
@@ -561,8 +561,7 @@ impl Member {
 
     fn finish_leaving(&mut self, now: Instant) {
         let Phase::Leaving { until } = self.phase else { return };
-        let is_revoking =
-            self.asked.values().any(|asked| matches!(asked.what, What::Revoke | What::Grant));
+        let is_revoking = self.asked.values().any(|asked| matches!(asked.what, What::Revoke | What::Grant));
         if is_revoking && now < until {
             return self.wake_at(until, "leaving takes too long");
         }

@@ -123,9 +123,8 @@ impl Member {
             |place: &Place| is_given_up(place) && self.settings.fault != Some(super::Fault::OwnsWhatItGaveUp);
         let ours = owners.iter().filter(|(place, held)| Some(held.lease) == lease && !is_given_up(place));
         let ours = ours.filter_map(|(place, held)| Some((*place, held.says?)));
-        let ours = ours.filter(|(_, owner)| {
-            (owner.node, owner.instance) == (self.info.id, self.info.instance)
-        });
+        let ours =
+            ours.filter(|(_, owner)| (owner.node, owner.instance) == (self.info.id, self.info.instance));
         #[cfg_attr(not(any(test, feature = "testing")), expect(unused_mut, reason = "faults add to it"))]
         let mut ours: BTreeMap<Place, Fence> = ours.map(|(place, owner)| (place, owner.fence)).collect();
         #[cfg(any(test, feature = "testing"))]

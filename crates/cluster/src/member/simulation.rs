@@ -417,7 +417,9 @@ impl World {
                 self.processes[slot].is_over = true;
             }
             // What a program does then: it is started anew by whoever looks after it.
-            Event::Refused(_) if self.processes[slot].member.as_ref().is_some_and(|member| member.was_member) => {
+            Event::Refused(_)
+                if self.processes[slot].member.as_ref().is_some_and(|member| member.was_member) =>
+            {
                 self.stop(slot);
                 self.after(SECOND, Act::Start(slot));
             }
@@ -524,7 +526,11 @@ impl World {
         for (process, member) in alive.iter().zip(&members) {
             let slot = process.at.0;
             if !here(member) || (&member.view().nodes, &member.view().owners) != (&view.nodes, &view.owners) {
-                return Err(format!("{slot} is {:?}, sees {:?}, others {view:?}", member.phase, member.view()));
+                return Err(format!(
+                    "{slot} is {:?}, sees {:?}, others {view:?}",
+                    member.phase,
+                    member.view()
+                ));
             }
         }
         if members.len() != alive.len() || view.nodes.len() != alive.len() {
@@ -563,7 +569,10 @@ fn seeds(range: Range<u64>, fault: Option<Fault>) -> Result<Seen, String> {
     let parts = (0..THREADS).map(|part| range.clone().skip(part).step_by(THREADS));
     let parts: Vec<Result<Seen, String>> = std::thread::scope(|scope| {
         let threads: Vec<_> = parts.map(|part| scope.spawn(move || run_each(part, fault))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("panicked".to_owned()))).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("panicked".to_owned())))
+            .collect()
     });
     parts.into_iter().try_fold(Seen::default(), |all, seen| {
         let seen = seen?;

@@ -322,7 +322,8 @@ fn what_the_answer_to_a_lost_claim_would_have_said_is_learnt_by_reading() {
     // The answer to the claim of the number is lost.
     while let Some((ticket, request)) = member.poll_request() {
         let answer = world.etcd.serve(&request);
-        let is_claim = matches!(&request, Request::Txn(txn) if matches!(&txn.then[0], Op::Put { lease: Some(_), .. }));
+        let is_claim =
+            matches!(&request, Request::Txn(txn) if matches!(&txn.then[0], Op::Put { lease: Some(_), .. }));
         is_lost |= is_claim;
         let answer = if is_claim { Err(Failure::Unknown(String::new())) } else { answer };
         member.handle_answer(ticket, answer, world.now);
@@ -330,5 +331,8 @@ fn what_the_answer_to_a_lost_claim_would_have_said_is_learnt_by_reading() {
     assert!(is_lost);
     let mut node = Node { member, wire: Wire::default(), events: Vec::new() };
     world.run(1, &mut [&mut node]);
-    assert_eq!((node.number(), node.events.iter().filter(|event| **event == Event::LostLease).count()), (Some(1), 0));
+    assert_eq!(
+        (node.number(), node.events.iter().filter(|event| **event == Event::LostLease).count()),
+        (Some(1), 0)
+    );
 }
