@@ -213,7 +213,7 @@ async fn keep_trimmed(store: Weak<ConfigStore>, age: Duration) {
 
 /// Forgets entries of the change log that are older than this; says how many.
 pub(crate) async fn trim(store: &ConfigStore, age: Duration, now: Timestamp) -> Result<u64, ConfigError> {
-    store.trim(Keep { revisions: MOST_REVISIONS, age }, now).await
+    store.trim(Keep { revisions: MOST_REVISIONS, age }, now, None).await
 }
 
 /// The configuration of a node that has just started.

@@ -162,9 +162,8 @@ impl Member {
             }
             Ok(None) => {}
         }
-        let id = match self.settings.id.or_else(|| self.free_id()) {
-            Some(id) => id,
-            None => return self.refuse(JoinError::NoFreeId, now),
+        let Some(id) = self.settings.id.or_else(|| self.free_id()) else {
+            return self.refuse(JoinError::NoFreeId, now);
         };
         let key = self.keys.node(id);
         let when = match self.records.nodes.get(&id) {

@@ -167,6 +167,16 @@ pub enum ConfigError {
         /// Why not.
         fault: String,
     },
+    /// Somebody else owns this now, and has written as its owner.
+    #[error(
+        "{what} has another owner by now (fence {fence} is old); this node has changed nothing and stops doing it"
+    )]
+    Fenced {
+        /// What is owned.
+        what: String,
+        /// The fence of whoever came too late.
+        fence: u64,
+    },
     /// The store was closed, or a thread of it ended by a mistake of ours.
     #[error("the configuration's store is closed")]
     Closed,

@@ -1,7 +1,7 @@
 //! The configuration's store: documents by entity and id, a revision log that nodes follow, and records, in a file or PostgreSQL.
 //!
 //! Rooms: `store` (the face), `batch` (one transaction), `appends` (several as one), `query` (questions and answers), `file` and `postgres` (the engines),
-//! `document` (rows as stored), `keys` (sealing of secrets), `migrate` (formats), `backup`, `salvage`. Elsewhere: rows and
+//! `document` (rows as stored), `keys` (sealing of secrets), `migrate` (formats), `fence` (owners), `backup`, `salvage`. Elsewhere: rows and
 //! their rules (crate `model`), the journal of calls and bindings ([`crate::Store`]).
 
 mod appends;
@@ -10,6 +10,7 @@ mod batch;
 mod document;
 mod engine;
 mod error;
+mod fence;
 mod file;
 mod keys;
 mod media;
@@ -25,6 +26,7 @@ mod token;
 pub use backup::BackupSummary;
 pub use batch::{Limits, Outcome};
 pub use error::ConfigError;
+pub use fence::{ClusterFacts, OwnerFence};
 pub use keys::Keyring;
 pub use postgres::PostgresPlace;
 pub use query::{

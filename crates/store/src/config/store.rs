@@ -9,6 +9,7 @@ use super::batch::{Batch, Limits, Outcome, PROVISIONAL};
 use super::document::{self, RowChange, Stored};
 use super::engine::{self, Collector, LogEntry, LogHits};
 use super::error::ConfigError;
+use super::fence::{ClusterFacts, OwnerFence};
 use super::file::FileEngine;
 use super::keys::Keyring;
 use super::media::{DataDirectory, Media};
@@ -386,16 +387,36 @@ impl ConfigStore {
         Ok(low)
     }
 
-    /// Forgets old entries of the change log, and says how many. Nodes that are further behind load all rows anew.
+    /// Forgets old entries of the change log, and says how many. Nodes that are further behind load all rows anew. Where several nodes
+    /// share the store one of them does it, by its fence.
     ///
     /// # Errors
     ///
-    /// The store failed; it may be done again.
-    pub async fn trim(&self, keep: Keep, now: Timestamp) -> Result<u64, ConfigError> {
+    /// A later owner has done it meanwhile ([`ConfigError::Fenced`]), or the store failed; then it may be done again.
+    pub async fn trim(
+        &self,
+        keep: Keep,
+        now: Timestamp,
+        owner: Option<OwnerFence>,
+    ) -> Result<u64, ConfigError> {
         let now_us = now.as_microsecond();
         match &self.engine {
-            Engine::File(engine) => blocking(engine, move |engine| engine.trim(&keep, now_us)).await,
-            Engine::Postgres(engine) => engine.trim(&keep, now_us).await,
+            Engine::File(engine) => {
+                blocking(engine, move |engine| engine.trim(&keep, now_us, owner.as_ref())).await
+            }
+            Engine::Postgres(engine) => engine.trim(&keep, now_us, owner.as_ref()).await,
+        }
+    }
+
+    /// What nodes that share the store agree upon. `None`: it is a file, which nobody shares.
+    ///
+    /// # Errors
+    ///
+    /// The store failed.
+    pub async fn cluster(&self) -> Result<Option<ClusterFacts>, ConfigError> {
+        match &self.engine {
+            Engine::File(_) => Ok(None),
+            Engine::Postgres(engine) => engine.facts().await.map(Some),
         }
     }
 

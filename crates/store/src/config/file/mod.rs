@@ -10,6 +10,7 @@ use super::batch::{Batch, Outcome};
 use super::document::{self, Document, Entry, Piece, Stored};
 use super::engine::{Head, LogEntry, LogHit, LogHits, Step, floor};
 use super::error::ConfigError;
+use super::fence::OwnerFence;
 use super::keys::Keyring;
 use super::media::Media;
 use super::migrate::{Rewrite, Steps};
@@ -268,12 +269,20 @@ impl FileEngine {
     }
 
     /// Forgets old entries; says how many.
-    pub(super) fn trim(&self, keep: &Keep, now_us: i64) -> Result<u64, ConfigError> {
+    pub(super) fn trim(
+        &self,
+        keep: &Keep,
+        now_us: i64,
+        owner: Option<&OwnerFence>,
+    ) -> Result<u64, ConfigError> {
         let mut gone = 0;
         // In pieces, so that commits do not wait for long.
         loop {
             let (more, count) = self
                 .try_write(|write| {
+                    if let Some(owner) = owner {
+                        check_fence(write, owner)?;
+                    }
                     let head =
                         write.open_table(META)?.get("revision")?.map_or(0, |revision| revision.value());
                     let floor = floor(keep, now_us);
@@ -558,6 +567,18 @@ impl LogReader<'_> {
         }
         Ok(true)
     }
+}
+
+/// Goes on only where no larger fence has been seen, and notes this one among the numbers of the file.
+fn check_fence(write: &WriteTransaction, owner: &OwnerFence) -> Work<()> {
+    let name = format!("fence {}", owner.name());
+    let mut meta = write.open_table(META)?;
+    let seen = meta.get(name.as_str())?.map_or(0, |fence| fence.value());
+    if seen > owner.fence {
+        return Err(Fault::Own(owner.refused()));
+    }
+    meta.insert(name.as_str(), owner.fence)?;
+    Ok(())
 }
 
 fn head_of(read: &ReadTransaction) -> Work<Head> {

@@ -2,9 +2,10 @@
 //!
 //! In: batches and questions. Out: documents. A commit whose connection is lost is repeated with its token, which tells
 //! whether the lost one was kept. A node that others are always quicker than takes its turn. Rooms: `place` (where the server is), `link` (connections and
-//! their errors), `schema` (tables). Elsewhere: the same in a
+//! their errors), `schema` (tables), `fence` (late owners). Elsewhere: the same in a
 //! file (`file`).
 
+mod fence;
 mod link;
 mod place;
 mod schema;
@@ -13,6 +14,7 @@ use super::batch::{Batch, Outcome};
 use super::document::{Document, Entry, Piece, Stored};
 use super::engine::{self, Collector, Head, LogEntry, LogHit, LogHits, Step, floor};
 use super::error::ConfigError;
+use super::fence::{ClusterFacts, OwnerFence};
 use super::keys::Keyring;
 use super::migrate::Steps;
 use super::query::{Keep, LogCursor, LogQuery, RecordQuery, WHO, hidden};
@@ -415,11 +417,26 @@ impl PostgresEngine {
         })
     }
 
+    /// What the nodes on the database agree upon.
+    pub(super) async fn facts(&self) -> Result<ClusterFacts, ConfigError> {
+        let facts =
+            ask!(self, self.server.bound(), "read the cluster's id", |tx| { fence::facts(tx).await })?;
+        facts.ok_or_else(|| self.damaged("its table \"cluster\" holds no id"))
+    }
+
     /// Forgets old entries; says how many.
-    pub(super) async fn trim(&self, keep: &Keep, now_us: i64) -> Result<u64, ConfigError> {
+    pub(super) async fn trim(
+        &self,
+        keep: &Keep,
+        now_us: i64,
+        owner: Option<&OwnerFence>,
+    ) -> Result<u64, ConfigError> {
         let work = async {
             let mut session = self.writer.session().await?;
             let tx = session.client()?.transaction().await?;
+            if let Some(owner) = owner {
+                fence::check(&tx, owner).await?;
+            }
             let head = schema::head(&tx, &self.server.name).await?.revision;
             let floor = floor(keep, now_us);
             let mut last = None;

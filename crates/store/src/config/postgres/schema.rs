@@ -115,6 +115,7 @@ pub(super) async fn prepare(
     if !there {
         tx.batch_execute(TABLES_SQL).await?;
         tx.batch_execute(LATER_SQL).await?;
+        super::fence::prepare(tx).await?;
         tx.batch_execute(&records_sql()).await?;
         let noted = serde_json::json!({ name: check }).to_string();
         tx.execute(
@@ -139,6 +140,7 @@ pub(super) async fn prepare(
     let rewrite = steps.since(head.format, place)?;
     keys.knows(&head.keys)?;
     tx.batch_execute(LATER_SQL).await?;
+    super::fence::prepare(tx).await?;
     tx.batch_execute(&records_sql()).await?;
     let is_new_key = !head.keys.contains_key(&name);
     if rewrite.is_empty() && indexes == index_definitions() && !is_new_key {

@@ -41,6 +41,8 @@ on_both! {
     suite::passwords_are_sealed_everywhere,
     suite::keys_can_be_changed,
     suite::old_entries_are_trimmed_and_late_followers_reload,
+    suite::an_owner_who_wakes_too_late_changes_nothing,
+    suite::who_shares_the_store_agrees_on_the_cluster,
     suite::records_are_listed_by_reference_and_time,
     suite::records_are_found_by_their_texts,
     suite::a_moment_leads_to_the_first_revision_after_it,

@@ -70,7 +70,7 @@ impl World {
             }
             _ => {
                 let keep = Keep { revisions: 1, age: Duration::from_secs(60) };
-                self.store.trim(keep, now()).await.unwrap();
+                self.store.trim(keep, now(), None).await.unwrap();
             }
         }
     }

@@ -7,7 +7,7 @@ use super::fixture::{
     with,
 };
 use crate::config::{
-    Changes, ConfigError, ConfigStore, Keep, LogQuery, Outcome, PostgresPlace, RecordQuery, Token,
+    Changes, ConfigError, ConfigStore, Keep, LogQuery, Outcome, OwnerFence, PostgresPlace, RecordQuery, Token,
 };
 use model::define::Record;
 use model::rows::{Row, Rows};
@@ -319,9 +319,9 @@ pub(super) async fn old_entries_are_trimmed_and_late_followers_reload(place: Fix
     let year = Duration::from_secs(366 * 86_400);
     let later = now() + year;
     let keep = Keep { revisions: 1000, age: year * 2 };
-    assert_eq!(store.trim(keep, later).await.unwrap(), 0);
-    assert_eq!(store.trim(Keep { age: year / 2, ..keep }, later).await.unwrap(), 21, "a hundred stay");
-    assert_eq!(store.trim(Keep { revisions: 1, ..keep }, later).await.unwrap(), 0);
+    assert_eq!(store.trim(keep, later, None).await.unwrap(), 0);
+    assert_eq!(store.trim(Keep { age: year / 2, ..keep }, later, None).await.unwrap(), 21, "a hundred stay");
+    assert_eq!(store.trim(Keep { revisions: 1, ..keep }, later, None).await.unwrap(), 0);
     assert!(matches!(store.changes_since(20, 5).await.unwrap(), Changes::Reload));
     assert!(matches!(store.changes_since(21, 5).await.unwrap(), Changes::Revisions(some) if some.len() == 5));
     let query = LogQuery { entity: Some("Brand".to_owned()), limit: 10, ..LogQuery::default() };
@@ -331,6 +331,48 @@ pub(super) async fn old_entries_are_trimmed_and_late_followers_reload(place: Fix
     let mut late = Rows::default();
     catch_up(&store, &mut late).await;
     assert_eq!(picture(&late), picture(&store.load().await.unwrap()));
+}
+
+pub(super) async fn an_owner_who_wakes_too_late_changes_nothing(place: Fixture) {
+    let store = place.open().await;
+    commit(&store, 0, &small()).await;
+    let rows = store.load().await.unwrap();
+    for number in 1..=120_u64 {
+        let change = edit(&rows, "RoutingTag", 1, &[("tag", json!(number.to_string()))]);
+        commit(&store, number, &[change]).await;
+    }
+    let owner = |key, fence| Some(OwnerFence { kind: "housekeeping".to_owned(), key, fence });
+    let keep = Keep { revisions: 1000, age: Duration::from_secs(366 * 86_400) };
+    let later = now() + Duration::from_secs(86_400);
+    assert_eq!(store.trim(keep, later, owner(0, 7)).await.unwrap(), 0);
+    assert_eq!(store.trim(keep, later, owner(0, 9)).await.unwrap(), 0, "a new owner");
+    let few = Keep { revisions: 1, ..keep };
+    let late = store.trim(few, later, owner(0, 7)).await.unwrap_err();
+    assert!(matches!(&late, ConfigError::Fenced { what, fence: 7 } if what == "housekeeping/0"), "{late:?}");
+    let query = LogQuery { limit: 1000, ..LogQuery::default() };
+    assert_eq!(store.log(&query).await.unwrap().changes.len(), 120 + small().len(), "all is there");
+    assert_eq!(store.trim(keep, later, owner(1, 7)).await.unwrap(), 0, "of another thing");
+    assert!(
+        store.trim(few, later, owner(0, 9)).await.unwrap() > 0,
+        "an owner writes as long as it is the last"
+    );
+    drop(store);
+    let store = place.open().await;
+    assert!(store.trim(few, later, owner(0, 8)).await.is_err(), "it is remembered");
+}
+
+pub(super) async fn who_shares_the_store_agrees_on_the_cluster(place: Fixture) {
+    let store = place.open().await;
+    let before = store.cluster().await.unwrap();
+    let owner = OwnerFence { kind: "housekeeping".to_owned(), key: 0, fence: 7 };
+    let keep = Keep { revisions: 1000, age: Duration::from_secs(86_400) };
+    store.trim(keep, now(), Some(owner)).await.unwrap();
+    drop(store);
+    let after = place.open().await.cluster().await.unwrap();
+    let facts = before.map(|facts| (facts.largest_fence, facts.id));
+    assert_eq!(after.map(|facts| (facts.largest_fence, facts.id)), facts.map(|(_, id)| (7, id)));
+    let other = place.another().open().await.cluster().await.unwrap();
+    assert!(other.is_none() || other.map(|facts| facts.id) != facts.map(|(_, id)| id), "of another schema");
 }
 
 fn call(number: u32) -> Row {

@@ -1,1 +1,0 @@
-//! Membership and ownership through etcd: the shell around `cluster::member`.

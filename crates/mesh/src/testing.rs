@@ -1,0 +1,143 @@
+//! An etcd of the machine (Debian package etcd-server) for tests: on free ports of loopback, in a temporary directory.
+//!
+//! It is killed when its value is dropped. Plain blocking code, so that tests of any kind can use it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a start may take.
+const START: Duration = Duration::from_secs(30);
+
+/// Files for TLS with clients' certificates.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'a> {
+    /// Who signs certificates.
+    pub ca: &'a Path,
+    /// The server's own.
+    pub certificate: &'a Path,
+    /// And its key.
+    pub key: &'a Path,
+}
+
+/// A running etcd.
+#[derive(Debug)]
+pub struct EtcdServer {
+    directory: TempDir,
+    client: SocketAddr,
+    scheme: &'static str,
+    arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl EtcdServer {
+    /// An etcd without TLS.
+    ///
+    /// # Errors
+    ///
+    /// It is not installed, or does not start.
+    pub fn start() -> io::Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// An etcd that wants certificates of its clients.
+    ///
+    /// # Errors
+    ///
+    /// It is not installed, or does not start.
+    pub fn start_tls(tls: Tls<'_>) -> io::Result<Self> {
+        Self::start_with(Some(tls))
+    }
+
+    fn start_with(tls: Option<Tls<'_>>) -> io::Result<Self> {
+        let directory = TempDir::with_prefix("etcd")?;
+        let (client, peer) = (free_address()?, free_address()?);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut arguments = vec![
+            format!("--data-dir={}", directory.path().join("data").display()),
+            format!("--listen-client-urls={scheme}://{client}"),
+            format!("--advertise-client-urls={scheme}://{client}"),
+            format!("--listen-peer-urls=http://{peer}"),
+            format!("--initial-advertise-peer-urls=http://{peer}"),
+            format!("--initial-cluster=default=http://{peer}"),
+            "--logger=zap".to_owned(),
+        ];
+        if let Some(tls) = tls {
+            arguments.extend([
+                "--client-cert-auth".to_owned(),
+                format!("--trusted-ca-file={}", tls.ca.display()),
+                format!("--cert-file={}", tls.certificate.display()),
+                format!("--key-file={}", tls.key.display()),
+            ]);
+        }
+        let mut server = Self { directory, client, scheme, arguments, child: None };
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// Where clients reach it, for `cluster.etcd`.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.client)
+    }
+
+    /// The address alone.
+    pub fn address(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Ends it at once, as a failure of the machine would. What it has acknowledged is kept.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it (again) on the same address, with what it has kept, and waits until it accepts connections.
+    ///
+    /// # Errors
+    ///
+    /// It ends, or accepts nothing within half a minute: the error has the end of its log.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.kill();
+        let log = std::fs::File::create(self.directory.path().join("log"))?;
+        let mut command = Command::new("etcd");
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let not_there =
+            |error| io::Error::other(format!("cannot start etcd (Debian package etcd-server): {error}"));
+        let mut child = command.spawn().map_err(not_there)?;
+        let begin = Instant::now();
+        while TcpStream::connect(self.client).is_err() {
+            if child.try_wait()?.is_some() || begin.elapsed() > START {
+                let _ = child.kill();
+                let _ = child.wait();
+                let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+                let end: Vec<&str> = log.lines().rev().take(5).collect();
+                return Err(io::Error::other(format!("etcd does not start: {}", end.join("\n"))));
+            }
+            sleep(Duration::from_millis(20));
+        }
+        self.child = Some(child);
+        Ok(())
+    }
+}
+
+impl Drop for EtcdServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// An address of loopback that nobody uses at this moment.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
