@@ -327,10 +327,10 @@ impl<T: Clone> Link<T> {
     /// Dialled side: somebody's greeting, from the process `instance`. The connection is up and takes the place of the one before,
     /// unless it is the older one.
     pub fn accept(&mut self, greeting: Greeting, instance: u64, now: Instant) -> Result<Answer, Stale> {
-        let same = self.instance == Some(instance);
-        if same && greeting.attempt <= self.attempt {
+        if self.is_stale(&greeting, instance) {
             return Err(Stale);
         }
+        let same = self.instance == Some(instance);
         self.instance = Some(instance);
         self.attempt = greeting.attempt;
         let ours = self.session.as_ref().is_some_and(|session| session.id == greeting.resume);
@@ -342,6 +342,18 @@ impl<T: Clone> Link<T> {
         let (session, received) =
             self.session.as_ref().map_or((0, 0), |session| (session.id, session.received));
         Ok(Answer { session, received })
+    }
+
+    /// Whether a greeting comes by an older connection than the newest one of the same process.
+    pub fn is_stale(&self, greeting: &Greeting, instance: u64) -> bool {
+        self.instance == Some(instance) && greeting.attempt <= self.attempt
+    }
+
+    /// Others say that the node is the process `instance` now: a session with an earlier one that has no connection is over.
+    pub fn replaced(&mut self, instance: u64, now: Instant) {
+        if !self.is_up() && self.instance.is_some_and(|known| known != instance) {
+            self.lose(Lost::OtherInstance, now);
+        }
     }
 
     /// The connection broke.

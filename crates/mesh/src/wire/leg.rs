@@ -9,7 +9,7 @@ use super::{
     write_headers, write_title,
 };
 use cluster::between::{Capsule, Decline, Happened, KeptLeg, LegNames, Owner, Stand, ToCalls, ToLegs};
-use cluster::ids::LegId;
+use cluster::ids::{LegId, NodeId};
 use cluster::leg::{Incoming, Originate};
 use proto::v1;
 use sip::flow::{ConnId, Flow, Transport};
