@@ -102,6 +102,7 @@ pub struct Switchboard {
 #[derive(Clone, Debug, Default)]
 struct Lost {
     calls: BTreeSet<NodeId>,
+    legs: BTreeSet<NodeId>,
     media: BTreeSet<NodeId>,
 }
 
@@ -216,7 +217,7 @@ impl Switchboard {
             for (id, node) in &before.nodes {
                 let now = view.nodes.get(id);
                 let is_other = now.is_some_and(|now| now.instance != node.instance);
-                let is_gone = now.is_none() && lost.calls.contains(id);
+                let is_gone = now.is_none() && lost.legs.contains(id);
                 if *id != self.deps.me && node.roles.has(Role::Proxy) && (is_other || is_gone) {
                     server.proxy_gone(*id);
                 }
@@ -234,15 +235,24 @@ impl Switchboard {
         }
     }
 
-    /// The link for calls to a node is down for good.
+    /// The application server of a node is out of reach for this node's custody.
     pub fn calls_lost(&self, node: NodeId) {
         self.mark(|lost| lost.calls.insert(node));
+        let mut custody = self.custody.lock();
+        custody.lost(node, &Placed(self), (self.deps.now)());
+        self.carry_out(&mut custody);
+    }
+
+    /// The application server of a node can be reached (again).
+    pub fn calls_back(&self, node: NodeId) {
+        self.mark(|lost| lost.calls.remove(&node));
+        self.offer_again();
+    }
+
+    /// The custody of a node, with its legs, is out of reach for this node's application server.
+    pub fn legs_lost(&self, node: NodeId) {
+        self.mark(|lost| lost.legs.insert(node));
         self.names.lock().remove(&node);
-        {
-            let mut custody = self.custody.lock();
-            custody.lost(node, &Placed(self), (self.deps.now)());
-            self.carry_out(&mut custody);
-        }
         if let Some(server) = self.server.get() {
             server.proxy_lost(node);
             if !self.view.load().nodes.contains_key(&node) {
@@ -251,28 +261,27 @@ impl Switchboard {
         }
     }
 
-    /// There is a link for calls to a node (again).
-    pub fn calls_back(&self, node: NodeId) {
-        self.mark(|lost| lost.calls.remove(&node));
-        if self.server.get().is_some() {
-            self.want_names(node);
-        }
-        self.offer_again();
+    /// The custody of a node can be reached (again).
+    pub fn legs_back(&self, node: NodeId) {
+        self.mark(|lost| lost.legs.remove(&node));
         if let Some(server) = self.server.get() {
+            if self.view.load().node(node).is_some_and(|node| node.roles.has(Role::Proxy)) {
+                self.want_names(node);
+            }
             server.proxy_back(node);
         }
     }
 
-    /// The link for media to a node is down for good.
-    pub fn media_lost(&self, node: NodeId) {
+    /// The relay of a node is out of reach.
+    pub fn relay_lost(&self, node: NodeId) {
         self.mark(|lost| lost.media.insert(node));
         if let Some(server) = self.server.get() {
             server.relay_lost(node);
         }
     }
 
-    /// There is a link for media to a node (again).
-    pub fn media_back(&self, node: NodeId) {
+    /// The relay of a node can be reached (again).
+    pub fn relay_back(&self, node: NodeId) {
         self.mark(|lost| lost.media.remove(&node));
     }
 
@@ -486,7 +495,7 @@ impl Switchboard {
 
     fn can_reach(&self, node: NodeId) -> bool {
         node == self.deps.me
-            || !self.lost.load().calls.contains(&node) && self.view.load().nodes.contains_key(&node)
+            || !self.lost.load().legs.contains(&node) && self.view.load().nodes.contains_key(&node)
     }
 }
 
@@ -589,7 +598,7 @@ impl Legs for Switchboard {
 
     fn proxy_instead(&self, gone: NodeId, leg: LegId) -> Option<NodeId> {
         let (view, lost) = (self.view.load(), self.lost.load());
-        let reach = Reach { view: &view, lost: &lost.calls };
+        let reach = Reach { view: &view, lost: &lost.legs };
         let zone = view.node(gone).or_else(|| view.node(self.deps.me)).map_or("", |node| node.zone.as_str());
         placement::proxy_instead(reach, zone, &placement::leg_name(leg), gone, "udp")
     }
@@ -619,7 +628,7 @@ impl Legs for Switchboard {
 impl Directory for Switchboard {
     fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding> {
         let (view, lost) = (self.view.load(), self.lost.load());
-        let reach = Reach { view: &view, lost: &lost.calls };
+        let reach = Reach { view: &view, lost: &lost.legs };
         let locations = self.locations.lock();
         let mut all: Vec<Binding> = locations
             .of_at(terminal, self.unix_secs())
