@@ -7,24 +7,56 @@ use api::outside::{ActiveCall, CallCount, CallsOf, NodeState, NotHere, Outside, 
 use appserver::AppServer;
 use async_trait::async_trait;
 use cluster::ids::CallId;
+use cluster::switchboard::Switchboard;
 use jiff::Timestamp;
-use model::{Client, Id, OpenCall, Snapshot, Terminal};
+use model::{BindingRecord, Client, Id, OpenCall, Snapshot, Terminal};
 use proxy::Proxy;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// This node.
 pub(crate) struct Living {
-    proxy: Arc<Proxy>,
-    calls: Arc<AppServer>,
+    /// Its roles, as far as it has them.
+    proxy: Option<Arc<Proxy>>,
+    calls: Option<Arc<AppServer>>,
+    /// Where it is one of many.
+    switchboard: Option<Arc<Switchboard>>,
     live: Arc<Live>,
     node: u16,
     since: Instant,
 }
 
 impl Living {
-    pub(crate) fn new(proxy: Arc<Proxy>, calls: Arc<AppServer>, live: Arc<Live>, node: u16) -> Self {
-        Self { proxy, calls, live, node, since: Instant::now() }
+    pub(crate) fn new(
+        proxy: Option<Arc<Proxy>>,
+        calls: Option<Arc<AppServer>>,
+        switchboard: Option<Arc<Switchboard>>,
+        live: Arc<Live>,
+        node: u16,
+    ) -> Self {
+        Self { proxy, calls, switchboard, live, node, since: Instant::now() }
+    }
+
+    /// What is registered for an endpoint, wherever it registered.
+    fn bindings(&self, terminal: Id<Terminal>) -> Vec<BindingRecord> {
+        match (&self.switchboard, &self.proxy) {
+            (Some(switchboard), _) => {
+                switchboard.located(terminal).into_iter().map(|located| located.binding).collect()
+            }
+            (None, Some(proxy)) => proxy.registrations(terminal),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    async fn open_calls(&self) -> Vec<OpenCall> {
+        match &self.calls {
+            Some(calls) => calls.open_calls().await,
+            None => Vec::new(),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.calls.as_ref().map_or(0, |calls| calls.stats().calls)
     }
 
     /// The terminal with this address of record.
@@ -39,7 +71,7 @@ impl Living {
 impl Outside for Living {
     async fn registrations(&self, user: &str, domain: &str) -> Vec<Registration> {
         let Some(terminal) = self.terminal(user, domain) else { return Vec::new() };
-        let bindings = self.proxy.registrations(terminal).into_iter();
+        let bindings = self.bindings(terminal).into_iter();
         let told = bindings.map(|binding| Registration {
             received: if binding.nat { format!("sip:{}", binding.flow.remote) } else { String::new() },
             expires: Timestamp::from_second(binding.expires_at).unwrap_or(Timestamp::UNIX_EPOCH),
@@ -53,8 +85,8 @@ impl Outside for Living {
         Ok(NodeState {
             node: self.node,
             uptime: self.since.elapsed(),
-            calls: self.calls.stats().calls,
-            bindings: self.proxy.stats().bindings,
+            calls: self.count(),
+            bindings: self.proxy.as_ref().map_or(0, |proxy| proxy.stats().bindings),
         })
     }
 
@@ -69,13 +101,15 @@ impl Outside for Living {
             started_us: call.started_us,
             answered_us: call.answered_us,
         };
-        Ok(self.calls.open_calls().await.into_iter().map(told).collect())
+        Ok(self.open_calls().await.into_iter().map(told).collect())
     }
 
     async fn hang_up(&self, call: &str) -> Result<bool, NotHere> {
-        let open = self.calls.open_calls().await.iter().any(|open| open.call == call);
+        let open = self.open_calls().await.iter().any(|open| open.call == call);
         let Some(id) = call.parse::<CallId>().ok().filter(|_| open) else { return Ok(false) };
-        self.calls.hang_up(id);
+        if let Some(calls) = &self.calls {
+            calls.hang_up(id);
+        }
         Ok(true)
     }
 
@@ -86,18 +120,19 @@ impl Outside for Living {
         contact: Option<&str>,
     ) -> Result<usize, NotHere> {
         let terminal = self.terminal(user, domain);
-        Ok(terminal.map_or(0, |terminal| self.proxy.unbind(terminal, contact)))
+        let dropped =
+            terminal.zip(self.proxy.as_ref()).map(|(terminal, proxy)| proxy.unbind(terminal, contact));
+        Ok(dropped.unwrap_or(0))
     }
 
     async fn calls(&self, of: CallsOf) -> CallCount {
         let rows = self.live.rows();
         // Calls stay within a client here: none comes from outside or goes there.
+        let calls_of = |client| self.calls.as_ref().map_or(0, |calls| calls.calls_of(client));
         let internal = match (of.company, of.brand) {
-            (Some(company), _) => self.calls.calls_of(Id::new(company)),
-            (None, Some(brand)) => {
-                rows.of::<Client>("brand", brand).map(|client| self.calls.calls_of(client.id)).sum()
-            }
-            (None, None) => u32::try_from(self.calls.stats().calls).unwrap_or(u32::MAX),
+            (Some(company), _) => calls_of(Id::new(company)),
+            (None, Some(brand)) => rows.of::<Client>("brand", brand).map(|client| calls_of(client.id)).sum(),
+            (None, None) => u32::try_from(self.count()).unwrap_or(u32::MAX),
         };
         CallCount { internal, ..CallCount::default() }
     }

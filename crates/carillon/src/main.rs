@@ -1,6 +1,6 @@
 //! `carillon`: the program. Arguments and runtime; each command in a room of its own.
 //!
-//! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), its
+//! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), as one of many (`clustered`), its
 //! configuration (`kept`, and where that is: `place`), the operator's socket (`control`) and the command for it (`ctl`),
 //! threads for requests (`apart`), what the API is told of the living system (`living`), the demonstration (`demo`), the
 //! softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the log (`logging`), when
@@ -8,6 +8,7 @@
 
 mod apart;
 mod cdrs;
+mod clustered;
 mod config;
 mod control;
 mod ctl;
@@ -111,7 +112,7 @@ fn read_config(file: &std::path::Path) -> Result<(NodeConfig, Users), StartError
     let text = std::fs::read_to_string(file).map_err(|error| {
         StartError(format!("--config {}: {error}; name a file that exists", file.display()))
     })?;
-    let (config, mut mistakes) = config::read(&text);
+    let (config, mut mistakes) = config::read_with(&text, &config::overrides());
     let mut users = Users::Kept;
     if let Some(file) = &config.users {
         match users::read(file) {

@@ -3,6 +3,7 @@
 //! In: a checked [`NodeConfig`]. Out: a running node, or an error that names what to do. Elsewhere: each role's crate.
 
 use crate::apart::Apart;
+use crate::clustered::{self, Cluster};
 use crate::config::{MediaConfig, Mistake, NodeConfig};
 use crate::control::Control;
 use crate::kept;
@@ -10,9 +11,10 @@ use api::live::Live;
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
 use cluster::ids::NodeId;
+use cluster::node::Role;
 use model::rows::Rows;
 use model::{BindingRecord, Cdr, Configuration, Id, OpenCall, Snapshot, Terminal};
-use proxy::{Proxy, ProxyConfig};
+use proxy::{BindingLog, Proxy, ProxyConfig};
 use relay::{MediaAddress, Relay, RelayConfig};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -102,11 +104,18 @@ const RECORDS: Duration = Duration::from_secs(10);
 /// 17.1.2.2) and would go on for 32 seconds, which is too long for whoever restarts a node whose telephones are gone.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How often a node that is told to stop looks for calls that can be handed over.
+const HAND_OVER: Duration = Duration::from_millis(250);
+
 /// A running node.
 pub(crate) struct Node {
-    pub(crate) proxy: Arc<Proxy>,
-    pub(crate) calls: Arc<AppServer>,
+    /// Its roles, as far as it has them.
+    pub(crate) proxy: Option<Arc<Proxy>>,
+    pub(crate) calls: Option<Arc<AppServer>>,
+    relay: Option<Arc<Relay>>,
     pub(crate) store: Store,
+    /// Where it is one of many.
+    cluster: Option<Cluster>,
     /// Where the configuration is, as the store knows it.
     place: String,
     live: Arc<Live>,
@@ -121,8 +130,25 @@ struct Served {
     task: tokio::task::JoinHandle<()>,
 }
 
+/// What all roles of a node are started with.
+struct Ground<'a> {
+    config: &'a NodeConfig,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    store: Store,
+    /// Of an earlier run.
+    bindings: Vec<BindingRecord>,
+}
+
+/// The roles of a node, as far as it has them.
+#[derive(Default)]
+struct Parts {
+    proxy: Option<Arc<Proxy>>,
+    calls: Option<Arc<AppServer>>,
+    relay: Option<Arc<Relay>>,
+}
+
 impl Node {
-    /// Starts every role.
+    /// Starts every role that the node has.
     pub(crate) async fn start(config: &NodeConfig, users: Users) -> Result<Self, StartError> {
         let store = Store::open(&config.data)?;
         let place = crate::place::mark(config)?;
@@ -137,37 +163,28 @@ impl Node {
         let bindings = keep_bindings(&store, opened.changed.as_deref(), &rows).await?;
         store.put_seen_revision(&place, rows.revision)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new((*rows).clone())));
-        let log = Arc::new(Log(store.clone()));
-        let here = NodeId(config.node);
-        let deps = appserver::Deps {
-            snapshot: Arc::clone(&snapshot),
-            log,
-            clock: Arc::new(unix_us),
-            choose_relay: Arc::new(move |_| Some(here)), // the one of this process
+        let ground = Ground { config, snapshot: Arc::clone(&snapshot), store: store.clone(), bindings };
+        let (parts, cluster) = match &config.cluster {
+            None => (ground.alone().await?, None),
+            Some(cluster) => {
+                let facts = keeper.0.cluster().await?;
+                let facts =
+                    facts.ok_or_else(|| StartError("store.url: a cluster needs a database".to_owned()))?;
+                let joined = clustered::join(config, cluster, facts, &snapshot).await?;
+                let parts = ground.among_others(&joined).await?;
+                let calls = parts.calls.clone();
+                let load = move || calls.as_ref().map_or(0, |calls| calls.stats().calls as u32);
+                (parts, Some(joined.open(load)))
+            }
         };
-        let calls =
-            AppServer::start(deps, appserver::Limits { calls: config.limits.calls, ring: config.ring })
-                .await?;
-        let relay = Relay::start(relay_config(config), Arc::clone(&calls) as _)?;
-        let deps = proxy::Deps {
-            snapshot: Arc::clone(&snapshot),
-            log: Arc::new(store.clone()),
-            bindings,
-            network: proxy::net::Network::Os,
-            unix_time: None,
-            seed: None,
-            tap: None,
-        };
-        let proxy = Proxy::start(proxy_config(config), deps).await?;
-        calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, relay as _);
-        proxy.set_calls(Arc::clone(&calls) as _);
-        follow(&live, &snapshot, &proxy, &store, &place, &config.data);
+        let Parts { proxy, calls, relay } = parts;
+        follow(&live, &snapshot, proxy.as_ref(), &store, &place, &config.data);
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
-        let served = make_api(&live, &proxy, &calls, config);
+        let served = make_api(&live, (&proxy, &calls), cluster.as_ref(), config);
         let (rows, files) = (Arc::clone(&live), Arc::clone(&served.surroundings.storage));
         apart.spawn(async move { api::keep_tidy(&rows, &files) }).await?;
-        let api = match config.api {
+        let api = match config.api.filter(|_| config.roles.has(Role::Portal)) {
             Some(address) => {
                 let limits = config.api_limits.clone();
                 Some(apart.spawn(serve_api(address, Arc::clone(&served), limits)).await??)
@@ -180,7 +197,8 @@ impl Node {
         if let Err(error) = &control {
             warn!(%error, "`carillon ctl` does not reach this node: no socket can be made in the data directory");
         }
-        Ok(Self { proxy, calls, store, place, live, api, control: control.ok(), _apart: apart })
+        let control = control.ok();
+        Ok(Self { proxy, calls, relay, store, cluster, place, live, api, control, _apart: apart })
     }
 
     /// The address where the API is served.
@@ -190,22 +208,31 @@ impl Node {
 
     /// The addresses where SIP is heard.
     pub(crate) fn sip_addresses(&self) -> Vec<(sip::flow::Transport, SocketAddr)> {
-        self.proxy.listeners()
+        self.proxy.as_ref().map(|proxy| proxy.listeners()).unwrap_or_default()
     }
 
-    /// Hangs up what is left, waits for the records and until the telephones have heard of it, and closes the store. Nobody
-    /// is waited for once `hurry` is over.
+    /// Hands over what other nodes can carry on, hangs up what is left, waits for the records and until the telephones have heard of it, and
+    /// closes the store. Nobody is waited for once `hurry` is over.
     pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>) {
         drop(self.control.take());
         if let Some(api) = &self.api {
             api.task.abort();
         }
-        self.proxy.drain(true);
-        tokio::select! {
-            () = self.end_calls() => {}
-            () = hurry => warn!(calls = self.calls.stats().calls, "told to stop at once"),
+        if let Some(proxy) = &self.proxy {
+            proxy.drain(true);
         }
-        self.proxy.stop().await;
+        tokio::select! {
+            () = self.end_work() => {}
+            () = hurry => warn!(calls = self.call_count(), "told to stop at once"),
+        }
+        if let Some(cluster) = self.cluster.take() {
+            cluster.membership.leave().await;
+            if let Some(proxy) = &self.proxy {
+                proxy.abandon().await;
+            }
+        } else if let Some(proxy) = &self.proxy {
+            proxy.stop().await;
+        }
         let store = self.store.clone();
         if let Err(error) = store.put_seen_revision(&self.place, self.live.rows().revision) {
             warn!(%error, "the next start looks at more changes of the configuration than it needs");
@@ -217,13 +244,123 @@ impl Node {
         info!("stopped");
     }
 
-    async fn end_calls(&self) {
-        if timeout(RECORDS, self.calls.hang_up_all()).await.is_err() {
-            warn!(calls = self.calls.stats().calls, "calls without a durable record are left behind");
+    fn call_count(&self) -> usize {
+        self.calls.as_ref().map_or(0, |calls| calls.stats().calls)
+    }
+
+    async fn end_work(&self) {
+        if let Some(cluster) = &self.cluster {
+            cluster.membership.set_draining(true);
+            let limit = cluster.drain_limit();
+            if timeout(limit, self.hand_over()).await.is_err() {
+                warn!(
+                    seconds = limit.as_secs(),
+                    "cluster.drain_seconds are over; what could not be handed over ends"
+                );
+            }
         }
-        if timeout(FAREWELL, self.proxy.settled()).await.is_err() {
+        if let Some(calls) = &self.calls
+            && timeout(RECORDS, calls.hang_up_all()).await.is_err()
+        {
+            warn!(calls = self.call_count(), "calls without a durable record are left behind");
+        }
+        if let Some(proxy) = self.proxy.as_ref().filter(|_| self.cluster.is_none())
+            && timeout(FAREWELL, proxy.settled()).await.is_err()
+        {
             warn!("some telephones did not answer that their calls are over");
         }
+    }
+
+    /// Returns when nothing is left here that would end with this node: calls are with other servers, media at other relays, legs over.
+    async fn hand_over(&self) {
+        loop {
+            if let Some(calls) = &self.calls {
+                calls.hand_over();
+            }
+            let legs = self.proxy.as_ref().map_or(0, |proxy| proxy.stats().legs);
+            let media = self.relay.as_ref().map_or(0, |relay| relay.stats().sessions);
+            if self.call_count() == 0 && legs == 0 && media == 0 {
+                return;
+            }
+            tokio::time::sleep(HAND_OVER).await;
+        }
+    }
+}
+
+impl Ground<'_> {
+    /// All roles, speaking to each other and nobody else.
+    async fn alone(self) -> Result<Parts, StartError> {
+        let here = NodeId(self.config.node);
+        let calls = self.calls(here).await?;
+        let relay = Relay::start(relay_config(self.config), Arc::clone(&calls) as _)?;
+        let log = Arc::new(self.store.clone());
+        let proxy = self.proxy(proxy_config(self.config), log).await?;
+        calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, Arc::clone(&relay) as _);
+        proxy.set_calls(Arc::clone(&calls) as _);
+        Ok(Parts { proxy: Some(proxy), calls: Some(calls), relay: Some(relay) })
+    }
+
+    /// The roles that this node has, speaking to those of all nodes.
+    async fn among_others(self, joined: &clustered::Joined) -> Result<Parts, StartError> {
+        let (config, here) = (self.config, joined.id());
+        let switchboard = &joined.switchboard;
+        let mut parts = Parts::default();
+        if config.roles.has(Role::As) {
+            let calls = self.calls(here).await?;
+            calls.connect(
+                Arc::clone(switchboard) as _,
+                Arc::clone(switchboard) as _,
+                Arc::clone(switchboard) as _,
+            );
+            switchboard.set_server(Arc::clone(&calls) as _);
+            parts.calls = Some(calls);
+        }
+        if config.roles.has(Role::Relay) {
+            let relay = Relay::start(relay_config(config), Arc::clone(switchboard) as _)?;
+            switchboard.set_relay(Arc::clone(&relay) as _);
+            parts.relay = Some(relay);
+        }
+        if config.roles.has(Role::Proxy) {
+            let secret = crate::place::Key::read_or_make(config)?;
+            let proxy_config = ProxyConfig {
+                node: here,
+                seal: Some(clustered::seal_key(&secret.bytes)),
+                ..proxy_config(config)
+            };
+            let longest = i64::from(proxy_config.registrar.max_expires);
+            for binding in &self.bindings {
+                switchboard.restored(binding.clone(), binding.expires_at - longest);
+            }
+            let log: Arc<dyn BindingLog> = Arc::new(self.store.clone());
+            let log = Arc::new(clustered::Told { log, switchboard: Arc::clone(switchboard) });
+            let proxy = self.proxy(proxy_config, log).await?;
+            proxy.set_calls(Arc::clone(switchboard) as _);
+            let registrar = clustered::Registrar(Arc::downgrade(&proxy));
+            switchboard.set_host(Arc::clone(&proxy) as _, Arc::new(registrar));
+            parts.proxy = Some(proxy);
+        }
+        Ok(parts)
+    }
+
+    async fn calls(&self, node: NodeId) -> Result<Arc<AppServer>, StartError> {
+        let log = Arc::new(Log(self.store.clone()));
+        let deps =
+            appserver::Deps { snapshot: Arc::clone(&self.snapshot), log, clock: Arc::new(unix_us), node };
+        let limits = appserver::Limits { calls: self.config.limits.calls, ring: self.config.ring };
+        Ok(AppServer::start(deps, limits).await?)
+    }
+
+    async fn proxy(self, config: ProxyConfig, log: Arc<dyn BindingLog>) -> Result<Arc<Proxy>, StartError> {
+        let deps = proxy::Deps {
+            snapshot: self.snapshot,
+            log,
+            bindings: self.bindings,
+            network: proxy::net::Network::Os,
+            unix_time: None,
+            seed: None,
+            tap: None,
+        };
+        Ok(Proxy::start(config, deps).await?)
     }
 }
 
@@ -265,12 +402,13 @@ async fn keep_bindings(
 fn follow(
     live: &Arc<Live>,
     snapshot: &Arc<ArcSwap<Snapshot>>,
-    proxy: &Arc<Proxy>,
+    proxy: Option<&Arc<Proxy>>,
     store: &Store,
     place: &str,
     data: &Path,
 ) {
-    let (snapshot, proxy, store) = (Arc::clone(snapshot), Arc::downgrade(proxy), store.clone());
+    let (snapshot, store) = (Arc::clone(snapshot), store.clone());
+    let proxy = proxy.map(Arc::downgrade).unwrap_or_default();
     let (place, data) = (place.to_owned(), data.to_owned());
     live.follow(Box::new(move |rows, changes| {
         let old = snapshot.swap(Arc::new(Snapshot::new((**rows).clone())));
@@ -298,12 +436,14 @@ fn follow(
 
 fn make_api(
     live: &Arc<Live>,
-    proxy: &Arc<Proxy>,
-    calls: &Arc<AppServer>,
+    (proxy, calls): (&Option<Arc<Proxy>>, &Option<Arc<AppServer>>),
+    cluster: Option<&Cluster>,
     config: &NodeConfig,
 ) -> Arc<api::server::Api> {
-    let (proxy, calls, own_live) = (Arc::clone(proxy), Arc::clone(calls), Arc::clone(live));
-    let outside = Arc::new(crate::living::Living::new(proxy, calls, own_live, config.node));
+    let (proxy, calls, own_live) = (proxy.clone(), calls.clone(), Arc::clone(live));
+    let switchboard = cluster.map(|cluster| Arc::clone(&cluster.switchboard));
+    let node = cluster.map_or(config.node, |cluster| cluster.membership.id().0);
+    let outside = Arc::new(crate::living::Living::new(proxy, calls, switchboard, own_live, node));
     live.name_own_hosts(&config.api_hosts);
     let storage = api::Storage::new(config.data.join("files"), config.files.clone());
     let surroundings = api::outside::Surroundings { outside, storage };
@@ -337,7 +477,7 @@ impl CallLog for Log {
         });
     }
 
-    fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>) {
+    fn ended(&self, cdr: Cdr, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
         self.0.append(Record::CallEnded(Box::new(cdr)), move |kept| {
             report("a call record", &kept);
             done(kept.is_ok());

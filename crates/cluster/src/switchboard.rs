@@ -380,6 +380,15 @@ impl Switchboard {
         self.tell_all(&item);
     }
 
+    /// A binding of an earlier run, which was registered at this time at the earliest (Unix seconds): whatever was registered elsewhere
+    /// since is right.
+    pub fn restored(&self, binding: BindingRecord, since: i64) {
+        let stamp_us = since.saturating_mul(1_000_000).min((self.deps.unix_us)());
+        let mut locations = self.locations.lock();
+        let item = locations.bound(binding, stamp_us);
+        self.tell_all(&item);
+    }
+
     /// A binding has ended.
     pub fn unbound(&self, terminal: Id<Terminal>, contact: &str) {
         let mut locations = self.locations.lock();

@@ -361,13 +361,22 @@ impl Proxy {
     /// Takes no more connections, ends all legs by their last will (the peers get BYE, CANCEL or 500), then all workers.
     /// Whoever wants calls to end by themselves drains and waits first, and waits for [`Proxy::settled`].
     pub async fn stop(&self) {
+        self.end(|| Cmd::Stop).await;
+    }
+
+    /// Ends at once, and leaves the legs to the other proxies of a cluster: their peers hear nothing of it.
+    pub async fn abandon(&self) {
+        self.end(|| Cmd::Quit).await;
+    }
+
+    async fn end(&self, how: impl Fn() -> Cmd) {
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in &tasks {
             task.abort();
         }
         self.drain(true);
         for link in &self.shared.links {
-            link.send(Cmd::Stop);
+            link.send(how());
         }
         let workers = std::mem::take(&mut *self.workers.lock());
         for task in tasks.into_iter().chain(workers) {

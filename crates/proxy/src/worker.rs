@@ -88,8 +88,10 @@ pub(crate) enum Cmd {
     NoStray(LegId),
     /// Let go of this when nothing is awaited from any peer of a call.
     Settle(oneshot::Sender<()>),
-    /// End.
+    /// End, and all legs with it.
     Stop,
+    /// End, and leave the legs to other proxies: their peers hear nothing.
+    Quit,
 }
 
 /// A worker's mailbox. Unbounded: what fills it is bounded by the limits of legs, connections and registrations; messages
@@ -369,6 +371,10 @@ impl Worker {
         let now = self.shared.clock.now();
         let mut taken = std::mem::take(&mut self.taken);
         for cmd in taken.drain(..) {
+            if matches!(cmd, Cmd::Quit) {
+                self.flush(now);
+                return false;
+            }
             if matches!(cmd, Cmd::Stop) {
                 self.bury_all(now);
                 self.flush(now);
@@ -485,7 +491,7 @@ impl Worker {
             Cmd::Part(leg) => self.part(leg),
             Cmd::NoStray(leg) => self.no_stray(leg, now),
             Cmd::Settle(teller) => self.settling.push(teller),
-            Cmd::Stop => {}
+            Cmd::Stop | Cmd::Quit => {}
         }
     }
 
