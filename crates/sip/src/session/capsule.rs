@@ -217,7 +217,8 @@ impl Capsule {
         ensure(is_sip, "remote_target", "is no SIP URI")?;
         ensure(dialog.route_set.len() <= ROUTES_MAX, "route_set", "has too many routes")?;
         for route in &dialog.route_set {
-            let is_route = is_value(route.as_bytes()) && NameAddr::parse(route.as_bytes(), "Route").is_ok();
+            let parsed = NameAddr::parse(route.as_bytes(), "Route");
+            let is_route = is_value(route.as_bytes()) && parsed.is_ok_and(|route| route.uri.is_sip());
             ensure(is_route && route.contains('<'), "route_set", "has what is no route")?;
         }
         ensure(dialog.local_cseq <= CSEQ_MAX, "local_cseq", "is too large")?;
