@@ -274,8 +274,12 @@ fn what_a_phone_has_heard_when_it_hangs_up_is_in_the_report() {
         let (mut a, b) = world.talking();
         a.say("last word");
         b.hear();
-        let report =
-            report(world.relay.submit(NodeId(1), call(number), 7, MediaCommand::Close, Signalling::default()).unwrap());
+        let report = report(
+            world
+                .relay
+                .submit(NodeId(1), call(number), 7, MediaCommand::Close, Signalling::default())
+                .unwrap(),
+        );
         assert_eq!((report[&A].packets_received, report[&B].packets_sent), (1, 1), "call {number}");
     }
 }
@@ -290,7 +294,8 @@ fn a_stopped_session_relays_nothing_and_keeps_its_ports_until_it_is_closed() {
     assert_eq!(used, 2);
     let mut reports = Vec::new();
     for (command, left) in [(MediaCommand::Stop, used), (MediaCommand::Close, 0)] {
-        reports.push(report(world.relay.submit(NodeId(1), call(1), 7, command, Signalling::default()).unwrap()));
+        reports
+            .push(report(world.relay.submit(NodeId(1), call(1), 7, command, Signalling::default()).unwrap()));
         world.relay.settle();
         assert_eq!(world.relay.stats().ports_used, left);
         let before = world.relay.stats().packets_forwarded;
@@ -359,8 +364,13 @@ fn the_signalling_address_tells_a_nat_from_a_lan() {
     let (from, to, sdp) = command(A, B, a.sdp_as(ip("198.51.100.1"), ""));
     let near = Signalling { from: Some(ip("127.0.0.1")), to: None };
     b.learn(
-        &text(world.relay.submit(NodeId(1), world.call.get(), 0, MediaCommand::Offer { from, to, sdp }, near).unwrap())
-            .unwrap(),
+        &text(
+            world
+                .relay
+                .submit(NodeId(1), world.call.get(), 0, MediaCommand::Offer { from, to, sdp }, near)
+                .unwrap(),
+        )
+        .unwrap(),
     );
     a.learn(&world.answer(B, A, &b.sdp("")).unwrap());
     let stranger = UdpSocket::bind("127.0.0.2:0").unwrap();
@@ -438,6 +448,35 @@ fn hold_keeps_ports_and_says_so_to_the_other_side() {
     assert_eq!((a.to_rtp, b.to_rtp), (to_a, to_b));
     b.say("back");
     assert_eq!(a.hear(), "back");
+}
+
+#[test]
+fn a_conversation_goes_on_at_another_relay_which_is_told_what_both_had_agreed_upon() {
+    let (first, second) = (world(), world());
+    let (mut a, mut b) = first.talking();
+    let told_before = (a.to_rtp, b.to_rtp);
+    // Both are offered what the second relay makes of the other's last word.
+    b.learn(&second.offer(A, B, &a.sdp("")).unwrap());
+    a.learn(&second.answer(B, A, &b.sdp("")).unwrap());
+    assert!(a.to_rtp != told_before.0 && b.to_rtp != told_before.1);
+    a.say("a has moved");
+    assert_eq!(b.hear(), "a has moved");
+    b.say("b, too");
+    assert_eq!(a.hear(), "b, too");
+    // Each may answer with something new: here both speak from other ports.
+    let (mut a2, mut b2) = (Phone::new("127.0.0.1"), Phone::new("127.0.0.1"));
+    second.answer(B, A, &b2.sdp("")).unwrap();
+    b2.to_rtp = b.to_rtp;
+    second.offer(B, A, &b2.sdp("")).unwrap();
+    second.answer(A, B, &a2.sdp("")).unwrap();
+    a2.to_rtp = a.to_rtp;
+    a2.say("from another port");
+    assert_eq!(b2.hear(), "from another port");
+    b2.say("likewise");
+    assert_eq!(a2.hear(), "likewise");
+    let figures = second.close();
+    assert_eq!((figures[&A].packets_received, figures[&B].packets_received), (2, 2));
+    assert_eq!(first.close()[&A].packets_received, 0);
 }
 
 #[test]

@@ -114,6 +114,8 @@ struct Usage {
     remote_print: u64,
     /// How often the three were set anew: a capsule of before is old then.
     settled: u32,
+    /// The highest version of our descriptions that we gave ourselves.
+    version: u64,
     /// The peer takes UPDATE (RFC 3311 section 4).
     takes_update: bool,
     /// Which of the peer's offers it made last: users answer in order.
@@ -134,6 +136,7 @@ impl Usage {
             answered: false,
             remote_print: 0,
             settled: 0,
+            version: 0,
             offer_number: 0,
             takes_update: false,
             early: None,
@@ -171,6 +174,14 @@ impl Usage {
                 false
             }
         }
+    }
+
+    /// A description of ours as the peer shall see it, whoever wrote it.
+    fn continue_with(&mut self, sdp: Bytes) -> Bytes {
+        let Some(before) = &self.local_sdp else { return sdp };
+        let (sdp, version) = offers::continued(before, self.version, sdp);
+        self.version = self.version.max(version.unwrap_or(0));
+        sdp
     }
 
     fn learn(&mut self, msg: &Message) {

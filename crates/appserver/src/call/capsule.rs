@@ -234,7 +234,8 @@ impl Call {
     /// Carries on a call whose application server is lost or gives it up. `happened` is what its legs said that the capsule does
     /// not know, in order and with its times; what the lost one knew already does no harm.
     ///
-    /// A call that talks goes on. One that rings ends: 503 for the caller, CANCEL for the callees, and BYE for whoever was answered
+    /// A call that talks goes on; a change of the session that was under way is refused with 491, so that its peer tries again. One
+    /// that rings ends: 503 for the caller, CANCEL for the callees, and BYE for whoever was answered
     /// after the capsule was made. One that has ended writes its record again. Afterwards drain [`Call::poll_action`], as always;
     /// and say [`Call::relay_lost`] if one of [`Capsule::relays`] is not there any more.
     pub fn adopt(capsule: &Capsule, happened: Vec<Happened>, world: &dyn World, now: Now) -> Self {
@@ -245,10 +246,12 @@ impl Call {
                 call.places.push(super::Held { user: *user, limit: *limit, _place: place });
             }
         }
+        call.end_lost_exchange();
         for Happened { leg, unix_us, event } in happened {
             let then = Now { unix_us: unix_us.min(now.unix_us), ..now };
             match event {
                 None => call.leg_lost(leg, then),
+                Some(LegEvent::Offer { .. }) => {} // refused by now
                 Some(event) if capsule.stage != Stage::Ringing || is_end(&event) => {
                     call.leg_event(leg, event, then)
                 }
@@ -316,6 +319,17 @@ impl Call {
             call.record_when_told(now);
         }
         call
+    }
+
+    /// A change of the session may have been under way between the two peers. Nobody knows how far it had come; sessions that know of
+    /// none ignore this.
+    fn end_lost_exchange(&mut self) {
+        let Phase::Talking(callee) = self.phase else { return };
+        for slot in [CALLER, callee] {
+            self.tell(slot, LegCommand::RejectOffer { status: 491 });
+            let reason = Some("SIP;cause=503;text=\"Application server lost\"".to_owned());
+            self.tell(slot, LegCommand::Cancel { reason });
+        }
     }
 
     /// INVITEs are at the proxies; who was asked by one that is lost is not asked again.

@@ -15,6 +15,7 @@ impl Session {
     pub(super) fn answer(&mut self, sdp: Bytes, now: Instant) -> Result<(), CommandError> {
         self.select_oldest_offer();
         let first_invite = self.serving.as_ref().is_some_and(|s| s.initial && !s.is_accepted());
+        let sdp = self.usage.continue_with(sdp);
         match self.usage.exchange {
             Exchange::Theirs { by: TheirVehicle::Invite, .. } | Exchange::Asked { .. } if !first_invite => {
                 self.send_2xx(Some(sdp), &HeaderText::new(), now);

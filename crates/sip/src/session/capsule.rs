@@ -44,6 +44,7 @@ pub struct Capsule {
     local_sdp: Option<Bytes>,
     answered: bool,
     remote_print: u64,
+    version: u64,
     takes_update: bool,
     min_se: u32,
     timer: Option<Left>,
@@ -108,6 +109,7 @@ impl Session {
             local_sdp: self.usage.local_sdp.clone(),
             answered: self.usage.answered,
             remote_print: self.usage.remote_print,
+            version: self.usage.version,
             takes_update: self.usage.takes_update,
             min_se: self.timer.min_se,
             timer: self.timer.left(now),
@@ -144,6 +146,7 @@ impl Session {
         usage.local_sdp = capsule.local_sdp.clone();
         usage.answered = capsule.answered;
         usage.remote_print = capsule.remote_print;
+        usage.version = capsule.version;
         usage.takes_update = capsule.takes_update;
         let mut destination = capsule.destination;
         destination.flow.conn = ConnId(0);
@@ -214,7 +217,8 @@ impl Capsule {
         ensure(is_sip, "remote_target", "is no SIP URI")?;
         ensure(dialog.route_set.len() <= ROUTES_MAX, "route_set", "has too many routes")?;
         for route in &dialog.route_set {
-            let is_route = is_value(route.as_bytes()) && NameAddr::parse(route.as_bytes(), "Route").is_ok();
+            let parsed = NameAddr::parse(route.as_bytes(), "Route");
+            let is_route = is_value(route.as_bytes()) && parsed.is_ok_and(|route| route.uri.is_sip());
             ensure(is_route && route.contains('<'), "route_set", "has what is no route")?;
         }
         ensure(dialog.local_cseq <= CSEQ_MAX, "local_cseq", "is too large")?;
@@ -304,6 +308,8 @@ struct Wire {
     min_se: u32,
     #[prost(message, optional, tag = "27")]
     timer: Option<WireTimer>,
+    #[prost(uint64, tag = "28")]
+    version: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -355,6 +361,7 @@ impl From<&Capsule> for Wire {
             local_sdp: capsule.local_sdp.clone(),
             answered: capsule.answered,
             remote_print: capsule.remote_print,
+            version: capsule.version,
             takes_update: capsule.takes_update,
             min_se: capsule.min_se,
             timer: capsule.timer.map(|left| WireTimer {
@@ -398,6 +405,7 @@ impl Wire {
             local_sdp: self.local_sdp,
             answered: self.answered,
             remote_print: self.remote_print,
+            version: self.version,
             takes_update: self.takes_update,
             min_se: self.min_se,
             timer: self.timer.map(|wire| Left {

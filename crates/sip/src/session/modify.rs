@@ -119,7 +119,10 @@ impl Session {
 
     fn modify(&mut self, modify: Modify, now: Instant) {
         let offer = match &modify.what {
-            What::Offer(sdp) => Some(sdp.clone()),
+            What::Offer(sdp) => {
+                let sdp = sdp.clone();
+                Some(self.usage.continue_with(sdp))
+            }
             What::Ask => None,
             What::Refresh if modify.update => None,
             What::Refresh => self.usage.local_sdp.clone(),

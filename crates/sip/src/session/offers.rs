@@ -6,6 +6,7 @@
 use crate::transaction::ServerId;
 use bytes::Bytes;
 use memchr::memchr;
+use std::ops::Range;
 use std::time::Instant;
 
 /// The one exchange that may be open in a dialog (RFC 6337 section 2.2).
@@ -100,6 +101,40 @@ pub(super) fn is_still_an_answer(ours: &[u8], theirs: &[u8]) -> bool {
             .all(|(our, their)| (!our.sends || their.receives) && (!our.receives || their.sends))
 }
 
+/// Our next description of a session that we have described by `before`, and the version that it got if it had to be written
+/// anew. In one dialog the `o=` line stays the same but for its version, which grows (RFC 3264 section 8), whoever describes: another
+/// relay, or the same one after a restart, names the session differently. `floor` is the highest version that we gave.
+pub(super) fn continued(before: &[u8], floor: u64, sdp: Bytes) -> (Bytes, Option<u64>) {
+    let Some((old, new)) = origin(before).zip(origin(&sdp)) else { return (sdp, None) };
+    let (Some(said), Some(says)) = (fields(&before[old.clone()]), fields(&sdp[new.clone()])) else {
+        return (sdp, None);
+    };
+    let is_version = |at: &usize| *at == 2;
+    let is_same = (0..6).all(|at| is_version(&at) || said[at] == says[at]);
+    let Some(version) = said[2].parse::<u64>().ok().filter(|_| !is_same) else { return (sdp, None) };
+    let is_news = before[..old.start] != sdp[..new.start] || before[old.end..] != sdp[new.end..];
+    let version = if is_news { version.max(floor).saturating_add(1) } else { version };
+    let [user, session, _, net, family, address] = said;
+    let mut text = Vec::with_capacity(sdp.len() + 32);
+    text.extend_from_slice(&sdp[..new.start]);
+    text.extend_from_slice(format!("{user} {session} {version} {net} {family} {address}").as_bytes());
+    text.extend_from_slice(&sdp[new.end..]);
+    (text.into(), Some(version))
+}
+
+/// Where the value of the `o=` line stands.
+fn origin(sdp: &[u8]) -> Option<Range<usize>> {
+    let line = lines(sdp).find(|line| line.starts_with(b"o="))?;
+    let start = line.as_ptr().addr() - sdp.as_ptr().addr();
+    Some(start + 2..start + line.len())
+}
+
+fn fields(origin: &[u8]) -> Option<[&str; 6]> {
+    let mut words = std::str::from_utf8(origin).ok()?.split(' ');
+    let fields = [words.next()?, words.next()?, words.next()?, words.next()?, words.next()?, words.next()?];
+    words.next().is_none().then_some(fields)
+}
+
 #[derive(Clone, Copy)]
 struct Direction {
     sends: bool,
@@ -163,6 +198,29 @@ mod tests {
         ] {
             assert_ne!(print(from, to), same, "{from} -> {to}");
         }
+    }
+
+    #[test]
+    fn another_author_goes_on_with_the_origin_that_the_peer_knows() {
+        let theirs =
+            SDP.replace("o=a 1 1 IN IP4 192.0.2.1", "o=- 77 5 IN IP4 198.51.100.1").replace("4000", "6000");
+        let continued = |before: &str, floor: u64, sdp: &str| {
+            let (sdp, version) = continued(before.as_bytes(), floor, Bytes::from(sdp.to_owned()));
+            (String::from_utf8(sdp.to_vec()).unwrap(), version)
+        };
+        assert_eq!(
+            continued(SDP, 0, &theirs),
+            (SDP.replace("a 1 1", "a 1 2").replace("4000", "6000"), Some(2))
+        );
+        assert_eq!(continued(SDP, 8, &theirs).1, Some(9), "a refused offer had it");
+        let again = SDP.replace("o=a 1 1 IN IP4 192.0.2.1", "o=- 77 6 IN IP4 198.51.100.1");
+        assert_eq!(continued(SDP, 8, &again), (SDP.to_owned(), Some(1)), "nothing has changed");
+        for own in
+            [SDP.to_owned(), SDP.replace("a 1 1", "a 1 2"), "no origin".to_owned(), SDP.replace("a 1 1", "x")]
+        {
+            assert_eq!(continued(SDP, 0, &own), (own, None));
+        }
+        assert_eq!(continued(&SDP.replace("a 1 1", "a 1 x"), 0, &theirs), (theirs, None));
     }
 
     #[test]

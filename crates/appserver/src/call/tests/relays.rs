@@ -381,7 +381,7 @@ fn whoever_carries_on_a_call_that_moves_begins_the_move_again() {
     ladder(&mut test, "alice answers o => ");
     let since = test.asked.len();
     test.adopt(Vec::new());
-    assert_eq!(test.drain(), format!("noted c1000000000001, {BOTH}"));
+    assert_eq!(test.drain(), format!("{}, {BOTH}", carried_on("bob1")));
     // Bob's session is still busy with the first offer; its answer will do.
     ladder(
         &mut test,
@@ -393,7 +393,7 @@ fn whoever_carries_on_a_call_that_moves_begins_the_move_again() {
     // The relay is found to be lost.
     let mut test = talking();
     test.adopt(Vec::new());
-    assert_eq!(test.drain(), "noted c1000000000001");
+    assert_eq!(test.drain(), carried_on("bob1"));
     assert_eq!(test.lose(1, Some(2)), BOTH);
 }
 

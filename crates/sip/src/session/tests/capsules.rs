@@ -227,6 +227,32 @@ fn a_moved_session_tells_its_peer_where_it_is() {
     assert!(update.cseq().unwrap().number > invite.cseq().unwrap().number + 1, "there is a gap");
 }
 
+#[test]
+fn another_relays_descriptions_go_on_where_the_first_ones_ended() {
+    let mut world = talking();
+    let other = |label: &str| -> Bytes {
+        let text = String::from_utf8(sdp(label).to_vec()).unwrap().replace("o=- 7 ", "o=- 99 ");
+        text.replacen("192.0.2.9", "198.51.100.9", 1).into()
+    };
+    let origin = |world: &mut World| {
+        let said = String::from_utf8(world.session(ALICE).local_sdp().unwrap().to_vec()).unwrap();
+        let line = said.lines().nth(1).unwrap().to_owned();
+        let words: Vec<&str> = line.split(' ').collect();
+        let version: u64 = words[2].parse().unwrap();
+        (format!("{} {} {}", words[0], words[1], words[5]), version)
+    };
+    let (name, first) = origin(&mut world);
+    world.play("move alice");
+    let reoffer = Command::Reoffer { sdp: Some(other("o2")), prefer_update: true };
+    world.command(ALICE, reoffer).unwrap();
+    world.play("alice sends UPDATE o2\nbob hears Offer o2 by UPDATE\nbob does answer a2\nbob sends 200/UPDATE a2\nalice hears Answer a2");
+    assert_eq!(origin(&mut world), (name.clone(), first + 1));
+    world.play("move alice\nbob does update o3\nbob sends UPDATE o3\nalice hears Offer o3 by UPDATE");
+    world.command(ALICE, Command::Answer { sdp: other("a3") }).unwrap();
+    world.play("alice sends 200/UPDATE a3\nbob hears Answer a3");
+    assert_eq!(origin(&mut world), (name, first + 2));
+}
+
 fn usual() -> Bytes {
     let mut world = talking();
     let now = world.now;

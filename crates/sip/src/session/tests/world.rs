@@ -92,7 +92,7 @@ pub(super) fn sdp(label: &str) -> Bytes {
     };
     let number = label.bytes().fold(7u32, |n, b| n.wrapping_mul(31).wrapping_add(u32::from(b)));
     Bytes::from(format!(
-        "v=0\r\no=- {number} 1 IN IP4 192.0.2.9\r\ns={label}\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\na={direction}\r\n"
+        "v=0\r\no=- 7 {number} IN IP4 192.0.2.9\r\ns={label}\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\na={direction}\r\n"
     ))
 }
 
