@@ -319,7 +319,8 @@ async fn expect_event(
 
 /// The record of the call just made: exactly one more than before.
 async fn newest_record(node: &Node, before: u64) -> Result<Cdr, StartError> {
-    timeout(PATIENCE, node.calls.idle()).await.map_err(|_| StartError("the call does not end".to_owned()))?;
+    let Some(calls) = &node.calls else { return Err(StartError("the demo has no calls".to_owned())) };
+    timeout(PATIENCE, calls.idle()).await.map_err(|_| StartError("the call does not end".to_owned()))?;
     let count = node.store.cdr_count()? - before;
     let query = CdrQuery { limit: 1, ..CdrQuery::default() };
     match (count, node.store.cdrs(&query)?.cdrs.pop()) {

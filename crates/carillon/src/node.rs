@@ -294,7 +294,8 @@ impl Ground<'_> {
         let calls = self.calls(here).await?;
         let relay = Relay::start(relay_config(self.config), Arc::clone(&calls) as _)?;
         let log = Arc::new(self.store.clone());
-        let proxy = self.proxy(proxy_config(self.config), log).await?;
+        let config = proxy_config(self.config);
+        let proxy = self.proxy(config, log).await?;
         calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, Arc::clone(&relay) as _);
         proxy.set_calls(Arc::clone(&calls) as _);
         Ok(Parts { proxy: Some(proxy), calls: Some(calls), relay: Some(relay) })

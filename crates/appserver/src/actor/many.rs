@@ -7,7 +7,7 @@ use super::{CallMsg, CallState, Peers, ShardState, Shared};
 use crate::call::{Call, Capsule as CallCapsule};
 use cluster::between::{Capsule, Decline, Happened, KeptLeg, Owner, Stand, Title, ToCalls, ToLegs};
 use cluster::ids::{CallId, LegId, NodeId};
-use cluster::leg::{Incoming, LegCommand, LegEvent};
+use cluster::leg::{Incoming, LegEvent};
 use model::{Client, Id};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -542,11 +542,6 @@ impl ShardState {
             if is_lost {
                 state.revive(leg, peers);
             }
-        }
-        // A change that the lost one had begun to work on is refused; its peer may try again.
-        for leg in state.call.legs().collect::<Vec<_>>() {
-            let title = state.title();
-            peers.legs.command(title, state.home(leg), leg, LegCommand::RejectOffer { status: 491 });
         }
         self.calls.insert(id, state);
         self.settle(id);
