@@ -13,7 +13,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
-carillon=${CARILLON:-$top/target/release/carillon}
+carillon=${CARILLON:-${CARGO_TARGET_DIR:-$top/target}/release/carillon}
 # PostgreSQL does not run as root, and its user has to reach its files.
 if [ "$(id -u)" = 0 ]; then
     work=${WORK:-/var/lib/carillon-three-nodes}

@@ -49,7 +49,10 @@ def look(name: str, objects: list[dict], values: dict, keys: dict[str, set[str]]
     world = World(objects, values, keys)
     for one in objects:
         where = f"{one['kind']}/{one['metadata']['name']}"
-        wrong.extend(f"{where}: {what}" for what in world.check(one))
+        try:
+            wrong.extend(f"{where}: {what}" for what in world.check(one))
+        except (KeyError, TypeError, ValueError) as error:
+            wrong.append(f"{where}: is not as it should be: {error!r}")
     return wrong
 
 

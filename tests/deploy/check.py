@@ -200,7 +200,7 @@ def check_values(checks, write):
                 walk(own, default, f"{here}.", has_default and not open_keys)
             else:
                 if key == "enabled":
-                    own["description"] = f"{node['description']} {own['description']}"
+                    own = {**own, "description": f"{node['description']} {own['description']}"}
                 rows.append((here, own, default))
                 if own.get("type") == "array" and resolve(own["items"]).get("properties"):
                     walk(resolve(own["items"]), None, f"{here}[].", False)
@@ -336,14 +336,13 @@ def main():
     arguments = parser.parse_args()
     checks = Checks(arguments.tools.resolve())
     check_values(checks, arguments.write)
-    check_version(checks)
-    check_rendering(checks)
-    check_refusals(checks)
-    check_changes(checks)
-    check_container(checks)
-    check_compose(checks)
-    check_three_nodes(checks)
-    check_unit(checks)
+    for check in (
+        check_version, check_rendering, check_refusals, check_changes, check_container, check_compose, check_three_nodes, check_unit,
+    ):  # fmt: skip
+        try:
+            check(checks)
+        except (KeyError, TypeError, ValueError) as error:
+            checks.report(check.__name__, [f"something is not there or not readable: {error!r}"])
     for finding in checks.findings:
         print(finding)
     print(f"{len(checks.done)} checks, {len(checks.findings)} findings")

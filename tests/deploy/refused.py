@@ -41,6 +41,7 @@ BY_SCHEMA = [
     ({"operate": {"hostListen": "everywhere"}}, "/operate/hostListen"),
     ({"telemetry": {"sample": 2}}, "/telemetry/sample"),
     ({"telemetry": {"hep": "homer:9060"}}, "/telemetry/hep"),
+    ({"telemetry": {"hep": "tcp:homer:9060"}}, "/telemetry/hep"),
     ({"networkPolicy": {"hostCidrs": ["10.0.0.0"]}}, "/networkPolicy/hostCidrs/0"),
     ({"networkPolicy": {"monitoringFrom": [{"namespace": "monitoring"}]}}, "/networkPolicy/monitoringFrom/0"),
     ({"zones": [{"nodeSelector": {"a": "b"}}]}, "/zones/0"),
