@@ -13,7 +13,7 @@ use std::time::Instant;
 /// Name, what it shows, and how it runs.
 type Part = (&'static str, &'static str, fn(&Path) -> Result<(), String>);
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("tidy", "file headers, file sizes, licences of dependencies", tidy::run),
     ("format", "rustfmt finds nothing to change", |top| {
         cargo(top, &["fmt", "--all", "--check"], &[])?;
@@ -32,6 +32,9 @@ const PARTS: [Part; 8] = [
         cargo(top, &["doc", "--workspace", "--no-deps", "--document-private-items"], &flags)
     }),
     ("packages", "Debian packages for tests with real peers are there", |_| packages::install()),
+    ("deploy", "the chart, rendered and refused, container file, unit and examples", |top| {
+        run(Command::new(top.join("tests/deploy/check.sh")))
+    }),
     ("unit", "unit tests, ladders, simulations", |top| {
         cargo(top, &["test", "--workspace", "--exclude", "system-tests"], &[])
     }),
