@@ -98,6 +98,18 @@ pub struct Custody {
     offers: u64,
     superseded: u64,
     actions: VecDeque<Action>,
+    #[cfg(any(test, feature = "testing"))]
+    fault: Option<Fault>,
+}
+
+/// Mistakes that simulations must find.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Whoever gives an order is obeyed, whatever his title.
+    IgnoresEpochs,
+    /// What legs say while nobody serves their call is not kept for the next owner.
+    ForgetsWhatHappened,
 }
 
 #[derive(Debug)]
@@ -148,7 +160,15 @@ impl Custody {
             offers: 0,
             superseded: 0,
             actions: VecDeque::new(),
+            #[cfg(any(test, feature = "testing"))]
+            fault: None,
         }
+    }
+
+    /// Makes a mistake on purpose from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn make_fault(&mut self, fault: Fault) {
+        self.fault = Some(fault);
     }
 
     /// The next thing to do.
@@ -222,7 +242,10 @@ impl Custody {
         }
         let owner = kept.obeyed();
         // Even a leg's end that was told may have to be told to the next owner.
-        if is_over || owner.is_none() {
+        let is_kept = is_over || owner.is_none();
+        #[cfg(any(test, feature = "testing"))]
+        let is_kept = is_kept && self.fault != Some(Fault::ForgetsWhatHappened);
+        if is_kept {
             kept.note(Happened { leg, unix_us, event: Some(event.clone()) });
         }
         if let Some(owner) = owner {
@@ -415,6 +438,10 @@ impl Custody {
     fn obeys(&mut self, from: NodeId, title: Title) -> bool {
         let Some(kept) = self.calls.get_mut(&title.call) else { return false };
         let speaker = Owner { epoch: title.epoch, node: from };
+        #[cfg(any(test, feature = "testing"))]
+        if self.fault == Some(Fault::IgnoresEpochs) {
+            return true;
+        }
         match kept.obeyed() {
             Some(owner) if owner == speaker => true,
             Some(owner) if owner > speaker => {

@@ -172,6 +172,12 @@ impl Switchboard {
         let _ = self.wire.set(wire);
     }
 
+    /// Lets the custody make a mistake on purpose from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn make_fault(&self, fault: crate::custody::Fault) {
+        self.custody.lock().make_fault(fault);
+    }
+
     /// Who is there, as far as known.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()

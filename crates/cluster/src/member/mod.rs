@@ -52,6 +52,20 @@ pub struct MemberSettings {
     pub fault: Option<Fault>,
 }
 
+impl MemberSettings {
+    /// For a node of this number (`None`: a free one) in the cluster that its database belongs to.
+    pub fn new(prefix: impl Into<String>, lease_seconds: u32, id: Option<NodeId>, cluster: u128) -> Self {
+        Self {
+            prefix: prefix.into(),
+            lease_seconds,
+            id,
+            cluster,
+            #[cfg(any(test, feature = "testing"))]
+            fault: None,
+        }
+    }
+}
+
 /// Mistakes that simulations must find.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

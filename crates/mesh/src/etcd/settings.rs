@@ -62,14 +62,7 @@ pub struct EtcdSettings {
 
 impl EtcdSettings {
     pub(super) fn member(&self) -> MemberSettings {
-        MemberSettings {
-            prefix: self.prefix.clone(),
-            lease_seconds: self.lease_seconds,
-            id: self.node,
-            cluster: self.cluster,
-            #[cfg(feature = "testing")]
-            fault: None,
-        }
+        MemberSettings::new(self.prefix.clone(), self.lease_seconds, self.node, self.cluster)
     }
 
     /// Checks everything that can be checked without etcd.
