@@ -116,6 +116,8 @@ pub enum Fault {
 struct Kept {
     client: Option<Id<Client>>,
     service: Service,
+    /// Whoever served it until it was offered to others: if it lives it is told when one of them takes it.
+    left: Option<Owner>,
     /// The largest epoch seen.
     epoch: u32,
     incoming: Option<Box<Incoming>>,
@@ -215,6 +217,7 @@ impl Custody {
             client: Some(client),
             // It has taken the call until it says that it has not: nothing is asked of it before.
             service: Service::Served(Owner { epoch: 0, node: first }),
+            left: None,
             epoch: 0,
             incoming: Some(Box::new(incoming.clone())),
             capsule: Capsule::default(),
@@ -268,15 +271,12 @@ impl Custody {
     /// The dialog of a leg has changed and is at rest.
     pub fn leg_state(&mut self, call: CallId, leg: LegId, state: Bytes) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
+        // For whoever takes the call over: the owner does not tell us of our own legs.
+        kept.put(KeptLeg { leg, home: self.me, state: state.clone() });
         if let Some(owner) = kept.obeyed() {
             let title = Title { call, epoch: owner.epoch };
             self.tell(owner.node, ToCalls::LegState { title, leg, state });
-            return;
         }
-        // For whoever takes it.
-        let kept_leg = KeptLeg { leg, home: self.me, state };
-        kept.capsule.legs.retain(|other| other.leg != leg);
-        kept.capsule.legs.push(kept_leg);
     }
 
     /// A request inside a dialog whose leg is not here: asks for it. The answer is [`Action::Revive`] or [`Action::NoStray`].
@@ -364,6 +364,9 @@ impl Custody {
                     return; // nobody waits any more
                 }
                 if self.obeys(from, title) || self.begin(from, title) {
+                    if let Some(kept) = self.calls.get_mut(&title.call) {
+                        kept.put(KeptLeg { leg, home: self.me, state: state.clone() });
+                    }
                     self.actions.push_back(Action::Revive { call: title.call, leg, state });
                 } else if ticket.is_some() {
                     self.actions.push_back(Action::NoStray(leg));
@@ -373,6 +376,8 @@ impl Custody {
                 if self.calls.contains_key(&title.call) && self.obeys(from, title) {
                     if let Some(kept) = self.calls.get_mut(&title.call) {
                         kept.legs.retain(|here| here.leg != leg);
+                        let me = self.me;
+                        kept.capsule.legs.retain(|other| other.leg != leg || other.home != me);
                     }
                     self.actions.push_back(Action::Part(leg));
                 }
@@ -475,6 +480,7 @@ impl Custody {
         let kept = Kept {
             client: None,
             service: Service::Served(Owner { epoch: title.epoch, node: from }),
+            left: None,
             epoch: title.epoch,
             incoming: None,
             capsule: Capsule::default(),
@@ -506,9 +512,12 @@ impl Custody {
         if let Some(at) = kept.due.take() {
             self.due.remove(&(at, call));
         }
-        if let Service::Served(before) = before
-            && before.node != owner.node
-        {
+        let left = kept.left.take();
+        let before = match before {
+            Service::Served(before) => Some(before),
+            Service::Offered(_) | Service::Waiting => left,
+        };
+        if let Some(before) = before.filter(|before| before.node != owner.node) {
             let title = Title { call, epoch: before.epoch };
             self.tell(before.node, ToCalls::Superseded { title, by: owner });
         }
@@ -523,14 +532,11 @@ impl Custody {
             capsule.call = news.call;
             kept.incoming = None;
         }
-        for leg in news.legs {
-            capsule.legs.retain(|other| other.leg != leg.leg);
-            if capsule.legs.len() < LEGS_MAX {
-                capsule.legs.push(leg);
-            }
-        }
-        if !news.custodians.is_empty() {
-            capsule.custodians = news.custodians;
+        let custodians = news.custodians;
+        news.legs.into_iter().for_each(|leg| kept.put(leg));
+        let capsule = &mut kept.capsule;
+        if !custodians.is_empty() {
+            capsule.custodians = custodians;
         }
     }
 
@@ -582,7 +588,8 @@ impl Custody {
     fn owner_lost(&mut self, call: CallId, servers: &dyn Servers, now: Instant) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
         let tried = match std::mem::replace(&mut kept.service, Service::Waiting) {
-            Service::Served(_) => {
+            Service::Served(owner) => {
+                kept.left = Some(owner);
                 kept.epoch = kept.epoch.saturating_add(1);
                 Vec::new()
             }
@@ -656,6 +663,14 @@ impl Kept {
             Service::Served(owner) => owner.node == node,
             Service::Offered(tried) => tried.last() == Some(&node),
             Service::Waiting => false,
+        }
+    }
+
+    fn put(&mut self, state: KeptLeg) {
+        let legs = &mut self.capsule.legs;
+        legs.retain(|other| other.leg != state.leg);
+        if legs.len() < LEGS_MAX {
+            legs.push(state);
         }
     }
 
