@@ -94,7 +94,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     let mut world = World::new(seed, plan, options.with_lines);
     world.custody_fault = options.fault;
     world.run_until(CHAOS);
-    while !world.to_drain.is_empty() && world.now < 180 * SECOND {
+    while !world.has_rolled() && world.now < 240 * SECOND {
         let next = world.now + SECOND;
         world.run_until(next);
     }

@@ -476,6 +476,13 @@ impl World {
         }
     }
 
+    /// All that were to be drained are, and are back.
+    pub(crate) fn has_rolled(&self) -> bool {
+        self.to_drain.is_empty()
+            && (self.plan.kind != crate::Kind::Rolling
+                || self.machines.values().all(|machine| machine.life > 1 && machine.down_since.is_none()))
+    }
+
     pub(crate) fn stop(&mut self, node: NodeId) {
         self.trace.line(self.now, format_args!("node {} is told to stop", node.0));
         if let Some(machine) = self.machines.get_mut(&node)
