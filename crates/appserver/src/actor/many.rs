@@ -156,6 +156,7 @@ impl CallState {
                 tenure.put(KeptLeg { home: place, ..state });
                 tenure.involved.insert(place);
                 peers.legs.tell(place, message);
+                self.call.leg_revived(leg);
             }
             (None, _) | (_, None) => {
                 warn!(call = %self.id, %leg, at = home.0, "leg is lost with its proxy");
@@ -611,6 +612,7 @@ impl ShardState {
         tenure.put(KeptLeg { home: from, ..state });
         tenure.involved.insert(from);
         peers.legs.tell(from, ToLegs::Revive { title, leg, ticket: Some(ticket), state: bytes });
+        call.call.leg_revived(leg);
         self.settle(id);
     }
 }
