@@ -8,6 +8,7 @@ use crate::call::{Call, Capsule as CallCapsule};
 use cluster::between::{Capsule, Decline, Happened, KeptLeg, Owner, Stand, Title, ToCalls, ToLegs};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Incoming, LegEvent};
+use cluster::media::{MediaCommand, Signalling};
 use model::{Client, Id};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use tracing::{debug, info, warn};
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// Legs of one call whose states are kept.
 const STATES_MAX: usize = 64;
+/// Sessions that are to be closed when their relays can be reached again.
+const UNCLOSED_MAX: usize = 65_536;
 /// Events of one call that wait until it is taken over.
 const QUEUE_MAX: usize = 64;
 
@@ -300,7 +303,27 @@ impl ShardState {
             };
             let new = call.other_relay(relay, peers);
             call.call.relay_lost(relay, new, shared.now());
+            self.unclosed(relay, id);
             self.settle(id);
+        }
+    }
+
+    /// A session stays at a relay that cannot be told.
+    fn unclosed(&mut self, relay: NodeId, call: CallId) {
+        if self.unclosed.len() < UNCLOSED_MAX {
+            self.unclosed.insert((relay, call));
+        }
+    }
+
+    /// A relay is in reach again: what it has kept for nothing is closed, if it lives still.
+    pub(super) fn relay_back(&mut self, relay: NodeId) {
+        let shared = Arc::clone(&self.shared);
+        let Some(peers) = shared.peers.get() else { return };
+        for (_, id) in self.unclosed.extract_if(.., |(at, _)| *at == relay) {
+            if self.calls.get(&id).is_none_or(|call| !call.call.uses_relay(relay)) {
+                let command = MediaCommand::Close;
+                drop(peers.media.submit(relay, id, u32::MAX, command, Signalling::default()));
+            }
         }
     }
 
@@ -531,6 +554,7 @@ impl ShardState {
             if peers.legs.relay_is_lost(relay) {
                 let new = state.other_relay(relay, peers);
                 state.call.relay_lost(relay, new, now);
+                self.unclosed(relay, id);
             }
         }
         for leg in state.call.legs().collect::<Vec<_>>() {
