@@ -469,6 +469,7 @@ impl ShardState {
         let mut awaited: BTreeSet<NodeId> = stand.capsule.custodians.iter().copied().collect();
         awaited.extend(stand.capsule.legs.iter().map(|leg| leg.home));
         awaited.insert(from);
+        awaited.insert(self.shared.node()); // this node may have a leg of it, or keep it, and know more
         awaited.retain(|node| peers.legs.can_reach(*node));
         for node in &awaited {
             peers.legs.tell(*node, ToLegs::Claim { title });
@@ -537,10 +538,20 @@ impl ShardState {
             involved: newest.capsule.custodians.iter().copied().collect(),
             ..Tenure::default()
         };
-        // Newer states go over older ones.
+        // Newer states go over older ones, and of equal ones a proxy is right about its own legs.
         stands.sort_by_key(|(node, stand)| (stand.capsule.version, *node));
-        for (_, stand) in &stands {
-            stand.capsule.legs.iter().for_each(|leg| tenure.put(leg.clone()));
+        let mut states: Vec<(u32, bool, &KeptLeg)> = Vec::new();
+        for (node, stand) in &stands {
+            let legs = stand.capsule.legs.iter();
+            states.extend(legs.map(|leg| (stand.capsule.version, leg.home == *node, leg)));
+        }
+        states.sort_by_key(|(version, is_own, _)| (*version, *is_own));
+        states.into_iter().for_each(|(_, _, leg)| tenure.put(leg.clone()));
+        // Who was given up for lost has legs still that live elsewhere now.
+        for (node, stand) in &stands {
+            for leg in stand.legs.iter().filter(|leg| tenure.home(**leg) != *node) {
+                peers.legs.tell(*node, ToLegs::Part { title, leg: *leg });
+            }
         }
         tenure.involved.extend(stands.iter().map(|(node, _)| *node));
         let mut happened: Vec<Happened> =
