@@ -273,9 +273,8 @@ impl Switchboard {
     pub fn legs_back(&self, node: NodeId) {
         self.mark(|lost| lost.legs.remove(&node));
         if let Some(server) = self.server.get() {
-            if self.view.load().node(node).is_some_and(|node| node.roles.has(Role::Proxy)) {
-                self.want_names(node);
-            }
+            // Whether it is a proxy may not be known yet; who is none has no names and says nothing.
+            self.want_names(node);
             server.proxy_back(node);
         }
     }

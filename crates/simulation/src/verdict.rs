@@ -266,6 +266,13 @@ impl World {
         let side = &self.phones[caller].sides[before];
         if side.answered.is_none() || side.status != 200 {
             self.complain(format!("a new call fails: {} (answered {:?})", side.status, side.answered));
+            for (node, machine) in &self.machines {
+                if let Some(process) = &machine.process {
+                    let located = process.switchboard.located(model::Id::new(callee as u32 + 1));
+                    let of: Vec<(u16, i64)> = located.iter().map(|at| (at.home.0, at.stamp_us)).collect();
+                    self.complain(format!("    node {} knows these places of the callee: {of:?}", node.0));
+                }
+            }
         }
     }
 }
