@@ -217,7 +217,9 @@ impl World {
             }
         }
         for side in self.phones.iter().flat_map(|phone| &phone.sides) {
-            if side.is_caller && side.status >= 500 && side.hung_up.is_none() {
+            let is_again = |other: &&Side| other.is_caller && other.began == side.ended.unwrap_or(0);
+            let was_again = side.retried && self.phones[side.phone].sides.iter().any(|other| is_again(&other));
+            if side.is_caller && side.status >= 500 && side.hung_up.is_none() && !was_again {
                 let name = self.phones[side.phone].name;
                 self.complain(format!("a call of {name} at {:.3} failed: {}", side.began as f64 / 1e6, side.status));
             }
