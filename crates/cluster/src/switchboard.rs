@@ -4,7 +4,7 @@
 //! like its application server, to an application server like its proxies, directory and relays. Elsewhere: streams to other
 //! nodes (crate `mesh`), what is kept of calls (`custody`), who serves what (`placement`). A node that stands alone has none.
 
-use crate::between::{DirectoryItem, FromRelay, LegNames, Located, Title, ToCalls, ToLegs, ToRelay};
+use crate::between::{DirectoryItem, FromRelay, LegNames, Located, Owner, Title, ToCalls, ToLegs, ToRelay};
 use crate::custody::{Action, Custody, Figures, Servers};
 use crate::directory::Locations;
 use crate::ids::{CallId, LegId, NodeId};
@@ -188,6 +188,11 @@ impl Switchboard {
     /// Calls in custody here.
     pub fn figures(&self) -> Figures {
         self.custody.lock().figures()
+    }
+
+    /// The calls in custody here, each with its owner, if it has one at the moment.
+    pub fn kept(&self) -> Vec<(CallId, Option<Owner>)> {
+        self.custody.lock().kept()
     }
 
     /// Contacts known here, those of other nodes with them.
@@ -604,6 +609,12 @@ impl Legs for Switchboard {
 
     fn tell(&self, custodian: NodeId, message: ToLegs) {
         self.say_to_legs(custodian, message);
+    }
+
+    fn tell_server(&self, server: NodeId, message: ToCalls) {
+        if let Some(wire) = self.wire.get().filter(|_| server != self.deps.me) {
+            wire.to_calls(server, message);
+        }
     }
 
     fn is_cluster(&self) -> bool {

@@ -105,7 +105,17 @@ impl World {
             let open = process.open();
             if open != Open::default() {
                 let sessions = process.relay().map(|relay| relay.sessions()).unwrap_or_default();
-                self.complain(format!("node {} has something open in the end: {open:?} {sessions:?}", node.0));
+                let kept: Vec<String> = process
+                    .custody()
+                    .into_iter()
+                    .map(|(call, owner)| format!("{call} of {:?}", owner.map(|owner| (owner.epoch, owner.node.0))))
+                    .collect();
+                self.complain(format!(
+                    "node {} has something open in the end: {open:?}, sessions {}, custody {}",
+                    node.0,
+                    sessions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+                    kept.join(", ")
+                ));
             }
         }
         for phone in &self.phones {

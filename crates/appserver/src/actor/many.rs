@@ -239,7 +239,7 @@ impl ShardState {
             }
             ToCalls::Offer(stand) => self.offered(from, *stand, peers),
             ToCalls::Claimed(stand) => self.claimed(from, *stand),
-            ToCalls::Superseded { title, by } => self.superseded(title, by, &shared),
+            ToCalls::Superseded { title, by } => self.superseded(from, title, by, &shared, peers),
             ToCalls::NotHere { title, leg } => self.not_there(from, title, leg, peers),
             ToCalls::Stray { ticket, call, leg } => self.stray(from, ticket, call, leg, peers),
             ToCalls::Revived { title, leg, lives } => {
@@ -484,24 +484,46 @@ impl ShardState {
     }
 
     fn claimed(&mut self, from: NodeId, stand: Stand) {
+        let shared = Arc::clone(&self.shared);
+        let Some(peers) = shared.peers.get() else { return };
         let id = stand.title.call;
         if let Some(adoption) = self.adoptions.get_mut(&id) {
             if adoption.title != stand.title {
                 return;
             }
+            for node in stand.capsule.custodians.iter().filter(|node| peers.legs.can_reach(**node)) {
+                let is_known = adoption.stands.iter().any(|(known, _)| known == node);
+                if *node != from && !is_known && adoption.awaited.insert(*node) {
+                    peers.legs.tell(*node, ToLegs::Claim { title: stand.title });
+                }
+            }
             adoption.awaited.remove(&from);
-            adoption.stands.retain(|(node, _)| *node != from);
-            adoption.stands.push((from, stand));
+            let is_custodian = stand.capsule.version > 0 || stand.incoming.is_some() || !stand.legs.is_empty();
+            if is_custodian {
+                adoption.stands.retain(|(node, _)| *node != from);
+                adoption.stands.push((from, stand));
+            }
             if adoption.awaited.is_empty() {
                 self.adopt(id);
             }
             return;
         }
-        let shared = Arc::clone(&self.shared);
-        let Some(peers) = shared.peers.get() else { return };
         let Some(call) = self.at(stand.title) else { return };
+        if let Some(tenure) = &mut call.tenure {
+            for node in stand.capsule.custodians.iter().filter(|node| peers.legs.can_reach(**node)) {
+                if tenure.involved.insert(*node) {
+                    peers.legs.tell(*node, ToLegs::Claim { title: stand.title });
+                }
+            }
+        }
         // A proxy that lost us for a while: what its legs did meanwhile, and which of them are left.
         let here = call.legs_at(from);
+        // Legs that live elsewhere by now; the proxy was given up for lost.
+        for leg in stand.legs.iter().filter(|leg| !here.contains(leg)) {
+            if call.call.legs().any(|own| own == *leg) {
+                peers.legs.tell(from, ToLegs::Part { title: stand.title, leg: *leg });
+            }
+        }
         call.happened(stand.happened);
         let is_left = |leg: &LegId| stand.legs.contains(leg) || call.call.is_ringing();
         let lost: Vec<LegId> = here.into_iter().filter(|leg| !is_left(leg)).collect();
@@ -588,7 +610,7 @@ impl ShardState {
     }
 
     /// Another server has the call by a better title: here it is dropped, without a word and without a record.
-    fn superseded(&mut self, title: Title, by: Owner, shared: &Shared) {
+    fn superseded(&mut self, from: NodeId, title: Title, by: Owner, shared: &Shared, peers: &Peers) {
         let id = title.call;
         if self.adoptions.get(&id).is_some_and(|adoption| is_better(by, adoption.title, shared)) {
             self.adoptions.remove(&id);
@@ -598,6 +620,16 @@ impl ShardState {
         {
             debug!(call = %id, to = by.node.0, "call goes on at another application server");
             call.let_go = true;
+            // That one may not know of all who keep the call.
+            let involved = call.tenure.iter().flat_map(|tenure| &tenure.involved).copied();
+            let custodians: Vec<NodeId> = involved.filter(|node| *node != from).collect();
+            if by.node != shared.node() && !custodians.is_empty() {
+                let title = Title { call: id, epoch: by.epoch };
+                let capsule = Capsule { custodians, ..Capsule::default() };
+                let (legs, happened) = (Vec::new(), Vec::new());
+                let stand = Stand { title, incoming: None, capsule, legs, happened };
+                peers.legs.tell_server(by.node, ToCalls::Claimed(Box::new(stand)));
+            }
         }
     }
 
