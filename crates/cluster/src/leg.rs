@@ -103,8 +103,10 @@ pub trait Legs: Send + Sync + 'static {
     }
     /// Tells a custodian of a call what only a cluster needs to say. In one process nobody listens.
     fn tell(&self, _custodian: NodeId, _message: ToLegs) {}
-    /// Tells another application server, as a custodian of its calls would.
-    fn tell_server(&self, _server: NodeId, _message: ToCalls) {}
+    /// Tells another application server, as a custodian of its calls would. `false`: it is out of reach.
+    fn tell_server(&self, _server: NodeId, _message: ToCalls) -> bool {
+        false
+    }
     /// Other application servers, which keep calls that no other node knows of; the best first.
     fn guards(&self, _client: Id<Client>, _call: CallId) -> Vec<NodeId> {
         Vec::new()

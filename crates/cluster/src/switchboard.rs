@@ -611,10 +611,8 @@ impl Legs for Switchboard {
         self.say_to_legs(custodian, message);
     }
 
-    fn tell_server(&self, server: NodeId, message: ToCalls) {
-        if let Some(wire) = self.wire.get().filter(|_| server != self.deps.me) {
-            wire.to_calls(server, message);
-        }
+    fn tell_server(&self, server: NodeId, message: ToCalls) -> bool {
+        self.wire.get().is_some_and(|wire| server != self.deps.me && wire.to_calls(server, message))
     }
 
     fn is_cluster(&self) -> bool {

@@ -183,10 +183,8 @@ impl Legs for Around {
         self.watcher.is_silent();
     }
 
-    fn tell_server(&self, server: NodeId, message: ToCalls) {
-        if let Some(board) = self.board.upgrade() {
-            board.tell_server(server, message);
-        }
+    fn tell_server(&self, server: NodeId, message: ToCalls) -> bool {
+        self.board.upgrade().is_some_and(|board| board.tell_server(server, message))
     }
 
     fn is_cluster(&self) -> bool {

@@ -20,6 +20,10 @@ use tracing::{debug, info, warn};
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// Legs of one call whose states are kept.
 const STATES_MAX: usize = 64;
+/// Calls taken by others whose new servers are to be told something, how often that is tried, and after which pause.
+const HINTS_MAX: usize = 65_536;
+const HINT_TRIES: u8 = 60;
+const HINT_AGAIN: Duration = Duration::from_secs(1);
 /// Sessions that are to be closed when their relays can be reached again.
 const UNCLOSED_MAX: usize = 65_536;
 /// Events of one call that wait until it is taken over.
@@ -51,6 +55,13 @@ pub(super) struct Adoption {
     awaited: BTreeSet<NodeId>,
     until: Instant,
     queue: Vec<(LegId, Option<LegEvent>)>,
+}
+
+/// Custodians of a call that another server has taken, which it may not know of.
+pub(super) struct Hint {
+    to: NodeId,
+    stand: Stand,
+    tries: u8,
 }
 
 impl Tenure {
@@ -239,7 +250,7 @@ impl ShardState {
             }
             ToCalls::Offer(stand) => self.offered(from, *stand, peers),
             ToCalls::Claimed(stand) => self.claimed(from, *stand),
-            ToCalls::Superseded { title, by } => self.superseded(from, title, by, &shared, peers),
+            ToCalls::Superseded { title, by } => self.superseded(from, title, by, &shared),
             ToCalls::NotHere { title, leg } => self.not_there(from, title, leg, peers),
             ToCalls::Stray { ticket, call, leg } => self.stray(from, ticket, call, leg, peers),
             ToCalls::Revived { title, leg, lives } => {
@@ -353,8 +364,11 @@ impl ShardState {
         }
     }
 
-    /// Whatever waits for a deadline of a call that is being taken over.
-    pub(super) fn adoption_due(&mut self, id: CallId) {
+    /// Whatever waits for a deadline of a call that is being taken over, or was taken by another server.
+    pub(super) fn many_due(&mut self, id: CallId) {
+        if self.hints.contains_key(&id) {
+            self.give_hint(id);
+        }
         let now = self.shared.now().mono;
         if self.adoptions.get(&id).is_some_and(|adoption| adoption.until <= now) {
             self.adopt(id);
@@ -610,7 +624,7 @@ impl ShardState {
     }
 
     /// Another server has the call by a better title: here it is dropped, without a word and without a record.
-    fn superseded(&mut self, from: NodeId, title: Title, by: Owner, shared: &Shared, peers: &Peers) {
+    fn superseded(&mut self, from: NodeId, title: Title, by: Owner, shared: &Shared) {
         let id = title.call;
         if self.adoptions.get(&id).is_some_and(|adoption| is_better(by, adoption.title, shared)) {
             self.adoptions.remove(&id);
@@ -628,8 +642,25 @@ impl ShardState {
                 let capsule = Capsule { custodians, ..Capsule::default() };
                 let (legs, happened) = (Vec::new(), Vec::new());
                 let stand = Stand { title, incoming: None, capsule, legs, happened };
-                peers.legs.tell_server(by.node, ToCalls::Claimed(Box::new(stand)));
+                if self.hints.len() < HINTS_MAX {
+                    self.hints.insert(id, Hint { to: by.node, stand, tries: 0 });
+                }
             }
+            drop(call);
+            self.give_hint(id);
+        }
+    }
+
+    /// Tells the server that has taken a call who else keeps it, or tries again later.
+    fn give_hint(&mut self, id: CallId) {
+        let shared = Arc::clone(&self.shared);
+        let (Some(peers), Some(hint)) = (shared.peers.get(), self.hints.get_mut(&id)) else { return };
+        hint.tries += 1;
+        let is_told = peers.legs.tell_server(hint.to, ToCalls::Claimed(Box::new(hint.stand.clone())));
+        if is_told || hint.tries >= HINT_TRIES {
+            self.hints.remove(&id);
+        } else if let Some(alarms) = shared.alarms.get() {
+            alarms.set(shared.now().mono + HINT_AGAIN, id);
         }
     }
 
