@@ -8,7 +8,7 @@
 use crate::Time;
 use crate::lines::Item;
 use crate::net::{Carried, ConnId, Conns, End};
-use crate::phones::Phone;
+use crate::phones::{DOMAIN, Phone};
 use crate::plan::{MS, PHONES, Plan, REGISTER, SECOND, Spot};
 use crate::process::{Out, Place, Process, Said, UNIX};
 use crate::store::{Disk, Store};
@@ -618,7 +618,11 @@ impl World {
                 std::net::IpAddr::V4(ip) => ip.octets()[3],
                 std::net::IpAddr::V6(_) => 0,
             }));
-            let node = self.moved.get(&(phone, home)).copied().unwrap_or(home);
+            // What belongs to a dialog or an answer goes to the very proxy for as long as that is there.
+            let lives = self.machines.get(&home).is_some_and(|machine| machine.down_since.is_none());
+            let is_new = is_for_domain(&bytes);
+            let moved = self.moved.get(&(phone, home)).copied().filter(|_| is_new || !lives);
+            let node = moved.unwrap_or(home);
             if self.trace.is_told() {
                 let (line, name) = (first_line(&bytes), self.phones[phone].name);
                 self.trace.line(now, format_args!("{name:>6}  -> n{}  {line}", node.0));
@@ -821,6 +825,12 @@ impl Act {
             _ => None,
         }
     }
+}
+
+/// Whether it is a request outside of dialogs.
+fn is_for_domain(bytes: &Bytes) -> bool {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    line.ends_with(b"SIP/2.0") && line.windows(DOMAIN.len()).any(|part| part == DOMAIN.as_bytes())
 }
 
 fn first_line(bytes: &Bytes) -> String {
