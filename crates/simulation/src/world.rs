@@ -614,10 +614,8 @@ impl World {
         let now = self.now;
         while let Some((bytes, to)) = self.phones[phone].poll_datagram(now) {
             self.trace.mark(now, 5, &bytes);
-            let home = NodeId(u16::from(match to.ip() {
-                std::net::IpAddr::V4(ip) => ip.octets()[3],
-                std::net::IpAddr::V6(_) => 0,
-            }));
+            // A request within a dialog goes to the contact of its other end (RFC 3261 section 12.2.1.1).
+            let home = proxy_of(contact_in(&bytes).unwrap_or(to));
             // What belongs to a dialog or an answer goes to the very proxy for as long as that is there.
             let lives = self.machines.get(&home).is_some_and(|machine| machine.down_since.is_none());
             let is_new = is_for_domain(&bytes);
@@ -825,6 +823,20 @@ impl Act {
             _ => None,
         }
     }
+}
+
+fn proxy_of(address: SocketAddr) -> NodeId {
+    NodeId(u16::from(match address.ip() {
+        std::net::IpAddr::V4(ip) => ip.octets()[3],
+        std::net::IpAddr::V6(_) => 0,
+    }))
+}
+
+/// The address that a Request-URI names, as far as it is one.
+fn contact_in(bytes: &Bytes) -> Option<SocketAddr> {
+    let line = bytes.split(|byte| *byte == b'\r').next()?;
+    let uri = std::str::from_utf8(line).ok()?.strip_suffix(" SIP/2.0")?;
+    uri.split_once('@')?.1.parse().ok()
 }
 
 /// Whether it is a request outside of dialogs.
