@@ -112,8 +112,7 @@ impl CallState {
         let Some(capsule) = self.call.capsule() else { return };
         let me = self.shared.node();
         let mut keepers: BTreeSet<NodeId> = self.call.legs().map(|leg| tenure.home(leg)).collect();
-        keepers.remove(&me);
-        if keepers.is_empty() {
+        if keepers.iter().all(|node| *node == me) {
             // All its legs are here: somebody must know of it when this node is gone.
             keepers.extend(peers.legs.guards(capsule.client(), self.id).first());
         }
