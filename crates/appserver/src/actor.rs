@@ -16,7 +16,7 @@ use cluster::switchboard::CallServer;
 use many::{Adoption, Hint, Tenure};
 use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal, User};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -198,6 +198,7 @@ impl AppServer {
                 calls: HashMap::new(),
                 adoptions: HashMap::new(),
                 unclosed: BTreeMap::new(),
+                relayless: BTreeSet::new(),
                 hints: BTreeMap::new(),
                 shared: Arc::clone(&shared),
             };
@@ -448,6 +449,8 @@ struct ShardState {
     adoptions: HashMap<CallId, Adoption>,
     /// Sessions that calls have left at relays, and when they may be closed if the relays can be reached.
     unclosed: BTreeMap<(NodeId, CallId), std::time::Instant>,
+    /// Calls that lost these relays while no other one was in reach.
+    relayless: BTreeSet<(NodeId, CallId)>,
     /// What servers that have taken calls from this one are to be told.
     hints: BTreeMap<CallId, Hint>,
     shared: Arc<Shared>,

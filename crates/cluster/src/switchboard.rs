@@ -683,14 +683,16 @@ impl Directory for Switchboard {
             .filter_map(|located| {
                 let record = &located.binding;
                 let transport = Transport::from_token(&record.flow.transport)?;
-                let home = if self.can_reach(located.home) {
-                    located.home
-                } else if transport == Transport::Udp {
+                let is_there = self.can_reach(located.home);
+                let leaves = view.node(located.home).is_some_and(|node| node.draining);
+                let home = if transport == Transport::Udp && (leaves || !is_there) {
                     // A datagram may come from another address of the platform; a connection went with its proxy.
                     let zone = view.node(located.home).map_or("", |node| node.zone.as_str());
-                    placement::proxy_instead(reach, zone, record.contact.as_bytes(), located.home, "udp")?
+                    let name = record.contact.as_bytes();
+                    let instead = placement::proxy_instead(reach, zone, name, located.home, "udp");
+                    instead.or(Some(located.home).filter(|_| is_there))?
                 } else {
-                    return None;
+                    Some(located.home).filter(|_| is_there)?
                 };
                 let flow = Flow {
                     transport,

@@ -310,12 +310,13 @@ impl ShardState {
         let shared = Arc::clone(&self.shared);
         let Some(peers) = shared.peers.get() else { return };
         for id in self.ids() {
-            let Some(call) = self.calls.get_mut(&id).filter(|call| call.call.uses_relay(relay)) else {
-                continue;
-            };
-            let new = call.other_relay(relay, peers);
-            call.call.relay_lost(relay, new, shared.now());
-            self.unclosed(relay, id);
+            let is_concerned = |call: &&mut CallState| call.call.uses_relay(relay) || call.call.awaits_relay(relay);
+            let Some(call) = self.calls.get_mut(&id).filter(is_concerned) else { continue };
+            if call.relay_lost(relay, peers) {
+                self.unclosed(relay, id);
+            } else {
+                self.relayless.insert((relay, id));
+            }
             self.settle(id);
         }
     }
@@ -329,11 +330,30 @@ impl ShardState {
 
     /// A relay is in reach again: what it has kept for nothing is closed, once it is certain that nobody else uses it.
     pub(super) fn relay_back(&mut self, relay: NodeId) {
+        self.find_relays();
         let calls = self.unclosed.keys().filter(|(at, _)| *at == relay).map(|(_, id)| *id);
         let calls: Vec<CallId> = calls.collect();
         for id in calls {
             self.unclosed(relay, id);
             self.close_later(id);
+        }
+    }
+
+    /// Calls that lost their relays while none was in reach get one.
+    fn find_relays(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let Some(peers) = shared.peers.get() else { return };
+        for (relay, id) in std::mem::take(&mut self.relayless) {
+            let Some(call) = self.calls.get_mut(&id).filter(|call| call.call.uses_relay(relay)) else { continue };
+            let new = call.call.caller_leg().and_then(|leg| peers.legs.relay(call.client, leg, id, None));
+            match new {
+                Some(new) => {
+                    call.call.relay_lost(relay, Some(new), shared.now());
+                    self.unclosed(relay, id);
+                    self.settle(id);
+                }
+                None => drop(self.relayless.insert((relay, id))),
+            }
         }
     }
 
@@ -621,9 +641,11 @@ impl ShardState {
         let mut state = CallState::adopted(call, capsule.client(), Box::new(tenure), &shared);
         for relay in capsule.relays() {
             if peers.legs.relay_is_lost(relay) {
-                let new = state.other_relay(relay, peers);
-                state.call.relay_lost(relay, new, now);
-                self.unclosed(relay, id);
+                if state.relay_lost(relay, peers) {
+                    self.unclosed(relay, id);
+                } else {
+                    self.relayless.insert((relay, id));
+                }
             }
         }
         for leg in state.call.legs().collect::<Vec<_>>() {
@@ -742,6 +764,17 @@ impl ShardState {
 }
 
 impl CallState {
+    /// Takes the media to another relay. `false`: none is in reach, so it is this server that is cut off; a conversation goes on where it
+    /// is until there is one again.
+    fn relay_lost(&mut self, relay: NodeId, peers: &Peers) -> bool {
+        let new = self.other_relay(relay, peers);
+        if new.is_none() && self.call.is_talking() && self.call.relay() == Some(relay) {
+            return false;
+        }
+        self.call.relay_lost(relay, new, self.shared.now());
+        true
+    }
+
     fn other_relay(&self, not: NodeId, peers: &Peers) -> Option<NodeId> {
         let caller = self.call.caller_leg()?;
         peers.legs.relay(self.client, caller, self.id, Some(not))

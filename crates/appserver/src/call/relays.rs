@@ -79,6 +79,11 @@ impl Call {
         self.relay
     }
 
+    /// Whether this relay was asked for something that it has not answered.
+    pub fn awaits_relay(&self, relay: NodeId) -> bool {
+        self.tickets.iter().any(|asked| asked.relay == relay)
+    }
+
     /// Whether this relay has media of the call, or soon will.
     pub fn uses_relay(&self, relay: NodeId) -> bool {
         let moving = self.moving.as_ref().map(|moving| (moving.from, moving.to));
