@@ -13,8 +13,9 @@ use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Legs};
 use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
 use cluster::switchboard::CallServer;
-use many::{Adoption, Hint, Tenure};
+use many::{Adoption, Finished, Hint, Tenure};
 use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal, User};
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,6 +102,7 @@ struct Shared {
     recorded: AtomicU64,
     adopted: AtomicU64,
     let_go: AtomicU64,
+    finished: Mutex<Finished>,
     draining: AtomicBool,
     /// The last record or note could not be written: new calls are refused until one can.
     log_fails: AtomicBool,
@@ -180,6 +182,7 @@ impl AppServer {
             recorded: AtomicU64::new(0),
             adopted: AtomicU64::new(0),
             let_go: AtomicU64::new(0),
+            finished: Mutex::default(),
             draining: AtomicBool::new(false),
             log_fails: AtomicBool::new(false),
             ended: Notify::new(),

@@ -10,7 +10,7 @@ use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Incoming, LegEvent};
 use cluster::media::{MediaCommand, Signalling};
 use model::{Client, Id};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use tracing::{debug, info, warn};
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// Legs of one call whose states are kept.
 const STATES_MAX: usize = 64;
+/// Calls that have ended and are remembered.
+const FINISHED_MAX: usize = 16_384;
 /// Calls taken by others whose new servers are to be told something, how often that is tried, and after which pause.
 const HINTS_MAX: usize = 65_536;
 const HINT_TRIES: u8 = 60;
@@ -64,6 +66,30 @@ pub(super) struct Hint {
     to: NodeId,
     stand: Stand,
     tries: u8,
+}
+
+/// Calls whose records this server has made durable, of a minute or so: for custodians that have not heard of it.
+#[derive(Debug, Default)]
+pub(super) struct Finished {
+    epochs: HashMap<CallId, u32>,
+    order: VecDeque<CallId>,
+}
+
+impl Finished {
+    fn put(&mut self, title: Title) {
+        if self.epochs.insert(title.call, title.epoch).is_none() {
+            self.order.push_back(title.call);
+        }
+        if self.order.len() > FINISHED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.epochs.remove(&oldest);
+        }
+    }
+
+    fn epoch(&self, call: CallId) -> Option<u32> {
+        self.epochs.get(&call).copied()
+    }
 }
 
 impl Tenure {
@@ -125,6 +151,7 @@ impl CallState {
     pub(super) fn done(&mut self, peers: &Peers) {
         let title = self.title();
         let Some(tenure) = &mut self.tenure else { return };
+        self.shared.finished.lock().put(title);
         for node in std::mem::take(&mut tenure.involved) {
             peers.legs.tell(node, ToLegs::Done { title });
         }
@@ -510,6 +537,10 @@ impl ShardState {
             }
             return;
         }
+        let finished = self.shared.finished.lock().epoch(title.call);
+        if finished.is_some_and(|epoch| epoch + 1 == title.epoch) {
+            return peers.legs.tell(from, ToLegs::Done { title }); // it had not heard of it
+        }
         if let Some(why) = self.why_not() {
             return peers.legs.tell(from, ToLegs::Decline { title, why });
         }
@@ -561,6 +592,15 @@ impl ShardState {
             }
             if adoption.awaited.is_empty() {
                 self.adopt(id);
+            }
+            return;
+        }
+        if !self.calls.contains_key(&id)
+            && let Some(epoch) = shared.finished.lock().epoch(id).filter(|epoch| *epoch >= stand.title.epoch)
+        {
+            let title = Title { call: id, epoch };
+            for node in &stand.capsule.custodians {
+                peers.legs.tell(*node, ToLegs::Done { title });
             }
             return;
         }
