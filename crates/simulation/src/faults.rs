@@ -125,7 +125,11 @@ impl World {
     /// A telephone that is refused with 503 tries another proxy (RFC 3263 section 4.3), once.
     pub(crate) fn try_elsewhere(&mut self, phone: usize) {
         let is_refused = |side: &crate::phones::Side| {
-            side.is_caller && side.ended.is_some() && side.status == 503 && !side.retried && side.answered.is_none()
+            side.is_caller
+                && side.ended.is_some()
+                && side.status == 503
+                && !side.retried
+                && side.answered.is_none()
         };
         let Some(at) = self.phones[phone].sides.iter().position(is_refused) else { return };
         let server = self.phones[phone].server;
@@ -176,9 +180,14 @@ impl World {
                         self.moved.remove(&key);
                     }
                     Some(other) if serves(self, other) => {}
+                    // The second is gone, too; the first is back.
+                    Some(_) if serves(self, home) => drop(self.moved.remove(&key)),
                     _ if down.is_some_and(|since| since + patience <= now) => {
-                        let others: Vec<NodeId> =
-                            proxies.iter().copied().filter(|other| *other != home && serves(self, *other)).collect();
+                        let others: Vec<NodeId> = proxies
+                            .iter()
+                            .copied()
+                            .filter(|other| *other != home && serves(self, *other))
+                            .collect();
                         if others.is_empty() {
                             self.moved.remove(&key);
                             continue;

@@ -19,6 +19,7 @@ mod world;
 
 pub use cluster::custody::Fault;
 pub use plan::Kind;
+pub use watch::Complaint;
 
 use plan::{CHAOS, HEALING, Plan, SECOND};
 use world::World;
@@ -34,7 +35,7 @@ pub struct Outcome {
     /// What kind of story it was.
     pub kind: Kind,
     /// What was wrong; empty: all was right.
-    pub complaints: Vec<String>,
+    pub complaints: Vec<Complaint>,
     /// The same for each run of the seed.
     pub hash: u64,
     /// Figures, so that a simulation of nothing is noticed.
@@ -103,7 +104,8 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     world.run_until(healed);
     world.finish();
     let conversations = phones::by_call(&world.phones);
-    let is_one = |sides: &&Vec<&phones::Side>| sides.iter().filter(|side| side.answered.is_some()).count() >= 2;
+    let is_one =
+        |sides: &&Vec<&phones::Side>| sides.iter().filter(|side| side.answered.is_some()).count() >= 2;
     let figures = Figures {
         events: world.trace.events(),
         orders: world.watcher.orders(),

@@ -50,7 +50,11 @@ impl Way {
 #[derive(Debug)]
 pub(crate) enum Want {
     /// Make a connection, and say this by it.
-    Dial { way: Way, to: NodeId, greeting: Greeting },
+    Dial {
+        way: Way,
+        to: NodeId,
+        greeting: Greeting,
+    },
     /// Say this by a connection.
     Say(ConnId, Carried),
     /// Tell the switchboard.
@@ -215,7 +219,9 @@ impl Lines {
     pub(crate) fn heard(&mut self, conn: ConnId, from: NodeId, way: Way, what: Carried, now: Instant) {
         self.due = now;
         match what {
-            Carried::Hello { greeting, instance } => self.greeted(conn, from, way.back(), greeting, instance, now),
+            Carried::Hello { greeting, instance } => {
+                self.greeted(conn, from, way.back(), greeting, instance, now)
+            }
             Carried::Welcome { answer, instance } => {
                 let Some(key) = self.key(conn) else { return };
                 let Some(line) = self.lines.get_mut(&key) else { return };
@@ -245,7 +251,15 @@ impl Lines {
         }
     }
 
-    fn greeted(&mut self, conn: ConnId, from: NodeId, way: Way, greeting: Greeting, instance: u64, now: Instant) {
+    fn greeted(
+        &mut self,
+        conn: ConnId,
+        from: NodeId,
+        way: Way,
+        greeting: Greeting,
+        instance: u64,
+        now: Instant,
+    ) {
         let serves = match way {
             Way::Legs => self.roles.has(Role::As),
             Way::Media => self.roles.has(Role::Relay),

@@ -15,8 +15,14 @@ pub(crate) struct ConnId(pub(crate) u64);
 /// What goes by a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Carried {
-    Hello { greeting: Greeting, instance: u64 },
-    Welcome { answer: Answer, instance: u64 },
+    Hello {
+        greeting: Greeting,
+        instance: u64,
+    },
+    Welcome {
+        answer: Answer,
+        instance: u64,
+    },
     Frame(Frame<Item>),
     /// The end of it.
     Closed,

@@ -204,7 +204,8 @@ impl Phone {
     pub(crate) fn due(&self) -> Option<Time> {
         let plans = self.sides.iter().filter(|side| side.ended.is_none());
         let plans = plans.flat_map(|side| side.plans.iter().map(|(at, _)| *at));
-        let agent = self.agent.poll_timeout().map(|at| at.saturating_duration_since(self.base).as_micros() as Time);
+        let agent =
+            self.agent.poll_timeout().map(|at| at.saturating_duration_since(self.base).as_micros() as Time);
         plans.chain(agent).chain(self.register_at).min()
     }
 
@@ -219,7 +220,8 @@ impl Phone {
             self.events(&[], now);
         }
         for side in &mut self.sides {
-            let due: Vec<Plan> = side.plans.extract_if(.., |(at, _)| *at <= now).map(|(_, plan)| plan).collect();
+            let due: Vec<Plan> =
+                side.plans.extract_if(.., |(at, _)| *at <= now).map(|(_, plan)| plan).collect();
             for plan in due.into_iter().filter(|_| side.ended.is_none()) {
                 match plan {
                     Plan::Answer if side.answered.is_none() => {
@@ -255,7 +257,8 @@ impl Phone {
                 continue;
             }
             // The dialog of a call of its own is named by its first INVITE.
-            if let Some(side) = self.sides.iter_mut().rev().find(|side| side.is_caller && side.dialog.is_empty())
+            if let Some(side) =
+                self.sides.iter_mut().rev().find(|side| side.is_caller && side.dialog.is_empty())
                 && transmit.bytes.starts_with(b"INVITE ")
                 && let Ok(message) = Message::parse(transmit.bytes.clone())
             {

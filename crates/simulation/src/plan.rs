@@ -49,7 +49,10 @@ pub(crate) enum Spot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Killed; with its machine (nobody says that it is gone), or alone.
-    Crash { node: NodeId, with_machine: bool },
+    Crash {
+        node: NodeId,
+        with_machine: bool,
+    },
     Pause(NodeId),
     /// Nothing goes from one to the other.
     Cut(Spot, Spot),
@@ -60,7 +63,10 @@ pub(crate) enum Fault {
     /// All is late.
     Slow,
     /// Datagrams are lost, doubled and late.
-    Lossy { lost: u32, doubled: u32 },
+    Lossy {
+        lost: u32,
+        doubled: u32,
+    },
     EtcdAway,
     Compact,
     /// The node's lease ends, whatever it does.
@@ -223,9 +229,7 @@ impl Plan {
                 11 => Fault::Isolate(node),
                 12 if node != other => Fault::Reset(node, other),
                 13 => Fault::Slow,
-                14 => {
-                    Fault::Lossy { lost: rng.random_range(50..250), doubled: rng.random_range(0..100) }
-                }
+                14 => Fault::Lossy { lost: rng.random_range(50..250), doubled: rng.random_range(0..100) },
                 15 => Fault::EtcdAway,
                 16 => Fault::Expire(node),
                 17 => Fault::StoreAway,
@@ -250,6 +254,19 @@ impl Plan {
             };
             self.troubles.push(Trouble { begin, end: None, fault });
         }
+    }
+
+    /// Nodes that something befalls, where it is known which.
+    pub(crate) fn hit(&self) -> Vec<NodeId> {
+        let of = |trouble: &Trouble| match trouble.fault {
+            Fault::Crash { node, .. }
+            | Fault::Pause(node)
+            | Fault::Isolate(node)
+            | Fault::Drain(node)
+            | Fault::Expire(node) => Some(node),
+            _ => None,
+        };
+        self.troubles.iter().filter_map(of).collect()
     }
 
     /// Nodes that stay broken.

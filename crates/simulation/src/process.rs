@@ -73,9 +73,17 @@ pub(crate) enum Said {
 
 /// What a process gave out at one step.
 pub(crate) enum Out {
-    Datagram { from: SocketAddr, to: SocketAddr, bytes: Bytes },
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Bytes,
+    },
     Etcd(Ticket, Request),
-    Dial { way: Way, to: NodeId, greeting: cluster::link::Greeting },
+    Dial {
+        way: Way,
+        to: NodeId,
+        greeting: cluster::link::Greeting,
+    },
     Conn(ConnId, Carried),
     Said(Said),
     /// It has done with everything, and ends.
@@ -174,7 +182,8 @@ impl Process {
             random: Arc::new(move || dice.lock().random::<u128>()),
         });
         let lines_rng = StdRng::seed_from_u64(rng.random());
-        let lines = Arc::new(Mutex::new(Lines::new(place.id, place.roles, instance, lines_rng, base.into_std())));
+        let lines =
+            Arc::new(Mutex::new(Lines::new(place.id, place.roles, instance, lines_rng, base.into_std())));
         let wire = Sent { lines: Arc::clone(&lines), gate: Arc::clone(&gate) };
         switchboard.set_wire(Arc::new(wire));
         let settings = MemberSettings::new("/carillon", LEASE, Some(place.id), 7);
@@ -417,7 +426,8 @@ impl Process {
         };
         config.auth.invite = false;
         let longest = i64::from(config.registrar.max_expires);
-        let log = Arc::new(Told { gate: Arc::clone(&self.gate), switchboard: Arc::downgrade(&self.switchboard) });
+        let log =
+            Arc::new(Told { gate: Arc::clone(&self.gate), switchboard: Arc::downgrade(&self.switchboard) });
         let bindings = std::mem::take(&mut self.bindings);
         let guard = self.rt.enter();
         for binding in &bindings {

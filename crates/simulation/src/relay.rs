@@ -57,7 +57,14 @@ impl State {
 }
 
 impl Media for SimRelay {
-    fn submit(&self, _: NodeId, call: CallId, _: u32, command: MediaCommand, _: Signalling) -> Option<MediaReply> {
+    fn submit(
+        &self,
+        _: NodeId,
+        call: CallId,
+        _: u32,
+        command: MediaCommand,
+        _: Signalling,
+    ) -> Option<MediaReply> {
         let mut state = self.state.lock();
         Some(match command {
             MediaCommand::Offer { from, to, sdp } => {

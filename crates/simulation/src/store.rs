@@ -1,4 +1,4 @@
-//! The database and the disks: one row for each call, in which a larger epoch replaces a smaller one, and what each node notes for itself.
+//! The database and the disks: one row for each call, that of its best owner, and what each node notes for itself.
 //!
 //! In: records, notes. Out: what is there in the end, complaints. Elsewhere: how long it takes, and whether it is reached (`world`).
 
@@ -27,26 +27,18 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Takes a record in; a complaint, if two owners of one epoch say different things.
-    pub(crate) fn record(&mut self, by: NodeId, epoch: u32, cdr: Cdr) -> Result<(), String> {
+    /// Takes a record in: a better owner's replaces a lesser one's, in the order in which owners are obeyed.
+    pub(crate) fn record(&mut self, by: NodeId, epoch: u32, cdr: Cdr) {
         let row = Row { epoch, by, cdr, recovered: false };
         match self.rows.get_mut(&row.cdr.call) {
             None => drop(self.rows.insert(row.cdr.call.clone(), row)),
-            Some(known) if known.recovered || known.epoch < epoch => {
+            Some(known) if known.recovered || (known.epoch, known.by) < (epoch, by) => {
                 self.replaced += 1;
                 *known = row;
             }
-            Some(known) if known.epoch > epoch => self.refused += 1,
-            Some(known) if known.by != by => {
-                let call = &known.cdr.call;
-                return Err(format!(
-                    "two records of {call} in epoch {epoch}: of node {} and node {}",
-                    known.by.0, by.0
-                ));
-            }
-            Some(known) => *known = row,
+            Some(known) if (known.epoch, known.by) > (epoch, by) => self.refused += 1,
+            Some(known) => *known = row, // the same once more, for its maker did not hear that it was kept
         }
-        Ok(())
     }
 
     /// What a node finds in its notes when it starts.

@@ -27,7 +27,16 @@ struct State {
     /// The best owner that each leg has obeyed, by the process that has the leg.
     obeyed: BTreeMap<(NodeId, u64, LegId), Owner>,
     orders: u64,
-    complaints: Vec<String>,
+    complaints: Vec<Complaint>,
+}
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// It must never be so, whatever fails; else something did not come right in time after the faults.
+    pub is_grave: bool,
+    /// What.
+    pub text: String,
 }
 
 impl Watcher {
@@ -51,11 +60,11 @@ impl Watcher {
         self.state.lock().speaker = None;
     }
 
-    pub(crate) fn complain(&self, complaint: String) {
-        self.state.lock().complaints.push(complaint);
+    pub(crate) fn complain(&self, is_grave: bool, text: String) {
+        self.state.lock().complaints.push(Complaint { is_grave, text });
     }
 
-    pub(crate) fn complaints(&self) -> Vec<String> {
+    pub(crate) fn complaints(&self) -> Vec<Complaint> {
         std::mem::take(&mut self.state.lock().complaints)
     }
 
@@ -70,11 +79,11 @@ impl Watcher {
         state.orders += 1;
         let before = *state.obeyed.entry((node, life, leg)).or_insert(speaker);
         if speaker < before {
-            let complaint = format!(
+            let text = format!(
                 "two owners act on {leg} at node {}: after {before:?} it obeys {speaker:?} ({what})",
                 node.0
             );
-            state.complaints.push(complaint);
+            state.complaints.push(Complaint { is_grave: true, text });
         } else {
             state.obeyed.insert((node, life, leg), speaker);
         }

@@ -112,7 +112,8 @@ pub(crate) struct World {
 
 static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
     let mut rows = Configuration::demo();
-    let (user, terminal, extension) = (rows.users[0].clone(), rows.terminals[0].clone(), rows.extensions[0].clone());
+    let (user, terminal, extension) =
+        (rows.users[0].clone(), rows.terminals[0].clone(), rows.extensions[0].clone());
     for (at, (name, number)) in PHONES.iter().enumerate().skip(2) {
         let id = at as u32 + 1;
         rows.terminals.push(model::entity::Terminal {
@@ -342,7 +343,9 @@ impl World {
 
     fn start(&mut self, node: NodeId) {
         let now = self.now;
-        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.process.is_none()) else { return };
+        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.process.is_none()) else {
+            return;
+        };
         machine.life += 1;
         machine.is_off = false;
         machine.asked.clear();
@@ -417,7 +420,9 @@ impl World {
                 waiting.into_iter().for_each(|act| self.act(act));
             } else {
                 waiting.into_iter().for_each(|act| self.act(act));
-                if let Some(process) = self.machines.get_mut(&node).and_then(|machine| machine.process.as_mut()) {
+                if let Some(process) =
+                    self.machines.get_mut(&node).and_then(|machine| machine.process.as_mut())
+                {
                     process.wake(now);
                 }
                 self.outs(node);
@@ -777,11 +782,12 @@ impl World {
         self.trace.mark(self.now, 7, call.as_bytes());
         self.trace.line(
             self.now,
-            format_args!("n{} records {call} in epoch {epoch}: {} {:?}", node.0, cdr.cause.status, cdr.hung_up_by),
+            format_args!(
+                "n{} records {call} in epoch {epoch}: {} {:?}",
+                node.0, cdr.cause.status, cdr.hung_up_by
+            ),
         );
-        if let Err(complaint) = self.store.record(node, epoch, cdr) {
-            self.watcher.complain(complaint);
-        }
+        self.store.record(node, epoch, cdr);
         let is = !self.is_cut(Spot::Store, Spot::Node(node));
         let delay = if is { self.delay() } else { PATIENCE };
         self.after(delay, Act::Stored { node, life, call: Some(call), done, is });

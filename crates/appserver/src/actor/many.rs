@@ -337,7 +337,8 @@ impl ShardState {
         let shared = Arc::clone(&self.shared);
         let Some(peers) = shared.peers.get() else { return };
         for id in self.ids() {
-            let is_concerned = |call: &&mut CallState| call.call.uses_relay(relay) || call.call.awaits_relay(relay);
+            let is_concerned =
+                |call: &&mut CallState| call.call.uses_relay(relay) || call.call.awaits_relay(relay);
             let Some(call) = self.calls.get_mut(&id).filter(is_concerned) else { continue };
             if call.relay_lost(relay, peers) {
                 self.unclosed(relay, id);
@@ -371,7 +372,9 @@ impl ShardState {
         let shared = Arc::clone(&self.shared);
         let Some(peers) = shared.peers.get() else { return };
         for (relay, id) in std::mem::take(&mut self.relayless) {
-            let Some(call) = self.calls.get_mut(&id).filter(|call| call.call.uses_relay(relay)) else { continue };
+            let Some(call) = self.calls.get_mut(&id).filter(|call| call.call.uses_relay(relay)) else {
+                continue;
+            };
             let new = call.call.caller_leg().and_then(|leg| peers.legs.relay(call.client, leg, id, None));
             match new {
                 Some(new) => {
@@ -585,7 +588,8 @@ impl ShardState {
                 }
             }
             adoption.awaited.remove(&from);
-            let is_custodian = stand.capsule.version > 0 || stand.incoming.is_some() || !stand.legs.is_empty();
+            let is_custodian =
+                stand.capsule.version > 0 || stand.incoming.is_some() || !stand.legs.is_empty();
             if is_custodian {
                 adoption.stands.retain(|(node, _)| *node != from);
                 adoption.stands.push((from, stand));

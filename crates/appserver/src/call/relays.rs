@@ -384,7 +384,8 @@ impl Call {
             _ => {}
         }
         let Some(at) = self.side_of(slot) else { return };
-        if let Some(side) = self.moving.as_mut().map(|moving| &mut moving.sides[at]).filter(|side| side.asked) {
+        if let Some(side) = self.moving.as_mut().map(|moving| &mut moving.sides[at]).filter(|side| side.asked)
+        {
             side.asked = false;
             side.stale = false;
             self.ask_to_move(at);

@@ -6,7 +6,8 @@ use simulation::{Fault, Figures, Options, run};
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
-const HELP: &str = "usage: simulate [--seeds FROM..TO] [--seed N] [--trace] [--fault ignores-epochs|forgets-what-happened]";
+const HELP: &str =
+    "usage: simulate [--seeds FROM..TO] [--seed N] [--trace] [--fault ignores-epochs|forgets-what-happened]";
 
 fn main() -> ExitCode {
     match work(std::env::args().skip(1)) {
@@ -53,15 +54,20 @@ fn work(mut words: impl Iterator<Item = String>) -> Result<bool, String> {
             let _ = writeln!(stdout(), "{line}");
         }
         if options.with_lines {
-            let _ = writeln!(stdout(), "{:?}, {:?}, hash {:016x}", outcome.kind, outcome.figures, outcome.hash);
+            let _ =
+                writeln!(stdout(), "{:?}, {:?}, hash {:016x}", outcome.kind, outcome.figures, outcome.hash);
         }
         if !outcome.complaints.is_empty() {
             wrong += 1;
             let _ = writeln!(stdout(), "seed {seed} ({:?}):", outcome.kind);
             for complaint in &outcome.complaints {
-                let _ = writeln!(stdout(), "    {complaint}");
+                let grave = if complaint.is_grave { "! " } else { "" };
+                let _ = writeln!(stdout(), "    {grave}{}", complaint.text);
             }
-            let _ = writeln!(stdout(), "    again: cargo run -p simulation --bin simulate -- --seed {seed} --trace");
+            let _ = writeln!(
+                stdout(),
+                "    again: cargo run -p simulation --bin simulate -- --seed {seed} --trace"
+            );
         }
     }
     let _ = writeln!(stdout(), "{count} seeds, {wrong} of them wrong; {figures:?}");
