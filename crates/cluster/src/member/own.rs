@@ -70,7 +70,8 @@ impl Member {
             }
         }
         let unwished = self.claims.told.iter().filter(|(place, _)| !self.claims.is_wished(**place));
-        let unwished: Vec<(Place, u64)> = unwished.map(|(place, fence)| (*place, fence.0)).collect();
+        let modified = |place: &Place| Some((*place, self.records.owners.get(place)?.modified));
+        let unwished: Vec<(Place, u64)> = unwished.filter_map(|(place, _)| modified(place)).collect();
         if !unwished.is_empty() {
             self.claims.giving_up.extend(unwished);
             self.tell_owned();
@@ -120,15 +121,16 @@ impl Member {
         let is_given_up = |place: &Place| giving_up.contains_key(place);
         #[cfg(any(test, feature = "testing"))]
         let is_given_up =
-            |place: &Place| is_given_up(place) && self.settings.fault != Some(super::Fault::OwnsWhatItGaveUp);
+            |place: &Place| is_given_up(place) && self.fault != Some(super::Fault::OwnsWhatItGaveUp);
         let ours = owners.iter().filter(|(place, held)| Some(held.lease) == lease && !is_given_up(place));
-        let ours = ours.filter_map(|(place, held)| Some((*place, held.says?)));
-        let ours =
-            ours.filter(|(_, owner)| (owner.node, owner.instance) == (self.info.id, self.info.instance));
+        let me = (self.info.id.0, self.info.instance);
+        let ours = ours
+            .filter(|(_, held)| held.says.is_some_and(|owner| (owner.node, owner.instance) == me))
+            .map(|(place, held)| (*place, self.records.fence(held.modified)));
         #[cfg_attr(not(any(test, feature = "testing")), expect(unused_mut, reason = "faults add to it"))]
-        let mut ours: BTreeMap<Place, Fence> = ours.map(|(place, owner)| (place, owner.fence)).collect();
+        let mut ours: BTreeMap<Place, Fence> = ours.collect();
         #[cfg(any(test, feature = "testing"))]
-        if self.settings.fault == Some(super::Fault::ActsOnProposals) && self.is_certain {
+        if self.fault == Some(super::Fault::ActsOnProposals) && self.is_certain {
             let wishes = self.claims.wishes.iter();
             let wished = wishes.flat_map(|(kind, keys)| keys.iter().map(|key| ((*kind, *key), Fence(0))));
             for (place, fence) in wished {

@@ -56,6 +56,8 @@ pub struct EtcdSettings {
     pub node: Option<NodeId>,
     /// The cluster that the node's database belongs to.
     pub cluster: u128,
+    /// The largest fence that the database has seen.
+    pub fences_from: u64,
     /// How long the node tries to join when it starts.
     pub patience: Duration,
 }
@@ -67,8 +69,7 @@ impl EtcdSettings {
             lease_seconds: self.lease_seconds,
             id: self.node,
             cluster: self.cluster,
-            #[cfg(feature = "testing")]
-            fault: None,
+            fences_from: self.fences_from,
         }
     }
 

@@ -48,6 +48,7 @@ pub(crate) fn settings(url: &str, node: Option<u16>) -> EtcdSettings {
         lease_seconds: 4,
         node: node.map(NodeId),
         cluster: 77,
+        fences_from: 0,
         patience: LONG,
     }
 }
