@@ -6,12 +6,15 @@
 use super::records::owner_json;
 use super::{Event, Follow, Member, What};
 use crate::etcd::{Compare, Op, Request, Ticket, Txn};
-use crate::node::{Fence, Kind, Role, View, partitions};
+use crate::ids::NodeId;
+use crate::node::{Fence, Kind, NodeInfo, Role, Roles, partitions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 type Place = (Kind, u32);
+/// What proposals depend on.
+type Candidates = (NodeId, Roles, u32, bool);
 
 /// Requests about owners that wait for answers at the same time.
 const IN_FLIGHT: usize = 64;
@@ -22,8 +25,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Claims {
     pub(super) wishes: BTreeMap<Kind, BTreeSet<u32>>,
     pub(super) shares: BTreeMap<Kind, (u32, Role)>,
-    /// The view that the shares were last made from.
-    pub(super) shared: Option<Arc<View>>,
+    /// What the wishes for shares were last made from.
+    pub(super) shared: Option<Vec<Candidates>>,
     /// What is owned, as it was told.
     pub(super) told: BTreeMap<Place, Fence>,
     asked: BTreeMap<Place, Ticket>,
@@ -99,17 +102,19 @@ impl Member {
         !self.claims.asked.contains_key(&place) && self.claims.asked.len() < IN_FLIGHT
     }
 
-    /// Makes the wishes for shares from the view, where it or they have changed.
+    /// Makes the wishes for shares from the view, where they or what they depend on have changed: loads change all the time.
     fn propose(&mut self) {
+        let of = |node: &Arc<NodeInfo>| (node.id, node.roles, node.capacity, node.draining);
+        let candidates: Vec<Candidates> = self.view.nodes.values().map(of).collect();
         let claims = &mut self.claims;
-        if claims.shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &self.view)) {
+        if claims.shared.as_ref() == Some(&candidates) {
             return;
         }
         for (kind, (count, role)) in &claims.shares {
             let ours = partitions(&self.view, self.info.id, *kind, *count, *role);
             claims.wishes.insert(*kind, ours);
         }
-        claims.shared = Some(Arc::clone(&self.view));
+        claims.shared = Some(candidates);
     }
 
     /// Tells what the node owns now where it is not what was told.

@@ -233,7 +233,7 @@ fn settings_of_no_use_are_told_by_their_names() {
     assert_eq!(told(missing), "cluster.etcd_ca_file");
     assert_eq!(told(EtcdSettings { ca_file: Some("/x".into()), ..good.clone() }), "cluster.etcd");
     assert_eq!(told(EtcdSettings { prefix: "carillon".to_owned(), ..good.clone() }), "cluster.prefix");
-    assert_eq!(told(EtcdSettings { lease_seconds: 1, ..good.clone() }), "cluster.lease_seconds");
+    assert_eq!(told(EtcdSettings { lease_seconds: 4, ..good.clone() }), "cluster.lease_seconds");
     assert_eq!(told(EtcdSettings { node: Some(NodeId(0)), ..good }), "node.id");
 }
 
