@@ -1,6 +1,6 @@
 //! What an item costs on a link, both ends together: `cargo test --release -p mesh --test cost -- --ignored --nocapture`.
 
-#![allow(clippy::unwrap_used, reason = "in a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement is told")]
 
 mod common;
 
