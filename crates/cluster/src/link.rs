@@ -411,23 +411,33 @@ impl<T: Clone> Link<T> {
         }
     }
 
+    /// Whether [`Link::poll_frame`] has a frame now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let (Some(session), Connection::Up { said, cursor, owed, .. }) = (&self.session, &self.connection)
+        else {
+            return false;
+        };
+        let settings = &self.settings;
+        session.acked + session.kept.len() as u64 > *cursor
+            || now >= *said + settings.heartbeat
+            || owed.is_some_and(|owed| {
+                now >= owed.since + settings.ack_after
+                    || owed.items >= settings.ack_items
+                    || owed.octets >= settings.octets_max / 4
+            })
+    }
+
     /// The next frame for the connection, if one is due.
     pub fn poll_frame(&mut self, now: Instant) -> Option<Frame<T>> {
+        if !self.is_due(now) {
+            return None;
+        }
         let (Some(session), Connection::Up { said, cursor, owed, .. }) =
             (self.session.as_mut(), &mut self.connection)
         else {
             return None;
         };
         let settings = &self.settings;
-        let waiting = (session.acked + session.kept.len() as u64).saturating_sub(*cursor);
-        let ack_due = owed.is_some_and(|owed| {
-            now >= owed.since + settings.ack_after
-                || owed.items >= settings.ack_items
-                || owed.octets >= settings.octets_max / 4
-        });
-        if waiting == 0 && !ack_due && now < *said + settings.heartbeat {
-            return None;
-        }
         let first = *cursor + 1;
         let mut octets = 0;
         let items: Vec<T> = session

@@ -247,7 +247,13 @@ impl<L: Lane> Line<L> {
             ));
         }
         let frame = Frame { first: numbers.first, items: parts.items, received: numbers.received };
-        let items = self.link.lock().handle_frame(frame, octets, now());
+        let (items, due) = {
+            let (mut link, now) = (self.link.lock(), now());
+            (link.handle_frame(frame, octets, now), link.is_due(now))
+        };
+        if due {
+            self.waker.wake();
+        }
         for item in items {
             match L::In::read(item) {
                 Ok(item) => guarded(self.node, || L::deliver(&*hub.sink, self.node, item)),
@@ -260,8 +266,6 @@ impl<L: Lane> Line<L> {
                 }
             }
         }
-        // An acknowledgement may be due.
-        self.waker.wake();
         Ok(())
     }
 
