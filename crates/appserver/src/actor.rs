@@ -60,6 +60,12 @@ pub struct Stats {
     pub crashed_total: u64,
     /// Call records that are durable.
     pub records_total: u64,
+    /// Calls that there may be at the same time.
+    pub calls_max: usize,
+    /// No new call is taken any more.
+    pub draining: bool,
+    /// No new call is taken until a record or a note can be written again.
+    pub log_fails: bool,
 }
 
 /// Makes and owns the call actors. One of them for each node with the role `as`.
@@ -105,6 +111,8 @@ enum ShardMsg {
     HangUpAll(u16, &'static str),
     /// Tells of its calls that have not begun to end.
     Tell(oneshot::Sender<Vec<OpenCall>>),
+    /// Lets go of this, as a sign of life.
+    Knock(oneshot::Sender<()>),
 }
 
 /// What a call is told.
@@ -178,7 +186,22 @@ impl AppServer {
             calls_total: self.shared.total.load(Ordering::Relaxed),
             crashed_total: self.shared.crashed.load(Ordering::Relaxed),
             records_total: self.shared.recorded.load(Ordering::Relaxed),
+            calls_max: self.shared.limits.calls,
+            draining: self.shared.draining.load(Ordering::Relaxed),
+            log_fails: self.shared.log_fails.load(Ordering::Relaxed),
         }
+    }
+
+    /// Asks each shard for a sign of life: it lets go of its sender when it has done what came before. One that is gone
+    /// has let go.
+    pub fn knock(&self) -> Vec<oneshot::Receiver<()>> {
+        let shards = self.shared.shards.get().into_iter().flatten();
+        let knock = |shard: &ActorRef<ShardMsg>| {
+            let (teller, told) = oneshot::channel();
+            let _ = shard.cast(ShardMsg::Knock(teller));
+            told
+        };
+        shards.map(knock).collect()
     }
 
     /// Calls of a client that have an actor now.
@@ -379,6 +402,7 @@ impl Actor for Shard {
                 let calls = state.calls.values().filter_map(|call| call.call.open()).collect();
                 let _ = teller.send(calls); // nobody wants to know any more
             }
+            ShardMsg::Knock(teller) => drop(teller),
             ShardMsg::HangUpAll(status, why) => {
                 let ids: Vec<CallId> = state.calls.keys().copied().collect();
                 ids.into_iter().for_each(|id| state.deliver(id, CallMsg::HangUp(status, why)));

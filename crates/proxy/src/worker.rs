@@ -80,6 +80,8 @@ pub(crate) enum Cmd {
     Ping(Box<Ping>),
     /// Let go of this when nothing is awaited from any peer of a call.
     Settle(oneshot::Sender<()>),
+    /// Let go of this, as a sign of life.
+    Knock(oneshot::Sender<()>),
     /// End.
     Stop,
 }
@@ -381,13 +383,18 @@ impl Worker {
         }
         self.messages = messages;
         let wall = (!self.backlog.is_empty()).then(|| self.shared.clock.wall());
+        let mut longest = Duration::ZERO;
         for _ in 0..DATAGRAMS_MAX {
             let Some((listener, datagram)) = self.backlog.pop() else { break };
             let lag = match (wall, datagram.received) {
                 (Some(wall), Some(received)) => wall.saturating_sub(received),
                 _ => Duration::ZERO,
             };
+            longest = longest.max(lag);
             self.guarded(now, |worker| worker.datagram(listener, datagram, lag, now));
+        }
+        if let Some(tap) = self.shared.tap.as_ref().filter(|_| wall.is_some()) {
+            tap.turned(longest);
         }
         self.guarded(now, |worker| worker.timeouts(now));
         self.flush(now);
@@ -472,6 +479,7 @@ impl Worker {
             Cmd::Stored { txn, answer, undo, durable } => self.stored(txn, &answer, undo, durable, now),
             Cmd::Ping(ping) => self.ping(*ping, now),
             Cmd::Settle(teller) => self.settling.push(teller),
+            Cmd::Knock(teller) => drop(teller),
             Cmd::Stop => {}
         }
     }
