@@ -2,8 +2,11 @@
 //!
 //! Elsewhere: who asks (crate `api`); rating, trunks, invoices, faxes and mail are not asked here yet.
 
+use crate::watching::Health;
 use api::live::Live;
-use api::outside::{ActiveCall, CallCount, CallsOf, NodeState, NotHere, Outside, Registration};
+use api::outside::{
+    ActiveCall, CallCount, CallsOf, LogFilter, NodeState, NotChanged, NotHere, Outside, Registration,
+};
 use appserver::AppServer;
 use async_trait::async_trait;
 use cluster::ids::CallId;
@@ -11,7 +14,8 @@ use jiff::Timestamp;
 use model::{Client, Id, OpenCall, Snapshot, Terminal};
 use proxy::Proxy;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tonic_health::server::HealthReporter;
 
 /// This node.
 pub(crate) struct Living {
@@ -20,11 +24,18 @@ pub(crate) struct Living {
     live: Arc<Live>,
     node: u16,
     since: Instant,
+    health: Arc<Health>,
 }
 
 impl Living {
-    pub(crate) fn new(proxy: Arc<Proxy>, calls: Arc<AppServer>, live: Arc<Live>, node: u16) -> Self {
-        Self { proxy, calls, live, node, since: Instant::now() }
+    pub(crate) fn new(
+        proxy: Arc<Proxy>,
+        calls: Arc<AppServer>,
+        live: Arc<Live>,
+        node: u16,
+        health: Arc<Health>,
+    ) -> Self {
+        Self { proxy, calls, live, node, since: Instant::now(), health }
     }
 
     /// The terminal with this address of record.
@@ -56,6 +67,22 @@ impl Outside for Living {
             calls: self.calls.stats().calls,
             bindings: self.proxy.stats().bindings,
         })
+    }
+
+    fn health(&self) -> Option<HealthReporter> {
+        Some(self.health.reporter())
+    }
+
+    async fn log_filter(&self) -> Result<LogFilter, NotHere> {
+        crate::logging::filter().ok_or_else(|| NotHere("this node writes no log".to_owned()))
+    }
+
+    async fn set_log_filter(
+        &self,
+        filter: Option<&str>,
+        lasts: Option<Duration>,
+    ) -> Result<LogFilter, NotChanged> {
+        crate::logging::set_filter(filter, lasts)
     }
 
     async fn active_calls(&self) -> Result<Vec<ActiveCall>, NotHere> {

@@ -6,6 +6,7 @@ use crate::apart::Apart;
 use crate::config::{MediaConfig, Mistake, NodeConfig};
 use crate::control::Control;
 use crate::kept;
+use crate::watching::{Health, Roles, Watching};
 use api::live::Live;
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
@@ -112,6 +113,7 @@ pub(crate) struct Node {
     live: Arc<Live>,
     api: Option<Served>,
     control: Option<Control>,
+    watching: Watching,
     _apart: Apart,
 }
 
@@ -128,8 +130,11 @@ impl Node {
         let place = crate::place::mark(config)?;
         // What follows other nodes' changes, as large as they may be, follows them there.
         let apart = Apart::start()?;
+        crate::logging::name_node(config.node);
+        let watching = Watching::start(config, &apart).await?;
         let opened = kept::open(config, users, store.seen_revision(&place)?, &apart).await?;
         let (live, keeper) = (opened.live, opened.kept);
+        let kept = Arc::clone(&keeper.0);
         let rows = live.rows();
         if rows.each::<Terminal>().next().is_none() {
             warn!("no user is configured, so nobody can register or call; {}", no_users_remedy(config));
@@ -137,12 +142,12 @@ impl Node {
         let bindings = keep_bindings(&store, opened.changed.as_deref(), &rows).await?;
         store.put_seen_revision(&place, rows.revision)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new((*rows).clone())));
-        let log = Arc::new(Log(store.clone()));
+        let log = watching.log(Arc::new(Log(store.clone())));
         let deps = appserver::Deps { snapshot: Arc::clone(&snapshot), log, clock: Arc::new(unix_us) };
         let calls =
             AppServer::start(deps, appserver::Limits { calls: config.limits.calls, ring: config.ring })
                 .await?;
-        let relay = Relay::start(relay_config(config), Arc::clone(&calls) as _)?;
+        let relay = Relay::start(relay_config(config), watching.owner_sink(Arc::clone(&calls) as _))?;
         let deps = proxy::Deps {
             snapshot: Arc::clone(&snapshot),
             log: Arc::new(store.clone()),
@@ -150,15 +155,16 @@ impl Node {
             network: proxy::net::Network::Os,
             unix_time: None,
             seed: None,
-            tap: None,
+            tap: watching.tap(),
         };
         let proxy = Proxy::start(proxy_config(config), deps).await?;
-        calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, relay as _);
-        proxy.set_calls(Arc::clone(&calls) as _);
+        let legs = watching.owner_legs(watching.legs(Arc::clone(&proxy) as _));
+        calls.connect(legs, Arc::clone(&proxy) as _, watching.owner_media(Arc::clone(&relay) as _));
+        proxy.set_calls(watching.before_proxy(watching.owner(Arc::clone(&calls) as _)));
         follow(&live, &snapshot, &proxy, &store, &place, &config.data);
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
-        let served = make_api(&live, &proxy, &calls, config);
+        let served = make_api(&live, &proxy, &calls, config, Arc::clone(&watching.health));
         let (rows, files) = (Arc::clone(&live), Arc::clone(&served.surroundings.storage));
         apart.spawn(async move { api::keep_tidy(&rows, &files) }).await?;
         let api = match config.api {
@@ -174,12 +180,26 @@ impl Node {
         if let Err(error) = &control {
             warn!(%error, "`carillon ctl` does not reach this node: no socket can be made in the data directory");
         }
-        Ok(Self { proxy, calls, store, place, live, api, control: control.ok(), _apart: apart })
+        let control = control.ok();
+        watching.started(&Roles {
+            proxy: &proxy,
+            calls: &calls,
+            relay: &relay,
+            store: &store,
+            live: &live,
+            kept: &kept,
+        });
+        Ok(Self { proxy, calls, store, place, live, api, control, watching, _apart: apart })
     }
 
     /// The address where the API is served.
     pub(crate) fn api_address(&self) -> Option<SocketAddr> {
         self.api.as_ref().map(|api| api.address)
+    }
+
+    /// The address where health and metrics are served.
+    pub(crate) fn operate_address(&self) -> Option<SocketAddr> {
+        self.watching.address()
     }
 
     /// The addresses where SIP is heard.
@@ -194,12 +214,14 @@ impl Node {
         if let Some(api) = &self.api {
             api.task.abort();
         }
+        self.watching.drain(true).await;
         self.proxy.drain(true);
         tokio::select! {
             () = self.end_calls() => {}
             () = hurry => warn!(calls = self.calls.stats().calls, "told to stop at once"),
         }
         self.proxy.stop().await;
+        self.watching.stop().await;
         let store = self.store.clone();
         if let Err(error) = store.put_seen_revision(&self.place, self.live.rows().revision) {
             warn!(%error, "the next start looks at more changes of the configuration than it needs");
@@ -295,9 +317,10 @@ fn make_api(
     proxy: &Arc<Proxy>,
     calls: &Arc<AppServer>,
     config: &NodeConfig,
+    health: Arc<Health>,
 ) -> Arc<api::server::Api> {
     let (proxy, calls, own_live) = (Arc::clone(proxy), Arc::clone(calls), Arc::clone(live));
-    let outside = Arc::new(crate::living::Living::new(proxy, calls, own_live, config.node));
+    let outside = Arc::new(crate::living::Living::new(proxy, calls, own_live, config.node, health));
     live.name_own_hosts(&config.api_hosts);
     let storage = api::Storage::new(config.data.join("files"), config.files.clone());
     let surroundings = api::outside::Surroundings { outside, storage };

@@ -82,8 +82,11 @@ pub trait Tap: Send + Sync + 'static {
     /// One whole message.
     fn seen(&self, direction: Direction, flow: Flow, bytes: &Bytes);
 
-    /// An INVITE was let in: policy and password were right. `since`: when its worker took it up.
-    fn admitted(&self, _call: CallId, _leg: LegId, _since: Instant) {}
+    /// A leg begins; of one that came in, policy and password were right. `since`: when its worker took it up.
+    fn leg_began(&self, _call: CallId, _leg: LegId, _way: Direction, _sip_call_id: &str, _since: Instant) {}
+
+    /// A leg that had begun is gone.
+    fn leg_ended(&self, _call: CallId, _leg: LegId) {}
 
     /// A worker did a turn. `lag`: how long the datagram that waited longest had been on this machine.
     fn turned(&self, _lag: Duration) {}

@@ -156,6 +156,11 @@ impl Registry {
         self.sources.lock().push(Box::new(source));
     }
 
+    /// Asks nobody any more.
+    pub fn clear(&self) {
+        self.sources.lock().clear();
+    }
+
     /// The metrics now.
     pub fn page(&self) -> Page {
         let mut page = Page::default();

@@ -300,9 +300,6 @@ impl Worker {
             return;
         };
         let incoming = incoming(&self.shared, leg, &msg, flow, identity);
-        if let Some(tap) = &self.shared.tap {
-            tap.admitted(incoming.call, leg, now);
-        }
         let device = self.shared.device(incoming.terminal, flow, None);
         let state = Leg::new(incoming.call, tag, (incoming.terminal, device), config, Some(txn));
         self.invites.insert(txn, leg);
