@@ -1,11 +1,11 @@
-//! Debian packages that tests use as real peers: telephones, and the database; installed only where they are missing.
+//! Debian packages that tests use as real peers: telephones, the database, a reader of HEP; installed only where they are missing.
 
 use crate::{run, say};
 use std::process::Command;
 
 /// Program, and the package that brings it.
-const PEERS: [(&str, &str); 3] =
-    [("sipp", "sip-tester"), ("baresip", "baresip"), ("pg_ctlcluster", "postgresql")];
+const PEERS: [(&str, &str); 4] =
+    [("sipp", "sip-tester"), ("baresip", "baresip"), ("pg_ctlcluster", "postgresql"), ("sngrep", "sngrep")];
 
 /// Installs what is missing with apt.
 pub(crate) fn install() -> Result<(), String> {

@@ -131,8 +131,11 @@ impl Trouble {
 
     fn failed(&mut self, status: &tonic::Status) -> Duration {
         if self.pause.is_none() {
-            let cause = std::error::Error::source(status).map(ToString::to_string).unwrap_or_default();
-            warn!(what = self.what, %status, cause, "the collector of telemetry.otlp takes nothing");
+            warn!(
+                what = self.what,
+                why = first_cause(status),
+                "the collector of telemetry.otlp takes nothing"
+            );
         }
         let pause = self.pause.map_or(PAUSE_FIRST, |pause| (pause * 2).min(PAUSE_MAX));
         self.pause = Some(pause);
@@ -144,6 +147,15 @@ impl Trouble {
             info!(what = self.what, "the collector of telemetry.otlp takes them again");
         }
     }
+}
+
+/// What all of it comes from: errors of connections stand behind several that say less.
+fn first_cause(status: &tonic::Status) -> String {
+    let mut cause: &dyn std::error::Error = status;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    if std::ptr::addr_eq(cause, status) { status.message().to_owned() } else { cause.to_string() }
 }
 
 async fn send_spans(mut spans: mpsc::Receiver<Item>, fates: &Fates, channel: Channel, resource: &Resource) {
