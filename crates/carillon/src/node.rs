@@ -131,7 +131,7 @@ impl Node {
         // What follows other nodes' changes, as large as they may be, follows them there.
         let apart = Apart::start()?;
         crate::logging::name_node(config.node);
-        let watching = Watching::start(config, &apart).await?;
+        let watching = Watching::start(config).await?;
         let opened = kept::open(config, users, store.seen_revision(&place)?, &apart).await?;
         let (live, keeper) = (opened.live, opened.kept);
         let kept = Arc::clone(&keeper.0);

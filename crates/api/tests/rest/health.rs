@@ -75,7 +75,9 @@ fn health_is_told_to_everybody_at_both_doors_and_followed() {
 
 fn with<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
+        .metadata_mut()
+        .insert("authorization", format!("Bearer {token}").parse().expect("a token is ASCII"));
     request
 }
 

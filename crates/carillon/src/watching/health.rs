@@ -322,4 +322,76 @@ mod tests {
         health.drain(false);
         assert!(health.ready().is_good());
     }
+
+    /// Keeps no changes.
+    struct NoLog;
+
+    impl proxy::BindingLog for NoLog {
+        fn append(&self, _: proxy::BindingChange, done: proxy::Durable) {
+            done(true);
+        }
+    }
+
+    /// Says that a message came, and then waits for a word.
+    struct Holding {
+        came: mpsc::Sender<()>,
+        go: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl proxy::Tap for Holding {
+        fn seen(&self, direction: proxy::Direction, _: sip::flow::Flow, _: &bytes::Bytes) {
+            if direction == proxy::Direction::In {
+                let _ = self.came.send(());
+                let _ = self.go.lock().recv();
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_sip_worker_that_hangs_makes_the_node_look_dead_until_it_goes_on() {
+        let ((came, comes), (go, word)) = (mpsc::channel(), mpsc::channel());
+        let snapshot = model::Snapshot::new(model::rows::Rows::default());
+        let deps = proxy::Deps {
+            snapshot: Arc::new(arc_swap::ArcSwap::from_pointee(snapshot)),
+            log: Arc::new(NoLog),
+            bindings: Vec::new(),
+            network: proxy::Network::Os,
+            unix_time: None,
+            seed: None,
+            tap: Some(Arc::new(Holding { came, go: Mutex::new(word) })),
+        };
+        let listener = proxy::Listener::new(sip::flow::Transport::Udp, "127.0.0.1:0".parse().unwrap());
+        let config =
+            proxy::ProxyConfig { listeners: vec![listener], workers: 2, ..proxy::ProxyConfig::default() };
+        let proxy = proxy::Proxy::start(config, deps).await.unwrap();
+        let health = Health::new();
+        let own = Arc::clone(&proxy);
+        health.watch("SIP worker", move || own.knock().into_iter().map(answered).collect());
+        let now = Instant::now();
+        let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        stranger.send_to(b"OPTIONS sip:a SIP/2.0\r\n\r\n", proxy.listeners()[0].1).unwrap();
+        tokio::task::spawn_blocking(move || comes.recv()).await.unwrap().unwrap();
+        health.look(now);
+        // The other one answers, sooner or later.
+        let mut later = now + STUCK;
+        while !health
+            .alive()
+            .to_string()
+            .lines()
+            .any(|line| line.contains(": SIP worker ") && !line.contains(','))
+        {
+            health.look(later);
+            later += LOOK;
+            tokio::task::yield_now().await;
+        }
+        go.send(()).unwrap();
+        while !health.alive().is_good() {
+            health.look(later);
+            later += LOOK;
+            tokio::task::yield_now().await;
+        }
+        drop(go); // whatever else comes is not held
+        health.clear();
+        proxy.stop().await;
+    }
 }

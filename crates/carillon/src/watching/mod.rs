@@ -53,6 +53,7 @@ pub(crate) struct Watching {
     legs: Option<Arc<LegWatch>>,
     calls: Option<Arc<CallWatch>>,
     listener: Option<operate::Served>,
+    _apart: Apart,
 }
 
 /// What runs on this node.
@@ -66,8 +67,9 @@ pub(crate) struct Roles<'a> {
 }
 
 impl Watching {
-    /// Opens the listener and the ways to collectors.
-    pub(crate) async fn start(config: &NodeConfig, apart: &Apart) -> Result<Self, StartError> {
+    /// Opens the listener and the ways to collectors, on a thread of their own.
+    pub(crate) async fn start(config: &NodeConfig) -> Result<Self, StartError> {
+        let apart = Apart::watcher()?;
         let watch = &config.watch;
         let node = config.node.to_string();
         let (registry, health) = (Arc::new(Registry::default()), Health::new());
@@ -117,7 +119,7 @@ impl Watching {
             }
             None => None,
         };
-        Ok(Self { registry, health, outcomes, tracer, ears, legs, calls, listener })
+        Ok(Self { registry, health, outcomes, tracer, ears, legs, calls, listener, _apart: apart })
     }
 
     /// Where health and metrics are served.
