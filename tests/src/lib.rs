@@ -17,6 +17,7 @@ pub mod process;
 pub mod records;
 pub mod rtp;
 pub mod sipp;
+pub mod watching;
 
 use std::time::Duration;
 

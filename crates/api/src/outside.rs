@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tonic_health::server::HealthReporter;
 
 /// A part of the system does not do this: HTTP 501 with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,6 +125,28 @@ pub struct NodeState {
     pub bindings: usize,
 }
 
+/// What a node's log has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFilter {
+    /// What is logged now.
+    pub filter: String,
+    /// What the configuration says.
+    pub configured: String,
+    /// How long it lasts until it is the configured one again; none: until somebody changes it, or the node starts anew.
+    pub lasts: Option<Duration>,
+}
+
+/// Why something was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotChanged {
+    /// There is no such thing here.
+    #[error(transparent)]
+    NotHere(#[from] NotHere),
+    /// It cannot be this; the text says what to do.
+    #[error("{0}")]
+    Wrong(String),
+}
+
 /// Which template of a telephone model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Template {
@@ -158,6 +181,25 @@ pub trait Outside: Send + Sync {
     /// How this node is.
     async fn node(&self) -> Result<NodeState, NotHere> {
         Err(NotHere("this node serves no telephones".to_owned()))
+    }
+
+    /// Who knows whether this node may get calls, for gRPC's health; none: it may.
+    fn health(&self) -> Option<HealthReporter> {
+        None
+    }
+
+    /// What is logged.
+    async fn log_filter(&self) -> Result<LogFilter, NotHere> {
+        Err(NotHere("what is logged cannot be asked here".to_owned()))
+    }
+
+    /// Logs this from now on; none: what the configuration says. After `lasts` it is what the configuration says again.
+    async fn set_log_filter(
+        &self,
+        _filter: Option<&str>,
+        _lasts: Option<Duration>,
+    ) -> Result<LogFilter, NotChanged> {
+        Err(NotHere("what is logged cannot be changed here".to_owned()).into())
     }
 
     /// The calls that go on.

@@ -72,6 +72,12 @@ pub struct Stats {
     pub adopted_total: u64,
     /// Calls given to others, or lost to them, since the start.
     pub let_go_total: u64,
+    /// Calls that there may be at the same time.
+    pub calls_max: usize,
+    /// No new call is taken any more.
+    pub draining: bool,
+    /// No new call is taken until a record or a note can be written again.
+    pub log_fails: bool,
 }
 
 /// Makes and owns the call actors. One of them for each node with the role `as`.
@@ -126,6 +132,8 @@ enum ShardMsg {
     HandOver,
     /// Tells of its calls that have not begun to end.
     Tell(oneshot::Sender<Vec<OpenCall>>),
+    /// Lets go of this, as a sign of life.
+    Knock(oneshot::Sender<()>),
 }
 
 /// What has become of another node.
@@ -215,7 +223,22 @@ impl AppServer {
             records_total: self.shared.recorded.load(Ordering::Relaxed),
             adopted_total: self.shared.adopted.load(Ordering::Relaxed),
             let_go_total: self.shared.let_go.load(Ordering::Relaxed),
+            calls_max: self.shared.limits.calls,
+            draining: self.shared.draining.load(Ordering::Relaxed),
+            log_fails: self.shared.log_fails.load(Ordering::Relaxed),
         }
+    }
+
+    /// Asks each shard for a sign of life: it lets go of its sender when it has done what came before. One that is gone
+    /// has let go.
+    pub fn knock(&self) -> Vec<oneshot::Receiver<()>> {
+        let shards = self.shared.shards.get().into_iter().flatten();
+        let knock = |shard: &ActorRef<ShardMsg>| {
+            let (teller, told) = oneshot::channel();
+            let _ = shard.cast(ShardMsg::Knock(teller));
+            told
+        };
+        shards.map(knock).collect()
     }
 
     /// Calls of a client that have an actor now.
@@ -484,6 +507,7 @@ impl Actor for Shard {
                 let calls = state.calls.values().filter_map(|call| call.call.open()).collect();
                 let _ = teller.send(calls); // nobody wants to know any more
             }
+            ShardMsg::Knock(teller) => drop(teller),
             ShardMsg::HangUpAll(status, why) => {
                 let ids: Vec<CallId> = state.calls.keys().copied().collect();
                 ids.into_iter().for_each(|id| state.deliver(id, CallMsg::HangUp(status, why)));

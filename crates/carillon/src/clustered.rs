@@ -87,6 +87,7 @@ pub(crate) async fn join(
         lease_seconds: u32::try_from(config.lease.as_secs()).unwrap_or(10),
         node: (!node.auto_id).then_some(NodeId(node.node)),
         cluster: facts.id,
+        fences_from: facts.largest_fence,
         patience: PATIENCE,
     };
     let membership = Membership::join(settings, info.clone()).await?;

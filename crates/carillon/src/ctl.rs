@@ -61,6 +61,8 @@ enum Command {
     Bindings(operate::Bindings),
     /// Drop registered contacts of an address of record; the telephones are not told.
     Unbind(operate::Unbind),
+    /// Print what the node logs, or change it.
+    LogLevel(operate::LogLevel),
     #[command(flatten)]
     Whole(Whole),
 }
@@ -137,6 +139,7 @@ async fn run(arguments: Arguments) -> Result<bool, StartError> {
         Command::HangUp(hang_up) => operate::hang_up(data, hang_up).await.map(|()| false),
         Command::Bindings(bindings) => operate::bindings(data, bindings).await.map(|()| false),
         Command::Unbind(unbind) => operate::unbind(data, unbind).await.map(|()| false),
+        Command::LogLevel(level) => operate::log_level(data, level).await.map(|()| false),
         Command::Whole(whole) => {
             let none = || StartError("--data DIR: name the data directory of the node".to_owned());
             run_whole(data.ok_or_else(none)?, whole).await.map(|()| false)

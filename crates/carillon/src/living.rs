@@ -2,8 +2,11 @@
 //!
 //! Elsewhere: who asks (crate `api`); rating, trunks, invoices, faxes and mail are not asked here yet.
 
+use crate::watching::Health;
 use api::live::Live;
-use api::outside::{ActiveCall, CallCount, CallsOf, NodeState, NotHere, Outside, Registration};
+use api::outside::{
+    ActiveCall, CallCount, CallsOf, LogFilter, NodeState, NotChanged, NotHere, Outside, Registration,
+};
 use appserver::AppServer;
 use async_trait::async_trait;
 use cluster::ids::CallId;
@@ -12,7 +15,8 @@ use jiff::Timestamp;
 use model::{BindingRecord, Client, Id, OpenCall, Snapshot, Terminal};
 use proxy::Proxy;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tonic_health::server::HealthReporter;
 
 /// This node.
 pub(crate) struct Living {
@@ -24,6 +28,7 @@ pub(crate) struct Living {
     live: Arc<Live>,
     node: u16,
     since: Instant,
+    health: Arc<Health>,
 }
 
 impl Living {
@@ -33,8 +38,9 @@ impl Living {
         switchboard: Option<Arc<Switchboard>>,
         live: Arc<Live>,
         node: u16,
+        health: Arc<Health>,
     ) -> Self {
-        Self { proxy, calls, switchboard, live, node, since: Instant::now() }
+        Self { proxy, calls, switchboard, live, node, since: Instant::now(), health }
     }
 
     /// What is registered for an endpoint, wherever it registered.
@@ -88,6 +94,22 @@ impl Outside for Living {
             calls: self.count(),
             bindings: self.proxy.as_ref().map_or(0, |proxy| proxy.stats().bindings),
         })
+    }
+
+    fn health(&self) -> Option<HealthReporter> {
+        Some(self.health.reporter())
+    }
+
+    async fn log_filter(&self) -> Result<LogFilter, NotHere> {
+        crate::logging::filter().ok_or_else(|| NotHere("this node writes no log".to_owned()))
+    }
+
+    async fn set_log_filter(
+        &self,
+        filter: Option<&str>,
+        lasts: Option<Duration>,
+    ) -> Result<LogFilter, NotChanged> {
+        crate::logging::set_filter(filter, lasts)
     }
 
     async fn active_calls(&self) -> Result<Vec<ActiveCall>, NotHere> {

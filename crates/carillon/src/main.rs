@@ -4,7 +4,7 @@
 //! configuration (`kept`, and where that is: `place`), the operator's socket (`control`) and the command for it (`ctl`),
 //! threads for requests (`apart`), what the API is told of the living system (`living`), the demonstration (`demo`), the
 //! softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the log (`logging`), when
-//! threads rest (`pace`).
+//! threads rest (`pace`), how it is watched (`watching`).
 
 mod apart;
 mod cdrs;
@@ -23,6 +23,7 @@ mod pace;
 mod phone_command;
 mod place;
 mod users;
+mod watching;
 
 use clap::{Parser, Subcommand};
 use config::NodeConfig;
@@ -97,6 +98,9 @@ fn serve(file: &std::path::Path, check: bool) -> ExitCode {
         }
         if let Some(address) = node.api_address() {
             info!(%address, "API");
+        }
+        if let Some(address) = node.operate_address() {
+            info!(%address, "health and metrics");
         }
         // A node goes on when nobody takes this; a command of the operator does not.
         let _ = writeln!(std::io::stdout(), "carillon is ready");

@@ -7,6 +7,7 @@ use crate::clustered::{self, Cluster};
 use crate::config::{MediaConfig, Mistake, NodeConfig};
 use crate::control::Control;
 use crate::kept;
+use crate::watching::{Health, Roles, Watching};
 use api::live::Live;
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
@@ -121,6 +122,7 @@ pub(crate) struct Node {
     live: Arc<Live>,
     api: Option<Served>,
     control: Option<Control>,
+    watching: Watching,
     _apart: Apart,
 }
 
@@ -133,6 +135,7 @@ struct Served {
 /// What all roles of a node are started with.
 struct Ground<'a> {
     config: &'a NodeConfig,
+    watching: &'a Watching,
     snapshot: Arc<ArcSwap<Snapshot>>,
     store: Store,
     /// Of an earlier run.
@@ -154,8 +157,11 @@ impl Node {
         let place = crate::place::mark(config)?;
         // What follows other nodes' changes, as large as they may be, follows them there.
         let apart = Apart::start()?;
+        crate::logging::name_node(config.node);
+        let watching = Watching::start(config).await?;
         let opened = kept::open(config, users, store.seen_revision(&place)?, &apart).await?;
         let (live, keeper) = (opened.live, opened.kept);
+        let kept = Arc::clone(&keeper.0);
         let rows = live.rows();
         if rows.each::<Terminal>().next().is_none() {
             warn!("no user is configured, so nobody can register or call; {}", no_users_remedy(config));
@@ -163,7 +169,13 @@ impl Node {
         let bindings = keep_bindings(&store, opened.changed.as_deref(), &rows).await?;
         store.put_seen_revision(&place, rows.revision)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new((*rows).clone())));
-        let ground = Ground { config, snapshot: Arc::clone(&snapshot), store: store.clone(), bindings };
+        let ground = Ground {
+            config,
+            watching: &watching,
+            snapshot: Arc::clone(&snapshot),
+            store: store.clone(),
+            bindings,
+        };
         let (parts, cluster) = match &config.cluster {
             None => (ground.alone().await?, None),
             Some(cluster) => {
@@ -181,7 +193,8 @@ impl Node {
         follow(&live, &snapshot, proxy.as_ref(), &store, &place, &config.data);
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
-        let served = make_api(&live, (&proxy, &calls), cluster.as_ref(), config);
+        let health = Arc::clone(&watching.health);
+        let served = make_api(&live, (&proxy, &calls), cluster.as_ref(), config, health);
         let (rows, files) = (Arc::clone(&live), Arc::clone(&served.surroundings.storage));
         apart.spawn(async move { api::keep_tidy(&rows, &files) }).await?;
         let api = match config.api.filter(|_| config.roles.has(Role::Portal)) {
@@ -198,12 +211,25 @@ impl Node {
             warn!(%error, "`carillon ctl` does not reach this node: no socket can be made in the data directory");
         }
         let control = control.ok();
-        Ok(Self { proxy, calls, relay, store, cluster, place, live, api, control, _apart: apart })
+        watching.started(&Roles {
+            proxy: proxy.as_ref(),
+            calls: calls.as_ref(),
+            relay: relay.as_ref(),
+            store: &store,
+            live: &live,
+            kept: &kept,
+        });
+        Ok(Self { proxy, calls, relay, store, cluster, place, live, api, control, watching, _apart: apart })
     }
 
     /// The address where the API is served.
     pub(crate) fn api_address(&self) -> Option<SocketAddr> {
         self.api.as_ref().map(|api| api.address)
+    }
+
+    /// The address where health and metrics are served.
+    pub(crate) fn operate_address(&self) -> Option<SocketAddr> {
+        self.watching.address()
     }
 
     /// The addresses where SIP is heard.
@@ -218,6 +244,7 @@ impl Node {
         if let Some(api) = &self.api {
             api.task.abort();
         }
+        self.watching.drain(true).await;
         if let Some(proxy) = &self.proxy {
             proxy.drain(true);
         }
@@ -233,6 +260,7 @@ impl Node {
         } else if let Some(proxy) = &self.proxy {
             proxy.stop().await;
         }
+        self.watching.stop().await;
         let store = self.store.clone();
         if let Err(error) = store.put_seen_revision(&self.place, self.live.rows().revision) {
             warn!(%error, "the next start looks at more changes of the configuration than it needs");
@@ -292,28 +320,28 @@ impl Ground<'_> {
     async fn alone(self) -> Result<Parts, StartError> {
         let here = NodeId(self.config.node);
         let calls = self.calls(here).await?;
-        let relay = Relay::start(relay_config(self.config), Arc::clone(&calls) as _)?;
+        let watching = self.watching;
+        let relay = Relay::start(relay_config(self.config), watching.owner_sink(Arc::clone(&calls) as _))?;
         let log = Arc::new(self.store.clone());
         let config = proxy_config(self.config);
         let proxy = self.proxy(config, log).await?;
-        calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, Arc::clone(&relay) as _);
-        proxy.set_calls(Arc::clone(&calls) as _);
+        let legs = watching.owner_legs(watching.legs(Arc::clone(&proxy) as _));
+        calls.connect(legs, Arc::clone(&proxy) as _, watching.owner_media(Arc::clone(&relay) as _));
+        proxy.set_calls(watching.before_proxy(watching.owner(Arc::clone(&calls) as _)));
         Ok(Parts { proxy: Some(proxy), calls: Some(calls), relay: Some(relay) })
     }
 
     /// The roles that this node has, speaking to those of all nodes.
     async fn among_others(self, joined: &clustered::Joined) -> Result<Parts, StartError> {
-        let (config, here) = (self.config, joined.id());
+        let (config, here, watching) = (self.config, joined.id(), self.watching);
         let switchboard = &joined.switchboard;
         let mut parts = Parts::default();
         if config.roles.has(Role::As) {
             let calls = self.calls(here).await?;
-            calls.connect(
-                Arc::clone(switchboard) as _,
-                Arc::clone(switchboard) as _,
-                Arc::clone(switchboard) as _,
-            );
-            switchboard.set_server(Arc::clone(&calls) as _);
+            let legs = watching.owner_legs(Arc::clone(switchboard) as _);
+            let media = watching.owner_media(Arc::clone(switchboard) as _);
+            calls.connect(legs, Arc::clone(switchboard) as _, media);
+            switchboard.set_server(watching.owner_server(Arc::clone(&calls) as _));
             parts.calls = Some(calls);
         }
         if config.roles.has(Role::Relay) {
@@ -335,16 +363,16 @@ impl Ground<'_> {
             let log: Arc<dyn BindingLog> = Arc::new(self.store.clone());
             let log = Arc::new(clustered::Told { log, switchboard: Arc::clone(switchboard) });
             let proxy = self.proxy(proxy_config, log).await?;
-            proxy.set_calls(Arc::clone(switchboard) as _);
+            proxy.set_calls(watching.before_proxy(Arc::clone(switchboard) as _));
             let registrar = clustered::Registrar(Arc::downgrade(&proxy));
-            switchboard.set_host(Arc::clone(&proxy) as _, Arc::new(registrar));
+            switchboard.set_host(watching.host(Arc::clone(&proxy) as _), Arc::new(registrar));
             parts.proxy = Some(proxy);
         }
         Ok(parts)
     }
 
     async fn calls(&self, node: NodeId) -> Result<Arc<AppServer>, StartError> {
-        let log = Arc::new(Log(self.store.clone()));
+        let log = self.watching.log(Arc::new(Log(self.store.clone())));
         let deps =
             appserver::Deps { snapshot: Arc::clone(&self.snapshot), log, clock: Arc::new(unix_us), node };
         let limits = appserver::Limits { calls: self.config.limits.calls, ring: self.config.ring };
@@ -359,7 +387,7 @@ impl Ground<'_> {
             network: proxy::net::Network::Os,
             unix_time: None,
             seed: None,
-            tap: None,
+            tap: self.watching.tap(),
         };
         Ok(Proxy::start(config, deps).await?)
     }
@@ -440,11 +468,12 @@ fn make_api(
     (proxy, calls): (&Option<Arc<Proxy>>, &Option<Arc<AppServer>>),
     cluster: Option<&Cluster>,
     config: &NodeConfig,
+    health: Arc<Health>,
 ) -> Arc<api::server::Api> {
     let (proxy, calls, own_live) = (proxy.clone(), calls.clone(), Arc::clone(live));
     let switchboard = cluster.map(|cluster| Arc::clone(&cluster.switchboard));
     let node = cluster.map_or(config.node, |cluster| cluster.membership.id().0);
-    let outside = Arc::new(crate::living::Living::new(proxy, calls, switchboard, own_live, node));
+    let outside = Arc::new(crate::living::Living::new(proxy, calls, switchboard, own_live, node, health));
     live.name_own_hosts(&config.api_hosts);
     let storage = api::Storage::new(config.data.join("files"), config.files.clone());
     let surroundings = api::outside::Surroundings { outside, storage };

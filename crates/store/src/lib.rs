@@ -29,4 +29,4 @@ mod tables;
 pub use cdrs::{CdrCursor, CdrPage, CdrQuery, InvalidCursor};
 pub use error::StoreError;
 pub use record::Record;
-pub use store::{Options, Store};
+pub use store::{Load, Options, Store};

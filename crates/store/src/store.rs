@@ -52,6 +52,21 @@ impl Default for Options {
     }
 }
 
+/// How a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Records that wait for the disk.
+    pub waiting: usize,
+    /// Their bytes.
+    pub waiting_bytes: usize,
+    /// The disk took the last records; otherwise new ones are refused until it works again.
+    pub takes_records: bool,
+    /// Records in the journal that are not in the tables yet.
+    pub unapplied: u64,
+    /// The tables could be brought up to date the last time.
+    pub tables_are_fine: bool,
+}
+
 /// A data directory in use. Clones are the same store; [`Store::close`] or the end of the last clone stops it in order,
 /// and the directory is free once every clone is gone.
 #[derive(Clone)]
@@ -187,6 +202,14 @@ impl Store {
     /// What the database said; the revision before stays.
     pub fn put_seen_revision(&self, place: &str, revision: u64) -> Result<(), StoreError> {
         self.inner.tables.put_seen_revision(place, revision)
+    }
+
+    /// How it is. Never waits for the disk. While the disk takes no records, asking from time to time makes the store notice
+    /// that it works again.
+    pub fn load(&self) -> Load {
+        let (waiting, waiting_bytes, takes_records) = self.inner.queue.load();
+        let (unapplied, tables_are_fine) = self.inner.tail.load();
+        Load { waiting, waiting_bytes, takes_records, unapplied, tables_are_fine }
     }
 
     /// Takes no more records, writes and acknowledges those that wait, brings the tables up to date, and ends the threads.

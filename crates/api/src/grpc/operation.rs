@@ -1,22 +1,25 @@
-//! What happens on this node, over gRPC: its state, calls, registered contacts, and ending those.
+//! What happens on this node, over gRPC: its state, calls, registered contacts, and ending those; what is logged.
 //!
 //! Elsewhere: who knows (`outside`).
 
 use super::{Asked, Service, status, wrong};
 use crate::http::Problem;
-use crate::outside::{ActiveCall, NotHere};
+use crate::outside::{ActiveCall, LogFilter, NotChanged, NotHere};
 use crate::routes::{self, Deed};
 use crate::show;
 use model::define::{Entity, Level, Table};
 use model::entities::{Friend, ResidentialDevice, RetailAccount, TABLES, Terminal};
 use proto::v1;
 use proto::v1::operation_server::Operation;
+use std::time::Duration;
 use tonic::{Request, Response, Status};
 
 /// Calls that are told of when the caller does not say.
 const CALLS: u32 = 1000;
 /// Most calls that are told of.
 const MOST_CALLS: u32 = 10_000;
+/// Most seconds until the log is as configured again: a day.
+const LONGEST_LOG: u64 = 86_400;
 /// What restricted administrators need a grant for.
 const ACTIVE_CALLS: &str = "Model\\ActiveCalls";
 
@@ -130,6 +133,58 @@ impl Operation for Service {
         );
         Ok(Response::new(v1::RemoveBindingsResponse { removed: u32::try_from(removed).unwrap_or(u32::MAX) }))
     }
+
+    async fn get_log_filter(
+        &self,
+        request: Request<v1::GetLogFilterRequest>,
+    ) -> Result<Response<v1::LogFilter>, Status> {
+        let asked = self.begin(request.metadata())?;
+        for_the_platform(&asked)?;
+        let filter = asked.api.surroundings.outside.log_filter().await.map_err(not_here)?;
+        Ok(Response::new(log_filter(filter)))
+    }
+
+    async fn set_log_filter(
+        &self,
+        request: Request<v1::SetLogFilterRequest>,
+    ) -> Result<Response<v1::LogFilter>, Status> {
+        let asked = self.begin(request.metadata())?;
+        for_the_platform(&asked)?;
+        let v1::SetLogFilterRequest { filter, seconds } = request.into_inner();
+        if seconds > LONGEST_LOG {
+            return Err(wrong("seconds", format!("{seconds} is too long; write 0 to {LONGEST_LOG}")));
+        }
+        let lasts = (seconds > 0).then(|| Duration::from_secs(seconds));
+        let wished = Some(filter.as_str()).filter(|filter| !filter.is_empty());
+        let set = asked.api.surroundings.outside.set_log_filter(wished, lasts).await;
+        let set = set.map_err(|error| match error {
+            NotChanged::NotHere(part) => not_here(part),
+            NotChanged::Wrong(remedy) => wrong("filter", remedy),
+        })?;
+        let who = asked.identity.who();
+        tracing::info!(
+            filter = set.filter,
+            seconds,
+            level = who.level,
+            name = who.name,
+            "an administrator changed what is logged"
+        );
+        Ok(Response::new(log_filter(set)))
+    }
+}
+
+/// What is logged is nobody's business but of those who run the whole.
+fn for_the_platform(asked: &Asked<'_>) -> Result<(), Status> {
+    let caller = asked.caller();
+    if caller.level == Level::Platform && !caller.restricted {
+        return Ok(());
+    }
+    Err(Status::permission_denied("the log is for the platform's administrators, restricted ones excepted"))
+}
+
+fn log_filter(filter: LogFilter) -> v1::LogFilter {
+    let LogFilter { filter, configured, lasts } = filter;
+    v1::LogFilter { filter, configured, seconds: lasts.map_or(0, |lasts| lasts.as_secs().max(1)) }
 }
 
 /// The caller's calls, the oldest first.

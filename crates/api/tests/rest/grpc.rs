@@ -727,6 +727,7 @@ fn reflection_lists_the_services_without_a_token() {
                 "carillon.v1.Access",
                 "carillon.v1.Configuration",
                 "carillon.v1.Operation",
+                "grpc.health.v1.Health",
                 "grpc.reflection.v1.ServerReflection"
             ]
         );

@@ -1,4 +1,4 @@
-//! `carillon ctl status`, `calls`, `hang-up`, `bindings`, `unbind`: what happens on a node now.
+//! `carillon ctl status`, `calls`, `hang-up`, `bindings`, `unbind`, `log-level`: what happens on a node now.
 //!
 //! Elsewhere: reaching the node (`reach`), who may (crate `api`, room `grpc::operation`).
 
@@ -44,6 +44,49 @@ pub(crate) struct Unbind {
     contact: Option<String>,
     #[command(flatten)]
     reach: Reach,
+}
+
+/// What `log-level` takes.
+#[derive(clap::Args)]
+pub(crate) struct LogLevel {
+    /// What to log from now on, as `filter` in [log]: debug, or info,proxy=trace; shown without it.
+    filter: Option<String>,
+    /// After this time it is as configured again: 90s, 10m, 2h.
+    #[arg(long = "for", value_name = "TIME", requires = "filter", value_parser = seconds)]
+    lasts: Option<u64>,
+    /// Log again what is configured.
+    #[arg(long, conflicts_with = "filter")]
+    configured: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// A time with its unit, in seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600)];
+    let read = units.iter().find_map(|(unit, seconds)| {
+        text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*seconds).filter(|seconds| *seconds > 0)
+    });
+    read.ok_or_else(|| "write a number and its unit, such as 90s, 10m or 2h".to_owned())
+}
+
+/// Prints what the node logs, or changes it.
+pub(crate) async fn log_level(data: Option<&Path>, level: LogLevel) -> Result<(), StartError> {
+    let mut client = operation(data, &level.reach).await?;
+    let answer = if level.filter.is_some() || level.configured {
+        let request = v1::SetLogFilterRequest {
+            filter: level.filter.unwrap_or_default(),
+            seconds: level.lasts.unwrap_or(0),
+        };
+        client.set_log_filter(request).await
+    } else {
+        client.get_log_filter(v1::GetLogFilterRequest {}).await
+    };
+    let v1::LogFilter { filter, configured, seconds } =
+        answer.map_err(|status| refused(&status))?.into_inner();
+    let until = if seconds > 0 { format!(", for {seconds} s") } else { String::new() };
+    tell(&format!("{}{until} (configured: {})", plain(&filter), plain(&configured)));
+    Ok(())
 }
 
 /// Prints how the node is.
@@ -120,4 +163,17 @@ pub(crate) async fn unbind(data: Option<&Path>, unbind: Unbind) -> Result<(), St
     let answer = client.remove_bindings(request).await.map_err(|status| refused(&status))?;
     tell(&format!("{} bindings dropped", answer.into_inner().removed));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit() {
+        assert_eq!((seconds("90s"), seconds("10m"), seconds("2h")), (Ok(90), Ok(600), Ok(7200)));
+        for wrong in ["", "10", "m", "0s", "-1m", "1d", "99999999999999999999h", "18446744073709551615h"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
 }

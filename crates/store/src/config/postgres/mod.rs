@@ -122,6 +122,11 @@ impl PostgresEngine {
         self.head.clone()
     }
 
+    /// Whether somebody is there.
+    pub(super) fn is_reachable(&self) -> bool {
+        self.server.is_reachable()
+    }
+
     /// For people.
     pub(super) fn name(&self) -> &str {
         &self.server.name
