@@ -146,9 +146,9 @@ impl Cluster {
         self.drain
     }
 
-    /// All links to other nodes.
-    pub(crate) fn links(&self) -> Vec<mesh::peer::LinkStatus> {
-        self.peers.links()
+    /// What tells of the cluster's links, for as long as there are any.
+    pub(crate) fn peers(&self) -> Weak<Peers> {
+        Arc::downgrade(&self.peers)
     }
 }
 

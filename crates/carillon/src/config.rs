@@ -233,6 +233,7 @@ pub(crate) fn list<M: fmt::Display>(mistakes: &[M], place: &str) -> String {
 
 /// Reads and checks a configuration file's text. What is wrong has its default in the result, which then serves only to look
 /// for more mistakes.
+#[cfg(test)]
 pub(crate) fn read(text: &str) -> (NodeConfig, Vec<Mistake>) {
     read_with(text, &Overrides::new())
 }

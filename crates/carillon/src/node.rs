@@ -211,6 +211,9 @@ impl Node {
             warn!(%error, "`carillon ctl` does not reach this node: no socket can be made in the data directory");
         }
         let control = control.ok();
+        if let Some(cluster) = &cluster {
+            watching.clustered(cluster);
+        }
         watching.started(&Roles {
             proxy: proxy.as_ref(),
             calls: calls.as_ref(),

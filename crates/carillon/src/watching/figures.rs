@@ -5,6 +5,10 @@
 use super::legs::LegWatch;
 use super::tap::Ears;
 use super::{Health, Roles};
+use crate::clustered::Cluster;
+use cluster::node::Role;
+use mesh::etcd::Standing;
+use mesh::peer::Way;
 use model::{Cdr, HungUpBy};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -222,6 +226,65 @@ pub(super) fn of_roles(registry: &Registry, roles: &Roles<'_>) {
             "Whether the place of the configuration is there: a file always is.",
             kept.is_reachable(),
         );
+    });
+}
+
+/// The figures of a node that is one of many.
+pub(super) fn of_cluster(registry: &Registry, cluster: &Cluster) {
+    let (switchboard, membership) = (Arc::clone(&cluster.switchboard), cluster.membership.clone());
+    registry.add(move |page| {
+        let figures = switchboard.figures();
+        page.count(
+            "carillon_custody_calls",
+            "Calls of which this node keeps what another one needs.",
+            figures.calls,
+        );
+        page.count(
+            "carillon_custody_unowned",
+            "Of these, those that no application server serves at the moment.",
+            figures.unowned,
+        );
+        page.counter(
+            "carillon_custody_offers_total",
+            "Offers of calls whose application server was lost.",
+            figures.offers,
+        );
+        page.counter(
+            "carillon_custody_superseded_total",
+            "Orders refused because another application server has the call.",
+            figures.superseded,
+        );
+        page.count(
+            "carillon_locations",
+            "Registered contacts that this node knows, of all nodes.",
+            switchboard.locations(),
+        );
+        let view = membership.view();
+        for role in Role::ALL {
+            let ready = view.ready(role).count();
+            let help = "Nodes of the cluster that may get something new, by role.";
+            page.gauge_of("carillon_cluster_nodes", help, &[("role", role.name())], ready as f64);
+        }
+        let is_certain = matches!(&*membership.standing().borrow(), Standing::Joined(_));
+        page.flag(
+            "carillon_cluster_lease_certain",
+            "Whether this node's lease in etcd is certain.",
+            is_certain,
+        );
+    });
+    let peers = cluster.peers();
+    registry.add(move |page| {
+        let Some(peers) = peers.upgrade() else { return };
+        let links = peers.links();
+        for way in [Way::Calls, Way::Legs, Way::Relay, Way::Media, Way::Directory] {
+            let of_way = || links.iter().filter(|link| link.way == way);
+            let labels = [("way", way.name())];
+            let up = of_way().filter(|link| link.session && link.connected).count();
+            page.gauge_of("carillon_links_up", "Links to other nodes that are up.", &labels, up as f64);
+            let waiting: usize = of_way().map(|link| link.waiting_items).sum();
+            let help = "Items to other nodes that are not acknowledged.";
+            page.gauge_of("carillon_links_waiting_items", help, &labels, waiting as f64);
+        }
     });
 }
 

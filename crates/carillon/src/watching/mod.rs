@@ -18,6 +18,7 @@ mod tap;
 pub(crate) use health::Health;
 
 use crate::apart::Apart;
+use crate::clustered::Cluster;
 use crate::config::{NodeConfig, hep_password};
 use crate::node::StartError;
 use appserver::{AppServer, CallLog};
@@ -202,6 +203,11 @@ impl Watching {
     pub(crate) fn log(&self, log: Arc<dyn CallLog>) -> Arc<dyn CallLog> {
         let (outcomes, calls) = (Arc::clone(&self.outcomes), self.calls.clone());
         Arc::new(WatchedLog { inner: log, outcomes, calls })
+    }
+
+    /// The node is one of many.
+    pub(crate) fn clustered(&self, cluster: &Cluster) {
+        figures::of_cluster(&self.registry, cluster);
     }
 
     /// The roles run: from now on they are asked, too, and this node may get calls.
