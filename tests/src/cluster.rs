@@ -316,3 +316,17 @@ fn file(
         if roles.contains("relay") { relay.as_str() } else { "" },
     )
 }
+
+#[expect(clippy::print_stderr, reason = "a failing test talks on its standard error")]
+impl Drop for Cluster {
+    /// Whoever looks for the reason of a failure wants to know what the nodes said.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for member in &self.members {
+                if let Some(process) = &member.process {
+                    eprintln!("{}: {}", member.name, process.tail(25));
+                }
+            }
+        }
+    }
+}

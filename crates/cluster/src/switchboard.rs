@@ -265,9 +265,8 @@ impl Switchboard {
     pub fn legs_back(&self, node: NodeId) {
         self.mark(|lost| lost.legs.remove(&node));
         if let Some(server) = self.server.get() {
-            if self.view.load().node(node).is_some_and(|node| node.roles.has(Role::Proxy)) {
-                self.want_names(node);
-            }
+            // Whether it has legs may not be known yet; who has none sets nothing aside.
+            self.want_names(node);
             server.proxy_back(node);
         }
     }
