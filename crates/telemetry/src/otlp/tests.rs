@@ -1,3 +1,5 @@
+//! The exporter against a collector that speaks OTLP, rejects, or is away.
+
 use super::*;
 use crate::metrics::Histogram as Counts;
 use crate::span::{SpanId, TraceId};
