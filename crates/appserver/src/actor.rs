@@ -111,7 +111,7 @@ enum ShardMsg {
     HangUpAll(u16, &'static str),
     /// Tells of its calls that have not begun to end.
     Tell(oneshot::Sender<Vec<OpenCall>>),
-    /// Lets go of this, as a sign of life.
+    /// Gives a sign of life.
     Knock(oneshot::Sender<()>),
 }
 
@@ -192,8 +192,7 @@ impl AppServer {
         }
     }
 
-    /// Asks each shard for a sign of life: it lets go of its sender when it has done what came before. One that is gone
-    /// has let go.
+    /// Asks each shard for a sign of life, which comes when it has done what came before. One that is gone gives none.
     pub fn knock(&self) -> Vec<oneshot::Receiver<()>> {
         let shards = self.shared.shards.get().into_iter().flatten();
         let knock = |shard: &ActorRef<ShardMsg>| {
@@ -402,7 +401,7 @@ impl Actor for Shard {
                 let calls = state.calls.values().filter_map(|call| call.call.open()).collect();
                 let _ = teller.send(calls); // nobody wants to know any more
             }
-            ShardMsg::Knock(teller) => drop(teller),
+            ShardMsg::Knock(teller) => drop(teller.send(())),
             ShardMsg::HangUpAll(status, why) => {
                 let ids: Vec<CallId> = state.calls.keys().copied().collect();
                 ids.into_iter().for_each(|id| state.deliver(id, CallMsg::HangUp(status, why)));

@@ -181,14 +181,10 @@ impl Node {
             warn!(%error, "`carillon ctl` does not reach this node: no socket can be made in the data directory");
         }
         let control = control.ok();
-        watching.started(&Roles {
-            proxy: &proxy,
-            calls: &calls,
-            relay: &relay,
-            store: &store,
-            live: &live,
-            kept: &kept,
-        });
+        watching.started(
+            config,
+            &Roles { proxy: &proxy, calls: &calls, relay: &relay, store: &store, live: &live, kept: &kept },
+        );
         Ok(Self { proxy, calls, store, place, live, api, control, watching, _apart: apart })
     }
 

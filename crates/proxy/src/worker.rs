@@ -80,7 +80,7 @@ pub(crate) enum Cmd {
     Ping(Box<Ping>),
     /// Let go of this when nothing is awaited from any peer of a call.
     Settle(oneshot::Sender<()>),
-    /// Let go of this, as a sign of life.
+    /// Give a sign of life.
     Knock(oneshot::Sender<()>),
     /// End.
     Stop,
@@ -479,7 +479,7 @@ impl Worker {
             Cmd::Stored { txn, answer, undo, durable } => self.stored(txn, &answer, undo, durable, now),
             Cmd::Ping(ping) => self.ping(*ping, now),
             Cmd::Settle(teller) => self.settling.push(teller),
-            Cmd::Knock(teller) => drop(teller),
+            Cmd::Knock(teller) => drop(teller.send(())),
             Cmd::Stop => {}
         }
     }

@@ -187,9 +187,11 @@ impl Watching {
     }
 
     /// The roles run: from now on they are asked, too, and this node may get calls.
-    pub(crate) fn started(&self, roles: &Roles<'_>) {
+    pub(crate) fn started(&self, config: &NodeConfig, roles: &Roles<'_>) {
         if let Some(ears) = &self.ears {
-            ears.know(roles.proxy.listeners().into_iter().map(|(_, address)| address).collect());
+            let open = roles.proxy.listeners().into_iter().map(|(_, address)| address);
+            let shown = config.listeners.iter().map(|listener| listener.advertise.as_deref());
+            ears.know(open.zip(shown).map(|(open, shown)| tap::reached(open, shown)).collect());
         }
         figures::of_roles(&self.registry, roles);
         self.health.of_roles(roles);

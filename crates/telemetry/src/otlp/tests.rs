@@ -154,6 +154,18 @@ async fn a_collector_that_is_away_costs_spans_and_no_waiting() {
     assert_eq!((tracer.exported(), tracer.dropped()), (0, 1));
 }
 
+#[tokio::test]
+async fn a_collector_that_shall_speak_tls_gets_nothing_without_it() {
+    let (address, mut taken) = collect(0).await;
+    let endpoint = format!("https://{address}");
+    let (tracer, work) = start(Config { endpoint, ..config(address) }, Arc::default()).unwrap();
+    tokio::spawn(work);
+    tracer.end(span(1));
+    tracer.flush(Duration::from_secs(60)).await;
+    assert_eq!((tracer.exported(), tracer.dropped()), (0, 1));
+    assert!(taken.spans.try_recv().is_err() && taken.metrics.try_recv().is_err());
+}
+
 #[test]
 fn an_endpoint_is_a_place_and_nothing_more() {
     for right in
