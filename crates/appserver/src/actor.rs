@@ -132,7 +132,7 @@ enum ShardMsg {
     HandOver,
     /// Tells of its calls that have not begun to end.
     Tell(oneshot::Sender<Vec<OpenCall>>),
-    /// Lets go of this, as a sign of life.
+    /// Gives a sign of life.
     Knock(oneshot::Sender<()>),
 }
 
@@ -229,8 +229,7 @@ impl AppServer {
         }
     }
 
-    /// Asks each shard for a sign of life: it lets go of its sender when it has done what came before. One that is gone
-    /// has let go.
+    /// Asks each shard for a sign of life, which comes when it has done what came before. One that is gone gives none.
     pub fn knock(&self) -> Vec<oneshot::Receiver<()>> {
         let shards = self.shared.shards.get().into_iter().flatten();
         let knock = |shard: &ActorRef<ShardMsg>| {
@@ -507,8 +506,13 @@ impl Actor for Shard {
                 let calls = state.calls.values().filter_map(|call| call.call.open()).collect();
                 let _ = teller.send(calls); // nobody wants to know any more
             }
-            ShardMsg::Knock(teller) => drop(teller),
+            ShardMsg::Knock(teller) => drop(teller.send(())),
             ShardMsg::HangUpAll(status, why) => {
+                // What others are about to have is not ours to end.
+                for (_, mut call) in state.calls.extract_if(|_, call| call.is_parked()) {
+                    call.let_go = true;
+                    drop(call);
+                }
                 let ids: Vec<CallId> = state.calls.keys().copied().collect();
                 ids.into_iter().for_each(|id| state.deliver(id, CallMsg::HangUp(status, why)));
             }

@@ -214,14 +214,15 @@ impl Node {
         if let Some(cluster) = &cluster {
             watching.clustered(cluster);
         }
-        watching.started(&Roles {
+        let roles = Roles {
             proxy: proxy.as_ref(),
             calls: calls.as_ref(),
             relay: relay.as_ref(),
             store: &store,
             live: &live,
             kept: &kept,
-        });
+        };
+        watching.started(config, &roles);
         Ok(Self { proxy, calls, relay, store, cluster, place, live, api, control, watching, _apart: apart })
     }
 

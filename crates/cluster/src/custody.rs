@@ -26,6 +26,8 @@ pub const STRAY_LIMIT: Duration = Duration::from_secs(2);
 const HAPPENED_MAX: usize = 64;
 /// Legs that are asked for at the same time.
 const STRAYS_MAX: usize = 1024;
+/// Owners of one call that were lost one after the other.
+const FORMER_MAX: usize = 8;
 /// Legs of one call at one proxy.
 const LEGS_MAX: usize = 64;
 
@@ -104,6 +106,8 @@ pub struct Custody {
 struct Kept {
     client: Option<Id<Client>>,
     service: Service,
+    /// Who was obeyed before and does not know that this is over.
+    former: Vec<Owner>,
     /// The largest epoch seen.
     epoch: u32,
     incoming: Option<Box<Incoming>>,
@@ -195,6 +199,7 @@ impl Custody {
             client: Some(client),
             // It has taken the call until it says that it has not: nothing is asked of it before.
             service: Service::Served(Owner { epoch: 0, node: first }),
+            former: Vec::new(),
             epoch: 0,
             incoming: Some(Box::new(incoming.clone())),
             capsule: Capsule::default(),
@@ -448,6 +453,7 @@ impl Custody {
         let kept = Kept {
             client: None,
             service: Service::Served(Owner { epoch: title.epoch, node: from }),
+            former: Vec::new(),
             epoch: title.epoch,
             incoming: None,
             capsule: Capsule::default(),
@@ -479,9 +485,11 @@ impl Custody {
         if let Some(at) = kept.due.take() {
             self.due.remove(&(at, call));
         }
-        if let Service::Served(before) = before
-            && before.node != owner.node
-        {
+        let mut former = std::mem::take(&mut kept.former);
+        if let Service::Served(before) = before {
+            former.push(before);
+        }
+        for before in former.into_iter().filter(|before| before.node != owner.node) {
             let title = Title { call, epoch: before.epoch };
             self.tell(before.node, ToCalls::Superseded { title, by: owner });
         }
@@ -555,8 +563,11 @@ impl Custody {
     fn owner_lost(&mut self, call: CallId, servers: &dyn Servers, now: Instant) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
         let tried = match std::mem::replace(&mut kept.service, Service::Waiting) {
-            Service::Served(_) => {
+            Service::Served(before) => {
                 kept.epoch = kept.epoch.saturating_add(1);
+                if kept.former.len() < FORMER_MAX {
+                    kept.former.push(before);
+                }
                 Vec::new()
             }
             Service::Offered(tried) => tried,

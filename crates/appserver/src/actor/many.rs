@@ -81,6 +81,11 @@ impl CallState {
         self.tenure.as_ref().map_or(leg.node(), |tenure| tenure.home(leg))
     }
 
+    /// Whether it is offered to other servers, and nothing is done for it here any more.
+    pub(super) fn is_parked(&self) -> bool {
+        self.tenure.as_ref().is_some_and(|tenure| tenure.parked)
+    }
+
     /// Somebody gets a part in the call.
     pub(super) fn involve(&mut self, node: NodeId) {
         if let Some(tenure) = &mut self.tenure {
