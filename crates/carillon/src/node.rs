@@ -139,12 +139,8 @@ impl Node {
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new((*rows).clone())));
         let log = Arc::new(Log(store.clone()));
         let here = NodeId(config.node);
-        let deps = appserver::Deps {
-            snapshot: Arc::clone(&snapshot),
-            log,
-            clock: Arc::new(unix_us),
-            choose_relay: Arc::new(move |_| Some(here)), // the one of this process
-        };
+        let deps =
+            appserver::Deps { snapshot: Arc::clone(&snapshot), log, clock: Arc::new(unix_us), node: here };
         let calls =
             AppServer::start(deps, appserver::Limits { calls: config.limits.calls, ring: config.ring })
                 .await?;
@@ -330,14 +326,14 @@ async fn serve_api(
 struct Log(Store);
 
 impl CallLog for Log {
-    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>) {
+    fn began(&self, call: OpenCall, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
         self.0.append(Record::CallBegan(call), move |kept| {
             report("the note of a call", &kept);
             done(kept.is_ok());
         });
     }
 
-    fn ended(&self, cdr: Cdr, done: Box<dyn FnOnce(bool) + Send>) {
+    fn ended(&self, cdr: Cdr, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
         self.0.append(Record::CallEnded(Box::new(cdr)), move |kept| {
             report("a call record", &kept);
             done(kept.is_ok());
