@@ -57,7 +57,7 @@ enum Source {
     /// In the data directory of a node that stands alone.
     Directory(Store),
     /// In the database of a cluster.
-    Shared(CallTable, Runtime),
+    Shared(Box<CallTable>, Runtime),
 }
 
 impl Source {
@@ -86,7 +86,7 @@ impl Source {
         match place::of(&node)? {
             ConfigPlace::Postgres(shared) if node.cluster.is_some() => {
                 let runtime = Builder::new_current_thread().enable_all().build()?;
-                Ok(Self::Shared(CallTable::at(&shared, ANSWER)?, runtime))
+                Ok(Self::Shared(Box::new(CallTable::at(&shared, ANSWER)?), runtime))
             }
             // A node that stands alone has its records itself, wherever its configuration is.
             _ => Self::in_directory(&node.data),
@@ -252,6 +252,52 @@ mod tests {
         assert_eq!(list(&source, 20, |_| Ok(())).unwrap(), Some("no call record yet".to_owned()));
         drop(source);
         assert!(run(&arguments).is_ok());
+    }
+
+    #[test]
+    fn the_records_of_a_cluster_are_listed_by_the_configuration_of_one_of_its_nodes() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let world = runtime.block_on(crate::records::tests::World::of("carillon".to_owned()));
+        let cluster =
+            "[cluster]\netcd = [\"http://127.0.0.1:2379\"]\nlisten = \"127.0.0.1:7400\"\nplain = true\n";
+        let file = |name: &str, more: &str| {
+            let text = format!(
+                "[node]\nid = 3\ndata = {:?}\n[sip]\nlisten = [\"udp:127.0.0.1:5060\"]\n[store]\nurl = \
+                 \"postgresql://carillon@127.0.0.1:{}/postgres\"\n{more}",
+                directory.path().join("data"),
+                world.gate.port
+            );
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let listed = |file: &Path| {
+            let source = Source::of_node(file)?;
+            let mut calls = Vec::new();
+            let note = list(&source, 2, |cdr| {
+                calls.push(cdr.call.clone());
+                Ok(())
+            })?;
+            Ok::<_, StartError>((calls.join(" "), note.unwrap_or_default()))
+        };
+        let of_cluster = file("cluster.toml", cluster);
+        assert_eq!(listed(&of_cluster).unwrap(), (String::new(), "no call record yet".to_owned()));
+        let words: Vec<_> = (1..=3)
+            .map(|number| {
+                let story = store::config::CallStory::Ended(Box::new(cdr(number)));
+                store::config::CallWord { epoch: 0, node: 1, story }
+            })
+            .collect();
+        runtime.block_on(world.table.put(&words)).unwrap();
+        let cut = "2 of 3 call records shown, the newest; use --limit for more";
+        assert_eq!(listed(&of_cluster).unwrap(), ("c3 c2".to_owned(), cut.to_owned()));
+        // A node that stands alone keeps its records itself, although its configuration is in a database.
+        let StartError(text) = listed(&file("alone.toml", "")).unwrap_err();
+        assert!(text.contains("no such directory"), "{text}");
+        let StartError(text) = listed(&directory.path().join("none.toml")).unwrap_err();
+        assert!(text.contains("--config") && text.contains("none.toml"), "{text}");
+        let _in = runtime.enter(); // what is dropped now ends there
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! (`store::config::CallTable`), whether a call is alive somewhere (whoever starts this).
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::apart::Apart;
 use crate::node::{StartError, unix_us};
@@ -219,7 +219,7 @@ impl CallLog for ClusterRecords {
         let mark = (epoch > 0).then(|| CallWord { epoch, node: shared.node, story: story() });
         let mut left = self.shared.left.lock();
         left.remove(&call.call);
-        let note = Record::CallNoted(Box::new(CallNote { call, epoch, left_us: None }));
+        let note = Record::CallNoted(Box::new(CallNote { call, epoch, node: shared.node, left_us: None }));
         self.shared.store.append(note, move |kept| {
             report("the note of a call", &kept);
             if let Some(word) = mark.filter(|_| kept.is_ok()) {
@@ -232,7 +232,7 @@ impl CallLog for ClusterRecords {
     fn ended(&self, cdr: Cdr, epoch: u32, done: Done) {
         let mut left = self.shared.left.lock();
         left.remove(&cdr.call);
-        self.shared.settle(EndedCall { cdr, epoch, is_lost: false }, done);
+        self.shared.settle(EndedCall { cdr, epoch, node: self.shared.node, is_lost: false }, done);
     }
 
     fn let_go(&self, call: CallId) {
@@ -258,7 +258,7 @@ async fn until_closed<F: Future<Output = ()> + Send>(
 impl Shared {
     /// A record on its way: to the journal, then to the table.
     fn settle(self: &Arc<Self>, ended: EndedCall, done: Done) {
-        let (key, word, shared) = (ended.key(), self.word(ended.clone()), Arc::clone(self));
+        let (key, word, shared) = (ended.key(), word_of(ended.clone()), Arc::clone(self));
         self.store.append(Record::CallSettled(Box::new(ended)), move |kept| {
             report("a call record", &kept);
             match kept {
@@ -271,12 +271,6 @@ impl Shared {
     /// What was noted of a call is void.
     fn give_up(&self, call: String) {
         self.store.append(Record::CallMoved { call }, |kept| report("that a call goes on elsewhere", &kept));
-    }
-
-    fn word(&self, ended: EndedCall) -> CallWord {
-        let cdr = Box::new(ended.cdr);
-        let story = if ended.is_lost { CallStory::Lost(cdr) } else { CallStory::Ended(cdr) };
-        CallWord { epoch: ended.epoch, node: self.node, story }
     }
 
     /// Something is in the journal.
@@ -344,7 +338,7 @@ impl Shared {
         for keys in keys.chunks(KEYS) {
             // Where it fails the records are brought again after the next start, and change nothing.
             self.store.append(Record::CallsSent { keys: keys.to_vec() }, |kept| {
-                report("that records are in the shared table", &kept)
+                report("that records are in the shared table", &kept);
             });
         }
     }
@@ -367,7 +361,7 @@ impl Shared {
             return;
         }
         let keys: Vec<UnsentKey> = unsent.iter().map(EndedCall::key).collect();
-        let words: Vec<CallWord> = unsent.into_iter().map(|ended| self.word(ended)).collect();
+        let words: Vec<CallWord> = unsent.into_iter().map(word_of).collect();
         self.insist(&words, &mut Vec::new()).await;
         for keys in keys.chunks(KEYS) {
             let (tell, told) = oneshot::channel();
@@ -449,7 +443,7 @@ impl Shared {
             Err(error) => return debug!(%error, "calls of an earlier process are looked at later"),
         };
         let is_settled = |note: &&CallNote| {
-            standings.get(&note.call.call).is_some_and(|standing| is_anothers(standing, note, self.node))
+            standings.get(&note.call.call).is_some_and(|standing| is_anothers(standing, note))
         };
         let (settled, open): (Vec<&CallNote>, Vec<&CallNote>) = notes.iter().partition(is_settled);
         for note in settled {
@@ -497,15 +491,21 @@ impl Shared {
         let done = Box::new(move |kept| {
             let _ = tell.send(kept); // the node ends
         });
-        self.settle(EndedCall { cdr, epoch: note.epoch, is_lost: true }, done);
+        self.settle(EndedCall { cdr, epoch: note.epoch, node: note.node, is_lost: true }, done);
         Some((note, told))
     }
 }
 
 /// Whether what was noted of a call is void: somebody had it after this node, or it has its record.
-fn is_anothers(standing: &CallStanding, note: &CallNote, node: u16) -> bool {
+fn is_anothers(standing: &CallStanding, note: &CallNote) -> bool {
     let CallStanding { epoch, node: owner, has_ended } = *standing;
-    (epoch, owner) > (note.epoch, node) || (has_ended && epoch == note.epoch)
+    (epoch, owner) > (note.epoch, note.node) || (has_ended && epoch == note.epoch)
+}
+
+fn word_of(ended: EndedCall) -> CallWord {
+    let cdr = Box::new(ended.cdr);
+    let story = if ended.is_lost { CallStory::Lost(cdr) } else { CallStory::Ended(cdr) };
+    CallWord { epoch: ended.epoch, node: ended.node, story }
 }
 
 fn report(what: &str, kept: &Result<(), StoreError>) {

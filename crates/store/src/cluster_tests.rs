@@ -41,7 +41,7 @@ fn call(number: u32) -> OpenCall {
 /// Calls end in the reverse order of their names.
 fn settled(number: u32, epoch: u32) -> EndedCall {
     let cdr: Cdr = call(number).into_lost_cdr(100_000_000 - i64::from(number));
-    EndedCall { cdr, epoch, is_lost: number.is_multiple_of(2) }
+    EndedCall { cdr, epoch, node: 1, is_lost: number.is_multiple_of(2) }
 }
 
 fn put(store: &Store, record: Record) -> Result<(), StoreError> {
@@ -116,7 +116,7 @@ fn play(disk: &SimDisk) -> (State, State) {
     for &step in STORY {
         let outcome = match step {
             Step::Note(number, epoch) => {
-                let note = CallNote { call: call(number), epoch, left_us: None };
+                let note = CallNote { call: call(number), epoch, node: 1, left_us: None };
                 put(&store, Record::CallNoted(Box::new(note)))
             }
             Step::Settle(number, epoch) => put(&store, Record::CallSettled(Box::new(settled(number, epoch)))),
@@ -197,7 +197,7 @@ fn a_note_remembers_when_its_process_was_last_alive_however_often_the_node_dies(
     let disk = SimDisk::new();
     let store = open_as(&disk, true).unwrap();
     for number in [1, 2] {
-        let note = CallNote { call: call(number), epoch: 0, left_us: None };
+        let note = CallNote { call: call(number), epoch: 0, node: 1, left_us: None };
         put(&store, Record::CallNoted(Box::new(note))).unwrap();
     }
     // One of before clusters.
@@ -208,7 +208,7 @@ fn a_note_remembers_when_its_process_was_last_alive_however_often_the_node_dies(
     let left: Vec<Option<i64>> = store.open_calls().unwrap().iter().map(|note| note.left_us).collect();
     assert!(left.len() == 3 && left[0].is_some() && left.iter().all(|time| *time == left[0]), "{left:?}");
     // One goes on here.
-    let adopted = CallNote { call: call(2), epoch: 1, left_us: None };
+    let adopted = CallNote { call: call(2), epoch: 1, node: 1, left_us: None };
     put(&store, Record::CallNoted(Box::new(adopted))).unwrap();
     assert_eq!(store.open_calls().unwrap().len(), 2);
     let between = crate::apply::now_us();

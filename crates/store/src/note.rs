@@ -14,6 +14,8 @@ pub struct CallNote {
     pub call: OpenCall,
     /// How often the call had changed its owner when this node noted it.
     pub epoch: u32,
+    /// What number this node had then; 0 in a note of before clusters.
+    pub node: u16,
     /// When the process that noted it was last alive, in Unix microseconds; `None`: it is this one.
     pub left_us: Option<i64>,
 }
@@ -25,6 +27,8 @@ pub struct EndedCall {
     pub cdr: Cdr,
     /// How often the call had changed its owner.
     pub epoch: u32,
+    /// The number of the last one.
+    pub node: u16,
     /// Its owner died in the middle of it, and nobody carried it on: the end is a guess.
     pub is_lost: bool,
 }

@@ -194,7 +194,12 @@ mod tests {
     }
 
     fn ended() -> impl Strategy<Value = EndedCall> {
-        (cdr(), any::<(u32, bool)>()).prop_map(|(cdr, (epoch, is_lost))| EndedCall { cdr, epoch, is_lost })
+        (cdr(), any::<(u32, u16, bool)>()).prop_map(|(cdr, (epoch, node, is_lost))| EndedCall {
+            cdr,
+            epoch,
+            node,
+            is_lost,
+        })
     }
 
     fn binding() -> impl Strategy<Value = BindingRecord> {
@@ -230,8 +235,8 @@ mod tests {
             binding().prop_map(Record::Bind),
             any::<(u32, String)>()
                 .prop_map(|(terminal, contact)| Record::Unbind { terminal: Id::new(terminal), contact }),
-            (open_call(), any::<(u32, Option<i64>)>()).prop_map(|(call, (epoch, left_us))| {
-                Record::CallNoted(Box::new(CallNote { call, epoch, left_us }))
+            (open_call(), any::<(u32, u16, Option<i64>)>()).prop_map(|(call, (epoch, node, left_us))| {
+                Record::CallNoted(Box::new(CallNote { call, epoch, node, left_us }))
             }),
             ended().prop_map(|ended| Record::CallSettled(Box::new(ended))),
             any::<String>().prop_map(|call| Record::CallMoved { call }),

@@ -319,7 +319,14 @@ impl Tables {
                 Ok(read.list_tables()?.any(|table| table.name() == UNSENT.name()))
             })?;
             // Those of before clusters lack one.
-            return if has_all { Ok(()) } else { self.change(|write| Ok(drop(write.open_table(UNSENT)?))) };
+            return if has_all {
+                Ok(())
+            } else {
+                self.change(|write| {
+                    write.open_table(UNSENT)?;
+                    Ok(())
+                })
+            };
         }
         let number = |format: u64| u32::try_from(format).unwrap_or(u32::MAX);
         Err(StoreError::Format { file: self.file.clone(), found: number(found), known: number(FORMAT) })
@@ -523,7 +530,7 @@ fn stored_cdr(stored: &[u8]) -> Result<Cdr, redb::Error> {
 
 fn stored_note(stored: &[u8]) -> Result<CallNote, redb::Error> {
     match record::decode(stored) {
-        Ok(Record::CallBegan(call)) => Ok(CallNote { call, epoch: 0, left_us: None }),
+        Ok(Record::CallBegan(call)) => Ok(CallNote { call, epoch: 0, node: 0, left_us: None }),
         Ok(Record::CallNoted(note)) => Ok(*note),
         Ok(_) => Err(redb::Error::Corrupted("an open call that is none".to_owned())),
         Err(what) => Err(redb::Error::Corrupted(what)),

@@ -53,7 +53,10 @@ async fn what_a_killed_process_was_told_to_be_durable_is_in_the_table_once() {
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         spawn_blocking(move || lines.map_while(Result::ok).all(|line| tell.send(line).is_ok()));
         let mut note = |line: String| match line.split_once(' ') {
-            Some(("begun", number)) => begun.insert(number.parse::<u32>().unwrap()) && false,
+            Some(("begun", number)) => {
+                begun.insert(number.parse::<u32>().unwrap());
+                false
+            }
             Some(("durable", number)) => durable.insert(number.parse::<u32>().unwrap()),
             _ => false, // the test harness has a word of its own to say
         };
