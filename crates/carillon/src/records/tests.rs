@@ -302,7 +302,8 @@ async fn a_call_that_another_node_took_over_gets_that_ones_record_alone() {
     assert!(other.end(cdr(3), 1).await.unwrap());
     until("marks are there", async || other.waiting() == 0).await;
     assert_eq!(world.records().await, HashMap::from([(3, cdr(3))]));
-    let records = world.start(first.path(), 1, nobody(), eager()).await;
+    let asked: IsAlive = Arc::new(|call| panic!("the table knows of {call}"));
+    let records = world.start(first.path(), 1, asked, eager()).await;
     until("it has no call any more", async || records.notes().await == 0).await;
     // It wakes up and says what it believes to know.
     let late = Cdr { ended_us: 5_000_000, ..cdr(1) };
