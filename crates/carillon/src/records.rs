@@ -99,8 +99,6 @@ struct Queue {
     under_way: usize,
     /// Some records wait in the data directory alone, and all newer ones join them.
     has_backlog: bool,
-    /// How many have joined them.
-    joined: u64,
     /// The table has not answered for a while.
     is_away: bool,
 }
@@ -116,8 +114,7 @@ struct Waiting {
 /// What to do next.
 enum Work {
     Words(Vec<Waiting>),
-    /// The number that had joined the backlog.
-    Backlog(u64),
+    Backlog,
     Nothing,
 }
 
@@ -280,10 +277,7 @@ impl Shared {
         if queue.has_backlog || queue.waiting.len() >= self.patience.waiting || *self.closing.borrow() {
             // A mark is given up: it spares an owner of before a question, and nobody relies on it.
             done = waiting.done;
-            if waiting.key.is_some() {
-                queue.has_backlog = true;
-                queue.joined += 1;
-            }
+            queue.has_backlog |= waiting.key.is_some();
         } else {
             if queue.is_away {
                 done = waiting.done.take();
@@ -302,7 +296,7 @@ impl Shared {
         loop {
             match self.next() {
                 Work::Words(some) => self.bring(some).await,
-                Work::Backlog(joined) => self.bring_backlog(joined).await,
+                Work::Backlog => self.bring_backlog().await,
                 Work::Nothing => {
                     self.rest.notify_waiters();
                     self.news.notified().await;
@@ -320,7 +314,7 @@ impl Shared {
         if count > 0 {
             Work::Words(queue.waiting.drain(..count).collect())
         } else if queue.has_backlog {
-            Work::Backlog(queue.joined)
+            Work::Backlog
         } else {
             Work::Nothing
         }
@@ -344,20 +338,25 @@ impl Shared {
     }
 
     /// A page of what is in the data directory alone.
-    async fn bring_backlog(&self, joined: u64) {
+    async fn bring_backlog(&self) {
         let store = self.store.clone();
+        // What comes from now on waits in memory: should this page be the last one, it has all that came before.
+        {
+            let mut queue = self.queue.lock();
+            (queue.has_backlog, queue.under_way) = (false, GROUP);
+        }
         let unsent = match spawn_blocking(move || store.unsent(GROUP)).await {
             Ok(Ok(unsent)) => unsent,
             Ok(Err(error)) => {
+                self.queue.lock().has_backlog = true;
                 warn!(%error, "call records that wait for the shared table cannot be read");
                 return sleep(PAUSE.1).await;
             }
-            Err(_) => return sleep(PAUSE.1).await, // the node ends
+            Err(_) => return, // the node ends
         };
+        let is_last = unsent.len() < GROUP;
+        self.queue.lock().has_backlog |= !is_last;
         if unsent.is_empty() {
-            let mut queue = self.queue.lock();
-            // What has joined meanwhile is not seen yet.
-            queue.has_backlog = queue.joined != joined;
             return;
         }
         let keys: Vec<UnsentKey> = unsent.iter().map(EndedCall::key).collect();
@@ -366,7 +365,7 @@ impl Shared {
         for keys in keys.chunks(KEYS) {
             let (tell, told) = oneshot::channel();
             self.store.append(Record::CallsSent { keys: keys.to_vec() }, |kept| drop(tell.send(kept)));
-            if !matches!(told.await, Ok(Ok(()))) {
+            if !matches!(told.await, Ok(Ok(()))) && !is_last {
                 return sleep(PAUSE.1).await; // the same page again
             }
         }

@@ -284,6 +284,37 @@ async fn while_the_database_is_away_the_journal_is_enough_and_it_gets_everything
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_ends_although_records_keep_coming() {
+    let (world, dir) = (World::new().await, TempDir::new().unwrap());
+    let patience = Patience { table: Duration::from_millis(200), waiting: 10, ..Patience::default() };
+    let records = world.start(dir.path(), 1, nobody(), patience).await;
+    world.gate.set(Pass::Nobody);
+    let mut under_way = VecDeque::new();
+    let (mut number, mut is_open) = (0, false);
+    // Never fewer than 5 under way, never more than wait in memory.
+    while !is_open || records.shared.queue.lock().has_backlog || records.is_away() {
+        number += 1;
+        under_way.push_back(records.end(cdr(number), 0));
+        if under_way.len() > 5 {
+            assert!(under_way.pop_front().unwrap().await.unwrap());
+        }
+        if number == 3000 {
+            assert!(records.shared.queue.lock().has_backlog);
+            world.gate.set(Pass::All);
+            is_open = true;
+        }
+        assert!(number < 1_000_000, "the backlog never ends");
+    }
+    for told in under_way {
+        assert!(told.await.unwrap());
+    }
+    // What came in the meantime is there, too.
+    until("nothing waits here", async || records.unsent().await == 0).await;
+    assert_eq!(world.records().await, (1..=number).map(|number| (number, cdr(number))).collect());
+    records.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_another_node_took_over_gets_that_ones_record_alone() {
     let world = World::new().await;
     let (first, second) = (TempDir::new().unwrap(), TempDir::new().unwrap());
