@@ -26,9 +26,9 @@ use tracing::{debug, error, info, warn};
 
 /// Where calls are written down.
 pub trait CallLog: Send + Sync + 'static {
-    /// A call rings, or was answered; a later note of the same call replaces the earlier one. Not waited for; `done` says
-    /// whether it is durable and may be called on any thread.
-    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>);
+    /// A call rings, was answered, or was taken over from another application server (then `epoch` is above 0); a later note of the
+    /// same call replaces the earlier one. Not waited for; `done` says whether it is durable and may be called on any thread.
+    fn began(&self, call: OpenCall, epoch: u32, done: Box<dyn FnOnce(bool) + Send>);
     /// A call ended; `done` says whether its record is durable and may be called on any thread. Of two records of one call the one
     /// of the larger epoch counts: its maker has taken the call over from the other's.
     fn ended(&self, cdr: Cdr, epoch: u32, done: Box<dyn FnOnce(bool) + Send>);
@@ -648,7 +648,7 @@ impl CallState {
                             shared.send(id, CallMsg::Noted(durable));
                         }
                     });
-                    self.shared.log.began(*open, done);
+                    self.shared.log.began(*open, self.title().epoch, done);
                 }
                 Action::Record(cdr) => {
                     info!(call = %self.id, status = cdr.cause.status, "call ended");

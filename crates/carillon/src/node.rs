@@ -7,6 +7,7 @@ use crate::clustered::{self, Cluster};
 use crate::config::{MediaConfig, Mistake, NodeConfig};
 use crate::control::Control;
 use crate::kept;
+use crate::records::{ClusterRecords, IsAlive, Patience};
 use crate::watching::{Health, Roles, Watching};
 use api::live::Live;
 use appserver::{AppServer, CallLog};
@@ -114,6 +115,7 @@ pub(crate) struct Node {
     pub(crate) proxy: Option<Arc<Proxy>>,
     pub(crate) calls: Option<Arc<AppServer>>,
     relay: Option<Arc<Relay>>,
+    records: Option<Arc<ClusterRecords>>,
     pub(crate) store: Store,
     /// Where it is one of many.
     cluster: Option<Cluster>,
@@ -148,12 +150,15 @@ struct Parts {
     proxy: Option<Arc<Proxy>>,
     calls: Option<Arc<AppServer>>,
     relay: Option<Arc<Relay>>,
+    /// Of a cluster.
+    records: Option<Arc<ClusterRecords>>,
 }
 
 impl Node {
     /// Starts every role that the node has.
     pub(crate) async fn start(config: &NodeConfig, users: Users) -> Result<Self, StartError> {
-        let store = Store::open(&config.data)?;
+        let options = store::Options { is_clustered: config.cluster.is_some(), ..store::Options::default() };
+        let store = Store::open_with(&config.data, options)?;
         let place = crate::place::mark(config)?;
         // What follows other nodes' changes, as large as they may be, follows them there.
         let apart = Apart::start()?;
@@ -183,13 +188,13 @@ impl Node {
                 let facts =
                     facts.ok_or_else(|| StartError("store.url: a cluster needs a database".to_owned()))?;
                 let joined = clustered::join(config, cluster, facts, &snapshot).await?;
-                let parts = ground.among_others(&joined).await?;
+                let parts = ground.among_others(&joined, &apart).await?;
                 let calls = parts.calls.clone();
                 let load = move || calls.as_ref().map_or(0, |calls| calls.stats().calls as u32);
                 (parts, Some(joined.open(load)))
             }
         };
-        let Parts { proxy, calls, relay } = parts;
+        let Parts { proxy, calls, relay, records } = parts;
         follow(&live, &snapshot, proxy.as_ref(), &store, &place, &config.data);
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
@@ -223,7 +228,20 @@ impl Node {
             kept: &kept,
         };
         watching.started(config, &roles);
-        Ok(Self { proxy, calls, relay, store, cluster, place, live, api, control, watching, _apart: apart })
+        Ok(Self {
+            proxy,
+            calls,
+            relay,
+            records,
+            store,
+            cluster,
+            place,
+            live,
+            api,
+            control,
+            watching,
+            _apart: apart,
+        })
     }
 
     /// The address where the API is served.
@@ -263,6 +281,13 @@ impl Node {
             }
         } else if let Some(proxy) = &self.proxy {
             proxy.stop().await;
+        }
+        if let Some(records) = self.records.take()
+            && timeout(RECORDS, records.stop()).await.is_err()
+        {
+            warn!(
+                "some call records are in this node's data directory only; they are sent after its next start"
+            );
         }
         self.watching.stop().await;
         let store = self.store.clone();
@@ -323,7 +348,7 @@ impl Ground<'_> {
     /// All roles, speaking to each other and nobody else.
     async fn alone(self) -> Result<Parts, StartError> {
         let here = NodeId(self.config.node);
-        let calls = self.calls(here).await?;
+        let calls = self.calls(here, Arc::new(Log(self.store.clone()))).await?;
         let watching = self.watching;
         let relay = Relay::start(relay_config(self.config), watching.owner_sink(Arc::clone(&calls) as _))?;
         let log = Arc::new(self.store.clone());
@@ -332,16 +357,18 @@ impl Ground<'_> {
         let legs = watching.owner_legs(watching.legs(Arc::clone(&proxy) as _));
         calls.connect(legs, Arc::clone(&proxy) as _, watching.owner_media(Arc::clone(&relay) as _));
         proxy.set_calls(watching.before_proxy(watching.owner(Arc::clone(&calls) as _)));
-        Ok(Parts { proxy: Some(proxy), calls: Some(calls), relay: Some(relay) })
+        Ok(Parts { proxy: Some(proxy), calls: Some(calls), relay: Some(relay), records: None })
     }
 
     /// The roles that this node has, speaking to those of all nodes.
-    async fn among_others(self, joined: &clustered::Joined) -> Result<Parts, StartError> {
+    async fn among_others(self, joined: &clustered::Joined, apart: &Apart) -> Result<Parts, StartError> {
         let (config, here, watching) = (self.config, joined.id(), self.watching);
         let switchboard = &joined.switchboard;
         let mut parts = Parts::default();
         if config.roles.has(Role::As) {
-            let calls = self.calls(here).await?;
+            let records = self.records(joined, apart).await?;
+            let calls = self.calls(here, Arc::clone(&records) as _).await?;
+            parts.records = Some(records);
             let legs = watching.owner_legs(Arc::clone(switchboard) as _);
             let media = watching.owner_media(Arc::clone(switchboard) as _);
             calls.connect(legs, Arc::clone(switchboard) as _, media);
@@ -375,8 +402,25 @@ impl Ground<'_> {
         Ok(parts)
     }
 
-    async fn calls(&self, node: NodeId) -> Result<Arc<AppServer>, StartError> {
-        let log = self.watching.log(Arc::new(Log(self.store.clone())));
+    /// Where calls of a cluster are written down.
+    async fn records(
+        &self,
+        joined: &clustered::Joined,
+        apart: &Apart,
+    ) -> Result<Arc<ClusterRecords>, StartError> {
+        let place = crate::place::of(self.config)?;
+        let switchboard = Arc::downgrade(&joined.switchboard);
+        // Whoever has taken a call over has said so in the table; here is who waits for somebody to do so.
+        let is_alive: IsAlive = Arc::new(move |call| {
+            let keeps = switchboard.upgrade().is_some_and(|switchboard| switchboard.keeps(call));
+            Box::pin(async move { keeps })
+        });
+        let (store, node, patience) = (self.store.clone(), joined.id().0, Patience::default());
+        ClusterRecords::start(store, &place, node, is_alive, patience, apart).await
+    }
+
+    async fn calls(&self, node: NodeId, log: Arc<dyn CallLog>) -> Result<Arc<AppServer>, StartError> {
+        let log = self.watching.log(log);
         let deps =
             appserver::Deps { snapshot: Arc::clone(&self.snapshot), log, clock: Arc::new(unix_us), node };
         let limits = appserver::Limits { calls: self.config.limits.calls, ring: self.config.ring };
@@ -504,7 +548,7 @@ async fn serve_api(
 struct Log(Store);
 
 impl CallLog for Log {
-    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>) {
+    fn began(&self, call: OpenCall, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
         self.0.append(Record::CallBegan(call), move |kept| {
             report("the note of a call", &kept);
             done(kept.is_ok());

@@ -182,6 +182,11 @@ impl Custody {
         }
     }
 
+    /// Whether a call is in custody here.
+    pub fn keeps(&self, call: CallId) -> bool {
+        self.calls.contains_key(&call)
+    }
+
     /// The legs here that a call still has.
     pub fn living(&self, call: CallId) -> Vec<LegId> {
         let legs = self.calls.get(&call).into_iter().flat_map(|kept| &kept.legs);

@@ -182,6 +182,11 @@ impl Switchboard {
         self.custody.lock().figures()
     }
 
+    /// Whether a call is in custody here.
+    pub fn keeps(&self, call: CallId) -> bool {
+        self.custody.lock().keeps(call)
+    }
+
     /// Contacts known here, those of other nodes with them.
     pub fn locations(&self) -> usize {
         self.locations.lock().count()

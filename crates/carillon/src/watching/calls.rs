@@ -425,8 +425,8 @@ pub(super) struct WatchedLog {
 }
 
 impl CallLog for WatchedLog {
-    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>) {
-        self.inner.began(call, done);
+    fn began(&self, call: OpenCall, epoch: u32, done: Box<dyn FnOnce(bool) + Send>) {
+        self.inner.began(call, epoch, done);
     }
 
     fn let_go(&self, call: CallId) {
@@ -473,7 +473,7 @@ mod tests {
     struct Log(Mutex<Vec<bool>>);
 
     impl CallLog for Log {
-        fn began(&self, _: OpenCall, _: Box<dyn FnOnce(bool) + Send>) {}
+        fn began(&self, _: OpenCall, _: u32, _: Box<dyn FnOnce(bool) + Send>) {}
 
         fn ended(&self, _: Cdr, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
             let durable = self.0.lock().remove(0);
