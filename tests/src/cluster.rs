@@ -255,13 +255,12 @@ impl Cluster {
         }
     }
 
-    /// Ends all nodes and says which call records there are, wherever they are.
+    /// Ends all nodes and says which call records there are.
     ///
     /// # Panics
     /// When one does not end tidily, or its log has errors.
     pub fn finish(mut self) -> Vec<Cdr> {
         let names: Vec<&str> = self.members.iter().map(|member| member.name).collect();
-        let mut records = Vec::new();
         for name in names {
             if self.member(name).process.is_some() {
                 let process = self.process(name);
@@ -273,11 +272,8 @@ impl Cluster {
                 assert!(bad.is_empty(), "the log of {name} has errors:\n{bad:#?}");
                 self.stop(name);
             }
-            if self.member(name).roles.contains("as") {
-                records.extend(Records::read(&self.data(name)).0);
-            }
         }
-        records
+        Records::of_cluster(&self.members[0].config).0
     }
 
     fn member(&self, name: &str) -> &Member {
@@ -301,17 +297,20 @@ fn file(
     let ip = place.ip(host);
     let sip = place.sip(host);
     // The first node brings the users; the others find them in the database.
-    let users = if host == 1 { "[users]\nfile = \"users.toml\"\n" } else { "" };
+    let users =
+        if host == 1 { format!("[users]\nfile = {:?}\n", folder.join("users.toml")) } else { String::new() };
     let proxy = format!("[sip]\nworkers = 2\nlisten = [\"udp:{sip}\", \"tcp:{sip}\"]\n");
     let relay = format!("[media]\naddress = \"{ip}\"\nports = \"20000-20999\"\n");
     format!(
         "[node]\nid = {host}\nname = {name:?}\ndata = {:?}\nroles = {roles:?}\n\
          [cluster]\netcd = [{:?}]\nlisten = \"{ip}:{PEERS}\"\nplain = true\nlease_seconds = 5\ndrain_seconds = 15\n\
-         [store]\nurl = {:?}\npassword_file = \"password\"\nkey_file = \"secret.key\"\n\
+         [store]\nurl = {:?}\npassword_file = {:?}\nkey_file = {:?}\n\
          [log]\nfilter = \"info,appserver=debug,proxy=debug\"\n{users}{}{}",
         folder.join(name),
         etcd.url(),
         database.address(Database::port()),
+        folder.join("password"),
+        folder.join("secret.key"),
         if roles.contains("proxy") { proxy.as_str() } else { "" },
         if roles.contains("relay") { relay.as_str() } else { "" },
     )
