@@ -16,7 +16,7 @@ use cluster::switchboard::CallServer;
 use many::{Adoption, Tenure};
 use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal, User};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -143,6 +143,7 @@ enum News {
     ProxyGone,
     ProxyBack,
     RelayLost,
+    RelayBack,
     RelayLeaves,
 }
 
@@ -201,8 +202,12 @@ impl AppServer {
         let (supervisor, _task) = Actor::spawn(None, Supervisor, Arc::clone(&shared)).await?;
         let mut shards = Vec::new();
         for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
-            let state =
-                ShardState { calls: HashMap::new(), adoptions: HashMap::new(), shared: Arc::clone(&shared) };
+            let state = ShardState {
+                calls: HashMap::new(),
+                adoptions: HashMap::new(),
+                unclosed: BTreeSet::new(),
+                shared: Arc::clone(&shared),
+            };
             shards.push(Actor::spawn_linked(None, Shard, state, supervisor.get_cell()).await?.0);
         }
         let _ = shared.shards.set(shards);
@@ -384,6 +389,10 @@ impl CallServer for AppServer {
         self.shared.news(relay, News::RelayLost);
     }
 
+    fn relay_back(&self, relay: NodeId) {
+        self.shared.news(relay, News::RelayBack);
+    }
+
     fn relay_leaves(&self, relay: NodeId) {
         self.shared.news(relay, News::RelayLeaves);
     }
@@ -458,6 +467,8 @@ struct ShardState {
     calls: HashMap<CallId, CallState>,
     /// Calls that are being taken over.
     adoptions: HashMap<CallId, Adoption>,
+    /// Sessions of relays that are out of reach.
+    unclosed: BTreeSet<(NodeId, CallId)>,
     shared: Arc<Shared>,
 }
 
@@ -499,6 +510,7 @@ impl Actor for Shard {
                 News::ProxyGone => state.proxy_gone(node),
                 News::ProxyBack => state.proxy_back(node),
                 News::RelayLost => state.relay_lost(node),
+                News::RelayBack => state.relay_back(node),
                 News::RelayLeaves => state.relay_leaves(node),
             }),
             ShardMsg::HandOver => state.guarded(ShardState::hand_over),

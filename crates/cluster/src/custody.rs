@@ -100,6 +100,18 @@ pub struct Custody {
     offers: u64,
     superseded: u64,
     actions: VecDeque<Action>,
+    #[cfg(any(test, feature = "testing"))]
+    fault: Option<Fault>,
+}
+
+/// Mistakes that simulations must find.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Whoever gives an order is obeyed, whatever his title.
+    IgnoresEpochs,
+    /// What legs say while nobody serves their call is not kept for the next owner.
+    ForgetsWhatHappened,
 }
 
 #[derive(Debug)]
@@ -152,7 +164,15 @@ impl Custody {
             offers: 0,
             superseded: 0,
             actions: VecDeque::new(),
+            #[cfg(any(test, feature = "testing"))]
+            fault: None,
         }
+    }
+
+    /// Makes a mistake on purpose from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn make_fault(&mut self, fault: Fault) {
+        self.fault = Some(fault);
     }
 
     /// The next thing to do.
@@ -232,7 +252,10 @@ impl Custody {
         }
         let owner = kept.obeyed();
         // Even a leg's end that was told may have to be told to the next owner.
-        if is_over || owner.is_none() {
+        let is_kept = is_over || owner.is_none();
+        #[cfg(any(test, feature = "testing"))]
+        let is_kept = is_kept && self.fault != Some(Fault::ForgetsWhatHappened);
+        if is_kept {
             kept.note(Happened { leg, unix_us, event: Some(event.clone()) });
         }
         if let Some(owner) = owner {
@@ -255,15 +278,12 @@ impl Custody {
     /// The dialog of a leg has changed and is at rest.
     pub fn leg_state(&mut self, call: CallId, leg: LegId, state: Bytes) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
+        // For whoever takes the call over: the owner does not tell us of our own legs.
+        kept.put(KeptLeg { leg, home: self.me, state: state.clone() });
         if let Some(owner) = kept.obeyed() {
             let title = Title { call, epoch: owner.epoch };
             self.tell(owner.node, ToCalls::LegState { title, leg, state });
-            return;
         }
-        // For whoever takes it.
-        let kept_leg = KeptLeg { leg, home: self.me, state };
-        kept.capsule.legs.retain(|other| other.leg != leg);
-        kept.capsule.legs.push(kept_leg);
     }
 
     /// A request inside a dialog whose leg is not here: asks for it. The answer is [`Action::Revive`] or [`Action::NoStray`].
@@ -351,6 +371,9 @@ impl Custody {
                     return; // nobody waits any more
                 }
                 if self.obeys(from, title) || self.begin(from, title) {
+                    if let Some(kept) = self.calls.get_mut(&title.call) {
+                        kept.put(KeptLeg { leg, home: self.me, state: state.clone() });
+                    }
                     self.actions.push_back(Action::Revive { call: title.call, leg, state });
                 } else if ticket.is_some() {
                     self.actions.push_back(Action::NoStray(leg));
@@ -360,6 +383,8 @@ impl Custody {
                 if self.calls.contains_key(&title.call) && self.obeys(from, title) {
                     if let Some(kept) = self.calls.get_mut(&title.call) {
                         kept.legs.retain(|here| here.leg != leg);
+                        let me = self.me;
+                        kept.capsule.legs.retain(|other| other.leg != leg || other.home != me);
                     }
                     self.actions.push_back(Action::Part(leg));
                 }
@@ -425,6 +450,10 @@ impl Custody {
     fn obeys(&mut self, from: NodeId, title: Title) -> bool {
         let Some(kept) = self.calls.get_mut(&title.call) else { return false };
         let speaker = Owner { epoch: title.epoch, node: from };
+        #[cfg(any(test, feature = "testing"))]
+        if self.fault == Some(Fault::IgnoresEpochs) {
+            return true;
+        }
         match kept.obeyed() {
             Some(owner) if owner == speaker => true,
             Some(owner) if owner > speaker => {
@@ -509,14 +538,11 @@ impl Custody {
             capsule.call = news.call;
             kept.incoming = None;
         }
-        for leg in news.legs {
-            capsule.legs.retain(|other| other.leg != leg.leg);
-            if capsule.legs.len() < LEGS_MAX {
-                capsule.legs.push(leg);
-            }
-        }
-        if !news.custodians.is_empty() {
-            capsule.custodians = news.custodians;
+        let custodians = news.custodians;
+        news.legs.into_iter().for_each(|leg| kept.put(leg));
+        let capsule = &mut kept.capsule;
+        if !custodians.is_empty() {
+            capsule.custodians = custodians;
         }
     }
 
@@ -645,6 +671,14 @@ impl Kept {
             Service::Served(owner) => owner.node == node,
             Service::Offered(tried) => tried.last() == Some(&node),
             Service::Waiting => false,
+        }
+    }
+
+    fn put(&mut self, state: KeptLeg) {
+        let legs = &mut self.capsule.legs;
+        legs.retain(|other| other.leg != state.leg);
+        if legs.len() < LEGS_MAX {
+            legs.push(state);
         }
     }
 

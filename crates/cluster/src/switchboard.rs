@@ -55,6 +55,8 @@ pub trait CallServer: MediaSink {
     fn proxy_back(&self, proxy: NodeId);
     /// A relay is out of reach.
     fn relay_lost(&self, relay: NodeId);
+    /// A relay can be reached (again): it may have kept sessions of calls that went on elsewhere, or ended.
+    fn relay_back(&self, relay: NodeId);
     /// A relay is about to leave.
     fn relay_leaves(&self, relay: NodeId);
 }
@@ -172,6 +174,12 @@ impl Switchboard {
         let _ = self.wire.set(wire);
     }
 
+    /// Lets the custody make a mistake on purpose from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn make_fault(&self, fault: crate::custody::Fault) {
+        self.custody.lock().make_fault(fault);
+    }
+
     /// Who is there, as far as known.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
@@ -287,6 +295,9 @@ impl Switchboard {
     /// The relay of a node can be reached (again).
     pub fn relay_back(&self, node: NodeId) {
         self.mark(|lost| lost.media.remove(&node));
+        if let Some(server) = self.server.get() {
+            server.relay_back(node);
+        }
     }
 
     /// There is a link for the directory to a node (again): it is told all that this node's registrar has.

@@ -8,6 +8,7 @@ use crate::call::{Call, Capsule as CallCapsule};
 use cluster::between::{Capsule, Decline, Happened, KeptLeg, Owner, Stand, Title, ToCalls, ToLegs};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Incoming, LegEvent};
+use cluster::media::{MediaCommand, Signalling};
 use model::{Client, Id};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use tracing::{debug, info, warn};
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// Legs of one call whose states are kept.
 const STATES_MAX: usize = 64;
+/// Sessions that are to be closed when their relays can be reached again.
+const UNCLOSED_MAX: usize = 65_536;
 /// Events of one call that wait until it is taken over.
 const QUEUE_MAX: usize = 64;
 
@@ -161,6 +164,7 @@ impl CallState {
                 tenure.put(KeptLeg { home: place, ..state });
                 tenure.involved.insert(place);
                 peers.legs.tell(place, message);
+                self.call.leg_revived(leg);
             }
             (None, _) | (_, None) => {
                 warn!(call = %self.id, %leg, at = home.0, "leg is lost with its proxy");
@@ -304,7 +308,27 @@ impl ShardState {
             };
             let new = call.other_relay(relay, peers);
             call.call.relay_lost(relay, new, shared.now());
+            self.unclosed(relay, id);
             self.settle(id);
+        }
+    }
+
+    /// A session stays at a relay that cannot be told.
+    fn unclosed(&mut self, relay: NodeId, call: CallId) {
+        if self.unclosed.len() < UNCLOSED_MAX {
+            self.unclosed.insert((relay, call));
+        }
+    }
+
+    /// A relay is in reach again: what it has kept for nothing is closed, if it lives still.
+    pub(super) fn relay_back(&mut self, relay: NodeId) {
+        let shared = Arc::clone(&self.shared);
+        let Some(peers) = shared.peers.get() else { return };
+        for (_, id) in self.unclosed.extract_if(.., |(at, _)| *at == relay) {
+            if self.calls.get(&id).is_none_or(|call| !call.call.uses_relay(relay)) {
+                let command = MediaCommand::Close;
+                drop(peers.media.submit(relay, id, u32::MAX, command, Signalling::default()));
+            }
         }
     }
 
@@ -450,6 +474,7 @@ impl ShardState {
         let mut awaited: BTreeSet<NodeId> = stand.capsule.custodians.iter().copied().collect();
         awaited.extend(stand.capsule.legs.iter().map(|leg| leg.home));
         awaited.insert(from);
+        awaited.insert(self.shared.node()); // this node may have a leg of it, or keep it, and know more
         awaited.retain(|node| peers.legs.can_reach(*node));
         for node in &awaited {
             peers.legs.tell(*node, ToLegs::Claim { title });
@@ -518,10 +543,20 @@ impl ShardState {
             involved: newest.capsule.custodians.iter().copied().collect(),
             ..Tenure::default()
         };
-        // Newer states go over older ones.
+        // Newer states go over older ones, and of equal ones a proxy is right about its own legs.
         stands.sort_by_key(|(node, stand)| (stand.capsule.version, *node));
-        for (_, stand) in &stands {
-            stand.capsule.legs.iter().for_each(|leg| tenure.put(leg.clone()));
+        let mut states: Vec<(u32, bool, &KeptLeg)> = Vec::new();
+        for (node, stand) in &stands {
+            let legs = stand.capsule.legs.iter();
+            states.extend(legs.map(|leg| (stand.capsule.version, leg.home == *node, leg)));
+        }
+        states.sort_by_key(|(version, is_own, _)| (*version, *is_own));
+        states.into_iter().for_each(|(_, _, leg)| tenure.put(leg.clone()));
+        // Who was given up for lost has legs still that live elsewhere now.
+        for (node, stand) in &stands {
+            for leg in stand.legs.iter().filter(|leg| tenure.home(**leg) != *node) {
+                peers.legs.tell(*node, ToLegs::Part { title, leg: *leg });
+            }
         }
         tenure.involved.extend(stands.iter().map(|(node, _)| *node));
         let mut happened: Vec<Happened> =
@@ -535,6 +570,7 @@ impl ShardState {
             if peers.legs.relay_is_lost(relay) {
                 let new = state.other_relay(relay, peers);
                 state.call.relay_lost(relay, new, now);
+                self.unclosed(relay, id);
             }
         }
         for leg in state.call.legs().collect::<Vec<_>>() {
@@ -616,6 +652,7 @@ impl ShardState {
         tenure.put(KeptLeg { home: from, ..state });
         tenure.involved.insert(from);
         peers.legs.tell(from, ToLegs::Revive { title, leg, ticket: Some(ticket), state: bytes });
+        call.call.leg_revived(leg);
         self.settle(id);
     }
 }
