@@ -99,6 +99,8 @@ struct Queue {
     under_way: usize,
     /// Some records wait in the data directory alone, and all newer ones join them.
     has_backlog: bool,
+    /// There was no room for some marks of calls that were taken over: they are read from the data directory when there is.
+    owes_marks: bool,
     /// The table has not answered for a while.
     is_away: bool,
 }
@@ -115,6 +117,7 @@ struct Waiting {
 enum Work {
     Words(Vec<Waiting>),
     Backlog,
+    Marks,
     Nothing,
 }
 
@@ -172,7 +175,7 @@ impl ClusterRecords {
     /// Records that are in the journal and not known to be in the table; at least, where some are in the data directory alone.
     pub(crate) fn waiting(&self) -> usize {
         let queue = self.shared.queue.lock();
-        queue.waiting.len() + queue.under_way + usize::from(queue.has_backlog)
+        queue.waiting.len() + queue.under_way + usize::from(queue.has_backlog || queue.owes_marks)
     }
 
     /// Whether the table does not answer, so that records are only in this node's data directory.
@@ -275,9 +278,9 @@ impl Shared {
         let mut queue = self.queue.lock();
         let mut done = None;
         if queue.has_backlog || queue.waiting.len() >= self.patience.waiting || *self.closing.borrow() {
-            // A mark is given up: it spares an owner of before a question, and nobody relies on it.
             done = waiting.done;
             queue.has_backlog |= waiting.key.is_some();
+            queue.owes_marks |= waiting.key.is_none();
         } else {
             if queue.is_away {
                 done = waiting.done.take();
@@ -297,6 +300,7 @@ impl Shared {
             match self.next() {
                 Work::Words(some) => self.bring(some).await,
                 Work::Backlog => self.bring_backlog().await,
+                Work::Marks => self.bring_marks().await,
                 Work::Nothing => {
                     self.rest.notify_waiters();
                     self.news.notified().await;
@@ -311,9 +315,15 @@ impl Shared {
         let mut queue = self.queue.lock();
         let count = queue.waiting.len().min(GROUP);
         queue.under_way = count;
-        if count > 0 {
+        if queue.owes_marks && !queue.has_backlog && queue.waiting.len() <= self.patience.waiting / 2 {
+            // There is room again, also for those that come.
+            (queue.owes_marks, queue.under_way) = (false, GROUP);
+            Work::Marks
+        } else if count > 0 {
             Work::Words(queue.waiting.drain(..count).collect())
         } else if queue.has_backlog {
+            // What comes from now on waits in memory: should the next page be the last one, it has all that came before.
+            (queue.has_backlog, queue.under_way) = (false, GROUP);
             Work::Backlog
         } else {
             Work::Nothing
@@ -340,11 +350,6 @@ impl Shared {
     /// A page of what is in the data directory alone.
     async fn bring_backlog(&self) {
         let store = self.store.clone();
-        // What comes from now on waits in memory: should this page be the last one, it has all that came before.
-        {
-            let mut queue = self.queue.lock();
-            (queue.has_backlog, queue.under_way) = (false, GROUP);
-        }
         let unsent = match spawn_blocking(move || store.unsent(GROUP)).await {
             Ok(Ok(unsent)) => unsent,
             Ok(Err(error)) => {
@@ -368,6 +373,29 @@ impl Shared {
             if !matches!(told.await, Ok(Ok(()))) && !is_last {
                 return sleep(PAUSE.1).await; // the same page again
             }
+        }
+    }
+
+    /// Says again which calls this node has taken over.
+    async fn bring_marks(&self) {
+        let store = self.store.clone();
+        let adopted = match spawn_blocking(move || store.adopted_calls()).await {
+            Ok(Ok(adopted)) => adopted,
+            Ok(Err(error)) => {
+                self.queue.lock().owes_marks = true;
+                warn!(%error, "notes of calls cannot be read");
+                return sleep(PAUSE.1).await;
+            }
+            Err(_) => return, // the node ends
+        };
+        let word = |CallNote { call, epoch, node, .. }| CallWord {
+            epoch,
+            node,
+            story: CallStory::Open(Box::new(call)),
+        };
+        let words: Vec<CallWord> = adopted.into_iter().map(word).collect();
+        for words in words.chunks(GROUP) {
+            self.insist(words, &mut Vec::new()).await;
         }
     }
 

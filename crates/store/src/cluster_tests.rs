@@ -211,9 +211,12 @@ fn a_note_remembers_when_its_process_was_last_alive_however_often_the_node_dies(
     let adopted = CallNote { call: call(2), epoch: 1, node: 1, left_us: None };
     put(&store, Record::CallNoted(Box::new(adopted))).unwrap();
     assert_eq!(store.open_calls().unwrap().len(), 2);
+    let names = |notes: &[CallNote]| notes.iter().map(|note| note.call.call.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&store.adopted_calls().unwrap()), ["c2"]);
     let between = crate::apply::now_us();
     drop(store);
     let store = open_as(&disk, true).unwrap();
+    assert_eq!(store.adopted_calls().unwrap(), []);
     let notes = store.open_calls().unwrap();
     assert_eq!(notes.iter().map(|note| note.epoch).collect::<Vec<_>>(), [0, 1, 0]);
     assert_eq!((notes[0].left_us, notes[2].left_us), (left[0], left[2]));

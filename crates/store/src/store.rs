@@ -211,6 +211,15 @@ impl Store {
         self.inner.tables.notes(|note| note.left_us.is_some())
     }
 
+    /// The calls that this process took over from other nodes of a cluster and that are open. Sees and waits as [`Store::cdrs`].
+    ///
+    /// # Errors
+    /// As [`Store::cdrs`].
+    pub fn adopted_calls(&self) -> Result<Vec<CallNote>, StoreError> {
+        self.inner.tail.wait_until_applied()?;
+        self.inner.tables.notes(|note| note.left_us.is_none() && note.epoch > 0)
+    }
+
     /// So many of the calls whose records the database that all nodes share does not have, those that ended first first.
     /// [`Record::CallsSent`] takes them away. Sees and waits as [`Store::cdrs`].
     ///

@@ -349,6 +349,30 @@ async fn a_call_that_another_node_took_over_gets_that_ones_record_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_learn_of_calls_that_were_taken_over_while_the_database_was_away() {
+    let (world, dir) = (World::new().await, TempDir::new().unwrap());
+    let patience = Patience { table: Duration::from_millis(200), waiting: 10, ..Patience::default() };
+    let records = world.start(dir.path(), 2, nobody(), patience).await;
+    world.gate.set(Pass::Nobody);
+    for number in 1..=50 {
+        assert!(records.end(cdr(1000 + number), 0).await.unwrap());
+        records.note(open_call(number), 1).await;
+    }
+    records.note(open_call(51), 0).await; // is nobody's business
+    assert!(records.end(cdr(50), 1).await.unwrap());
+    world.gate.set(Pass::All);
+    until("nothing waits here", async || records.waiting() == 0).await;
+    let names: Vec<String> = (1..=51).map(|number| name(number).to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let standings = world.table.standings(&names).await.unwrap();
+    assert_eq!(standings.len(), 50);
+    assert!(standings.values().all(|standing| (standing.epoch, standing.node) == (1, 2)));
+    assert_eq!(standings.values().filter(|standing| standing.has_ended).count(), 1);
+    assert_eq!(world.records().await.len(), 51);
+    records.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_nobody_has_any_more_is_lost_and_one_that_somebody_has_is_not() {
     let (world, dir) = (World::new().await, TempDir::new().unwrap());
     let records = world.start(dir.path(), 1, nobody(), eager()).await;
