@@ -107,6 +107,38 @@ impl World {
         self.trace.line(self.now, format_args!("--- healed, but for {broken:?}"));
     }
 
+    /// Whether telephones find a proxy there that takes calls.
+    fn takes_calls(&self, node: NodeId) -> bool {
+        self.machines.get(&node).is_some_and(|machine| {
+            let process = machine.process.as_ref().filter(|_| !machine.paused);
+            process.is_some_and(|process| process.is_serving() && !process.is_leaving())
+        })
+    }
+
+    /// A telephone that is refused with 503 tries another proxy (RFC 3263 section 4.3), once.
+    pub(crate) fn try_elsewhere(&mut self, phone: usize) {
+        let is_refused = |side: &crate::phones::Side| {
+            side.is_caller && side.ended.is_some() && side.status == 503 && !side.retried && side.answered.is_none()
+        };
+        let Some(at) = self.phones[phone].sides.iter().position(is_refused) else { return };
+        let server = self.phones[phone].server;
+        let proxies = self.machines.iter().filter(|(_, machine)| machine.place.roles.has(Role::Proxy));
+        let home = proxies.clone().map(|(node, _)| *node).find(|node| sip_address(*node) == server);
+        let Some(home) = home else { return };
+        let now_at = self.moved.get(&(phone, home)).copied().unwrap_or(home);
+        let other = proxies.map(|(node, _)| *node).find(|node| *node != now_at && self.takes_calls(*node));
+        let Some(other) = other.filter(|_| !self.takes_calls(now_at)) else { return };
+        self.moved.insert((phone, home), other);
+        let side = &mut self.phones[phone].sides[at];
+        side.retried = true;
+        let (number, behaviour, now) = (side.number.clone(), side.behaviour, self.now);
+        self.phones[phone].dial(&number, behaviour, now);
+        if let Some(side) = self.phones[phone].sides.last_mut() {
+            side.retried = true;
+        }
+        self.wake_phones();
+    }
+
     /// Telephones whose proxy is gone come to another one.
     pub(crate) fn find_proxies(&mut self) {
         let now = self.now;
@@ -116,11 +148,7 @@ impl World {
             .filter(|(_, machine)| machine.place.roles.has(Role::Proxy))
             .map(|(node, _)| *node)
             .collect();
-        let serves = |world: &Self, node: NodeId| {
-            world.machines.get(&node).is_some_and(|machine| {
-                machine.process.as_ref().is_some_and(|process| process.is_serving()) && !machine.paused
-            })
-        };
+        let serves = |world: &Self, node: NodeId| world.takes_calls(node);
         for phone in 0..self.phones.len() {
             for home in &proxies {
                 let (key, home) = ((phone, *home), *home);
@@ -129,7 +157,12 @@ impl World {
                     Way::AddressMoves => SECOND + u64::from(home.0) * 300 * MS,
                     Way::SecondAddress => 2 * SECOND + phone as Time * 700 * MS,
                 };
-                let down = self.machines.get(&home).and_then(|machine| machine.down_since);
+                let machine = self.machines.get(&home);
+                // Whoever looks after the address asks by OPTIONS; a telephone has to be refused.
+                let down = machine.and_then(|machine| match self.plan.way {
+                    Way::AddressMoves => machine.unfit_since,
+                    Way::SecondAddress => machine.down_since,
+                });
                 let now_at = self.moved.get(&key).copied();
                 match now_at {
                     Some(_) if self.plan.way == Way::AddressMoves && serves(self, home) => {

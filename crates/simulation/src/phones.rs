@@ -44,13 +44,16 @@ pub(crate) struct Side {
     pub(crate) ended: Option<Time>,
     pub(crate) by_peer: bool,
     pub(crate) status: u16,
+    /// It was refused with 503, and made again by another proxy.
+    pub(crate) retried: bool,
+    pub(crate) number: String,
     /// Where it sends its voice now, and since when.
     pub(crate) media: Option<(SocketAddr, Time)>,
     /// The Call-ID of its dialog.
     dialog: Vec<u8>,
     agent_call: agent::CallId,
     plans: Vec<(Time, Plan)>,
-    behaviour: Behaviour,
+    pub(crate) behaviour: Behaviour,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +131,7 @@ impl Phone {
     pub(crate) fn dial(&mut self, number: &str, behaviour: Behaviour, now: Time) {
         let agent_call = self.agent.dial(number, self.media(), self.at(now));
         let mut side = self.side(agent_call, true, Vec::new(), behaviour, now);
+        number.clone_into(&mut side.number);
         side.plan(behaviour.give_up, Plan::GiveUp, now);
         self.sides.push(side);
     }
@@ -150,6 +154,8 @@ impl Phone {
             ended: None,
             by_peer: false,
             status: 0,
+            retried: false,
+            number: String::new(),
             media: None,
             dialog,
             agent_call,

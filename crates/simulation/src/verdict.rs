@@ -227,7 +227,9 @@ impl World {
             }
         }
         for side in self.phones.iter().flat_map(|phone| &phone.sides) {
-            if side.is_caller && side.status >= 500 && side.hung_up.is_none() {
+            let is_again = |other: &&Side| other.is_caller && other.began == side.ended.unwrap_or(0);
+            let was_again = side.retried && self.phones[side.phone].sides.iter().any(|other| is_again(&other));
+            if side.is_caller && side.status >= 500 && side.hung_up.is_none() && !was_again {
                 let name = self.phones[side.phone].name;
                 self.complain(format!(
                     "a call of {name} at {:.3} failed: {}",
@@ -280,6 +282,13 @@ impl World {
         let side = &self.phones[caller].sides[before];
         if side.answered.is_none() || side.status != 200 {
             self.complain(format!("a new call fails: {} (answered {:?})", side.status, side.answered));
+            for (node, machine) in &self.machines {
+                if let Some(process) = &machine.process {
+                    let located = process.switchboard.located(model::Id::new(callee as u32 + 1));
+                    let of: Vec<(u16, i64)> = located.iter().map(|at| (at.home.0, at.stamp_us)).collect();
+                    self.complain(format!("    node {} knows these places of the callee: {of:?}", node.0));
+                }
+            }
         }
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Machine {
     waiting: Vec<Act>,
     /// Since when no process serves there.
     pub(crate) down_since: Option<Time>,
+    /// Since when telephones find nobody there who takes calls.
+    pub(crate) unfit_since: Option<Time>,
     asked: BTreeSet<Ticket>,
     watch: Option<(Ticket, String, u64)>,
     told: Time,
@@ -273,6 +275,7 @@ impl World {
                 let now = self.now;
                 self.phones[phone].heard(bytes, from, now);
                 self.phone_speaks(phone);
+                self.try_elsewhere(phone);
             }
             Act::Ask { node, life, ticket, request } => self.etcd_asked(node, life, ticket, request),
             Act::Answer { node, life, ticket, answer } => {
@@ -376,6 +379,7 @@ impl World {
         machine.is_off = is_silent;
         machine.watch = None;
         machine.down_since.get_or_insert(now);
+        machine.unfit_since.get_or_insert(now);
         if machine.paused {
             machine.paused = false;
             machine.waiting.clear();
@@ -429,6 +433,7 @@ impl World {
         let Some(process) = &mut machine.process else { return };
         let life = process.life;
         if process.is_serving() && machine.down_since.take().is_some() {
+            machine.unfit_since = None;
             self.trace.line(self.now, format_args!("node {} serves", node.0));
         }
         for out in process.take_outs() {
@@ -494,6 +499,7 @@ impl World {
             && let Some(process) = &mut machine.process
         {
             process.stop();
+            machine.unfit_since.get_or_insert(self.now);
             machine.is_dirty = true;
         }
     }
@@ -803,6 +809,7 @@ impl Machine {
             is_off: false,
             waiting: Vec::new(),
             down_since: Some(0),
+            unfit_since: Some(0),
             asked: BTreeSet::new(),
             watch: None,
             told: 0,
