@@ -367,6 +367,10 @@ impl CallServer for OwnerServer {
         self.inner.relay_lost(relay);
     }
 
+    fn relay_back(&self, relay: NodeId) {
+        self.inner.relay_back(relay);
+    }
+
     fn relay_leaves(&self, relay: NodeId) {
         self.inner.relay_leaves(relay);
     }
