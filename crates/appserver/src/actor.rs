@@ -13,10 +13,10 @@ use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Legs};
 use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
 use cluster::switchboard::CallServer;
-use many::{Adoption, Tenure};
+use many::{Adoption, Hint, Tenure};
 use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal, User};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -206,6 +206,7 @@ impl AppServer {
                 calls: HashMap::new(),
                 adoptions: HashMap::new(),
                 unclosed: BTreeSet::new(),
+                hints: BTreeMap::new(),
                 shared: Arc::clone(&shared),
             };
             shards.push(Actor::spawn_linked(None, Shard, state, supervisor.get_cell()).await?.0);
@@ -469,6 +470,8 @@ struct ShardState {
     adoptions: HashMap<CallId, Adoption>,
     /// Sessions of relays that are out of reach.
     unclosed: BTreeSet<(NodeId, CallId)>,
+    /// What servers that have taken calls from this one are to be told.
+    hints: BTreeMap<CallId, Hint>,
     shared: Arc<Shared>,
 }
 
@@ -554,8 +557,8 @@ impl ShardState {
     }
 
     fn deliver(&mut self, id: CallId, message: CallMsg) {
-        if matches!(message, CallMsg::Tick) && !self.adoptions.is_empty() {
-            self.adoption_due(id);
+        if matches!(message, CallMsg::Tick) {
+            self.many_due(id);
         }
         let Some(call) = self.calls.get_mut(&id) else {
             if let CallMsg::Leg(leg, event) = message {

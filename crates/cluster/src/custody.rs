@@ -207,6 +207,13 @@ impl Custody {
         self.calls.contains_key(&call)
     }
 
+    /// All calls, each with whom is obeyed for it.
+    pub fn kept(&self) -> Vec<(CallId, Option<Owner>)> {
+        let mut all: Vec<_> = self.calls.iter().map(|(call, kept)| (*call, kept.obeyed())).collect();
+        all.sort_unstable_by_key(|(call, _)| *call);
+        all
+    }
+
     /// The legs here that a call still has.
     pub fn living(&self, call: CallId) -> Vec<LegId> {
         let legs = self.calls.get(&call).into_iter().flat_map(|kept| &kept.legs);
@@ -470,10 +477,10 @@ impl Custody {
                 self.take(title.call, speaker);
                 true
             }
+            // It is told when somebody has taken the call, and by whom.
             None => {
                 self.superseded += 1;
-                let by = Owner { epoch: kept.epoch, node: self.me };
-                self.tell(from, ToCalls::Superseded { title, by });
+                kept.left = kept.left.max(Some(speaker));
                 false
             }
         }

@@ -4,7 +4,7 @@
 //! like its application server, to an application server like its proxies, directory and relays. Elsewhere: streams to other
 //! nodes (crate `mesh`), what is kept of calls (`custody`), who serves what (`placement`). A node that stands alone has none.
 
-use crate::between::{DirectoryItem, FromRelay, LegNames, Located, Title, ToCalls, ToLegs, ToRelay};
+use crate::between::{DirectoryItem, FromRelay, LegNames, Located, Owner, Title, ToCalls, ToLegs, ToRelay};
 use crate::custody::{Action, Custody, Figures, Servers};
 use crate::directory::Locations;
 use crate::ids::{CallId, LegId, NodeId};
@@ -90,8 +90,8 @@ pub struct Switchboard {
     view: ArcSwap<View>,
     /// Nodes whose link is down, by service.
     lost: ArcSwap<Lost>,
-    /// Who serves the calls that this node's relay carries.
-    relayed: DashMap<CallId, NodeId>,
+    /// Who serves the calls that this node's relay carries, and the highest ticket that it has shown.
+    relayed: DashMap<CallId, (NodeId, u32)>,
     turn: AtomicU64,
     host: OnceLock<Arc<dyn LegHost>>,
     bindings: OnceLock<Arc<dyn BindingHost>>,
@@ -193,6 +193,11 @@ impl Switchboard {
     /// Whether a call is in custody here.
     pub fn keeps(&self, call: CallId) -> bool {
         self.custody.lock().keeps(call)
+    }
+
+    /// The calls in custody here, each with its owner, if it has one at the moment.
+    pub fn kept(&self) -> Vec<(CallId, Option<Owner>)> {
+        self.custody.lock().kept()
     }
 
     /// Contacts known here, those of other nodes with them.
@@ -358,9 +363,8 @@ impl Switchboard {
             let reply = MediaReply::Refused(MediaError::Unreachable);
             return self.say_from_relay(from, FromRelay::Reply { call, ticket, reply });
         };
-        match command {
-            MediaCommand::Close => drop(self.relayed.remove(&call)),
-            _ => drop(self.relayed.insert(call, from)),
+        if !self.is_served_by(from, call, ticket, &command) {
+            return self.say_from_relay(from, FromRelay::Reply { call, ticket, reply: other_server() });
         }
         if let Some(reply) = relay.submit(self.deps.me, call, ticket, command, signalling) {
             self.say_from_relay(from, FromRelay::Reply { call, ticket, reply });
@@ -494,6 +498,23 @@ impl Switchboard {
         }
     }
 
+    /// Whether this application server may command the relay for a call. Whoever takes a call over goes on with far higher tickets
+    /// ([`crate::media::Media`]), so one that has lost the call and does not know it yet is told apart.
+    fn is_served_by(&self, from: NodeId, call: CallId, ticket: u32, command: &MediaCommand) -> bool {
+        let is_numbered = ticket != u32::MAX;
+        let mut serving = self.relayed.entry(call).or_insert((from, if is_numbered { ticket } else { 0 }));
+        let (node, highest) = *serving;
+        let may = node == from || is_numbered && ticket > highest;
+        if may {
+            *serving = (from, if is_numbered { highest.max(ticket) } else { highest });
+        }
+        drop(serving);
+        if may && matches!(command, MediaCommand::Close) {
+            self.relayed.remove(&call);
+        }
+        may
+    }
+
     /// Asks a proxy to set names aside, unless it is asked already.
     fn want_names(&self, proxy: NodeId) {
         let is_new = !std::mem::replace(&mut self.names.lock().entry(proxy).or_default().asked, true);
@@ -521,6 +542,10 @@ impl Switchboard {
         node == self.deps.me
             || !self.lost.load().legs.contains(&node) && self.view.load().nodes.contains_key(&node)
     }
+}
+
+fn other_server() -> MediaReply {
+    MediaReply::Refused(MediaError::OutOfStep("another application server has the call"))
 }
 
 /// Who may serve calls, at this moment.
@@ -609,6 +634,10 @@ impl Legs for Switchboard {
 
     fn tell(&self, custodian: NodeId, message: ToLegs) {
         self.say_to_legs(custodian, message);
+    }
+
+    fn tell_server(&self, server: NodeId, message: ToCalls) -> bool {
+        self.wire.get().is_some_and(|wire| server != self.deps.me && wire.to_calls(server, message))
     }
 
     fn is_cluster(&self) -> bool {
@@ -700,6 +729,7 @@ impl Media for Switchboard {
     ) -> Option<MediaReply> {
         if relay == self.deps.me {
             return match self.relay.get() {
+                Some(_) if !self.is_served_by(relay, call, ticket, &command) => Some(other_server()),
                 Some(own) => own.submit(relay, call, ticket, command, signalling),
                 None => Some(MediaReply::Refused(MediaError::Unreachable)),
             };
@@ -712,12 +742,12 @@ impl Media for Switchboard {
 
 impl MediaSink for Switchboard {
     fn reply(&self, call: CallId, ticket: u32, reply: MediaReply) {
-        let node = self.relayed.get(&call).map_or(self.deps.me, |node| *node);
+        let node = self.relayed.get(&call).map_or(self.deps.me, |serving| serving.0);
         self.say_from_relay(node, FromRelay::Reply { call, ticket, reply });
     }
 
     fn event(&self, call: CallId, event: MediaEvent) {
-        let node = self.relayed.get(&call).map_or(self.deps.me, |node| *node);
+        let node = self.relayed.get(&call).map_or(self.deps.me, |serving| serving.0);
         self.say_from_relay(node, FromRelay::Event { call, event });
     }
 }

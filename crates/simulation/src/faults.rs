@@ -118,7 +118,11 @@ impl World {
     /// A telephone that is refused with 503 tries another proxy (RFC 3263 section 4.3), once.
     pub(crate) fn try_elsewhere(&mut self, phone: usize) {
         let is_refused = |side: &crate::phones::Side| {
-            side.is_caller && side.ended.is_some() && side.status == 503 && !side.retried && side.answered.is_none()
+            side.is_caller
+                && side.ended.is_some()
+                && side.status == 503
+                && !side.retried
+                && side.answered.is_none()
         };
         let Some(at) = self.phones[phone].sides.iter().position(is_refused) else { return };
         let server = self.phones[phone].server;

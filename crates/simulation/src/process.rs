@@ -12,7 +12,7 @@ use crate::watch::{Around, Watched, Watcher};
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use cluster::between::{DirectoryItem, FromRelay, ToCalls, ToLegs, ToRelay};
+use cluster::between::{DirectoryItem, FromRelay, Owner, ToCalls, ToLegs, ToRelay};
 use cluster::etcd::{Failure, Request, Response, Ticket, WatchUpdate};
 use cluster::ids::{CallId, NodeId};
 use cluster::leg::LegHost;
@@ -573,6 +573,11 @@ impl Process {
         }
         open.unowned = self.switchboard.figures().unowned;
         open
+    }
+
+    /// Calls in custody with those who are obeyed for them.
+    pub(crate) fn custody(&self) -> Vec<(CallId, Option<Owner>)> {
+        self.switchboard.kept()
     }
 
     /// Killed: nothing of it gets out any more.

@@ -108,9 +108,18 @@ impl World {
             let open = process.open();
             if open != Open::default() {
                 let sessions = process.relay().map(|relay| relay.sessions()).unwrap_or_default();
+                let kept: Vec<String> = process
+                    .custody()
+                    .into_iter()
+                    .map(|(call, owner)| {
+                        format!("{call} of {:?}", owner.map(|owner| (owner.epoch, owner.node.0)))
+                    })
+                    .collect();
                 self.complain(format!(
-                    "node {} has something open in the end: {open:?} {sessions:?}",
-                    node.0
+                    "node {} has something open in the end: {open:?}, sessions {}, custody {}",
+                    node.0,
+                    sessions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+                    kept.join(", ")
                 ));
             }
         }
@@ -228,7 +237,8 @@ impl World {
         }
         for side in self.phones.iter().flat_map(|phone| &phone.sides) {
             let is_again = |other: &&Side| other.is_caller && other.began == side.ended.unwrap_or(0);
-            let was_again = side.retried && self.phones[side.phone].sides.iter().any(|other| is_again(&other));
+            let was_again =
+                side.retried && self.phones[side.phone].sides.iter().any(|other| is_again(&other));
             if side.is_caller && side.status >= 500 && side.hung_up.is_none() && !was_again {
                 let name = self.phones[side.phone].name;
                 self.complain(format!(

@@ -3,7 +3,7 @@
 //! In: what is said to a custody, what it then does to its legs. Out: complaints. Elsewhere: what is seen from outside (`verdict`).
 
 use bytes::Bytes;
-use cluster::between::{LegNames, Owner, Title, ToLegs};
+use cluster::between::{LegNames, Owner, Title, ToCalls, ToLegs};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Directory, LegCommand, LegHost, Legs, Originate};
 use cluster::media::{Media, MediaCommand, MediaReply, Signalling};
@@ -181,6 +181,10 @@ impl Legs for Around {
         }
         Legs::tell(&*board, custodian, message);
         self.watcher.is_silent();
+    }
+
+    fn tell_server(&self, server: NodeId, message: ToCalls) -> bool {
+        self.board.upgrade().is_some_and(|board| board.tell_server(server, message))
     }
 
     fn is_cluster(&self) -> bool {

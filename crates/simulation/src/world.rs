@@ -8,7 +8,7 @@
 use crate::Time;
 use crate::lines::Item;
 use crate::net::{Carried, ConnId, Conns, End};
-use crate::phones::Phone;
+use crate::phones::{DOMAIN, Phone};
 use crate::plan::{MS, PHONES, Plan, REGISTER, SECOND, Spot};
 use crate::process::{Out, Place, Process, Said, UNIX};
 use crate::store::{Disk, Store};
@@ -619,11 +619,13 @@ impl World {
         let now = self.now;
         while let Some((bytes, to)) = self.phones[phone].poll_datagram(now) {
             self.trace.mark(now, 5, &bytes);
-            let home = NodeId(u16::from(match to.ip() {
-                std::net::IpAddr::V4(ip) => ip.octets()[3],
-                std::net::IpAddr::V6(_) => 0,
-            }));
-            let node = self.moved.get(&(phone, home)).copied().unwrap_or(home);
+            // A request within a dialog goes to the contact of its other end (RFC 3261 section 12.2.1.1).
+            let home = proxy_of(contact_in(&bytes).unwrap_or(to));
+            // What belongs to a dialog or an answer goes to the very proxy for as long as that is there.
+            let lives = self.machines.get(&home).is_some_and(|machine| machine.down_since.is_none());
+            let is_new = is_for_domain(&bytes);
+            let moved = self.moved.get(&(phone, home)).copied().filter(|_| is_new || !lives);
+            let node = moved.unwrap_or(home);
             if self.trace.is_told() {
                 let (line, name) = (first_line(&bytes), self.phones[phone].name);
                 self.trace.line(now, format_args!("{name:>6}  -> n{}  {line}", node.0));
@@ -829,6 +831,26 @@ impl Act {
             _ => None,
         }
     }
+}
+
+fn proxy_of(address: SocketAddr) -> NodeId {
+    NodeId(u16::from(match address.ip() {
+        std::net::IpAddr::V4(ip) => ip.octets()[3],
+        std::net::IpAddr::V6(_) => 0,
+    }))
+}
+
+/// The address that a Request-URI names, as far as it is one.
+fn contact_in(bytes: &Bytes) -> Option<SocketAddr> {
+    let line = bytes.split(|byte| *byte == b'\r').next()?;
+    let uri = std::str::from_utf8(line).ok()?.strip_suffix(" SIP/2.0")?;
+    uri.split_once('@')?.1.parse().ok()
+}
+
+/// Whether it is a request outside of dialogs.
+fn is_for_domain(bytes: &Bytes) -> bool {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    line.ends_with(b"SIP/2.0") && line.windows(DOMAIN.len()).any(|part| part == DOMAIN.as_bytes())
 }
 
 fn first_line(bytes: &Bytes) -> String {

@@ -20,6 +20,10 @@ use tracing::{debug, info, warn};
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// Legs of one call whose states are kept.
 const STATES_MAX: usize = 64;
+/// Calls taken by others whose new servers are to be told something, how often that is tried, and after which pause.
+const HINTS_MAX: usize = 65_536;
+const HINT_TRIES: u8 = 60;
+const HINT_AGAIN: Duration = Duration::from_secs(1);
 /// Sessions that are to be closed when their relays can be reached again.
 const UNCLOSED_MAX: usize = 65_536;
 /// Events of one call that wait until it is taken over.
@@ -51,6 +55,13 @@ pub(super) struct Adoption {
     awaited: BTreeSet<NodeId>,
     until: Instant,
     queue: Vec<(LegId, Option<LegEvent>)>,
+}
+
+/// Custodians of a call that another server has taken, which it may not know of.
+pub(super) struct Hint {
+    to: NodeId,
+    stand: Stand,
+    tries: u8,
 }
 
 impl Tenure {
@@ -244,7 +255,7 @@ impl ShardState {
             }
             ToCalls::Offer(stand) => self.offered(from, *stand, peers),
             ToCalls::Claimed(stand) => self.claimed(from, *stand),
-            ToCalls::Superseded { title, by } => self.superseded(title, by, &shared),
+            ToCalls::Superseded { title, by } => self.superseded(from, title, by, &shared),
             ToCalls::NotHere { title, leg } => self.not_there(from, title, leg, peers),
             ToCalls::Stray { ticket, call, leg } => self.stray(from, ticket, call, leg, peers),
             ToCalls::Revived { title, leg, lives } => {
@@ -358,8 +369,11 @@ impl ShardState {
         }
     }
 
-    /// Whatever waits for a deadline of a call that is being taken over.
-    pub(super) fn adoption_due(&mut self, id: CallId) {
+    /// Whatever waits for a deadline of a call that is being taken over, or was taken by another server.
+    pub(super) fn many_due(&mut self, id: CallId) {
+        if self.hints.contains_key(&id) {
+            self.give_hint(id);
+        }
         let now = self.shared.now().mono;
         if self.adoptions.get(&id).is_some_and(|adoption| adoption.until <= now) {
             self.adopt(id);
@@ -489,24 +503,47 @@ impl ShardState {
     }
 
     fn claimed(&mut self, from: NodeId, stand: Stand) {
+        let shared = Arc::clone(&self.shared);
+        let Some(peers) = shared.peers.get() else { return };
         let id = stand.title.call;
         if let Some(adoption) = self.adoptions.get_mut(&id) {
             if adoption.title != stand.title {
                 return;
             }
+            for node in stand.capsule.custodians.iter().filter(|node| peers.legs.can_reach(**node)) {
+                let is_known = adoption.stands.iter().any(|(known, _)| known == node);
+                if *node != from && !is_known && adoption.awaited.insert(*node) {
+                    peers.legs.tell(*node, ToLegs::Claim { title: stand.title });
+                }
+            }
             adoption.awaited.remove(&from);
-            adoption.stands.retain(|(node, _)| *node != from);
-            adoption.stands.push((from, stand));
+            let is_custodian =
+                stand.capsule.version > 0 || stand.incoming.is_some() || !stand.legs.is_empty();
+            if is_custodian {
+                adoption.stands.retain(|(node, _)| *node != from);
+                adoption.stands.push((from, stand));
+            }
             if adoption.awaited.is_empty() {
                 self.adopt(id);
             }
             return;
         }
-        let shared = Arc::clone(&self.shared);
-        let Some(peers) = shared.peers.get() else { return };
         let Some(call) = self.at(stand.title) else { return };
+        if let Some(tenure) = &mut call.tenure {
+            for node in stand.capsule.custodians.iter().filter(|node| peers.legs.can_reach(**node)) {
+                if tenure.involved.insert(*node) {
+                    peers.legs.tell(*node, ToLegs::Claim { title: stand.title });
+                }
+            }
+        }
         // A proxy that lost us for a while: what its legs did meanwhile, and which of them are left.
         let here = call.legs_at(from);
+        // Legs that live elsewhere by now; the proxy was given up for lost.
+        for leg in stand.legs.iter().filter(|leg| !here.contains(leg)) {
+            if call.call.legs().any(|own| own == *leg) {
+                peers.legs.tell(from, ToLegs::Part { title: stand.title, leg: *leg });
+            }
+        }
         call.happened(stand.happened);
         let is_left = |leg: &LegId| stand.legs.contains(leg) || call.call.is_ringing();
         let lost: Vec<LegId> = here.into_iter().filter(|leg| !is_left(leg)).collect();
@@ -593,7 +630,7 @@ impl ShardState {
     }
 
     /// Another server has the call by a better title: here it is dropped, without a word and without a record.
-    fn superseded(&mut self, title: Title, by: Owner, shared: &Shared) {
+    fn superseded(&mut self, from: NodeId, title: Title, by: Owner, shared: &Shared) {
         let id = title.call;
         if self.adoptions.get(&id).is_some_and(|adoption| is_better(by, adoption.title, shared)) {
             self.adoptions.remove(&id);
@@ -603,6 +640,33 @@ impl ShardState {
         {
             debug!(call = %id, to = by.node.0, "call goes on at another application server");
             call.let_go = true;
+            // That one may not know of all who keep the call.
+            let involved = call.tenure.iter().flat_map(|tenure| &tenure.involved).copied();
+            let custodians: Vec<NodeId> = involved.filter(|node| *node != from).collect();
+            if by.node != shared.node() && !custodians.is_empty() {
+                let title = Title { call: id, epoch: by.epoch };
+                let capsule = Capsule { custodians, ..Capsule::default() };
+                let (legs, happened) = (Vec::new(), Vec::new());
+                let stand = Stand { title, incoming: None, capsule, legs, happened };
+                if self.hints.len() < HINTS_MAX {
+                    self.hints.insert(id, Hint { to: by.node, stand, tries: 0 });
+                }
+            }
+            drop(call);
+            self.give_hint(id);
+        }
+    }
+
+    /// Tells the server that has taken a call who else keeps it, or tries again later.
+    fn give_hint(&mut self, id: CallId) {
+        let shared = Arc::clone(&self.shared);
+        let (Some(peers), Some(hint)) = (shared.peers.get(), self.hints.get_mut(&id)) else { return };
+        hint.tries += 1;
+        let is_told = peers.legs.tell_server(hint.to, ToCalls::Claimed(Box::new(hint.stand.clone())));
+        if is_told || hint.tries >= HINT_TRIES {
+            self.hints.remove(&id);
+        } else if let Some(alarms) = shared.alarms.get() {
+            alarms.set(shared.now().mono + HINT_AGAIN, id);
         }
     }
 
