@@ -480,7 +480,9 @@ impl Custody {
             // It is told when somebody has taken the call, and by whom.
             None => {
                 self.superseded += 1;
-                kept.left = kept.left.max(Some(speaker));
+                if kept.former.len() < FORMER_MAX && !kept.former.contains(&speaker) {
+                    kept.former.push(speaker);
+                }
                 false
             }
         }
