@@ -135,17 +135,25 @@ impl Cluster {
     /// # Panics
     /// When none has it in time.
     pub fn who_says(&self, names: &[&'static str], part: &str) -> &'static str {
+        self.who_says_so_often(names, part, 1)
+    }
+
+    /// The node among these whose log has this line so often.
+    ///
+    /// # Panics
+    /// When none has it in time.
+    pub fn who_says_so_often(&self, names: &[&'static str], part: &str, count: usize) -> &'static str {
         let end = std::time::Instant::now() + PATIENCE;
         while std::time::Instant::now() < end {
             for name in names {
-                let process = self.member(name).process.as_ref();
-                if process.is_some_and(|process| process.lines().iter().any(|line| line.contains(part))) {
+                let lines = self.member(name).process.as_ref().map(Process::lines).unwrap_or_default();
+                if lines.iter().filter(|line| line.contains(part)).count() >= count {
                     return name;
                 }
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        panic!("none of {names:?} says {part:?}");
+        panic!("none of {names:?} says {part:?} {count} times");
     }
 
     /// SIGKILL.

@@ -27,6 +27,8 @@ impl Conversation {
         // Where somebody has registered is known everywhere a moment later.
         std::thread::sleep(Duration::from_millis(300));
         let call = establish(&mut alice, &mut bob);
+        // What a proxy knows of a dialog is elsewhere, too, a moment after the call is answered.
+        cluster.who_says_so_often(&["a1", "a2"], "dialog is kept", 2);
         Conversation { alice, bob, call, audio }
     }
 

@@ -16,7 +16,7 @@ use cluster::switchboard::CallServer;
 use many::{Adoption, Hint, Tenure};
 use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal, User};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -205,7 +205,7 @@ impl AppServer {
             let state = ShardState {
                 calls: HashMap::new(),
                 adoptions: HashMap::new(),
-                unclosed: BTreeSet::new(),
+                unclosed: BTreeMap::new(),
                 hints: BTreeMap::new(),
                 shared: Arc::clone(&shared),
             };
@@ -468,8 +468,8 @@ struct ShardState {
     calls: HashMap<CallId, CallState>,
     /// Calls that are being taken over.
     adoptions: HashMap<CallId, Adoption>,
-    /// Sessions of relays that are out of reach.
-    unclosed: BTreeSet<(NodeId, CallId)>,
+    /// Sessions that calls have left at relays, and when they may be closed if the relays can be reached.
+    unclosed: BTreeMap<(NodeId, CallId), std::time::Instant>,
     /// What servers that have taken calls from this one are to be told.
     hints: BTreeMap<CallId, Hint>,
     shared: Arc<Shared>,

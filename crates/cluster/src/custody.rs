@@ -26,8 +26,13 @@ pub const STRAY_LIMIT: Duration = Duration::from_secs(2);
 const HAPPENED_MAX: usize = 64;
 /// Legs that are asked for at the same time.
 const STRAYS_MAX: usize = 1024;
+<<<<<<< HEAD
 /// Owners of one call that were lost one after the other.
 const FORMER_MAX: usize = 8;
+=======
+/// Calls that are over and are remembered: those of a minute or so.
+const OVER_MAX: usize = 16_384;
+>>>>>>> simulation
 /// Legs of one call at one proxy.
 const LEGS_MAX: usize = 64;
 
@@ -95,6 +100,9 @@ pub struct Custody {
     me: NodeId,
     calls: HashMap<CallId, Kept>,
     due: BTreeSet<(Instant, CallId)>,
+    /// Calls that are over, and who said so: one that has lost such a call does not begin it again.
+    over: HashMap<CallId, Owner>,
+    over_order: VecDeque<CallId>,
     strays: BTreeMap<u64, Stray>,
     next_ticket: u64,
     offers: u64,
@@ -159,6 +167,8 @@ impl Custody {
             me,
             calls: HashMap::new(),
             due: BTreeSet::new(),
+            over: HashMap::new(),
+            over_order: VecDeque::new(),
             strays: BTreeMap::new(),
             next_ticket: 0,
             offers: 0,
@@ -371,6 +381,7 @@ impl Custody {
                         self.actions.push_back(Action::Leg(leg, LegCommand::Bye { reason: None }));
                     }
                     self.forget(title.call);
+                    self.remember(title.call, Owner { epoch: title.epoch, node: from });
                 }
             }
             ToLegs::Revive { title, leg, ticket, state } => {
@@ -491,6 +502,12 @@ impl Custody {
     /// Custody of a call that was not known here begins by an owner's word.
     fn begin(&mut self, from: NodeId, title: Title) -> bool {
         if self.calls.contains_key(&title.call) {
+            return false;
+        }
+        let speaker = Owner { epoch: title.epoch, node: from };
+        if let Some(by) = self.over.get(&title.call).copied().filter(|by| *by > speaker) {
+            self.superseded += 1;
+            self.tell(from, ToCalls::Superseded { title, by });
             return false;
         }
         let kept = Kept {
@@ -658,6 +675,17 @@ impl Custody {
             && let Some(at) = kept.due
         {
             self.due.remove(&(at, call));
+        }
+    }
+
+    fn remember(&mut self, call: CallId, owner: Owner) {
+        if self.over.insert(call, owner).is_none() {
+            self.over_order.push_back(call);
+        }
+        if self.over_order.len() > OVER_MAX
+            && let Some(oldest) = self.over_order.pop_front()
+        {
+            self.over.remove(&oldest);
         }
     }
 

@@ -23,7 +23,14 @@ impl World {
                 }
             }
             Fault::Cut(from, to) => self.cut(from, to, true),
-            Fault::Isolate(node) => self.isolate(node, true),
+            Fault::Isolate(node) => {
+                self.isolate(node, true);
+                if let Some(machine) = self.machines.get_mut(&node).filter(|_| trouble.end.is_none()) {
+                    machine.is_dark = true;
+                    machine.down_since = Some(self.now);
+                    machine.unfit_since = Some(self.now);
+                }
+            }
             Fault::Reset(one, other) => self.reset(one, other),
             Fault::Slow => self.slow += 1,
             Fault::Lossy { lost, doubled } => self.weather = (lost, doubled),
@@ -110,7 +117,7 @@ impl World {
     /// Whether telephones find a proxy there that takes calls.
     fn takes_calls(&self, node: NodeId) -> bool {
         self.machines.get(&node).is_some_and(|machine| {
-            let process = machine.process.as_ref().filter(|_| !machine.paused);
+            let process = machine.process.as_ref().filter(|_| !machine.paused && !machine.is_dark);
             process.is_some_and(|process| process.is_serving() && !process.is_leaving())
         })
     }

@@ -46,6 +46,8 @@ pub(crate) struct Machine {
     pub(crate) life: u64,
     pub(crate) disk: Disk,
     pub(crate) paused: bool,
+    /// Telephones do not reach it any more.
+    pub(crate) is_dark: bool,
     /// Nothing answers there, not even the kernel.
     pub(crate) is_off: bool,
     /// What came while it was paused.
@@ -266,7 +268,7 @@ impl World {
             Act::Arrive(conn, dir) => self.arrive(conn, dir),
             Act::ToNode { node, from, to, bytes } => {
                 let Some(machine) = self.machines.get_mut(&node) else { return };
-                if let Some(process) = &mut machine.process {
+                if let Some(process) = machine.process.as_mut().filter(|_| !machine.is_dark) {
                     machine.is_dirty = true;
                     process.datagram(from, to, bytes);
                 }
@@ -432,7 +434,7 @@ impl World {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let Some(process) = &mut machine.process else { return };
         let life = process.life;
-        if process.is_serving() && machine.down_since.take().is_some() {
+        if process.is_serving() && !machine.is_dark && machine.down_since.take().is_some() {
             machine.unfit_since = None;
             self.trace.line(self.now, format_args!("node {} serves", node.0));
         }
@@ -604,6 +606,9 @@ impl World {
 
     fn from_node(&mut self, node: NodeId, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
         self.trace.mark(self.now, 4, &bytes);
+        if self.machines.get(&node).is_some_and(|machine| machine.is_dark) {
+            return;
+        }
         let Some(phone) = self.addresses.iter().position(|address| *address == to) else { return };
         if self.trace.is_told() {
             let (line, name) = (first_line(&bytes), self.phones[phone].name);
@@ -808,6 +813,7 @@ impl Machine {
             life: 0,
             disk: Disk::default(),
             paused: false,
+            is_dark: false,
             is_off: false,
             waiting: Vec::new(),
             down_since: Some(0),

@@ -26,6 +26,8 @@ const HINT_TRIES: u8 = 60;
 const HINT_AGAIN: Duration = Duration::from_secs(1);
 /// Sessions that are to be closed when their relays can be reached again.
 const UNCLOSED_MAX: usize = 65_536;
+/// How long whoever has taken a call over may need to tell its relays.
+const CLOSE_AFTER: Duration = Duration::from_secs(5);
 /// Events of one call that wait until it is taken over.
 const QUEUE_MAX: usize = 64;
 
@@ -117,8 +119,7 @@ impl CallState {
         let Some(capsule) = self.call.capsule() else { return };
         let me = self.shared.node();
         let mut keepers: BTreeSet<NodeId> = self.call.legs().map(|leg| tenure.home(leg)).collect();
-        keepers.remove(&me);
-        if keepers.is_empty() {
+        if keepers.iter().all(|node| *node == me) {
             // All its legs are here: somebody must know of it when this node is gone.
             keepers.extend(peers.legs.guards(capsule.client(), self.id).first());
         }
@@ -248,6 +249,7 @@ impl ShardState {
                 {
                     let home = tenure.home(leg);
                     if home == from {
+                        debug!(call = %title.call, %leg, "the leg's dialog is kept");
                         tenure.put(KeptLeg { leg, home, state });
                         call.keep(peers);
                     }
@@ -327,15 +329,35 @@ impl ShardState {
     /// A session stays at a relay that cannot be told.
     fn unclosed(&mut self, relay: NodeId, call: CallId) {
         if self.unclosed.len() < UNCLOSED_MAX {
-            self.unclosed.insert((relay, call));
+            self.unclosed.insert((relay, call), self.shared.now().mono + CLOSE_AFTER);
         }
     }
 
-    /// A relay is in reach again: what it has kept for nothing is closed, if it lives still.
+    /// A relay is in reach again: what it has kept for nothing is closed, once it is certain that nobody else uses it.
     pub(super) fn relay_back(&mut self, relay: NodeId) {
+        let calls = self.unclosed.keys().filter(|(at, _)| *at == relay).map(|(_, id)| *id);
+        let calls: Vec<CallId> = calls.collect();
+        for id in calls {
+            self.unclosed(relay, id);
+            self.close_later(id);
+        }
+    }
+
+    fn close_later(&self, id: CallId) {
+        if let Some(alarms) = self.shared.alarms.get() {
+            alarms.set(self.shared.now().mono + CLOSE_AFTER, id);
+        }
+    }
+
+    /// Closes what a call has left at relays. Whoever has taken the call over has told its relays: they refuse this.
+    fn close_left(&mut self, id: CallId) {
         let shared = Arc::clone(&self.shared);
         let Some(peers) = shared.peers.get() else { return };
-        for (_, id) in self.unclosed.extract_if(.., |(at, _)| *at == relay) {
+        let now = shared.now().mono;
+        let due = self.unclosed.extract_if(.., |(relay, call), at| {
+            *call == id && *at <= now && !peers.legs.relay_is_lost(*relay)
+        });
+        for ((relay, _), _) in due {
             if self.calls.get(&id).is_none_or(|call| !call.call.uses_relay(relay)) {
                 let command = MediaCommand::Close;
                 drop(peers.media.submit(relay, id, u32::MAX, command, Signalling::default()));
@@ -374,6 +396,7 @@ impl ShardState {
         if self.hints.contains_key(&id) {
             self.give_hint(id);
         }
+        self.close_left(id);
         let now = self.shared.now().mono;
         if self.adoptions.get(&id).is_some_and(|adoption| adoption.until <= now) {
             self.adopt(id);
@@ -652,7 +675,11 @@ impl ShardState {
                     self.hints.insert(id, Hint { to: by.node, stand, tries: 0 });
                 }
             }
+            // That one may not know of a relay that the media went to last.
+            let relays = call.call.relays();
             drop(call);
+            relays.into_iter().for_each(|relay| self.unclosed(relay, id));
+            self.close_later(id);
             self.give_hint(id);
         }
     }

@@ -85,6 +85,15 @@ impl Call {
         self.relay == Some(relay) || moving.is_some_and(|(from, to)| from == Some(relay) || to == relay)
     }
 
+    /// The relays that have media of the call, or soon will.
+    pub fn relays(&self) -> Vec<NodeId> {
+        let (from, to) = self.moving.as_ref().map_or((None, None), |moving| (moving.from, Some(moving.to)));
+        let mut all: Vec<NodeId> = [self.relay, from, to].into_iter().flatten().collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Whether the media is on its way to another relay.
     pub fn is_moving(&self) -> bool {
         self.moving.is_some()
