@@ -26,13 +26,10 @@ pub const STRAY_LIMIT: Duration = Duration::from_secs(2);
 const HAPPENED_MAX: usize = 64;
 /// Legs that are asked for at the same time.
 const STRAYS_MAX: usize = 1024;
-<<<<<<< HEAD
 /// Owners of one call that were lost one after the other.
 const FORMER_MAX: usize = 8;
-=======
 /// Calls that are over and are remembered: those of a minute or so.
 const OVER_MAX: usize = 16_384;
->>>>>>> simulation
 /// Legs of one call at one proxy.
 const LEGS_MAX: usize = 64;
 
