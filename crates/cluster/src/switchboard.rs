@@ -10,8 +10,9 @@ use crate::directory::Locations;
 use crate::ids::{CallId, LegId, NodeId};
 use crate::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, LegHost, Legs, Originate};
 use crate::media::{Media, MediaCommand, MediaError, MediaEvent, MediaReply, MediaSink, Signalling};
-use crate::node::{Role, View};
+use crate::node::{NodeInfo, Role, View};
 use crate::placement::{self, Reach};
+use crate::question::{Answer, Question};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -65,6 +66,16 @@ pub trait BindingHost: Send + Sync + 'static {
     fn displaced(&self, terminal: Id<Terminal>, contact: &str);
 }
 
+/// Whoever answers for this node as a whole, and asks others. Everything is done later: this is called where messages come in.
+pub trait Shell: Send + Sync + 'static {
+    /// A node asks; the answer goes by [`Switchboard::answer`].
+    fn asked(&self, from: NodeId, ticket: u64, question: Question);
+    /// A node answers what [`Switchboard::ask`] asked it.
+    fn answered(&self, from: NodeId, ticket: u64, answer: Answer);
+    /// There is no way to a node any more: it answers nothing that it was asked.
+    fn silent(&self, node: NodeId);
+}
+
 /// What a switchboard works with.
 pub struct Deps {
     /// This node.
@@ -95,6 +106,7 @@ pub struct Switchboard {
     bindings: OnceLock<Arc<dyn BindingHost>>,
     server: OnceLock<Arc<dyn CallServer>>,
     relay: OnceLock<Arc<dyn Media>>,
+    shell: OnceLock<Arc<dyn Shell>>,
     wire: OnceLock<Arc<dyn Wire>>,
 }
 
@@ -147,6 +159,7 @@ impl Switchboard {
             bindings: OnceLock::new(),
             server: OnceLock::new(),
             relay: OnceLock::new(),
+            shell: OnceLock::new(),
             wire: OnceLock::new(),
         })
     }
@@ -165,6 +178,11 @@ impl Switchboard {
     /// Names the relay of this node, if it has one.
     pub fn set_relay(&self, relay: Arc<dyn Media>) {
         let _ = self.relay.set(relay);
+    }
+
+    /// Names who answers for the node.
+    pub fn set_shell(&self, shell: Arc<dyn Shell>) {
+        let _ = self.shell.set(shell);
     }
 
     /// Names the way to other nodes.
@@ -229,8 +247,10 @@ impl Switchboard {
                 server.relay_leaves(node.id);
             }
         }
-        let news = view.nodes.keys().any(|id| !before.nodes.contains_key(id));
-        if news {
+        // One that drains no more takes calls that nobody else would.
+        let is_news =
+            |node: &Arc<NodeInfo>| !node.draining && before.node(node.id).is_none_or(|old| old.draining);
+        if view.nodes.values().any(is_news) {
             self.offer_again();
         }
     }
@@ -283,6 +303,13 @@ impl Switchboard {
     /// The relay of a node can be reached (again).
     pub fn relay_back(&self, node: NodeId) {
         self.mark(|lost| lost.media.remove(&node));
+    }
+
+    /// The link for the directory to a node is lost.
+    pub fn directory_lost(&self, node: NodeId) {
+        if let Some(shell) = self.shell.get() {
+            shell.silent(node);
+        }
     }
 
     /// There is a link for the directory to a node (again): it is told all that this node's registrar has.
@@ -361,8 +388,29 @@ impl Switchboard {
         }
     }
 
-    /// A node speaks to the directory of this one.
+    /// Asks another node. `false`: it is out of reach.
+    pub fn ask(&self, node: NodeId, ticket: u64, question: Question) -> bool {
+        self.wire.get().is_some_and(|wire| wire.directory(node, DirectoryItem::Ask { ticket, question }))
+    }
+
+    /// Answers another node.
+    pub fn answer(&self, node: NodeId, ticket: u64, answer: Answer) {
+        if let Some(wire) = self.wire.get() {
+            wire.directory(node, DirectoryItem::Answer { ticket, answer }); // who is out of reach waits no more
+        }
+    }
+
+    /// A node speaks to the directory of this one, or to the node as a whole.
     pub fn heard_directory(&self, from: NodeId, item: &DirectoryItem) {
+        match (item, self.shell.get()) {
+            (DirectoryItem::Ask { ticket, question }, Some(shell)) => {
+                return shell.asked(from, *ticket, question.clone());
+            }
+            (DirectoryItem::Answer { ticket, answer }, Some(shell)) => {
+                return shell.answered(from, *ticket, answer.clone());
+            }
+            _ => {}
+        }
         let displaced = self.locations.lock().told(from, item, (self.deps.unix_us)());
         if let Some(bindings) = self.bindings.get() {
             for binding in displaced {
@@ -393,6 +441,13 @@ impl Switchboard {
     pub fn unbound(&self, terminal: Id<Terminal>, contact: &str) {
         let mut locations = self.locations.lock();
         let item = locations.unbound(terminal, contact, (self.deps.unix_us)());
+        self.tell_all(&item);
+    }
+
+    /// Whatever was registered of an endpoint before this moment is void, also with proxies that are gone.
+    pub fn forget_all(&self, terminal: Id<Terminal>) {
+        let item = DirectoryItem::ForgetAll { terminal, before_us: (self.deps.unix_us)() };
+        self.heard_directory(self.deps.me, &item);
         self.tell_all(&item);
     }
 

@@ -401,6 +401,14 @@ impl<L: Lane> Lines<L> {
         }
     }
 
+    /// Whether the node has left the cluster, as others say.
+    pub(super) fn left(&self, node: NodeId, has_left: bool) {
+        if let Some(entry) = self.0.read().get(&node) {
+            entry.line.link.lock().left(has_left, now());
+            entry.line.notify.notify_one();
+        }
+    }
+
     /// Hands a dialler over to the link with its node, which is made if there is none.
     pub(super) fn accept(&self, hub: &Arc<Hub>, node: NodeId, accepted: Accepted<L>) -> Result<(), Refused> {
         let busy = |text| Refused::new(v1::RefusalReason::Busy, text);
