@@ -2,7 +2,7 @@
 
 use crate::world::{ACCOUNTS, Account, Ask, RESTRICTED, Server, run, sample, token};
 use api::live::Who;
-use api::outside::{ActiveCall, Alone, NodeState, NotHere, Outside, Registration};
+use api::outside::{ActiveCall, Alone, CallFilter, FoundCalls, NodeState, NotHere, Outside, Registration};
 use async_trait::async_trait;
 use model::define::{Kind, Level};
 use model::entities::{MatchList, TABLES, Terminal, User};
@@ -561,6 +561,7 @@ impl Outside for Living {
             received: String::new(),
             expires: jiff::Timestamp::UNIX_EPOCH,
             user_agent: "x".to_owned(),
+            node: 3,
         };
         if (user, domain) == ("alice", "users.democompany.com") || domain == "127.0.0.1" {
             vec![found]
@@ -573,14 +574,19 @@ impl Outside for Living {
         Ok(NodeState { node: 7, calls: 2, bindings: 1, ..NodeState::default() })
     }
 
-    async fn active_calls(&self) -> Result<Vec<ActiveCall>, NotHere> {
+    /// One that does not look at whose calls are asked for.
+    async fn active_calls(&self, filter: &CallFilter) -> Result<FoundCalls, NotHere> {
         let call = |id: &str, company: u32, brand: u32| ActiveCall {
             id: id.to_owned(),
             company,
             brand,
+            node: 3,
+            epoch: 2,
             ..ActiveCall::default()
         };
-        Ok(vec![call("c1", 1, 1), call("c3", 3, 1), call("c6", 6, 2)])
+        let calls = vec![call("c1", 1, 1), call("c3", 3, 1), call("c6", 6, 2)];
+        self.0.lock().push(format!("{:?} {:?} {}", filter.brand, filter.company, filter.text));
+        Ok(FoundCalls { total: calls.len(), calls, silent: vec!["5 (as-b)".to_owned()] })
     }
 
     async fn hang_up(&self, call: &str) -> Result<bool, NotHere> {
@@ -588,9 +594,14 @@ impl Outside for Living {
         Ok(true)
     }
 
-    async fn remove_registrations(&self, user: &str, _: &str, _: Option<&str>) -> Result<usize, NotHere> {
+    async fn remove_registrations(
+        &self,
+        user: &str,
+        _: &str,
+        _: Option<&str>,
+    ) -> Result<(usize, Vec<String>), NotHere> {
         self.0.lock().push(user.to_owned());
-        Ok(1)
+        Ok((1, Vec::new()))
     }
 }
 
