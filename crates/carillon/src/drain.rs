@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_drain_whose_time_is_over_waits_no_more() {
+    async fn a_drain_has_its_time_from_when_it_began() {
         let drainer =
             Drainer::new(Parts::default(), Some(membership()), Health::new(), Duration::from_secs(20));
         drainer.begin(true);

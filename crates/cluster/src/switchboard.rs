@@ -22,10 +22,12 @@ use sip::flow::{ConnId, Flow, Transport};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Names that are set aside at a time with each SIP worker of a proxy, for each application server.
 const NAMES: u32 = 65_536;
+/// Calls whose relay is about to leave are looked for so often: some could not move before, or came since.
+const LEAVES_AGAIN: Duration = Duration::from_secs(1);
 /// More names are asked for when so many are left.
 const NAMES_LOW: u64 = 8192;
 
@@ -102,6 +104,8 @@ pub struct Switchboard {
     /// Who serves the calls that this node's relay carries.
     relayed: DashMap<CallId, NodeId>,
     turn: AtomicU64,
+    /// When calls whose relay is about to leave were last looked for.
+    leaves: Mutex<Option<Instant>>,
     host: OnceLock<Arc<dyn LegHost>>,
     bindings: OnceLock<Arc<dyn BindingHost>>,
     server: OnceLock<Arc<dyn CallServer>>,
@@ -155,6 +159,7 @@ impl Switchboard {
             lost: ArcSwap::default(),
             relayed: DashMap::new(),
             turn: AtomicU64::new(0),
+            leaves: Mutex::default(),
             host: OnceLock::new(),
             bindings: OnceLock::new(),
             server: OnceLock::new(),
@@ -217,6 +222,15 @@ impl Switchboard {
         if custody.poll_timeout().is_some_and(|due| due <= now) {
             custody.handle_timeout(&Placed(self), now);
             self.carry_out(&mut custody);
+        }
+        drop(custody);
+        let Some(server) = self.server.get() else { return };
+        let mut leaves = self.leaves.lock();
+        if leaves.is_none_or(|last| now >= last + LEAVES_AGAIN) {
+            *leaves = Some(now);
+            for node in self.view.load().with_role(Role::Relay).filter(|node| node.draining) {
+                server.relay_leaves(node.id);
+            }
         }
     }
 

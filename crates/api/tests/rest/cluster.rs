@@ -5,8 +5,8 @@
 use crate::grpc::operation;
 use crate::world::{ACCOUNTS, RESTRICTED, Server, run, sample};
 use api::outside::{
-    Alone, ClusterDeed, ClusterEvent, ClusterNode, DrainState, NodeLink, NodeNow, NotChanged, NotHere, Outside,
-    Owners,
+    Alone, ClusterDeed, ClusterEvent, ClusterNode, DrainState, NodeLink, NodeNow, NotChanged, NotHere,
+    Outside, Owners,
 };
 use async_trait::async_trait;
 use parking_lot::Mutex;
