@@ -104,6 +104,8 @@ pub struct Custody {
 struct Kept {
     client: Option<Id<Client>>,
     service: Service,
+    /// Who served it before it was offered to others: the next owner's claim is told him.
+    before: Option<Owner>,
     /// The largest epoch seen.
     epoch: u32,
     incoming: Option<Box<Incoming>>,
@@ -195,6 +197,7 @@ impl Custody {
             client: Some(client),
             // It has taken the call until it says that it has not: nothing is asked of it before.
             service: Service::Served(Owner { epoch: 0, node: first }),
+            before: None,
             epoch: 0,
             incoming: Some(Box::new(incoming.clone())),
             capsule: Capsule::default(),
@@ -448,6 +451,7 @@ impl Custody {
         let kept = Kept {
             client: None,
             service: Service::Served(Owner { epoch: title.epoch, node: from }),
+            before: None,
             epoch: title.epoch,
             incoming: None,
             capsule: Capsule::default(),
@@ -474,12 +478,15 @@ impl Custody {
     /// From now on this owner is obeyed; the one before hears of it.
     fn take(&mut self, call: CallId, owner: Owner) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
-        let before = std::mem::replace(&mut kept.service, Service::Served(owner));
+        let before = match std::mem::replace(&mut kept.service, Service::Served(owner)) {
+            Service::Served(before) => Some(before),
+            Service::Offered(_) | Service::Waiting => kept.before.take(),
+        };
         kept.epoch = kept.epoch.max(owner.epoch);
         if let Some(at) = kept.due.take() {
             self.due.remove(&(at, call));
         }
-        if let Service::Served(before) = before
+        if let Some(before) = before
             && before.node != owner.node
         {
             let title = Title { call, epoch: before.epoch };
@@ -555,7 +562,8 @@ impl Custody {
     fn owner_lost(&mut self, call: CallId, servers: &dyn Servers, now: Instant) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
         let tried = match std::mem::replace(&mut kept.service, Service::Waiting) {
-            Service::Served(_) => {
+            Service::Served(owner) => {
+                kept.before = Some(owner);
                 kept.epoch = kept.epoch.saturating_add(1);
                 Vec::new()
             }
