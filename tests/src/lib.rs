@@ -7,6 +7,7 @@ pub mod api;
 pub mod audio;
 pub mod baresip;
 pub mod call;
+pub mod cluster;
 pub mod endpoint;
 pub mod hostile;
 pub mod lossy;

@@ -13,10 +13,10 @@ use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Legs};
 use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
 use cluster::switchboard::CallServer;
-use many::{Adoption, Tenure};
+use many::{Adoption, Hint, Tenure};
 use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal, User};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -26,9 +26,9 @@ use tracing::{debug, error, info, warn};
 
 /// Where calls are written down.
 pub trait CallLog: Send + Sync + 'static {
-    /// A call rings, or was answered; a later note of the same call replaces the earlier one. Not waited for; `done` says
-    /// whether it is durable and may be called on any thread.
-    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>);
+    /// A call rings, was answered, or was taken over from another application server (then `epoch` is above 0); a later note of the
+    /// same call replaces the earlier one. Not waited for; `done` says whether it is durable and may be called on any thread.
+    fn began(&self, call: OpenCall, epoch: u32, done: Box<dyn FnOnce(bool) + Send>);
     /// A call ended; `done` says whether its record is durable and may be called on any thread. Of two records of one call the one
     /// of the larger epoch counts: its maker has taken the call over from the other's.
     fn ended(&self, cdr: Cdr, epoch: u32, done: Box<dyn FnOnce(bool) + Send>);
@@ -132,7 +132,7 @@ enum ShardMsg {
     HandOver,
     /// Tells of its calls that have not begun to end, each with its epoch.
     Tell(oneshot::Sender<Vec<(OpenCall, u32)>>),
-    /// Lets go of this, as a sign of life.
+    /// Gives a sign of life.
     Knock(oneshot::Sender<()>),
 }
 
@@ -143,6 +143,7 @@ enum News {
     ProxyGone,
     ProxyBack,
     RelayLost,
+    RelayBack,
     RelayLeaves,
 }
 
@@ -201,8 +202,13 @@ impl AppServer {
         let (supervisor, _task) = Actor::spawn(None, Supervisor, Arc::clone(&shared)).await?;
         let mut shards = Vec::new();
         for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
-            let state =
-                ShardState { calls: HashMap::new(), adoptions: HashMap::new(), shared: Arc::clone(&shared) };
+            let state = ShardState {
+                calls: HashMap::new(),
+                adoptions: HashMap::new(),
+                unclosed: BTreeSet::new(),
+                hints: BTreeMap::new(),
+                shared: Arc::clone(&shared),
+            };
             shards.push(Actor::spawn_linked(None, Shard, state, supervisor.get_cell()).await?.0);
         }
         let _ = shared.shards.set(shards);
@@ -229,8 +235,7 @@ impl AppServer {
         }
     }
 
-    /// Asks each shard for a sign of life: it lets go of its sender when it has done what came before. One that is gone
-    /// has let go.
+    /// Asks each shard for a sign of life, which comes when it has done what came before. One that is gone gives none.
     pub fn knock(&self) -> Vec<oneshot::Receiver<()>> {
         let shards = self.shared.shards.get().into_iter().flatten();
         let knock = |shard: &ActorRef<ShardMsg>| {
@@ -390,6 +395,10 @@ impl CallServer for AppServer {
         self.shared.news(relay, News::RelayLost);
     }
 
+    fn relay_back(&self, relay: NodeId) {
+        self.shared.news(relay, News::RelayBack);
+    }
+
     fn relay_leaves(&self, relay: NodeId) {
         self.shared.news(relay, News::RelayLeaves);
     }
@@ -464,6 +473,10 @@ struct ShardState {
     calls: HashMap<CallId, CallState>,
     /// Calls that are being taken over.
     adoptions: HashMap<CallId, Adoption>,
+    /// Sessions of relays that are out of reach.
+    unclosed: BTreeSet<(NodeId, CallId)>,
+    /// What servers that have taken calls from this one are to be told.
+    hints: BTreeMap<CallId, Hint>,
     shared: Arc<Shared>,
 }
 
@@ -505,6 +518,7 @@ impl Actor for Shard {
                 News::ProxyGone => state.proxy_gone(node),
                 News::ProxyBack => state.proxy_back(node),
                 News::RelayLost => state.relay_lost(node),
+                News::RelayBack => state.relay_back(node),
                 News::RelayLeaves => state.relay_leaves(node),
             }),
             ShardMsg::HandOver => state.guarded(ShardState::hand_over),
@@ -513,8 +527,13 @@ impl Actor for Shard {
                 let calls = state.calls.values().filter_map(told).collect();
                 let _ = teller.send(calls); // nobody wants to know any more
             }
-            ShardMsg::Knock(teller) => drop(teller),
+            ShardMsg::Knock(teller) => drop(teller.send(())),
             ShardMsg::HangUpAll(status, why) => {
+                // What others are about to have is not ours to end.
+                for (_, mut call) in state.calls.extract_if(|_, call| call.is_parked()) {
+                    call.let_go = true;
+                    drop(call);
+                }
                 let ids: Vec<CallId> = state.calls.keys().copied().collect();
                 ids.into_iter().for_each(|id| state.deliver(id, CallMsg::HangUp(status, why)));
             }
@@ -544,8 +563,8 @@ impl ShardState {
     }
 
     fn deliver(&mut self, id: CallId, message: CallMsg) {
-        if matches!(message, CallMsg::Tick) && !self.adoptions.is_empty() {
-            self.adoption_due(id);
+        if matches!(message, CallMsg::Tick) {
+            self.many_due(id);
         }
         let Some(call) = self.calls.get_mut(&id) else {
             if let CallMsg::Leg(leg, event) = message {
@@ -650,7 +669,7 @@ impl CallState {
                             shared.send(id, CallMsg::Noted(durable));
                         }
                     });
-                    self.shared.log.began(*open, done);
+                    self.shared.log.began(*open, self.title().epoch, done);
                 }
                 Action::Record(cdr) => {
                     info!(call = %self.id, status = cdr.cause.status, "call ended");

@@ -4,7 +4,7 @@
 //! configuration (`kept`, and where that is: `place`), the operator's socket (`control`) and the command for it (`ctl`),
 //! threads for requests (`apart`), what the API is told of the living system (`living`, from all nodes:
 //! `asking`, `here`, `news`), letting go of everything (`drain`), the demonstration (`demo`), the
-//! softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the log (`logging`), when
+//! softphone on the command line (`phone_command`), call records on the command line (`cdrs`), those of a cluster (`records`), the log (`logging`), when
 //! threads rest (`pace`), how it is watched (`watching`).
 
 mod apart;
@@ -27,6 +27,7 @@ mod node;
 mod pace;
 mod phone_command;
 mod place;
+mod records;
 mod users;
 mod watching;
 
@@ -69,7 +70,7 @@ enum Command {
     Phone(phone_command::Arguments),
     /// Read, change, watch, import, export, back up and restore the configuration of a node.
     Ctl(ctl::Arguments),
-    /// List call records of a data directory that no node is using.
+    /// List call records: those of a data directory that no node is using, or those of a cluster.
     Cdrs(cdrs::Arguments),
 }
 

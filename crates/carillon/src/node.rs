@@ -11,6 +11,7 @@ use crate::drain::{Drainer, Parts};
 use crate::here::Here;
 use crate::kept;
 use crate::living::{Living, Others};
+use crate::records::{ClusterRecords, IsAlive, Patience};
 use crate::watching::{Health, Roles, Watching};
 use api::live::Live;
 use appserver::{AppServer, CallLog};
@@ -119,6 +120,7 @@ pub(crate) struct Node {
     pub(crate) calls: Option<Arc<AppServer>>,
     _relay: Option<Arc<Relay>>,
     drainer: Arc<Drainer>,
+    records: Option<Arc<ClusterRecords>>,
     pub(crate) store: Store,
     /// Where it is one of many.
     cluster: Option<Cluster>,
@@ -147,10 +149,14 @@ struct Ground<'a> {
     bindings: Vec<BindingRecord>,
 }
 
+/// The roles of a node of a cluster, and who keeps the records of its calls.
+type Made = (Parts, Option<Arc<ClusterRecords>>);
+
 impl Node {
     /// Starts every role that the node has.
     pub(crate) async fn start(config: &NodeConfig, users: Users) -> Result<Self, StartError> {
-        let store = Store::open(&config.data)?;
+        let options = store::Options { is_clustered: config.cluster.is_some(), ..store::Options::default() };
+        let store = Store::open_with(&config.data, options)?;
         let place = crate::place::mark(config)?;
         // What follows other nodes' changes, as large as they may be, follows them there.
         let apart = Apart::start()?;
@@ -173,17 +179,17 @@ impl Node {
             store: store.clone(),
             bindings,
         };
-        let (parts, cluster) = match &config.cluster {
-            None => (ground.alone().await?, None),
+        let ((parts, records), cluster) = match &config.cluster {
+            None => ((ground.alone().await?, None), None),
             Some(cluster) => {
                 let facts = keeper.0.cluster().await?;
                 let facts =
                     facts.ok_or_else(|| StartError("store.url: a cluster needs a database".to_owned()))?;
                 let joined = clustered::join(config, cluster, facts, &snapshot).await?;
-                let parts = ground.among_others(&joined).await?;
-                let calls = parts.calls.clone();
+                let made = ground.among_others(&joined, &apart).await?;
+                let calls = made.0.calls.clone();
                 let load = move || calls.as_ref().map_or(0, |calls| calls.stats().calls as u32);
-                (parts, Some(joined.open(load)))
+                (made, Some(joined.open(load)))
             }
         };
         let membership = cluster.as_ref().map(|cluster| cluster.membership.clone());
@@ -217,20 +223,21 @@ impl Node {
         if let Some(cluster) = &cluster {
             watching.clustered(cluster);
         }
-        watching.started(&Roles {
+        let roles = Roles {
             proxy: proxy.as_ref(),
             calls: calls.as_ref(),
             relay: relay.as_ref(),
             store: &store,
             live: &live,
             kept: &kept,
-        });
-        let _relay = relay;
+        };
+        watching.started(config, &roles);
         Ok(Self {
             proxy,
             calls,
-            _relay,
+            _relay: relay,
             drainer,
+            records,
             store,
             cluster,
             place,
@@ -279,6 +286,13 @@ impl Node {
         } else if let Some(proxy) = &self.proxy {
             proxy.stop().await;
         }
+        if let Some(records) = self.records.take()
+            && timeout(RECORDS, records.stop()).await.is_err()
+        {
+            warn!(
+                "some call records are in this node's data directory only; they are sent after its next start"
+            );
+        }
         self.watching.stop().await;
         let store = self.store.clone();
         if let Err(error) = store.put_seen_revision(&self.place, self.live.rows().revision) {
@@ -317,7 +331,7 @@ impl Ground<'_> {
     /// All roles, speaking to each other and nobody else.
     async fn alone(self) -> Result<Parts, StartError> {
         let here = NodeId(self.config.node);
-        let calls = self.calls(here).await?;
+        let calls = self.calls(here, Arc::new(Log(self.store.clone()))).await?;
         let watching = self.watching;
         let relay = Relay::start(relay_config(self.config), watching.owner_sink(Arc::clone(&calls) as _))?;
         let log = Arc::new(self.store.clone());
@@ -330,12 +344,14 @@ impl Ground<'_> {
     }
 
     /// The roles that this node has, speaking to those of all nodes.
-    async fn among_others(self, joined: &clustered::Joined) -> Result<Parts, StartError> {
+    async fn among_others(self, joined: &clustered::Joined, apart: &Apart) -> Result<Made, StartError> {
         let (config, here, watching) = (self.config, joined.id(), self.watching);
         let switchboard = &joined.switchboard;
-        let mut parts = Parts::default();
+        let (mut parts, mut kept_records) = (Parts::default(), None);
         if config.roles.has(Role::As) {
-            let calls = self.calls(here).await?;
+            let records = self.records(joined, apart).await?;
+            let calls = self.calls(here, Arc::clone(&records) as _).await?;
+            kept_records = Some(records);
             let legs = watching.owner_legs(Arc::clone(switchboard) as _);
             let media = watching.owner_media(Arc::clone(switchboard) as _);
             calls.connect(legs, Arc::clone(switchboard) as _, media);
@@ -366,11 +382,28 @@ impl Ground<'_> {
             switchboard.set_host(watching.host(Arc::clone(&proxy) as _), Arc::new(registrar));
             parts.proxy = Some(proxy);
         }
-        Ok(parts)
+        Ok((parts, kept_records))
     }
 
-    async fn calls(&self, node: NodeId) -> Result<Arc<AppServer>, StartError> {
-        let log = self.watching.log(Arc::new(Log(self.store.clone())));
+    /// Where calls of a cluster are written down.
+    async fn records(
+        &self,
+        joined: &clustered::Joined,
+        apart: &Apart,
+    ) -> Result<Arc<ClusterRecords>, StartError> {
+        let place = crate::place::of(self.config)?;
+        let switchboard = Arc::downgrade(&joined.switchboard);
+        // Whoever has taken a call over has said so in the table; here is who waits for somebody to do so.
+        let is_alive: IsAlive = Arc::new(move |call| {
+            let keeps = switchboard.upgrade().is_some_and(|switchboard| switchboard.keeps(call));
+            Box::pin(async move { keeps })
+        });
+        let (store, node, patience) = (self.store.clone(), joined.id().0, Patience::default());
+        ClusterRecords::start(store, &place, node, is_alive, patience, apart).await
+    }
+
+    async fn calls(&self, node: NodeId, log: Arc<dyn CallLog>) -> Result<Arc<AppServer>, StartError> {
+        let log = self.watching.log(log);
         let deps =
             appserver::Deps { snapshot: Arc::clone(&self.snapshot), log, clock: Arc::new(unix_us), node };
         let limits = appserver::Limits { calls: self.config.limits.calls, ring: self.config.ring };
@@ -512,7 +545,7 @@ async fn serve_api(
 struct Log(Store);
 
 impl CallLog for Log {
-    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>) {
+    fn began(&self, call: OpenCall, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
         self.0.append(Record::CallBegan(call), move |kept| {
             report("the note of a call", &kept);
             done(kept.is_ok());

@@ -26,6 +26,8 @@ pub const STRAY_LIMIT: Duration = Duration::from_secs(2);
 const HAPPENED_MAX: usize = 64;
 /// Legs that are asked for at the same time.
 const STRAYS_MAX: usize = 1024;
+/// Owners of one call that were lost one after the other.
+const FORMER_MAX: usize = 8;
 /// Legs of one call at one proxy.
 const LEGS_MAX: usize = 64;
 
@@ -98,14 +100,26 @@ pub struct Custody {
     offers: u64,
     superseded: u64,
     actions: VecDeque<Action>,
+    #[cfg(any(test, feature = "testing"))]
+    fault: Option<Fault>,
+}
+
+/// Mistakes that simulations must find.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Whoever gives an order is obeyed, whatever his title.
+    IgnoresEpochs,
+    /// What legs say while nobody serves their call is not kept for the next owner.
+    ForgetsWhatHappened,
 }
 
 #[derive(Debug)]
 struct Kept {
     client: Option<Id<Client>>,
     service: Service,
-    /// Who served it before it was offered to others: the next owner's claim is told him.
-    before: Option<Owner>,
+    /// Who was obeyed before and does not know that this is over.
+    former: Vec<Owner>,
     /// The largest epoch seen.
     epoch: u32,
     incoming: Option<Box<Incoming>>,
@@ -150,7 +164,15 @@ impl Custody {
             offers: 0,
             superseded: 0,
             actions: VecDeque::new(),
+            #[cfg(any(test, feature = "testing"))]
+            fault: None,
         }
+    }
+
+    /// Makes a mistake on purpose from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn make_fault(&mut self, fault: Fault) {
+        self.fault = Some(fault);
     }
 
     /// The next thing to do.
@@ -180,6 +202,18 @@ impl Custody {
         }
     }
 
+    /// Whether a call is in custody here.
+    pub fn keeps(&self, call: CallId) -> bool {
+        self.calls.contains_key(&call)
+    }
+
+    /// All calls, each with whom is obeyed for it.
+    pub fn kept(&self) -> Vec<(CallId, Option<Owner>)> {
+        let mut all: Vec<_> = self.calls.iter().map(|(call, kept)| (*call, kept.obeyed())).collect();
+        all.sort_unstable_by_key(|(call, _)| *call);
+        all
+    }
+
     /// The legs here that a call still has.
     pub fn living(&self, call: CallId) -> Vec<LegId> {
         let legs = self.calls.get(&call).into_iter().flat_map(|kept| &kept.legs);
@@ -197,7 +231,7 @@ impl Custody {
             client: Some(client),
             // It has taken the call until it says that it has not: nothing is asked of it before.
             service: Service::Served(Owner { epoch: 0, node: first }),
-            before: None,
+            former: Vec::new(),
             epoch: 0,
             incoming: Some(Box::new(incoming.clone())),
             capsule: Capsule::default(),
@@ -225,7 +259,10 @@ impl Custody {
         }
         let owner = kept.obeyed();
         // Even a leg's end that was told may have to be told to the next owner.
-        if is_over || owner.is_none() {
+        let is_kept = is_over || owner.is_none();
+        #[cfg(any(test, feature = "testing"))]
+        let is_kept = is_kept && self.fault != Some(Fault::ForgetsWhatHappened);
+        if is_kept {
             kept.note(Happened { leg, unix_us, event: Some(event.clone()) });
         }
         if let Some(owner) = owner {
@@ -248,15 +285,12 @@ impl Custody {
     /// The dialog of a leg has changed and is at rest.
     pub fn leg_state(&mut self, call: CallId, leg: LegId, state: Bytes) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
+        // For whoever takes the call over: the owner does not tell us of our own legs.
+        kept.put(KeptLeg { leg, home: self.me, state: state.clone() });
         if let Some(owner) = kept.obeyed() {
             let title = Title { call, epoch: owner.epoch };
             self.tell(owner.node, ToCalls::LegState { title, leg, state });
-            return;
         }
-        // For whoever takes it.
-        let kept_leg = KeptLeg { leg, home: self.me, state };
-        kept.capsule.legs.retain(|other| other.leg != leg);
-        kept.capsule.legs.push(kept_leg);
     }
 
     /// A request inside a dialog whose leg is not here: asks for it. The answer is [`Action::Revive`] or [`Action::NoStray`].
@@ -344,6 +378,9 @@ impl Custody {
                     return; // nobody waits any more
                 }
                 if self.obeys(from, title) || self.begin(from, title) {
+                    if let Some(kept) = self.calls.get_mut(&title.call) {
+                        kept.put(KeptLeg { leg, home: self.me, state: state.clone() });
+                    }
                     self.actions.push_back(Action::Revive { call: title.call, leg, state });
                 } else if ticket.is_some() {
                     self.actions.push_back(Action::NoStray(leg));
@@ -353,6 +390,8 @@ impl Custody {
                 if self.calls.contains_key(&title.call) && self.obeys(from, title) {
                     if let Some(kept) = self.calls.get_mut(&title.call) {
                         kept.legs.retain(|here| here.leg != leg);
+                        let me = self.me;
+                        kept.capsule.legs.retain(|other| other.leg != leg || other.home != me);
                     }
                     self.actions.push_back(Action::Part(leg));
                 }
@@ -418,6 +457,10 @@ impl Custody {
     fn obeys(&mut self, from: NodeId, title: Title) -> bool {
         let Some(kept) = self.calls.get_mut(&title.call) else { return false };
         let speaker = Owner { epoch: title.epoch, node: from };
+        #[cfg(any(test, feature = "testing"))]
+        if self.fault == Some(Fault::IgnoresEpochs) {
+            return true;
+        }
         match kept.obeyed() {
             Some(owner) if owner == speaker => true,
             Some(owner) if owner > speaker => {
@@ -434,10 +477,12 @@ impl Custody {
                 self.take(title.call, speaker);
                 true
             }
+            // It is told when somebody has taken the call, and by whom.
             None => {
                 self.superseded += 1;
-                let by = Owner { epoch: kept.epoch, node: self.me };
-                self.tell(from, ToCalls::Superseded { title, by });
+                if kept.former.len() < FORMER_MAX && !kept.former.contains(&speaker) {
+                    kept.former.push(speaker);
+                }
                 false
             }
         }
@@ -451,7 +496,7 @@ impl Custody {
         let kept = Kept {
             client: None,
             service: Service::Served(Owner { epoch: title.epoch, node: from }),
-            before: None,
+            former: Vec::new(),
             epoch: title.epoch,
             incoming: None,
             capsule: Capsule::default(),
@@ -478,17 +523,16 @@ impl Custody {
     /// From now on this owner is obeyed; the one before hears of it.
     fn take(&mut self, call: CallId, owner: Owner) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
-        let before = match std::mem::replace(&mut kept.service, Service::Served(owner)) {
-            Service::Served(before) => Some(before),
-            Service::Offered(_) | Service::Waiting => kept.before.take(),
-        };
+        let before = std::mem::replace(&mut kept.service, Service::Served(owner));
         kept.epoch = kept.epoch.max(owner.epoch);
         if let Some(at) = kept.due.take() {
             self.due.remove(&(at, call));
         }
-        if let Some(before) = before
-            && before.node != owner.node
-        {
+        let mut former = std::mem::take(&mut kept.former);
+        if let Service::Served(before) = before {
+            former.push(before);
+        }
+        for before in former.into_iter().filter(|before| before.node != owner.node) {
             let title = Title { call, epoch: before.epoch };
             self.tell(before.node, ToCalls::Superseded { title, by: owner });
         }
@@ -503,14 +547,11 @@ impl Custody {
             capsule.call = news.call;
             kept.incoming = None;
         }
-        for leg in news.legs {
-            capsule.legs.retain(|other| other.leg != leg.leg);
-            if capsule.legs.len() < LEGS_MAX {
-                capsule.legs.push(leg);
-            }
-        }
-        if !news.custodians.is_empty() {
-            capsule.custodians = news.custodians;
+        let custodians = news.custodians;
+        news.legs.into_iter().for_each(|leg| kept.put(leg));
+        let capsule = &mut kept.capsule;
+        if !custodians.is_empty() {
+            capsule.custodians = custodians;
         }
     }
 
@@ -562,9 +603,11 @@ impl Custody {
     fn owner_lost(&mut self, call: CallId, servers: &dyn Servers, now: Instant) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
         let tried = match std::mem::replace(&mut kept.service, Service::Waiting) {
-            Service::Served(owner) => {
-                kept.before = Some(owner);
+            Service::Served(before) => {
                 kept.epoch = kept.epoch.saturating_add(1);
+                if kept.former.len() < FORMER_MAX {
+                    kept.former.push(before);
+                }
                 Vec::new()
             }
             Service::Offered(tried) => tried,
@@ -637,6 +680,14 @@ impl Kept {
             Service::Served(owner) => owner.node == node,
             Service::Offered(tried) => tried.last() == Some(&node),
             Service::Waiting => false,
+        }
+    }
+
+    fn put(&mut self, state: KeptLeg) {
+        let legs = &mut self.capsule.legs;
+        legs.retain(|other| other.leg != state.leg);
+        if legs.len() < LEGS_MAX {
+            legs.push(state);
         }
     }
 

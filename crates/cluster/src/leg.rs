@@ -3,7 +3,7 @@
 //! Up: a leg arrived ([`Incoming`]), then [`LegEvent`]s. Down: [`Originate`], then [`LegCommand`]s. Nothing of SIP's
 //! messages crosses but session descriptions and the headers that a call passes through.
 
-use crate::between::{LegNames, Title, ToLegs};
+use crate::between::{LegNames, Title, ToCalls, ToLegs};
 use crate::ids::{CallId, LegId, NodeId};
 use bytes::Bytes;
 use model::{Brand, Client, Id, Terminal, User};
@@ -103,6 +103,10 @@ pub trait Legs: Send + Sync + 'static {
     }
     /// Tells a custodian of a call what only a cluster needs to say. In one process nobody listens.
     fn tell(&self, _custodian: NodeId, _message: ToLegs) {}
+    /// Tells another application server, as a custodian of its calls would. `false`: it is out of reach.
+    fn tell_server(&self, _server: NodeId, _message: ToCalls) -> bool {
+        false
+    }
     /// Other application servers, which keep calls that no other node knows of; the best first.
     fn guards(&self, _client: Id<Client>, _call: CallId) -> Vec<NodeId> {
         Vec::new()

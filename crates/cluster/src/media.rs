@@ -107,7 +107,8 @@ pub enum MediaEvent {
 
 /// The relays, wherever they run.
 pub trait Media: Send + Sync + 'static {
-    /// Has a command carried out by the relay of this node. A relay in this process answers at once; another one answers
+    /// Has a command carried out by the relay of this node. Tickets of a call grow, and jump when another application server takes
+    /// it over; `u32::MAX` stands for none. A relay in this process answers at once; another one answers
     /// later with [`MediaSink::reply`] under the same ticket. One that is lost never answers.
     fn submit(
         &self,

@@ -4,7 +4,7 @@
 //! like its application server, to an application server like its proxies, directory and relays. Elsewhere: streams to other
 //! nodes (crate `mesh`), what is kept of calls (`custody`), who serves what (`placement`). A node that stands alone has none.
 
-use crate::between::{DirectoryItem, FromRelay, LegNames, Located, Title, ToCalls, ToLegs, ToRelay};
+use crate::between::{DirectoryItem, FromRelay, LegNames, Located, Owner, Title, ToCalls, ToLegs, ToRelay};
 use crate::custody::{Action, Custody, Figures, Servers};
 use crate::directory::Locations;
 use crate::ids::{CallId, LegId, NodeId};
@@ -58,6 +58,8 @@ pub trait CallServer: MediaSink {
     fn proxy_back(&self, proxy: NodeId);
     /// A relay is out of reach.
     fn relay_lost(&self, relay: NodeId);
+    /// A relay can be reached (again): it may have kept sessions of calls that went on elsewhere, or ended.
+    fn relay_back(&self, relay: NodeId);
     /// A relay is about to leave.
     fn relay_leaves(&self, relay: NodeId);
 }
@@ -101,8 +103,8 @@ pub struct Switchboard {
     view: ArcSwap<View>,
     /// Nodes whose link is down, by service.
     lost: ArcSwap<Lost>,
-    /// Who serves the calls that this node's relay carries.
-    relayed: DashMap<CallId, NodeId>,
+    /// Who serves the calls that this node's relay carries, and the highest ticket that it has shown.
+    relayed: DashMap<CallId, (NodeId, u32)>,
     turn: AtomicU64,
     /// When calls whose relay is about to leave were last looked for.
     leaves: Mutex<Option<Instant>>,
@@ -195,6 +197,12 @@ impl Switchboard {
         let _ = self.wire.set(wire);
     }
 
+    /// Lets the custody make a mistake on purpose from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn make_fault(&self, fault: crate::custody::Fault) {
+        self.custody.lock().make_fault(fault);
+    }
+
     /// Who is there, as far as known.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
@@ -203,6 +211,16 @@ impl Switchboard {
     /// Calls in custody here.
     pub fn figures(&self) -> Figures {
         self.custody.lock().figures()
+    }
+
+    /// Whether a call is in custody here.
+    pub fn keeps(&self, call: CallId) -> bool {
+        self.custody.lock().keeps(call)
+    }
+
+    /// The calls in custody here, each with its owner, if it has one at the moment.
+    pub fn kept(&self) -> Vec<(CallId, Option<Owner>)> {
+        self.custody.lock().kept()
     }
 
     /// Contacts known here, those of other nodes with them.
@@ -299,9 +317,8 @@ impl Switchboard {
     pub fn legs_back(&self, node: NodeId) {
         self.mark(|lost| lost.legs.remove(&node));
         if let Some(server) = self.server.get() {
-            if self.view.load().node(node).is_some_and(|node| node.roles.has(Role::Proxy)) {
-                self.want_names(node);
-            }
+            // Whether it has legs may not be known yet; who has none sets nothing aside.
+            self.want_names(node);
             server.proxy_back(node);
         }
     }
@@ -317,6 +334,9 @@ impl Switchboard {
     /// The relay of a node can be reached (again).
     pub fn relay_back(&self, node: NodeId) {
         self.mark(|lost| lost.media.remove(&node));
+        if let Some(server) = self.server.get() {
+            server.relay_back(node);
+        }
     }
 
     /// The link for the directory to a node is lost.
@@ -384,9 +404,8 @@ impl Switchboard {
             let reply = MediaReply::Refused(MediaError::Unreachable);
             return self.say_from_relay(from, FromRelay::Reply { call, ticket, reply });
         };
-        match command {
-            MediaCommand::Close => drop(self.relayed.remove(&call)),
-            _ => drop(self.relayed.insert(call, from)),
+        if !self.is_served_by(from, call, ticket, &command) {
+            return self.say_from_relay(from, FromRelay::Reply { call, ticket, reply: other_server() });
         }
         if let Some(reply) = relay.submit(self.deps.me, call, ticket, command, signalling) {
             self.say_from_relay(from, FromRelay::Reply { call, ticket, reply });
@@ -548,6 +567,23 @@ impl Switchboard {
         }
     }
 
+    /// Whether this application server may command the relay for a call. Whoever takes a call over goes on with far higher tickets
+    /// ([`crate::media::Media`]), so one that has lost the call and does not know it yet is told apart.
+    fn is_served_by(&self, from: NodeId, call: CallId, ticket: u32, command: &MediaCommand) -> bool {
+        let is_numbered = ticket != u32::MAX;
+        let mut serving = self.relayed.entry(call).or_insert((from, if is_numbered { ticket } else { 0 }));
+        let (node, highest) = *serving;
+        let may = node == from || is_numbered && ticket > highest;
+        if may {
+            *serving = (from, if is_numbered { highest.max(ticket) } else { highest });
+        }
+        drop(serving);
+        if may && matches!(command, MediaCommand::Close) {
+            self.relayed.remove(&call);
+        }
+        may
+    }
+
     /// Asks a proxy to set names aside, unless it is asked already.
     fn want_names(&self, proxy: NodeId) {
         let is_new = !std::mem::replace(&mut self.names.lock().entry(proxy).or_default().asked, true);
@@ -575,6 +611,10 @@ impl Switchboard {
         node == self.deps.me
             || !self.lost.load().legs.contains(&node) && self.view.load().nodes.contains_key(&node)
     }
+}
+
+fn other_server() -> MediaReply {
+    MediaReply::Refused(MediaError::OutOfStep("another application server has the call"))
 }
 
 /// Who may serve calls, at this moment.
@@ -663,6 +703,10 @@ impl Legs for Switchboard {
 
     fn tell(&self, custodian: NodeId, message: ToLegs) {
         self.say_to_legs(custodian, message);
+    }
+
+    fn tell_server(&self, server: NodeId, message: ToCalls) -> bool {
+        self.wire.get().is_some_and(|wire| server != self.deps.me && wire.to_calls(server, message))
     }
 
     fn is_cluster(&self) -> bool {
@@ -754,6 +798,7 @@ impl Media for Switchboard {
     ) -> Option<MediaReply> {
         if relay == self.deps.me {
             return match self.relay.get() {
+                Some(_) if !self.is_served_by(relay, call, ticket, &command) => Some(other_server()),
                 Some(own) => own.submit(relay, call, ticket, command, signalling),
                 None => Some(MediaReply::Refused(MediaError::Unreachable)),
             };
@@ -766,12 +811,12 @@ impl Media for Switchboard {
 
 impl MediaSink for Switchboard {
     fn reply(&self, call: CallId, ticket: u32, reply: MediaReply) {
-        let node = self.relayed.get(&call).map_or(self.deps.me, |node| *node);
+        let node = self.relayed.get(&call).map_or(self.deps.me, |serving| serving.0);
         self.say_from_relay(node, FromRelay::Reply { call, ticket, reply });
     }
 
     fn event(&self, call: CallId, event: MediaEvent) {
-        let node = self.relayed.get(&call).map_or(self.deps.me, |node| *node);
+        let node = self.relayed.get(&call).map_or(self.deps.me, |serving| serving.0);
         self.say_from_relay(node, FromRelay::Event { call, event });
     }
 }

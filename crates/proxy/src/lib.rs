@@ -326,7 +326,7 @@ impl Proxy {
         count
     }
 
-    /// Asks each SIP worker for a sign of life: it lets go of its sender when it has done what came before.
+    /// Asks each SIP worker for a sign of life, which comes when it has done what came before. One that is gone gives none.
     pub fn knock(&self) -> Vec<oneshot::Receiver<()>> {
         let knock = |link: &Link| {
             let (teller, told) = oneshot::channel();

@@ -88,7 +88,7 @@ pub(crate) enum Cmd {
     NoStray(LegId),
     /// Let go of this when nothing is awaited from any peer of a call.
     Settle(oneshot::Sender<()>),
-    /// Let go of this, as a sign of life.
+    /// Give a sign of life.
     Knock(oneshot::Sender<()>),
     /// End, and all legs with it.
     Stop,
@@ -498,7 +498,7 @@ impl Worker {
             Cmd::Part(leg) => self.part(leg),
             Cmd::NoStray(leg) => self.no_stray(leg, now),
             Cmd::Settle(teller) => self.settling.push(teller),
-            Cmd::Knock(teller) => drop(teller),
+            Cmd::Knock(teller) => drop(teller.send(())),
             Cmd::Stop | Cmd::Quit => {}
         }
     }

@@ -383,7 +383,7 @@ impl Worker {
                     }
                 }
                 Order::Forget { slot } => self.forget(slot),
-                Order::Tell(teller) => drop(teller),
+                Order::Tell(teller) => drop(teller.send(())),
             }
         }
         self.orders = orders; // its memory serves the next time

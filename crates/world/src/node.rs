@@ -143,7 +143,7 @@ struct Log {
 }
 
 impl CallLog for Log {
-    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>) {
+    fn began(&self, call: OpenCall, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
         if call.answered_us.is_some() {
             self.answered.lock().push(call);
         }

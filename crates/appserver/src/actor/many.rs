@@ -8,6 +8,7 @@ use crate::call::{Call, Capsule as CallCapsule};
 use cluster::between::{Capsule, Decline, Happened, KeptLeg, Owner, Stand, Title, ToCalls, ToLegs};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Incoming, LegEvent};
+use cluster::media::{MediaCommand, Signalling};
 use model::{Client, Id};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,6 +20,12 @@ use tracing::{debug, info, warn};
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// Legs of one call whose states are kept.
 const STATES_MAX: usize = 64;
+/// Calls taken by others whose new servers are to be told something, how often that is tried, and after which pause.
+const HINTS_MAX: usize = 65_536;
+const HINT_TRIES: u8 = 60;
+const HINT_AGAIN: Duration = Duration::from_secs(1);
+/// Sessions that are to be closed when their relays can be reached again.
+const UNCLOSED_MAX: usize = 65_536;
 /// Events of one call that wait until it is taken over.
 const QUEUE_MAX: usize = 64;
 
@@ -50,6 +57,13 @@ pub(super) struct Adoption {
     queue: Vec<(LegId, Option<LegEvent>)>,
 }
 
+/// Custodians of a call that another server has taken, which it may not know of.
+pub(super) struct Hint {
+    to: NodeId,
+    stand: Stand,
+    tries: u8,
+}
+
 impl Tenure {
     /// The proxy that has a leg: the one where it was born, unless it has moved.
     fn home(&self, leg: LegId) -> NodeId {
@@ -79,6 +93,11 @@ impl CallState {
     /// The proxy that has a leg now.
     pub(super) fn home(&self, leg: LegId) -> NodeId {
         self.tenure.as_ref().map_or(leg.node(), |tenure| tenure.home(leg))
+    }
+
+    /// Whether it is offered to other servers, and nothing is done for it here any more.
+    pub(super) fn is_parked(&self) -> bool {
+        self.tenure.as_ref().is_some_and(|tenure| tenure.parked)
     }
 
     /// Somebody gets a part in the call.
@@ -156,6 +175,7 @@ impl CallState {
                 tenure.put(KeptLeg { home: place, ..state });
                 tenure.involved.insert(place);
                 peers.legs.tell(place, message);
+                self.call.leg_revived(leg);
             }
             (None, _) | (_, None) => {
                 warn!(call = %self.id, %leg, at = home.0, "leg is lost with its proxy");
@@ -235,7 +255,7 @@ impl ShardState {
             }
             ToCalls::Offer(stand) => self.offered(from, *stand, peers),
             ToCalls::Claimed(stand) => self.claimed(from, *stand),
-            ToCalls::Superseded { title, by } => self.superseded(title, by, &shared),
+            ToCalls::Superseded { title, by } => self.superseded(from, title, by, &shared),
             ToCalls::NotHere { title, leg } => self.not_there(from, title, leg, peers),
             ToCalls::Stray { ticket, call, leg } => self.stray(from, ticket, call, leg, peers),
             ToCalls::Revived { title, leg, lives } => {
@@ -299,7 +319,27 @@ impl ShardState {
             };
             let new = call.other_relay(relay, peers);
             call.call.relay_lost(relay, new, shared.now());
+            self.unclosed(relay, id);
             self.settle(id);
+        }
+    }
+
+    /// A session stays at a relay that cannot be told.
+    fn unclosed(&mut self, relay: NodeId, call: CallId) {
+        if self.unclosed.len() < UNCLOSED_MAX {
+            self.unclosed.insert((relay, call));
+        }
+    }
+
+    /// A relay is in reach again: what it has kept for nothing is closed, if it lives still.
+    pub(super) fn relay_back(&mut self, relay: NodeId) {
+        let shared = Arc::clone(&self.shared);
+        let Some(peers) = shared.peers.get() else { return };
+        for (_, id) in self.unclosed.extract_if(.., |(at, _)| *at == relay) {
+            if self.calls.get(&id).is_none_or(|call| !call.call.uses_relay(relay)) {
+                let command = MediaCommand::Close;
+                drop(peers.media.submit(relay, id, u32::MAX, command, Signalling::default()));
+            }
         }
     }
 
@@ -329,8 +369,11 @@ impl ShardState {
         }
     }
 
-    /// Whatever waits for a deadline of a call that is being taken over.
-    pub(super) fn adoption_due(&mut self, id: CallId) {
+    /// Whatever waits for a deadline of a call that is being taken over, or was taken by another server.
+    pub(super) fn many_due(&mut self, id: CallId) {
+        if self.hints.contains_key(&id) {
+            self.give_hint(id);
+        }
         let now = self.shared.now().mono;
         if self.adoptions.get(&id).is_some_and(|adoption| adoption.until <= now) {
             self.adopt(id);
@@ -446,6 +489,7 @@ impl ShardState {
         let mut awaited: BTreeSet<NodeId> = stand.capsule.custodians.iter().copied().collect();
         awaited.extend(stand.capsule.legs.iter().map(|leg| leg.home));
         awaited.insert(from);
+        awaited.insert(self.shared.node()); // this node may have a leg of it, or keep it, and know more
         awaited.retain(|node| peers.legs.can_reach(*node));
         for node in &awaited {
             peers.legs.tell(*node, ToLegs::Claim { title });
@@ -460,24 +504,47 @@ impl ShardState {
     }
 
     fn claimed(&mut self, from: NodeId, stand: Stand) {
+        let shared = Arc::clone(&self.shared);
+        let Some(peers) = shared.peers.get() else { return };
         let id = stand.title.call;
         if let Some(adoption) = self.adoptions.get_mut(&id) {
             if adoption.title != stand.title {
                 return;
             }
+            for node in stand.capsule.custodians.iter().filter(|node| peers.legs.can_reach(**node)) {
+                let is_known = adoption.stands.iter().any(|(known, _)| known == node);
+                if *node != from && !is_known && adoption.awaited.insert(*node) {
+                    peers.legs.tell(*node, ToLegs::Claim { title: stand.title });
+                }
+            }
             adoption.awaited.remove(&from);
-            adoption.stands.retain(|(node, _)| *node != from);
-            adoption.stands.push((from, stand));
+            let is_custodian =
+                stand.capsule.version > 0 || stand.incoming.is_some() || !stand.legs.is_empty();
+            if is_custodian {
+                adoption.stands.retain(|(node, _)| *node != from);
+                adoption.stands.push((from, stand));
+            }
             if adoption.awaited.is_empty() {
                 self.adopt(id);
             }
             return;
         }
-        let shared = Arc::clone(&self.shared);
-        let Some(peers) = shared.peers.get() else { return };
         let Some(call) = self.at(stand.title) else { return };
+        if let Some(tenure) = &mut call.tenure {
+            for node in stand.capsule.custodians.iter().filter(|node| peers.legs.can_reach(**node)) {
+                if tenure.involved.insert(*node) {
+                    peers.legs.tell(*node, ToLegs::Claim { title: stand.title });
+                }
+            }
+        }
         // A proxy that lost us for a while: what its legs did meanwhile, and which of them are left.
         let here = call.legs_at(from);
+        // Legs that live elsewhere by now; the proxy was given up for lost.
+        for leg in stand.legs.iter().filter(|leg| !here.contains(leg)) {
+            if call.call.legs().any(|own| own == *leg) {
+                peers.legs.tell(from, ToLegs::Part { title: stand.title, leg: *leg });
+            }
+        }
         call.happened(stand.happened);
         let is_left = |leg: &LegId| stand.legs.contains(leg) || call.call.is_ringing();
         let lost: Vec<LegId> = here.into_iter().filter(|leg| !is_left(leg)).collect();
@@ -514,10 +581,20 @@ impl ShardState {
             involved: newest.capsule.custodians.iter().copied().collect(),
             ..Tenure::default()
         };
-        // Newer states go over older ones.
+        // Newer states go over older ones, and of equal ones a proxy is right about its own legs.
         stands.sort_by_key(|(node, stand)| (stand.capsule.version, *node));
-        for (_, stand) in &stands {
-            stand.capsule.legs.iter().for_each(|leg| tenure.put(leg.clone()));
+        let mut states: Vec<(u32, bool, &KeptLeg)> = Vec::new();
+        for (node, stand) in &stands {
+            let legs = stand.capsule.legs.iter();
+            states.extend(legs.map(|leg| (stand.capsule.version, leg.home == *node, leg)));
+        }
+        states.sort_by_key(|(version, is_own, _)| (*version, *is_own));
+        states.into_iter().for_each(|(_, _, leg)| tenure.put(leg.clone()));
+        // Who was given up for lost has legs still that live elsewhere now.
+        for (node, stand) in &stands {
+            for leg in stand.legs.iter().filter(|leg| tenure.home(**leg) != *node) {
+                peers.legs.tell(*node, ToLegs::Part { title, leg: *leg });
+            }
         }
         tenure.involved.extend(stands.iter().map(|(node, _)| *node));
         let mut happened: Vec<Happened> =
@@ -531,6 +608,7 @@ impl ShardState {
             if peers.legs.relay_is_lost(relay) {
                 let new = state.other_relay(relay, peers);
                 state.call.relay_lost(relay, new, now);
+                self.unclosed(relay, id);
             }
         }
         for leg in state.call.legs().collect::<Vec<_>>() {
@@ -553,7 +631,7 @@ impl ShardState {
     }
 
     /// Another server has the call by a better title: here it is dropped, without a word and without a record.
-    fn superseded(&mut self, title: Title, by: Owner, shared: &Shared) {
+    fn superseded(&mut self, from: NodeId, title: Title, by: Owner, shared: &Shared) {
         let id = title.call;
         if self.adoptions.get(&id).is_some_and(|adoption| is_better(by, adoption.title, shared)) {
             self.adoptions.remove(&id);
@@ -563,6 +641,33 @@ impl ShardState {
         {
             debug!(call = %id, to = by.node.0, "call goes on at another application server");
             call.let_go = true;
+            // That one may not know of all who keep the call.
+            let involved = call.tenure.iter().flat_map(|tenure| &tenure.involved).copied();
+            let custodians: Vec<NodeId> = involved.filter(|node| *node != from).collect();
+            if by.node != shared.node() && !custodians.is_empty() {
+                let title = Title { call: id, epoch: by.epoch };
+                let capsule = Capsule { custodians, ..Capsule::default() };
+                let (legs, happened) = (Vec::new(), Vec::new());
+                let stand = Stand { title, incoming: None, capsule, legs, happened };
+                if self.hints.len() < HINTS_MAX {
+                    self.hints.insert(id, Hint { to: by.node, stand, tries: 0 });
+                }
+            }
+            drop(call);
+            self.give_hint(id);
+        }
+    }
+
+    /// Tells the server that has taken a call who else keeps it, or tries again later.
+    fn give_hint(&mut self, id: CallId) {
+        let shared = Arc::clone(&self.shared);
+        let (Some(peers), Some(hint)) = (shared.peers.get(), self.hints.get_mut(&id)) else { return };
+        hint.tries += 1;
+        let is_told = peers.legs.tell_server(hint.to, ToCalls::Claimed(Box::new(hint.stand.clone())));
+        if is_told || hint.tries >= HINT_TRIES {
+            self.hints.remove(&id);
+        } else if let Some(alarms) = shared.alarms.get() {
+            alarms.set(shared.now().mono + HINT_AGAIN, id);
         }
     }
 
@@ -612,6 +717,7 @@ impl ShardState {
         tenure.put(KeptLeg { home: from, ..state });
         tenure.involved.insert(from);
         peers.legs.tell(from, ToLegs::Revive { title, leg, ticket: Some(ticket), state: bytes });
+        call.call.leg_revived(leg);
         self.settle(id);
     }
 }

@@ -72,7 +72,7 @@ impl Media for World {
 }
 
 impl CallLog for World {
-    fn began(&self, _: OpenCall, done: Done) {
+    fn began(&self, _: OpenCall, _: u32, done: Done) {
         self.say("noted".to_owned());
         let fails = self.notes_to_fail.load(Ordering::Relaxed);
         self.notes_to_fail.store(fails.saturating_sub(1), Ordering::Relaxed);

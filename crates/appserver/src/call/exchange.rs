@@ -241,17 +241,24 @@ impl Call {
         if self.refused_to_move(slot, status, now) {
             return;
         }
-        let Some(exchange) = self.exchange.take() else { return };
-        if slot == exchange.to {
-            let (from, to) = (self.legs[exchange.from].media, self.legs[exchange.to].media);
-            if exchange.withdrawn {
-                return; // the relay knows, and nobody waits
-            }
-            if !exchange.delayed {
-                self.ask_relay(Ticket::Nothing, MediaCommand::Withdraw { from, to });
-            }
-            self.tell(exchange.from, LegCommand::RejectOffer { status });
+        match &self.exchange {
+            Some(exchange) if exchange.to == slot => self.give_up_exchange(status),
+            Some(_) => self.exchange = None,
+            None => {}
         }
+    }
+
+    /// The change that is under way does not come about: both go on as they were.
+    pub(super) fn give_up_exchange(&mut self, status: u16) {
+        let Some(exchange) = self.exchange.take() else { return };
+        let (from, to) = (self.legs[exchange.from].media, self.legs[exchange.to].media);
+        if exchange.withdrawn {
+            return; // the relay knows, and nobody waits
+        }
+        if !exchange.delayed {
+            self.ask_relay(Ticket::Nothing, MediaCommand::Withdraw { from, to });
+        }
+        self.tell(exchange.from, LegCommand::RejectOffer { status });
     }
 
     /// The leg that hears what `slot` says: the other one of the conversation, or the only one that rings.

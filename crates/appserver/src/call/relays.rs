@@ -9,7 +9,7 @@
 use super::exchange::Exchange;
 use super::{Asked, CALLER, Call, LegState, Now, Phase, Slot, Ticket, own};
 use bytes::Bytes;
-use cluster::ids::NodeId;
+use cluster::ids::{LegId, NodeId};
 use cluster::leg::LegCommand;
 use cluster::media::{MediaCommand, MediaError, MediaLeg, MediaReply};
 use model::HungUpBy;
@@ -358,6 +358,25 @@ impl Call {
             self.finish(HungUpBy::Platform, status, "Media could not be moved", now);
         }
         true
+    }
+
+    /// A leg goes on at another proxy, which knows of nothing that was under way at the one before: a change of the session comes to
+    /// its end, so that its peer tries again, and who was to move is asked once more.
+    pub fn leg_revived(&mut self, leg: LegId) {
+        let Some(slot) = self.legs.iter().position(|own| own.id == Some(leg)) else { return };
+        match self.exchange.as_ref().map(|exchange| (exchange.from, exchange.to)) {
+            Some((from, _)) if from == slot => self.peer_withdraws_offer(slot),
+            Some((_, to)) if to == slot => self.give_up_exchange(491),
+            _ => {}
+        }
+        let Some(at) = self.side_of(slot) else { return };
+        if let Some(side) = self.moving.as_mut().map(|moving| &mut moving.sides[at]).filter(|side| side.asked)
+        {
+            side.asked = false;
+            side.stale = false;
+            self.ask_to_move(at);
+        }
+        self.move_on();
     }
 
     /// Asks those again whose pause is over.

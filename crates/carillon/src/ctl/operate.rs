@@ -86,7 +86,7 @@ pub(crate) struct Unbind {
 /// What `log-level` takes.
 #[derive(clap::Args)]
 pub(crate) struct LogLevel {
-    /// What to log from now on, as `filter` in [log]: debug, or info,proxy=trace; shown without it.
+    /// What to log from now on, as `filter` of the section log: debug, or info,proxy=trace; shown without it.
     filter: Option<String>,
     /// After this time it is as configured again: 90s, 10m, 2h.
     #[arg(long = "for", value_name = "TIME", requires = "filter", value_parser = seconds)]

@@ -19,12 +19,14 @@ use model::{Cdr, Client, HungUpBy, Id, OpenCall};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use telemetry::{Attribute, Span, SpanId, TraceId, Tracer, unix_ns};
 
 /// Calls are spread over so many tables, each with a lock of its own.
 const SHARDS: usize = 32;
-/// Traced calls of one table.
+/// Traced calls of one table, and how long one stays when there are more.
 const TRACED_MAX: usize = 8192;
+const FORGOTTEN: Duration = Duration::from_secs(86_400);
 /// Most spans of a call for what its relay was asked: one that puts the other on hold for ever has no more.
 const ASKED_MAX: u32 = 64;
 /// Questions to a relay elsewhere that are open.
@@ -43,6 +45,16 @@ struct Trail {
     asked: u32,
     /// Questions that a relay elsewhere has not answered yet.
     open: Vec<(u32, &'static str, u64)>,
+}
+
+/// What the spans of a call that has ended will say.
+struct Story {
+    call: CallId,
+    start_ns: u64,
+    answer_ns: Option<u64>,
+    end_ns: u64,
+    failed: bool,
+    attributes: Vec<(&'static str, Attribute)>,
 }
 
 /// All traced calls of this node.
@@ -66,6 +78,11 @@ impl CallWatch {
         if self.tracer.samples(number(call)) {
             let trail = Trail { start_ns: unix_ns(), routed: false, asked: 0, open: Vec::new() };
             let mut shard = self.shard(call).lock();
+            if shard.len() >= TRACED_MAX {
+                // Those that another node took over, and whose record it writes.
+                let lately = trail.start_ns.saturating_sub(FORGOTTEN.as_nanos() as u64);
+                shard.retain(|_, old| old.start_ns >= lately);
+            }
             if shard.len() < TRACED_MAX {
                 shard.insert(call, trail);
             }
@@ -135,36 +152,43 @@ impl CallWatch {
         self.step(call, ASKED + u64::from(ticket), name, start_ns, unix_ns(), refused, failed);
     }
 
-    /// The call's record is made: the call, told whole.
-    fn ended(&self, call: CallId, cdr: &Cdr) {
-        let Some(trail) = self.shard(call).lock().remove(&call) else { return };
+    /// A call's record is made: what will be told when it is durable, if anything.
+    fn story(&self, cdr: &Cdr) -> Option<Story> {
+        let call = cdr.call.parse().ok().filter(|call| self.tracer.samples(number(*call)))?;
         let ns = |us: i64| u64::try_from(us).unwrap_or(0).saturating_mul(1000);
-        let end_ns = ns(cdr.ended_us);
-        if !trail.routed {
-            self.step(call, ROUTING, "routing", trail.start_ns, end_ns, Vec::new(), false);
-        }
-        if let Some(answered_us) = cdr.answered_us {
-            self.step(call, TALKING, "talking", ns(answered_us), end_ns, Vec::new(), false);
-        }
         let outcome = Outcome::of(cdr);
         let by = match cdr.hung_up_by {
             HungUpBy::Caller => "caller",
             HungUpBy::Callee => "callee",
             HungUpBy::Platform => "platform",
         };
-        self.root(
+        Some(Story {
             call,
-            ns(cdr.started_us),
-            end_ns,
-            vec![
+            start_ns: ns(cdr.started_us),
+            answer_ns: cdr.answered_us.map(ns),
+            end_ns: ns(cdr.ended_us),
+            failed: outcome == Outcome::Failed,
+            attributes: vec![
                 ("carillon.brand", cdr.brand.get().into()),
                 ("carillon.client", cdr.client.get().into()),
                 ("carillon.outcome", outcome.name().into()),
                 ("carillon.hung_up_by", by.into()),
                 ("sip.status", cdr.cause.status.into()),
             ],
-            outcome == Outcome::Failed,
-        );
+        })
+    }
+
+    /// The record is durable, which happens once, on the node that the call ended on: the call, told whole.
+    fn ended(&self, story: Story) {
+        let Story { call, start_ns, answer_ns, end_ns, failed, attributes } = story;
+        let trail = self.shard(call).lock().remove(&call);
+        if let Some(trail) = trail.filter(|trail| !trail.routed) {
+            self.step(call, ROUTING, "routing", trail.start_ns, end_ns, Vec::new(), false);
+        }
+        if let Some(answer_ns) = answer_ns {
+            self.step(call, TALKING, "talking", answer_ns, end_ns, Vec::new(), false);
+        }
+        self.root(call, start_ns, end_ns, attributes, failed);
     }
 
     /// The call was not taken: there is no record of it.
@@ -343,6 +367,10 @@ impl CallServer for OwnerServer {
         self.inner.relay_lost(relay);
     }
 
+    fn relay_back(&self, relay: NodeId) {
+        self.inner.relay_back(relay);
+    }
+
     fn relay_leaves(&self, relay: NodeId) {
         self.inner.relay_leaves(relay);
     }
@@ -401,8 +429,8 @@ pub(super) struct WatchedLog {
 }
 
 impl CallLog for WatchedLog {
-    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>) {
-        self.inner.began(call, done);
+    fn began(&self, call: OpenCall, epoch: u32, done: Box<dyn FnOnce(bool) + Send>) {
+        self.inner.began(call, epoch, done);
     }
 
     fn let_go(&self, call: CallId) {
@@ -410,14 +438,104 @@ impl CallLog for WatchedLog {
     }
 
     fn ended(&self, cdr: Cdr, epoch: u32, done: Box<dyn FnOnce(bool) + Send>) {
-        if let (Some(calls), Ok(call)) = (&self.calls, cdr.call.parse()) {
-            calls.ended(call, &cdr);
-        }
         let (outcome, outcomes) = (Outcome::of(&cdr), Arc::clone(&self.outcomes));
+        let calls = self.calls.clone();
+        let story = calls.as_ref().and_then(|calls| calls.story(&cdr));
         let counted = Box::new(move |durable| {
             outcomes.count(outcome, durable);
+            if let (Some(calls), Some(story), true) = (calls, story, durable) {
+                calls.ended(story);
+            }
             done(durable);
         });
         self.inner.ended(cdr, epoch, counted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::ids::NodeId;
+    use cluster::media::MediaLeg;
+    use model::{Cause, Id, Party};
+    use telemetry::Registry;
+
+    /// Traces all calls, and sends the spans nowhere.
+    fn watch() -> Arc<CallWatch> {
+        let config = telemetry::otlp::Config {
+            endpoint: "http://127.0.0.1:4317".to_owned(),
+            share_ppm: 1_000_000,
+            node: "1".to_owned(),
+            version: "0",
+            every: Duration::from_secs(3600),
+        };
+        let (tracer, work) = telemetry::otlp::start(config, Arc::new(Registry::default())).unwrap();
+        drop(work); // with it goes whoever takes spans: each is dropped, and counted
+        CallWatch::new(tracer, 1)
+    }
+
+    struct Log(Mutex<Vec<bool>>);
+
+    impl CallLog for Log {
+        fn began(&self, _: OpenCall, _: u32, _: Box<dyn FnOnce(bool) + Send>) {}
+
+        fn ended(&self, _: Cdr, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
+            let durable = self.0.lock().remove(0);
+            done(durable);
+        }
+    }
+
+    fn cdr(call: CallId) -> Cdr {
+        Cdr {
+            call: call.to_string(),
+            brand: Id::new(1),
+            client: Id::new(1),
+            caller: Party::default(),
+            callee: Party::default(),
+            dialed: String::new(),
+            started_us: 1,
+            answered_us: Some(2),
+            ended_us: 3,
+            hung_up_by: HungUpBy::Caller,
+            cause: Cause { status: 200, text: String::new() },
+            legs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_call_is_told_once_when_its_record_is_durable_also_on_a_node_that_it_did_not_begin_on() {
+        let watch = watch();
+        let log = WatchedLog {
+            inner: Arc::new(Log(Mutex::new(vec![false, true, true]))),
+            outcomes: Arc::default(),
+            calls: Some(Arc::clone(&watch)),
+        };
+        let [here, elsewhere] = [1, 2].map(|node| CallId::new(NodeId(node), 7));
+        watch.began(here);
+        log.ended(cdr(here), 0, Box::new(|durable| assert!(!durable)));
+        assert_eq!(watch.tracer.dropped(), 0, "it is tried again, and nothing is told yet");
+        log.ended(cdr(here), 0, Box::new(|durable| assert!(durable)));
+        assert_eq!(watch.tracer.dropped(), 3, "routing, talking, the call");
+        log.ended(cdr(elsewhere), 1, Box::new(|durable| assert!(durable)));
+        assert_eq!(watch.tracer.dropped(), 5, "of the decision its own node has told");
+        assert!(watch.shards.iter().all(|shard| shard.lock().is_empty()));
+    }
+
+    #[test]
+    fn a_relay_elsewhere_that_answers_later_is_told_and_one_that_is_asked_for_ever_has_a_bound() {
+        let watch = watch();
+        let call = CallId::new(NodeId(1), 7);
+        watch.began(call);
+        let offer = MediaCommand::Offer { from: MediaLeg(0), to: MediaLeg(1), sdp: bytes::Bytes::new() };
+        assert!(watch.asks(call, &MediaCommand::Stop).is_none());
+        let asked = watch.asks(call, &offer).unwrap();
+        watch.waits(call, 0, asked);
+        assert_eq!(watch.tracer.dropped(), 1, "routing");
+        watch.replied(call, 9, &MediaReply::Done);
+        watch.replied(call, 0, &MediaReply::Done);
+        watch.replied(call, 0, &MediaReply::Done);
+        assert_eq!(watch.tracer.dropped(), 2, "the relay's answer, once");
+        let more = (0..1000).filter(|_| watch.asks(call, &offer).is_some()).count();
+        assert_eq!(more, ASKED_MAX as usize - 1);
     }
 }

@@ -217,7 +217,7 @@ impl Health {
         if let Some(relay) = relay.clone() {
             self.watch("media worker", move || {
                 let told = |told: std::sync::mpsc::Receiver<()>| -> Told {
-                    Box::new(move || told.try_recv() != Err(std::sync::mpsc::TryRecvError::Empty))
+                    Box::new(move || told.try_recv().is_ok())
                 };
                 relay.knock().into_iter().map(told).collect()
             });
@@ -266,9 +266,9 @@ impl Health {
     }
 }
 
-/// A loop answers by letting go of its end.
+/// A loop answers with a word; one that only lets go of its end is gone.
 fn answered(mut told: oneshot::Receiver<()>) -> Told {
-    Box::new(move || told.try_recv() != Err(oneshot::error::TryRecvError::Empty))
+    Box::new(move || told.try_recv().is_ok())
 }
 
 fn within(is_so: bool, limit: &str, used: usize, most: usize) -> Result<(), String> {
@@ -298,14 +298,14 @@ mod tests {
         let now = Instant::now();
         health.look(now);
         let mut tellers = asked.try_recv().unwrap();
-        drop(tellers.remove(0)); // the first one answers
+        tellers.remove(0).send(()).unwrap();
         health.look(now + STUCK - LOOK);
         assert!(health.alive().is_good(), "it may be busy");
         health.look(now + STUCK);
         assert_eq!(health.alive().to_string(), "NOT   loops: stuck for 5 s or longer: loop 1\n");
         assert!(asked.try_recv().is_err(), "what is stuck is not asked again and again");
         assert_eq!(health.stuck(), 1);
-        drop(tellers);
+        tellers.remove(0).send(()).unwrap();
         health.look(now + STUCK + LOOK);
         assert!(health.alive().is_good() && asked.try_recv().is_ok());
     }
@@ -399,7 +399,12 @@ mod tests {
             tokio::task::yield_now().await;
         }
         drop(go); // whatever else comes is not held
-        health.clear();
         proxy.stop().await;
+        // Workers that are gone are no better than those that hang.
+        for _ in 0..2 {
+            later += STUCK;
+            health.look(later);
+        }
+        assert!(health.alive().to_string().ends_with(": SIP worker 0, SIP worker 1\n"), "{}", health.alive());
     }
 }

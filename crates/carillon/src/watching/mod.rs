@@ -211,10 +211,12 @@ impl Watching {
     }
 
     /// The roles run: from now on they are asked, too, and this node may get calls.
-    pub(crate) fn started(&self, roles: &Roles<'_>) {
+    pub(crate) fn started(&self, config: &NodeConfig, roles: &Roles<'_>) {
         if let Some(ears) = &self.ears {
-            let listeners = roles.proxy.map(|proxy| proxy.listeners()).unwrap_or_default();
-            ears.know(listeners.into_iter().map(|(_, address)| address).collect());
+            let open = roles.proxy.map(|proxy| proxy.listeners()).unwrap_or_default();
+            let shown = config.listeners.iter().map(|listener| listener.advertise.as_deref());
+            let open = open.into_iter().map(|(_, address)| address);
+            ears.know(open.zip(shown).map(|(open, shown)| tap::reached(open, shown)).collect());
         }
         figures::of_roles(&self.registry, roles);
         self.health.of_roles(roles);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cluster::ids::{CallId, LegId};
 use proxy::{Direction, Tap};
 use sip::flow::Flow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telemetry::hep::Captured;
@@ -35,7 +35,7 @@ impl Ears {
         let _ = self.own.set(own); // they do not change
     }
 
-    /// Our address of a flow. Where we listen on all, which one a peer met is not known.
+    /// Our address of a flow.
     fn own(&self, flow: Flow) -> SocketAddr {
         let known = self.own.get().and_then(|own| own.get(usize::from(flow.listener)));
         known.copied().unwrap_or_else(|| match flow.remote {
@@ -43,6 +43,15 @@ impl Ears {
             SocketAddr::V6(_) => ([0; 16], 0).into(),
         })
     }
+}
+
+/// The address that peers of a listener meet: where it hears on all, the one that it shows, if that is an address.
+pub(super) fn reached(open: SocketAddr, shown: Option<&str>) -> SocketAddr {
+    let shown = shown.filter(|_| open.ip().is_unspecified()).and_then(|shown| {
+        let with_port = shown.parse::<SocketAddr>().ok().map(|shown| shown.ip());
+        with_port.or_else(|| shown.trim_matches(['[', ']']).parse::<IpAddr>().ok())
+    });
+    shown.map_or(open, |ip| SocketAddr::new(ip, open.port()))
 }
 
 impl Tap for Ears {
@@ -76,5 +85,24 @@ impl Tap for Ears {
 
     fn turned(&self, lag: Duration) {
         self.lag.observe(lag);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_an_address_that_peers_meet() {
+        for (open, shown, met) in [
+            ("192.0.2.1:5060", None, "192.0.2.1:5060"),
+            ("192.0.2.1:5060", Some("203.0.113.1:5070"), "192.0.2.1:5060"),
+            ("0.0.0.0:5060", Some("203.0.113.1"), "203.0.113.1:5060"),
+            ("0.0.0.0:5060", Some("203.0.113.1:5070"), "203.0.113.1:5060"),
+            ("[::]:5060", Some("[2001:db8::1]"), "[2001:db8::1]:5060"),
+            ("0.0.0.0:5060", Some("sip.example.com"), "0.0.0.0:5060"),
+        ] {
+            assert_eq!(reached(open.parse().unwrap(), shown).to_string(), met);
+        }
     }
 }

@@ -51,6 +51,13 @@ pub struct MemberSettings {
     pub fences_from: u64,
 }
 
+impl MemberSettings {
+    /// For a node of this number (`None`: a free one) in the cluster that its database belongs to.
+    pub fn new(prefix: impl Into<String>, lease_seconds: u32, id: Option<NodeId>, cluster: u128) -> Self {
+        Self { prefix: prefix.into(), lease_seconds, id, cluster, fences_from: 0 }
+    }
+}
+
 /// Mistakes that simulations must find.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,3 +1,5 @@
+//! The exporter against a collector that speaks OTLP, rejects, or is away.
+
 use super::*;
 use crate::metrics::Histogram as Counts;
 use crate::span::{SpanId, TraceId};
@@ -150,6 +152,18 @@ async fn a_collector_that_is_away_costs_spans_and_no_waiting() {
     tracer.end(span(1));
     tracer.flush(Duration::from_secs(60)).await;
     assert_eq!((tracer.exported(), tracer.dropped()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_collector_that_shall_speak_tls_gets_nothing_without_it() {
+    let (address, mut taken) = collect(0).await;
+    let endpoint = format!("https://{address}");
+    let (tracer, work) = start(Config { endpoint, ..config(address) }, Arc::default()).unwrap();
+    tokio::spawn(work);
+    tracer.end(span(1));
+    tracer.flush(Duration::from_secs(60)).await;
+    assert_eq!((tracer.exported(), tracer.dropped()), (0, 1));
+    assert!(taken.spans.try_recv().is_err() && taken.metrics.try_recv().is_err());
 }
 
 #[test]

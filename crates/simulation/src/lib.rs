@@ -1,0 +1,120 @@
+//! A whole cluster in one thread: real roles and cores on simulated network, clocks, etcd and stores, with faults by seed.
+//!
+//! In: a seed. Out: what was wrong, and the ladder of it. Rooms: `plan` (what a seed means), `world` (time and ways), `process` (the real
+//! parts), `lines` and `net` (links), `phones`, `relay`, `store`, `faults`, `watch` and `verdict` (what must hold), `trace`.
+//! Elsewhere: one node with ladders to read (crate `world`).
+
+mod faults;
+mod lines;
+mod net;
+mod phones;
+mod plan;
+mod process;
+mod relay;
+mod store;
+mod trace;
+mod verdict;
+mod watch;
+mod world;
+
+pub use cluster::custody::Fault;
+pub use plan::Kind;
+
+use plan::{CHAOS, HEALING, Plan, SECOND};
+use world::World;
+
+/// Microseconds since a run began.
+pub(crate) type Time = u64;
+
+/// What became of a seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What kind of story it was.
+    pub kind: Kind,
+    /// What was wrong; empty: all was right.
+    pub complaints: Vec<String>,
+    /// The same for each run of the seed.
+    pub hash: u64,
+    /// Figures, so that a simulation of nothing is noticed.
+    pub figures: Figures,
+    /// The ladder, if it was asked for.
+    pub lines: Vec<String>,
+}
+
+/// What happened in one run, or in many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Messages and other things that crossed a border.
+    pub events: u64,
+    /// Orders that legs obeyed.
+    pub orders: u64,
+    /// Conversations.
+    pub conversations: u64,
+    /// Records in the database.
+    pub records: u64,
+    /// Records that replaced another one.
+    pub replaced: u64,
+    /// Records that came too late.
+    pub refused: u64,
+    /// Simulated seconds.
+    pub seconds: u64,
+}
+
+impl Figures {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            orders: self.orders + other.orders,
+            conversations: self.conversations + other.conversations,
+            records: self.records + other.records,
+            replaced: self.replaced + other.replaced,
+            refused: self.refused + other.refused,
+            seconds: self.seconds + other.seconds,
+        }
+    }
+}
+
+/// How a seed is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Keep the ladder.
+    pub with_lines: bool,
+    /// A mistake to make on purpose, to see that it is found.
+    pub fault: Option<Fault>,
+}
+
+/// Runs a seed from the start to the end.
+pub fn run(seed: u64, options: Options) -> Outcome {
+    let plan = Plan::of(seed);
+    let kind = plan.kind;
+    let mut world = World::new(seed, plan, options.with_lines);
+    world.custody_fault = options.fault;
+    world.run_until(CHAOS);
+    while !world.has_rolled() && world.now < 240 * SECOND {
+        let next = world.now + SECOND;
+        world.run_until(next);
+    }
+    world.heal();
+    let healed = world.now + HEALING;
+    world.run_until(healed);
+    world.finish();
+    let conversations = phones::by_call(&world.phones);
+    let is_one =
+        |sides: &&Vec<&phones::Side>| sides.iter().filter(|side| side.answered.is_some()).count() >= 2;
+    let figures = Figures {
+        events: world.trace.events(),
+        orders: world.watcher.orders(),
+        conversations: conversations.values().filter(is_one).count() as u64,
+        records: world.store.rows().len() as u64,
+        replaced: world.store.replaced,
+        refused: world.store.refused,
+        seconds: world.now / SECOND,
+    };
+    let complaints = world.watcher.complaints();
+    let hash = world.trace.hash();
+    Outcome { seed, kind, complaints, hash, figures, lines: world.trace.into_lines() }
+}

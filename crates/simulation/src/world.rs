@@ -1,0 +1,898 @@
+//! The world: nodes, telephones, etcd and database, what is on its way between them, and time.
+//!
+//! Everything happens at points of a grid of two milliseconds. What comes to a process at a point is given to it, then its runtime runs
+//! for a millisecond; a process that nothing comes to runs a tenth of a second at a time. What a process says leaves at the point that it
+//! was heard at, and arrives later: so nobody hears anything before it was said. Elsewhere: what goes wrong (`faults`), what is
+//! asked of the end (`verdict`).
+
+use crate::Time;
+use crate::lines::Item;
+use crate::net::{Carried, ConnId, Conns, End};
+use crate::phones::{DOMAIN, Phone};
+use crate::plan::{MS, PHONES, Plan, REGISTER, SECOND, Spot};
+use crate::process::{Out, Place, Process, Said, UNIX};
+use crate::store::{Disk, Store};
+use crate::trace::Trace;
+use crate::watch::Watcher;
+use bytes::Bytes;
+use cluster::custody;
+use cluster::etcd::{Failure, Request, Response, Ticket, WatchUpdate};
+use cluster::ids::NodeId;
+use cluster::node::Role;
+use cluster::testing::{Compacted, Etcd};
+use model::{Cdr, Configuration, Snapshot};
+use proxy::{BindingChange, Durable};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+const GRID: Time = 2 * MS;
+/// A process runs at least so often.
+const ROUND: Time = 100 * MS;
+/// A request to etcd that is not answered for so long has failed.
+const PATIENCE: Time = 2 * SECOND;
+/// A process that may not join is started again after this.
+const AGAIN: Time = 2 * SECOND;
+/// What is held up by a cut is tried again after this, as TCP does.
+const RETRY: Time = 300 * MS;
+
+/// A place where a process runs, or did.
+pub(crate) struct Machine {
+    pub(crate) place: Place,
+    pub(crate) process: Option<Process>,
+    pub(crate) life: u64,
+    pub(crate) disk: Disk,
+    pub(crate) paused: bool,
+    /// Nothing answers there, not even the kernel.
+    pub(crate) is_off: bool,
+    /// What came while it was paused.
+    waiting: Vec<Act>,
+    /// Since when no process serves there.
+    pub(crate) down_since: Option<Time>,
+    /// Since when telephones find nobody there who takes calls.
+    pub(crate) unfit_since: Option<Time>,
+    asked: BTreeSet<Ticket>,
+    watch: Option<(Ticket, String, u64)>,
+    told: Time,
+    is_dirty: bool,
+}
+
+pub(crate) enum Act {
+    Start(NodeId),
+    Arrive(ConnId, usize),
+    ToNode { node: NodeId, from: SocketAddr, to: SocketAddr, bytes: Bytes },
+    ToPhone { phone: usize, from: SocketAddr, bytes: Bytes },
+    Ask { node: NodeId, life: u64, ticket: Ticket, request: Request },
+    Answer { node: NodeId, life: u64, ticket: Ticket, answer: Result<Response, Failure> },
+    Watch { node: NodeId, life: u64, ticket: Ticket, update: WatchUpdate },
+    Expire,
+    Record { node: NodeId, life: u64, epoch: u32, cdr: Box<Cdr>, done: Durable },
+    Stored { node: NodeId, life: u64, call: Option<String>, done: Durable, is: bool },
+    Phone(usize),
+    Register(usize),
+    Begin(usize),
+    End(usize),
+    Dial(usize),
+}
+
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) now: Time,
+    pub(crate) rng: StdRng,
+    pub(crate) trace: Trace,
+    pub(crate) machines: BTreeMap<NodeId, Machine>,
+    pub(crate) phones: Vec<Phone>,
+    pub(crate) etcd: Etcd,
+    pub(crate) etcd_away: u32,
+    pub(crate) store: Store,
+    pub(crate) store_away: u32,
+    pub(crate) conns: Conns,
+    pub(crate) cuts: BTreeMap<(Spot, Spot), u32>,
+    pub(crate) slow: u32,
+    pub(crate) weather: (u32, u32),
+    /// Where a telephone's datagrams to a proxy really go.
+    pub(crate) moved: BTreeMap<(usize, NodeId), NodeId>,
+    pub(crate) watcher: Arc<Watcher>,
+    pub(crate) custody_fault: Option<custody::Fault>,
+    /// Nodes that are still to be drained, one after the other.
+    pub(crate) to_drain: VecDeque<NodeId>,
+    pub(crate) drained_at: Time,
+    queue: BTreeMap<(Time, u64), Act>,
+    order: u64,
+    round_at: Time,
+    phone_wakes: Vec<Time>,
+    snapshot: Arc<Snapshot>,
+    addresses: Vec<SocketAddr>,
+}
+
+static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
+    let mut rows = Configuration::demo();
+    let (user, terminal, extension) =
+        (rows.users[0].clone(), rows.terminals[0].clone(), rows.extensions[0].clone());
+    for (at, (name, number)) in PHONES.iter().enumerate().skip(2) {
+        let id = at as u32 + 1;
+        rows.terminals.push(model::entity::Terminal {
+            id: model::Id::new(id),
+            name: (*name).to_owned(),
+            secret: model::Secret::new(*name),
+            ..terminal.clone()
+        });
+        rows.users.push(model::entity::User {
+            id: model::Id::new(id),
+            first_name: (*name).to_owned(),
+            terminal: Some(model::Id::new(id)),
+            extension: Some(model::Id::new(id)),
+            call_waiting: u32::from(at == crate::plan::ONE_CALL),
+            ..user.clone()
+        });
+        rows.extensions.push(model::entity::Extension {
+            id: model::Id::new(id),
+            number: number.parse().expect("a number"),
+            route: model::entity::ExtensionRoute::User(model::Id::new(id)),
+            ..extension.clone()
+        });
+    }
+    Arc::new(Snapshot::build(&rows).expect("a good configuration"))
+});
+
+pub(crate) fn sip_address(node: NodeId) -> SocketAddr {
+    SocketAddr::from(([127, 0, 1, node.0 as u8], 5060))
+}
+
+pub(crate) fn media_address(node: NodeId) -> std::net::IpAddr {
+    [127, 0, 3, node.0 as u8].into()
+}
+
+fn phone_address(index: usize) -> SocketAddr {
+    SocketAddr::from(([127, 0, 2, index as u8 + 1], 5060))
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, plan: Plan, with_lines: bool) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let base = Instant::now();
+        let proxies: Vec<NodeId> =
+            plan.nodes.iter().filter(|node| node.roles.has(Role::Proxy)).map(|node| node.id).collect();
+        let addresses: Vec<SocketAddr> = (0..PHONES.len()).map(phone_address).collect();
+        let mut phones = Vec::new();
+        for (index, names) in PHONES.iter().enumerate() {
+            let mut seed = [0; 32];
+            rng.fill(&mut seed);
+            let server = sip_address(proxies[rng.random_range(0..proxies.len())]);
+            let mut phone = Phone::new(index, *names, addresses[index], server, seed, base);
+            phone.incoming = plan.answers[index];
+            phones.push(phone);
+        }
+        let machines = plan.nodes.iter().map(|node| (node.id, Machine::new(node))).collect();
+        let mut world = Self {
+            now: 0,
+            rng,
+            trace: Trace::new(with_lines),
+            machines,
+            phone_wakes: vec![Time::MAX; phones.len()],
+            phones,
+            etcd: Etcd::default(),
+            etcd_away: 0,
+            store: Store::default(),
+            store_away: 0,
+            conns: Conns::default(),
+            cuts: BTreeMap::new(),
+            slow: 0,
+            weather: (0, 0),
+            moved: BTreeMap::new(),
+            watcher: Arc::default(),
+            custody_fault: None,
+            to_drain: VecDeque::new(),
+            drained_at: 0,
+            queue: BTreeMap::new(),
+            order: 0,
+            round_at: 0,
+            snapshot: Arc::clone(&SNAPSHOT),
+            addresses,
+            plan,
+        };
+        let nodes: Vec<NodeId> = world.machines.keys().copied().collect();
+        for node in nodes {
+            let at = world.rng.random_range(0..300 * MS);
+            world.after(at, Act::Start(node));
+        }
+        for phone in 0..PHONES.len() {
+            let at = REGISTER + world.rng.random_range(0..600 * MS);
+            world.after(at, Act::Register(phone));
+        }
+        for trouble in 0..world.plan.troubles.len() {
+            let (begin, end) = (world.plan.troubles[trouble].begin, world.plan.troubles[trouble].end);
+            world.after(begin, Act::Begin(trouble));
+            if let Some(end) = end {
+                world.after(end, Act::End(trouble));
+            }
+        }
+        for wish in 0..world.plan.wishes.len() {
+            world.after(world.plan.wishes[wish].at, Act::Dial(wish));
+        }
+        world
+    }
+
+    // --- time ---
+
+    pub(crate) fn after(&mut self, delay: Time, act: Act) {
+        self.order += 1;
+        let at = (self.now + delay).div_ceil(GRID) * GRID;
+        self.queue.insert((at.max(self.now + GRID), self.order), act);
+    }
+
+    /// Lets time pass until then.
+    pub(crate) fn run_until(&mut self, end: Time) {
+        while self.now < end {
+            let next = self.queue.first_key_value().map_or(Time::MAX, |((at, _), _)| *at);
+            self.now = next.min(self.round_at).min(end).max(self.now);
+            while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= self.now) {
+                let act = entry.remove();
+                self.act(act);
+            }
+            let is_round = self.now >= self.round_at;
+            if is_round {
+                self.round_at = self.now + ROUND;
+                self.round();
+            }
+            let nodes: Vec<NodeId> = self.machines.keys().copied().collect();
+            for node in nodes {
+                let Some(machine) = self.machines.get_mut(&node) else { continue };
+                let is_due = std::mem::take(&mut machine.is_dirty) || is_round;
+                if let Some(process) = machine.process.as_mut().filter(|_| is_due && !machine.paused) {
+                    process.run(self.now + GRID / 2);
+                    self.outs(node);
+                }
+            }
+            if self.now == end {
+                return;
+            }
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        if let Some(node) = act.node()
+            && let Some(machine) = self.machines.get_mut(&node)
+            && machine.paused
+        {
+            machine.waiting.push(act);
+            return;
+        }
+        match act {
+            Act::Start(node) => self.start(node),
+            Act::Arrive(conn, dir) => self.arrive(conn, dir),
+            Act::ToNode { node, from, to, bytes } => {
+                let Some(machine) = self.machines.get_mut(&node) else { return };
+                if let Some(process) = &mut machine.process {
+                    machine.is_dirty = true;
+                    process.datagram(from, to, bytes);
+                }
+            }
+            Act::ToPhone { phone, from, bytes } => {
+                let now = self.now;
+                self.phones[phone].heard(bytes, from, now);
+                self.phone_speaks(phone);
+                self.try_elsewhere(phone);
+            }
+            Act::Ask { node, life, ticket, request } => self.etcd_asked(node, life, ticket, request),
+            Act::Answer { node, life, ticket, answer } => {
+                let Some(machine) = self.machines.get_mut(&node) else { return };
+                if let Some(process) = machine.process.as_mut().filter(|process| process.life == life)
+                    && machine.asked.remove(&ticket)
+                {
+                    machine.is_dirty = true;
+                    process.answered(ticket, answer);
+                }
+            }
+            Act::Watch { node, life, ticket, update } => {
+                let Some(machine) = self.machines.get_mut(&node) else { return };
+                if let Some(process) = machine.process.as_mut().filter(|process| process.life == life) {
+                    machine.is_dirty = true;
+                    process.watched(ticket, update);
+                }
+            }
+            Act::Expire => self.etcd_time(),
+            Act::Record { node, life, epoch, cdr, done } => self.record(node, life, epoch, *cdr, done),
+            Act::Stored { node, life, call, done, is } => {
+                let Some(machine) = self.machines.get_mut(&node) else { return };
+                if let Some(process) = machine.process.as_mut().filter(|process| process.life == life) {
+                    machine.is_dirty = true;
+                    if let Some(call) = call.filter(|_| is) {
+                        machine.disk.notes.remove(&call);
+                    }
+                    process.durable(done, is);
+                }
+            }
+            Act::Phone(phone) => {
+                if self.phone_wakes[phone] <= self.now {
+                    self.phone_wakes[phone] = Time::MAX;
+                    let now = self.now;
+                    self.phones[phone].wake(now);
+                    self.phone_speaks(phone);
+                }
+            }
+            Act::Register(phone) => {
+                let now = self.now;
+                self.phones[phone].register_at(now);
+                self.phones[phone].wake(now);
+                self.phone_speaks(phone);
+            }
+            Act::Begin(trouble) => self.begin(trouble),
+            Act::End(trouble) => self.end(trouble),
+            Act::Dial(wish) => {
+                let wish = self.plan.wishes[wish];
+                self.dial(wish.caller, wish.callee, wish.behaviour);
+            }
+        }
+    }
+
+    pub(crate) fn dial(&mut self, caller: usize, callee: usize, behaviour: crate::phones::Behaviour) {
+        let (now, number) = (self.now, self.phones[callee].number);
+        let name = self.phones[caller].name;
+        self.trace.line(now, format_args!("{name} calls {number}"));
+        self.phones[caller].dial(number, behaviour, now);
+        self.phone_speaks(caller);
+    }
+
+    // --- processes ---
+
+    fn start(&mut self, node: NodeId) {
+        let now = self.now;
+        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.process.is_none()) else {
+            return;
+        };
+        machine.life += 1;
+        machine.is_off = false;
+        machine.asked.clear();
+        machine.watch = None;
+        machine.is_dirty = true;
+        let bindings = machine.disk.bindings.values().cloned().collect();
+        let unix_us = UNIX.as_micros() as i64 + now as i64 + machine.place.skew_us;
+        for note in std::mem::take(&mut machine.disk.notes).into_values() {
+            self.store.recovered(node, note, unix_us);
+        }
+        let process = Process::new(
+            machine.place.clone(),
+            machine.life,
+            now,
+            &self.addresses,
+            Arc::clone(&self.snapshot),
+            bindings,
+            Arc::clone(&self.watcher),
+            &mut self.rng,
+        );
+        if let Some(fault) = self.custody_fault {
+            process.switchboard.make_fault(fault);
+        }
+        machine.process = Some(process);
+        self.trace.mark(now, 1, &node.0.to_le_bytes());
+        self.trace.line(now, format_args!("node {} starts", node.0));
+    }
+
+    /// The process of a node is over. `is_silent`: with its machine, so that nobody is told.
+    pub(crate) fn gone(&mut self, node: NodeId, is_silent: bool) {
+        let now = self.now;
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        machine.is_off = is_silent;
+        machine.watch = None;
+        machine.down_since.get_or_insert(now);
+        machine.unfit_since.get_or_insert(now);
+        if machine.paused {
+            machine.paused = false;
+            machine.waiting.clear();
+        }
+        let Some(process) = machine.process.take() else { return };
+        let life = process.life;
+        process.kill();
+        self.trace.mark(now, 2, &node.0.to_le_bytes());
+        self.trace.line(now, format_args!("node {} is gone", node.0));
+        if is_silent {
+            return;
+        }
+        let of_it = |(_, conn): &(&ConnId, &crate::net::Conn)| {
+            conn.ends.iter().any(|end| end.node == node && end.life == life)
+        };
+        let conns: Vec<ConnId> = self.conns.all.iter().filter(of_it).map(|(id, _)| *id).collect();
+        for id in conns {
+            let Some(conn) = self.conns.all.get(&id) else { continue };
+            let dir = usize::from(conn.ends[0].node != node);
+            self.carry(id, dir, Carried::Closed);
+        }
+    }
+
+    /// It goes on after a pause: what came is there, and its clock has gone on.
+    pub(crate) fn resume(&mut self, node: NodeId) {
+        let now = self.now;
+        let clock_first = self.rng.random_bool(0.5);
+        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.paused) else { return };
+        machine.paused = false;
+        machine.is_dirty = true;
+        let waiting = std::mem::take(&mut machine.waiting);
+        if let Some(process) = &mut machine.process {
+            if clock_first {
+                process.wake(now);
+                self.outs(node);
+                waiting.into_iter().for_each(|act| self.act(act));
+            } else {
+                waiting.into_iter().for_each(|act| self.act(act));
+                if let Some(process) =
+                    self.machines.get_mut(&node).and_then(|machine| machine.process.as_mut())
+                {
+                    process.wake(now);
+                }
+                self.outs(node);
+            }
+        }
+    }
+
+    fn outs(&mut self, node: NodeId) {
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        let Some(process) = &mut machine.process else { return };
+        let life = process.life;
+        if process.is_serving() && machine.down_since.take().is_some() {
+            machine.unfit_since = None;
+            self.trace.line(self.now, format_args!("node {} serves", node.0));
+        }
+        for out in process.take_outs() {
+            match out {
+                Out::Datagram { from, to, bytes } => self.from_node(node, from, to, bytes),
+                Out::Etcd(ticket, request) => self.to_etcd(node, life, ticket, request),
+                Out::Dial { way, to, greeting } => {
+                    let end = End { node, life };
+                    let id = self.conns.open(end, to, way, self.now);
+                    let process = self.machines.get_mut(&node).and_then(|machine| machine.process.as_mut());
+                    let Some(process) = process else { continue };
+                    process.dialled(way, to, id);
+                    let instance = process.instance();
+                    self.carry(id, 0, Carried::Hello { greeting, instance });
+                }
+                Out::Conn(id, what) => {
+                    let Some(conn) = self.conns.all.get(&id) else { continue };
+                    let dir = usize::from(conn.ends[0] != End { node, life });
+                    self.carry(id, dir, what);
+                }
+                Out::Said(said) => self.said(node, life, said),
+                Out::Ended => {
+                    self.ended(node);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A process has ended by itself.
+    fn ended(&mut self, node: NodeId) {
+        self.gone(node, false);
+        self.after(AGAIN, Act::Start(node));
+    }
+
+    /// What happens ten times a second: telephones find another proxy, nodes are drained one after the other.
+    fn round(&mut self) {
+        self.find_proxies();
+        if let Some(node) = self.to_drain.front().copied() {
+            let is_calm = self.machines.values().all(|machine| {
+                machine.process.as_ref().is_some_and(|process| process.is_serving() && !process.is_leaving())
+            });
+            if !is_calm {
+                self.drained_at = self.now;
+            } else if self.now >= self.drained_at + 2 * SECOND {
+                self.to_drain.pop_front();
+                self.drained_at = self.now;
+                self.stop(node);
+            }
+        }
+    }
+
+    /// All that were to be drained are, and are back.
+    pub(crate) fn has_rolled(&self) -> bool {
+        self.to_drain.is_empty()
+            && (self.plan.kind != crate::Kind::Rolling
+                || self.machines.values().all(|machine| machine.life > 1 && machine.down_since.is_none()))
+    }
+
+    pub(crate) fn stop(&mut self, node: NodeId) {
+        self.trace.line(self.now, format_args!("node {} is told to stop", node.0));
+        if let Some(machine) = self.machines.get_mut(&node)
+            && let Some(process) = &mut machine.process
+        {
+            process.stop();
+            machine.unfit_since.get_or_insert(self.now);
+            machine.is_dirty = true;
+        }
+    }
+
+    // --- connections ---
+
+    fn delay(&mut self) -> Time {
+        let usual = self.rng.random_range(self.plan.between.clone());
+        if self.slow > 0 && self.rng.random_bool(0.3) {
+            return usual + self.rng.random_range(0..1500 * MS);
+        }
+        usual
+    }
+
+    pub(crate) fn is_cut(&self, from: Spot, to: Spot) -> bool {
+        self.cuts.contains_key(&(from, to))
+    }
+
+    /// Puts something on its way: to the dialled end (0), or to the dialler (1).
+    pub(crate) fn carry(&mut self, id: ConnId, dir: usize, what: Carried) {
+        let delay = self.delay();
+        let now = self.now;
+        let Some(conn) = self.conns.all.get_mut(&id) else { return };
+        let at = (now + delay).max(conn.last[dir]);
+        conn.last[dir] = at;
+        conn.flying[dir].push_back((at, what));
+        self.after(at - now, Act::Arrive(id, dir));
+    }
+
+    fn arrive(&mut self, id: ConnId, dir: usize) {
+        let Some(conn) = self.conns.all.get(&id) else { return };
+        let (from, to) = (conn.ends[dir], conn.ends[1 - dir]);
+        let Some((at, _)) = conn.flying[dir].front() else { return };
+        if *at > self.now {
+            return; // it waits for its own turn
+        }
+        if self.is_cut(Spot::Node(from.node), Spot::Node(to.node)) {
+            return self.after(RETRY, Act::Arrive(id, dir));
+        }
+        let way = conn.way;
+        let now = self.now;
+        let Some(machine) = self.machines.get_mut(&to.node) else { return };
+        if machine.is_off {
+            return; // for good, or until it answers that it knows no such connection
+        }
+        if machine.paused {
+            return machine.waiting.push(Act::Arrive(id, dir));
+        }
+        let Some(conn) = self.conns.all.get_mut(&id) else { return };
+        let Some((_, what)) = conn.flying[dir].pop_front() else { return };
+        let is_end = matches!(what, Carried::Closed);
+        let kind = [dir as u8, way as u8, what.kind()];
+        self.trace.mark(now, 3, &[&kind[..], &id.0.to_le_bytes()].concat());
+        let mut is_heard = false;
+        if let Some(process) = &mut machine.process
+            && (to.life == process.life || dir == 0 && to.life == 0)
+        {
+            conn.ends[1 - dir].life = process.life;
+            if self.trace.is_told() {
+                tell(&mut self.trace, now, from.node, to.node, &what);
+            }
+            is_heard = process.heard(id, from.node, way, what);
+            machine.is_dirty |= is_heard;
+        }
+        if is_end {
+            self.conns.all.remove(&id);
+        } else if !is_heard {
+            self.carry(id, 1 - dir, Carried::Closed);
+        }
+    }
+
+    /// All connections between two nodes end, and both are told.
+    pub(crate) fn reset(&mut self, one: NodeId, other: NodeId) {
+        let between = |(_, conn): &(&ConnId, &crate::net::Conn)| {
+            let ends = [conn.ends[0].node, conn.ends[1].node];
+            ends == [one, other] || ends == [other, one]
+        };
+        let ids: Vec<ConnId> = self.conns.all.iter().filter(between).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(conn) = self.conns.all.get_mut(&id) {
+                conn.flying.iter_mut().for_each(VecDeque::clear); // what was on its way is lost
+                self.carry(id, 0, Carried::Closed);
+                self.carry(id, 1, Carried::Closed);
+            }
+        }
+    }
+
+    // --- datagrams ---
+
+    fn outside_delay(&mut self) -> Time {
+        let usual = self.rng.random_range(self.plan.outside.clone());
+        if self.weather.0 > 0 { usual + self.rng.random_range(0..150 * MS) } else { usual }
+    }
+
+    fn copies(&mut self) -> usize {
+        let (lost, doubled) = self.weather;
+        if lost > 0 && self.rng.random_range(0..1000) < lost {
+            return 0;
+        }
+        1 + usize::from(doubled > 0 && self.rng.random_range(0..1000) < doubled)
+    }
+
+    fn from_node(&mut self, node: NodeId, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
+        self.trace.mark(self.now, 4, &bytes);
+        let Some(phone) = self.addresses.iter().position(|address| *address == to) else { return };
+        if self.trace.is_told() {
+            let (line, name) = (first_line(&bytes), self.phones[phone].name);
+            self.trace.line(self.now, format_args!("{name:>6} <-  n{}  {line}", node.0));
+        }
+        for _ in 0..self.copies() {
+            let delay = self.outside_delay();
+            self.after(delay, Act::ToPhone { phone, from, bytes: bytes.clone() });
+        }
+    }
+
+    fn phone_speaks(&mut self, phone: usize) {
+        let now = self.now;
+        while let Some((bytes, to)) = self.phones[phone].poll_datagram(now) {
+            self.trace.mark(now, 5, &bytes);
+            // A request within a dialog goes to the contact of its other end (RFC 3261 section 12.2.1.1).
+            let home = proxy_of(contact_in(&bytes).unwrap_or(to));
+            // What belongs to a dialog or an answer goes to the very proxy for as long as that is there.
+            let lives = self.machines.get(&home).is_some_and(|machine| machine.down_since.is_none());
+            let is_new = is_for_domain(&bytes);
+            let moved = self.moved.get(&(phone, home)).copied().filter(|_| is_new || !lives);
+            let node = moved.unwrap_or(home);
+            if self.trace.is_told() {
+                let (line, name) = (first_line(&bytes), self.phones[phone].name);
+                self.trace.line(now, format_args!("{name:>6}  -> n{}  {line}", node.0));
+            }
+            let (from, to) = (self.phones[phone].address, sip_address(node));
+            for _ in 0..self.copies() {
+                let delay = self.outside_delay();
+                self.after(delay, Act::ToNode { node, from, to, bytes: bytes.clone() });
+            }
+        }
+        if let Some(due) = self.phones[phone].due() {
+            let due = due.max(now + GRID);
+            if due < self.phone_wakes[phone] {
+                self.phone_wakes[phone] = due.div_ceil(GRID) * GRID;
+                self.after(due - now, Act::Phone(phone));
+            }
+        }
+    }
+
+    pub(crate) fn wake_phones(&mut self) {
+        (0..self.phones.len()).for_each(|phone| self.phone_speaks(phone));
+    }
+
+    // --- etcd ---
+
+    fn to_etcd(&mut self, node: NodeId, life: u64, ticket: Ticket, request: Request) {
+        let is_watch = matches!(request, Request::Watch { .. });
+        if !is_watch {
+            if let Some(machine) = self.machines.get_mut(&node) {
+                machine.asked.insert(ticket);
+            }
+            let answer = Err(Failure::Unknown("no answer".to_owned()));
+            self.after(PATIENCE, Act::Answer { node, life, ticket, answer });
+        }
+        if self.is_cut(Spot::Node(node), Spot::Etcd) {
+            if is_watch {
+                self.after(PATIENCE, Act::Watch { node, life, ticket, update: WatchUpdate::Ended });
+            }
+            return;
+        }
+        let delay = self.delay();
+        self.after(delay, Act::Ask { node, life, ticket, request });
+    }
+
+    fn etcd_asked(&mut self, node: NodeId, life: u64, ticket: Ticket, request: Request) {
+        self.etcd_time();
+        let is_cut = self.is_cut(Spot::Etcd, Spot::Node(node));
+        if let Request::Watch { prefix, from } = request {
+            if self.etcd_away > 0 || is_cut {
+                self.after(PATIENCE, Act::Watch { node, life, ticket, update: WatchUpdate::Ended });
+            } else if let Some(machine) = self.machines.get_mut(&node)
+                && machine.life == life
+                && machine.watch.as_ref().is_none_or(|(known, ..)| *known < ticket)
+            {
+                machine.watch = Some((ticket, prefix, from));
+            }
+            return self.push_changes();
+        }
+        if self.etcd_away > 0 {
+            return;
+        }
+        let answer = self.etcd.serve(&request);
+        if let Some(end) = self.etcd.next_end() {
+            self.after((end.as_micros() as Time + GRID).saturating_sub(self.now), Act::Expire);
+        }
+        self.trace.mark(self.now, 6, &self.etcd.revision().to_le_bytes());
+        if !is_cut {
+            let delay = self.delay();
+            self.after(delay, Act::Answer { node, life, ticket, answer });
+        }
+        self.push_changes();
+    }
+
+    fn etcd_time(&mut self) {
+        if self.etcd_away == 0 {
+            self.etcd.advance(Duration::from_micros(self.now));
+            self.push_changes();
+        }
+    }
+
+    /// What has changed goes to all who watch, in order; whoever cannot be reached loses his watch.
+    pub(crate) fn push_changes(&mut self) {
+        let nodes: Vec<NodeId> = self.machines.keys().copied().collect();
+        for node in nodes {
+            let is_cut = self.etcd_away > 0 || self.is_cut(Spot::Etcd, Spot::Node(node));
+            let Some(machine) = self.machines.get_mut(&node) else { continue };
+            let Some((ticket, prefix, from)) = machine.watch.clone() else { continue };
+            if self.etcd_away == 0 && from > self.etcd.revision() {
+                continue;
+            }
+            let update = match self.etcd.changes(&prefix, from) {
+                _ if is_cut => WatchUpdate::Ended,
+                Ok(changes) => WatchUpdate::Changes(changes),
+                Err(Compacted) => WatchUpdate::Compacted,
+            };
+            // A lost connection is noticed by the keep-alive of HTTP/2.
+            let delay = if is_cut { self.rng.random_range(SECOND..8 * SECOND) } else { self.delay() };
+            let next = self.etcd.revision() + 1;
+            let is_end = !matches!(update, WatchUpdate::Changes(_));
+            let now = self.now;
+            let Some(machine) = self.machines.get_mut(&node) else { continue };
+            machine.watch = (!is_end).then_some((ticket, prefix, next));
+            machine.told = machine.told.max(now + delay);
+            let (life, delay) = (machine.life, machine.told - now);
+            self.after(delay, Act::Watch { node, life, ticket, update });
+        }
+    }
+
+    // --- disks and the database ---
+
+    fn said(&mut self, node: NodeId, life: u64, said: Said) {
+        let disk_delay = self.rng.random_range(MS..8 * MS);
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        match said {
+            Said::Note(note, done) => {
+                machine.disk.notes.insert(note.call.clone(), *note);
+                self.after(disk_delay, Act::Stored { node, life, call: None, done, is: true });
+            }
+            Said::LetGo(call) => {
+                self.trace.line(self.now, format_args!("n{} lets {call} go", node.0));
+                machine.disk.notes.remove(&call.to_string());
+            }
+            Said::Binding(change, done) => {
+                match change {
+                    BindingChange::Bind(binding) => {
+                        let key = (binding.terminal, binding.contact.clone());
+                        machine.disk.bindings.insert(key, binding);
+                    }
+                    BindingChange::Unbind { terminal, contact } => {
+                        machine.disk.bindings.remove(&(terminal, contact));
+                    }
+                }
+                self.after(disk_delay, Act::Stored { node, life, call: None, done, is: true });
+            }
+            Said::Record(cdr, epoch, done) => {
+                let is_lost = self.store_away > 0 || self.is_cut(Spot::Node(node), Spot::Store);
+                if is_lost {
+                    self.after(PATIENCE, Act::Stored { node, life, call: None, done, is: false });
+                } else {
+                    let delay = self.delay();
+                    self.after(delay, Act::Record { node, life, epoch, cdr, done });
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, node: NodeId, life: u64, epoch: u32, cdr: Cdr, done: Durable) {
+        let call = cdr.call.clone();
+        self.trace.mark(self.now, 7, call.as_bytes());
+        self.trace.line(
+            self.now,
+            format_args!(
+                "n{} records {call} in epoch {epoch}: {} {:?}",
+                node.0, cdr.cause.status, cdr.hung_up_by
+            ),
+        );
+        if let Err(complaint) = self.store.record(node, epoch, cdr) {
+            self.watcher.complain(complaint);
+        }
+        let is = !self.is_cut(Spot::Store, Spot::Node(node));
+        let delay = if is { self.delay() } else { PATIENCE };
+        self.after(delay, Act::Stored { node, life, call: Some(call), done, is });
+    }
+}
+
+impl Machine {
+    fn new(plan: &crate::plan::NodePlan) -> Self {
+        let place = Place {
+            id: plan.id,
+            roles: plan.roles,
+            zone: plan.zone,
+            sip: sip_address(plan.id),
+            media: media_address(plan.id),
+            skew_us: plan.skew_us,
+            rate: plan.rate,
+        };
+        Self {
+            place,
+            process: None,
+            life: 0,
+            disk: Disk::default(),
+            paused: false,
+            is_off: false,
+            waiting: Vec::new(),
+            down_since: Some(0),
+            unfit_since: Some(0),
+            asked: BTreeSet::new(),
+            watch: None,
+            told: 0,
+            is_dirty: false,
+        }
+    }
+}
+
+impl Act {
+    /// The node whose process this waits for while it stands still.
+    fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::ToNode { node, .. }
+            | Self::Answer { node, .. }
+            | Self::Watch { node, .. }
+            | Self::Stored { node, .. } => Some(*node),
+            _ => None,
+        }
+    }
+}
+
+fn proxy_of(address: SocketAddr) -> NodeId {
+    NodeId(u16::from(match address.ip() {
+        std::net::IpAddr::V4(ip) => ip.octets()[3],
+        std::net::IpAddr::V6(_) => 0,
+    }))
+}
+
+/// The address that a Request-URI names, as far as it is one.
+fn contact_in(bytes: &Bytes) -> Option<SocketAddr> {
+    let line = bytes.split(|byte| *byte == b'\r').next()?;
+    let uri = std::str::from_utf8(line).ok()?.strip_suffix(" SIP/2.0")?;
+    uri.split_once('@')?.1.parse().ok()
+}
+
+/// Whether it is a request outside of dialogs.
+fn is_for_domain(bytes: &Bytes) -> bool {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    line.ends_with(b"SIP/2.0") && line.windows(DOMAIN.len()).any(|part| part == DOMAIN.as_bytes())
+}
+
+fn first_line(bytes: &Bytes) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let field = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    let line = text.lines().next().unwrap_or_default();
+    format!("{line}   [{}] [{}]", field("CSeq"), field("Call-ID"))
+}
+
+fn tell(trace: &mut Trace, now: Time, from: NodeId, to: NodeId, what: &Carried) {
+    let Carried::Frame(frame) = what else {
+        return trace.line(now, format_args!("n{} => n{}  {}", from.0, to.0, what.name()));
+    };
+    for item in &frame.items {
+        let text = match item {
+            Item::ToCalls(item) => format!("{item:?}"),
+            Item::ToLegs(item) => format!("{item:?}"),
+            Item::ToRelay(item) => format!("{item:?}"),
+            Item::FromRelay(item) => format!("{item:?}"),
+            Item::Directory(item) => format!("{item:?}"),
+        };
+        let short: String = text.chars().take(180).collect();
+        trace.line(now, format_args!("n{} => n{}  {short}", from.0, to.0));
+    }
+}
+
+impl Carried {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Hello { .. } => 0,
+            Self::Welcome { .. } => 1,
+            Self::Frame(frame) => 2 + frame.items.len().min(200) as u8,
+            Self::Closed => 255,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "hello",
+            Self::Welcome { .. } => "welcome",
+            Self::Frame(_) => "frame",
+            Self::Closed => "closed",
+        }
+    }
+}
