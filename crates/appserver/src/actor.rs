@@ -130,8 +130,8 @@ enum ShardMsg {
     Node(NodeId, News),
     /// Gives calls to other servers.
     HandOver,
-    /// Tells of its calls that have not begun to end.
-    Tell(oneshot::Sender<Vec<OpenCall>>),
+    /// Tells of its calls that have not begun to end, each with its epoch.
+    Tell(oneshot::Sender<Vec<(OpenCall, u32)>>),
     /// Gives a sign of life.
     Knock(oneshot::Sender<()>),
 }
@@ -256,6 +256,11 @@ impl AppServer {
         self.shared.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Takes new calls again. Calls that were given away and that nobody took come back.
+    pub fn undrain(&self) {
+        self.shared.draining.store(false, Ordering::Relaxed);
+    }
+
     /// Ends every call with BYE, CANCEL or 503, and returns when their records are durable.
     pub async fn hang_up_all(&self) {
         self.drain();
@@ -265,8 +270,8 @@ impl AppServer {
         self.idle().await;
     }
 
-    /// The calls that go on, save those that are ending. Those of a shard that is gone are left out.
-    pub async fn open_calls(&self) -> Vec<OpenCall> {
+    /// The calls that go on, save those that are ending, each with its epoch. Those of a shard that is gone are left out.
+    pub async fn open_calls(&self) -> Vec<(OpenCall, u32)> {
         let mut told = Vec::new();
         for shard in self.shared.shards.get().into_iter().flatten() {
             let (teller, calls) = oneshot::channel();
@@ -518,7 +523,8 @@ impl Actor for Shard {
             }),
             ShardMsg::HandOver => state.guarded(ShardState::hand_over),
             ShardMsg::Tell(teller) => {
-                let calls = state.calls.values().filter_map(|call| call.call.open()).collect();
+                let told = |call: &CallState| Some((call.call.open()?, call.title().epoch));
+                let calls = state.calls.values().filter_map(told).collect();
                 let _ = teller.send(calls); // nobody wants to know any more
             }
             ShardMsg::Knock(teller) => drop(teller.send(())),

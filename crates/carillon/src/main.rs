@@ -2,22 +2,27 @@
 //!
 //! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), as one of many (`clustered`), its
 //! configuration (`kept`, and where that is: `place`), the operator's socket (`control`) and the command for it (`ctl`),
-//! threads for requests (`apart`), what the API is told of the living system (`living`), the demonstration (`demo`), the
+//! threads for requests (`apart`), what the API is told of the living system (`living`, from all nodes:
+//! `asking`, `here`, `news`), letting go of everything (`drain`), the demonstration (`demo`), the
 //! softphone on the command line (`phone_command`), call records on the command line (`cdrs`), those of a cluster (`records`), the log (`logging`), when
 //! threads rest (`pace`), how it is watched (`watching`).
 
 mod apart;
+mod asking;
 mod cdrs;
 mod clustered;
 mod config;
 mod control;
 mod ctl;
 mod demo;
+mod drain;
+mod here;
 mod kept;
 #[cfg(test)]
 mod kept_tests;
 mod living;
 mod logging;
+mod news;
 mod node;
 mod pace;
 mod phone_command;

@@ -3,10 +3,14 @@
 //! In: a checked [`NodeConfig`]. Out: a running node, or an error that names what to do. Elsewhere: each role's crate.
 
 use crate::apart::Apart;
+use crate::asking::Asking;
 use crate::clustered::{self, Cluster};
 use crate::config::{MediaConfig, Mistake, NodeConfig};
 use crate::control::Control;
+use crate::drain::{Drainer, Parts};
+use crate::here::Here;
 use crate::kept;
+use crate::living::{Living, Others};
 use crate::records::{ClusterRecords, IsAlive, Patience};
 use crate::watching::{Health, Roles, Watching};
 use api::live::Live;
@@ -22,7 +26,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{Record, Store, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -106,15 +110,16 @@ const RECORDS: Duration = Duration::from_secs(10);
 /// 17.1.2.2) and would go on for 32 seconds, which is too long for whoever restarts a node whose telephones are gone.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How often a node that is told to stop looks for calls that can be handed over.
-const HAND_OVER: Duration = Duration::from_millis(250);
+/// A node that stands alone drains no longer than this when an operator wants it to.
+const DRAIN_ALONE: Duration = Duration::from_secs(120);
 
 /// A running node.
 pub(crate) struct Node {
     /// Its roles, as far as it has them.
     pub(crate) proxy: Option<Arc<Proxy>>,
     pub(crate) calls: Option<Arc<AppServer>>,
-    relay: Option<Arc<Relay>>,
+    _relay: Option<Arc<Relay>>,
+    drainer: Arc<Drainer>,
     records: Option<Arc<ClusterRecords>>,
     pub(crate) store: Store,
     /// Where it is one of many.
@@ -144,15 +149,8 @@ struct Ground<'a> {
     bindings: Vec<BindingRecord>,
 }
 
-/// The roles of a node, as far as it has them.
-#[derive(Default)]
-struct Parts {
-    proxy: Option<Arc<Proxy>>,
-    calls: Option<Arc<AppServer>>,
-    relay: Option<Arc<Relay>>,
-    /// Of a cluster.
-    records: Option<Arc<ClusterRecords>>,
-}
+/// The roles of a node of a cluster, and who keeps the records of its calls.
+type Made = (Parts, Option<Arc<ClusterRecords>>);
 
 impl Node {
     /// Starts every role that the node has.
@@ -181,25 +179,31 @@ impl Node {
             store: store.clone(),
             bindings,
         };
-        let (parts, cluster) = match &config.cluster {
-            None => (ground.alone().await?, None),
+        let ((parts, records), cluster) = match &config.cluster {
+            None => ((ground.alone().await?, None), None),
             Some(cluster) => {
                 let facts = keeper.0.cluster().await?;
                 let facts =
                     facts.ok_or_else(|| StartError("store.url: a cluster needs a database".to_owned()))?;
                 let joined = clustered::join(config, cluster, facts, &snapshot).await?;
-                let parts = ground.among_others(&joined, &apart).await?;
-                let calls = parts.calls.clone();
+                let made = ground.among_others(&joined, &apart).await?;
+                let calls = made.0.calls.clone();
                 let load = move || calls.as_ref().map_or(0, |calls| calls.stats().calls as u32);
-                (parts, Some(joined.open(load)))
+                (made, Some(joined.open(load)))
             }
         };
-        let Parts { proxy, calls, relay, records } = parts;
+        let membership = cluster.as_ref().map(|cluster| cluster.membership.clone());
+        let limit = config.cluster.as_ref().map_or(DRAIN_ALONE, |cluster| cluster.drain);
+        let health = Arc::clone(&watching.health);
+        let drainer = Drainer::new(parts.clone(), membership.clone(), health, limit);
+        let own_live = Arc::clone(&live);
+        let here = Here::new(parts.clone(), Arc::clone(&drainer), membership, move || own_live.rows());
+        let Parts { proxy, calls, relay } = parts;
         follow(&live, &snapshot, proxy.as_ref(), &store, &place, &config.data);
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
         let health = Arc::clone(&watching.health);
-        let served = make_api(&live, (&proxy, &calls), cluster.as_ref(), config, health);
+        let served = make_api(&live, &proxy, here, cluster.as_ref(), config, health);
         let (rows, files) = (Arc::clone(&live), Arc::clone(&served.surroundings.storage));
         apart.spawn(async move { api::keep_tidy(&rows, &files) }).await?;
         let api = match config.api.filter(|_| config.roles.has(Role::Portal)) {
@@ -231,7 +235,8 @@ impl Node {
         Ok(Self {
             proxy,
             calls,
-            relay,
+            _relay: relay,
+            drainer,
             records,
             store,
             cluster,
@@ -262,23 +267,22 @@ impl Node {
     /// Hands over what other nodes can carry on, hangs up what is left, waits for the records and until the telephones have heard of it, and
     /// closes the store. Nobody is waited for once `hurry` is over.
     pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>) {
-        drop(self.control.take());
-        if let Some(api) = &self.api {
-            api.task.abort();
-        }
+        self.drainer.begin(true);
         self.watching.drain(true).await;
-        if let Some(proxy) = &self.proxy {
-            proxy.drain(true);
-        }
         tokio::select! {
             () = self.end_work() => {}
             () = hurry => warn!(calls = self.call_count(), "told to stop at once"),
+        }
+        drop(self.control.take());
+        if let Some(api) = &self.api {
+            api.task.abort();
         }
         if let Some(cluster) = self.cluster.take() {
             cluster.membership.leave().await;
             if let Some(proxy) = &self.proxy {
                 proxy.abandon().await;
             }
+            cluster.farewell().await;
         } else if let Some(proxy) = &self.proxy {
             proxy.stop().await;
         }
@@ -306,15 +310,9 @@ impl Node {
     }
 
     async fn end_work(&self) {
-        if let Some(cluster) = &self.cluster {
-            cluster.membership.set_draining(true);
-            let limit = cluster.drain_limit();
-            if timeout(limit, self.hand_over()).await.is_err() {
-                warn!(
-                    seconds = limit.as_secs(),
-                    "cluster.drain_seconds are over; what could not be handed over ends"
-                );
-            }
+        // Counted from when an operator first wanted it.
+        if self.cluster.is_some() && !self.drainer.drained().await {
+            warn!("cluster.drain_seconds are over; what could not be handed over ends");
         }
         if let Some(calls) = &self.calls
             && timeout(RECORDS, calls.hang_up_all()).await.is_err()
@@ -325,21 +323,6 @@ impl Node {
             && timeout(FAREWELL, proxy.settled()).await.is_err()
         {
             warn!("some telephones did not answer that their calls are over");
-        }
-    }
-
-    /// Returns when nothing is left here that would end with this node: calls are with other servers, media at other relays, legs over.
-    async fn hand_over(&self) {
-        loop {
-            if let Some(calls) = &self.calls {
-                calls.hand_over();
-            }
-            let legs = self.proxy.as_ref().map_or(0, |proxy| proxy.stats().legs);
-            let media = self.relay.as_ref().map_or(0, |relay| relay.stats().sessions);
-            if self.call_count() == 0 && legs == 0 && media == 0 {
-                return;
-            }
-            tokio::time::sleep(HAND_OVER).await;
         }
     }
 }
@@ -357,18 +340,18 @@ impl Ground<'_> {
         let legs = watching.owner_legs(watching.legs(Arc::clone(&proxy) as _));
         calls.connect(legs, Arc::clone(&proxy) as _, watching.owner_media(Arc::clone(&relay) as _));
         proxy.set_calls(watching.before_proxy(watching.owner(Arc::clone(&calls) as _)));
-        Ok(Parts { proxy: Some(proxy), calls: Some(calls), relay: Some(relay), records: None })
+        Ok(Parts { proxy: Some(proxy), calls: Some(calls), relay: Some(relay) })
     }
 
     /// The roles that this node has, speaking to those of all nodes.
-    async fn among_others(self, joined: &clustered::Joined, apart: &Apart) -> Result<Parts, StartError> {
+    async fn among_others(self, joined: &clustered::Joined, apart: &Apart) -> Result<Made, StartError> {
         let (config, here, watching) = (self.config, joined.id(), self.watching);
         let switchboard = &joined.switchboard;
-        let mut parts = Parts::default();
+        let (mut parts, mut kept_records) = (Parts::default(), None);
         if config.roles.has(Role::As) {
             let records = self.records(joined, apart).await?;
             let calls = self.calls(here, Arc::clone(&records) as _).await?;
-            parts.records = Some(records);
+            kept_records = Some(records);
             let legs = watching.owner_legs(Arc::clone(switchboard) as _);
             let media = watching.owner_media(Arc::clone(switchboard) as _);
             calls.connect(legs, Arc::clone(switchboard) as _, media);
@@ -399,7 +382,7 @@ impl Ground<'_> {
             switchboard.set_host(watching.host(Arc::clone(&proxy) as _), Arc::new(registrar));
             parts.proxy = Some(proxy);
         }
-        Ok(parts)
+        Ok((parts, kept_records))
     }
 
     /// Where calls of a cluster are written down.
@@ -513,15 +496,29 @@ fn follow(
 
 fn make_api(
     live: &Arc<Live>,
-    (proxy, calls): (&Option<Arc<Proxy>>, &Option<Arc<AppServer>>),
+    proxy: &Option<Arc<Proxy>>,
+    here: Here,
     cluster: Option<&Cluster>,
     config: &NodeConfig,
     health: Arc<Health>,
 ) -> Arc<api::server::Api> {
-    let (proxy, calls, own_live) = (proxy.clone(), calls.clone(), Arc::clone(live));
-    let switchboard = cluster.map(|cluster| Arc::clone(&cluster.switchboard));
-    let node = cluster.map_or(config.node, |cluster| cluster.membership.id().0);
-    let outside = Arc::new(crate::living::Living::new(proxy, calls, switchboard, own_live, node, health));
+    let me = cluster.map_or_else(|| clustered::alone(config), |cluster| cluster.info.clone());
+    let switchboard = cluster.map(|cluster| Arc::downgrade(&cluster.switchboard)).unwrap_or_default();
+    let asking = Asking::new(me.id, Arc::new(here), switchboard);
+    let others = cluster.map(|cluster| {
+        cluster.switchboard.set_shell(Arc::clone(&asking) as _);
+        let (membership, switchboard) = (cluster.membership.clone(), Arc::clone(&cluster.switchboard));
+        Others { membership, switchboard, peers: cluster.peers() }
+    });
+    let outside = Arc::new(Living {
+        proxy: proxy.clone(),
+        asking,
+        others,
+        live: Arc::clone(live),
+        me,
+        since: Instant::now(),
+        health,
+    });
     live.name_own_hosts(&config.api_hosts);
     let storage = api::Storage::new(config.data.join("files"), config.files.clone());
     let surroundings = api::outside::Surroundings { outside, storage };

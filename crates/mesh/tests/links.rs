@@ -257,6 +257,30 @@ async fn a_link_without_connection_is_lost_when_others_see_another_process_there
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_left_the_cluster_is_lost_with_its_connection() {
+    let patient = link::Settings { lost_after: LONG * 10, ..link::Settings::default() };
+    for view_first in [true, false] {
+        let proxy = Node::start(PeerConfig { link: patient.clone(), ..config(2, PROXY) }).await;
+        let application = Node::start(config(1, APPLICATION)).await;
+        proxy.peers.set_view(&[application.seen()]);
+        proxy.connects(&[(1, Way::Calls)]).await;
+        if view_first {
+            proxy.peers.set_view(&[]);
+            proxy.peers.leg_up(application.id(), up(1)).unwrap();
+            proxy.link_is(1, Way::Calls, "told to the end", |link| link.waiting_items == 0).await;
+            proxy.hears_nothing();
+            drop(application);
+        } else {
+            drop(application);
+            proxy.link_is(1, Way::Calls, "noticed", |link| !link.connected).await;
+            proxy.hears_nothing();
+            proxy.peers.set_view(&[]);
+        }
+        proxy.hears(&[Heard::Lost(1, Way::Calls)]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn items_of_the_largest_size_arrive_and_larger_ones_are_not_taken() {
     let proxy = Node::start(config(2, PROXY)).await;
     let application = Node::start(config(1, APPLICATION)).await;

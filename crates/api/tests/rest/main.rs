@@ -9,6 +9,7 @@
 mod bad;
 mod bodies;
 mod bounds;
+mod cluster;
 mod facts;
 mod files;
 mod gates;

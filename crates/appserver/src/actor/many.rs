@@ -478,12 +478,13 @@ impl ShardState {
             return;
         }
         if let Some(call) = self.calls.get_mut(&title.call) {
-            let is_parked = call.tenure.as_ref().is_some_and(|tenure| tenure.parked);
-            if is_parked {
+            let Some(tenure) = &mut call.tenure else { return };
+            if tenure.parked && self.shared.draining.load(Ordering::Relaxed) {
                 return peers.legs.tell(from, ToLegs::Decline { title, why: Decline::Draining });
             }
-            // It was out of reach for this custodian, and the call went on here. Everybody is shown the title that beats all before.
-            let Some(tenure) = &mut call.tenure else { return };
+            // It was out of reach for this custodian, and the call went on here; or it was given away, nobody took it, and this
+            // server stays after all. Everybody is shown the title that beats all before.
+            tenure.parked = false;
             tenure.involved.insert(from);
             if title.epoch > tenure.epoch {
                 tenure.epoch = title.epoch;
