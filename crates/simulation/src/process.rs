@@ -150,7 +150,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    #[expect(clippy::too_many_arguments, reason = "one place makes processes, and each is a part of its world")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one place makes processes, and each is a part of its world"
+    )]
     pub(crate) fn new(
         place: Place,
         life: u64,

@@ -108,7 +108,7 @@ fn nodes_are_for_those_who_run_the_platform_alone() {
 
 async fn followed(server: &Server, undo: bool) -> (Vec<v1::DrainResponse>, Option<tonic::Status>) {
     let request = v1::DrainRequest { node: "n1".to_owned(), undo };
-    let mut stream = operation(server, &ACCOUNTS[0]).drain(request).await.expect("the stream begins").into_inner();
+    let mut stream = operation(server, &ACCOUNTS[0]).drain(request).await.expect("it drains").into_inner();
     let mut told = Vec::new();
     loop {
         match stream.message().await {

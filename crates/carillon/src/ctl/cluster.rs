@@ -200,6 +200,11 @@ pub(crate) async fn drain(data: Option<&Path>, drain: Drain) -> Result<bool, Sta
                 last = Some(told);
             }
             Some(Ok(None)) => break,
+            // Whoever was told to stop is gone when it has drained.
+            Some(Err(_)) if last.as_ref().is_some_and(ends) => {
+                tell("the node has ended");
+                break;
+            }
             Some(Err(status)) => return Err(refused(&status)),
             None => {
                 tell("it drains on; nobody waits for it");
@@ -209,6 +214,10 @@ pub(crate) async fn drain(data: Option<&Path>, drain: Drain) -> Result<bool, Sta
     }
     let state = last.and_then(|last| last.now).and_then(|now| now.drain);
     Ok(state.is_some_and(|drain| !drain.done))
+}
+
+fn ends(told: &v1::DrainResponse) -> bool {
+    told.now.as_ref().and_then(|now| now.drain.as_ref()).is_some_and(|drain| drain.ending)
 }
 
 fn how_far(told: &v1::DrainResponse) -> String {
