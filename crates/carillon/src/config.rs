@@ -966,8 +966,8 @@ mod tests {
             let listed = read(&format!("[{section}]\nno_such_key = 1\n")).1;
             let unknown = listed.iter().find(|mistake| mistake.key.ends_with("no_such_key")).unwrap();
             let (_, keys) = unknown.remedy.split_once("there are ").unwrap();
-            let start = text.find(&format!("[{section}]")).unwrap();
-            let part = text[start + 1..].split("\n[").next().unwrap();
+            let start = text.find(&format!("\n[{section}]\n")).unwrap();
+            let part = text[start + 2..].split("\n[").next().unwrap();
             for key in keys.split(", ") {
                 let is_there = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
                 assert!(part.lines().any(is_there), "[{section}] {key} is not in the example");
