@@ -303,7 +303,7 @@ class World:
             if len(fitting) != 1 or {it["port"] for it in spec["endpoints"]} - ports:
                 yield "finds no Service, or no such port of it"
         elif kind == "Certificate":
-            if not {"server auth", "client auth"} <= set(spec["usages"]) or "carillon" not in spec["dnsNames"]:
+            if not {"server auth", "client auth"} <= set(spec["usages"]) or "carillon-node" not in spec["dnsNames"]:
                 yield "is not for both sides"
             if not spec["issuerRef"]["name"]:
                 yield "nobody signs it"

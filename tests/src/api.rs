@@ -33,8 +33,16 @@ pub struct Answer {
 /// When it does not.
 pub fn address(node: &mut Node) -> SocketAddr {
     let line = node.process().line_with(" API address=", PATIENCE).expect("the node serves its API");
-    let (_, address) = line.split_once("address=").expect("the line has an address");
-    address.trim().parse().expect("the address is one")
+    logged_address(&line)
+}
+
+/// The address that a line of a node's log names.
+///
+/// # Panics
+/// When it names none.
+pub fn logged_address(line: &str) -> SocketAddr {
+    let address = line.split_whitespace().find_map(|word| word.strip_prefix("address="));
+    address.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no address in {line}"))
 }
 
 /// Whether somebody can log in.

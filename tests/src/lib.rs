@@ -7,6 +7,7 @@ pub mod api;
 pub mod audio;
 pub mod baresip;
 pub mod call;
+pub mod cluster;
 pub mod endpoint;
 pub mod hostile;
 pub mod lossy;
@@ -17,6 +18,7 @@ pub mod process;
 pub mod records;
 pub mod rtp;
 pub mod sipp;
+pub mod watching;
 
 use std::time::Duration;
 

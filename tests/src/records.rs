@@ -16,8 +16,19 @@ impl Records {
     /// # Panics
     /// When the program does not list them.
     pub fn read(data: &Path) -> Records {
-        let data = data.to_str().expect("the test's directory is text");
-        let output = run(&["cdrs", "--data", data, "--json", "--limit", "100000"]);
+        Self::listed(&["--data", data.to_str().expect("the test's directory is text")])
+    }
+
+    /// Reads all records of the cluster that this configuration file is of.
+    ///
+    /// # Panics
+    /// When the program does not list them.
+    pub fn of_cluster(config: &Path) -> Records {
+        Self::listed(&["--config", config.to_str().expect("the test's directory is text")])
+    }
+
+    fn listed(source: &[&str]) -> Records {
+        let output = run(&[&["cdrs", "--json", "--limit", "100000"], source].concat());
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "carillon cdrs: {}", String::from_utf8_lossy(&output.stderr));
         let cdr =

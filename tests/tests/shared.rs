@@ -9,6 +9,7 @@ use system_tests::endpoint::Endpoint;
 use system_tests::node::{Node, Setup, run};
 use system_tests::postgres::{Database, Gate, PASSWORD};
 use system_tests::sipp::Sipp;
+use system_tests::watching::{self, OPERATED, Page};
 use tempfile::TempDir;
 
 /// A directory with the database's password in a file, and the section that names both.
@@ -34,7 +35,7 @@ impl Store {
     }
 
     fn node(&self, port: u16) -> Node {
-        Setup::default().with(&self.section(port)).with(api::SERVED).start()
+        Setup::default().with(&self.section(port)).with(api::SERVED).with(OPERATED).start()
     }
 }
 
@@ -130,11 +131,16 @@ fn while_the_database_is_away_calls_are_routed_and_changes_are_refused_with_the_
     let there = Api::log_in(at, "client", "buyer", "aGoodOne1");
     Endpoint::udp(&node, 3, "bob").register();
 
+    let watched = watching::address(&mut node);
+    let is_reachable = || Page::of(watched).value("carillon_database_reachable") == 1.0;
+    assert!(is_reachable());
     gate.shut();
     let refused = client.send("POST", "match_lists", &json!({ "name": "refused" }));
     assert_eq!(refused.status, 503, "{}", refused.body);
     let detail = refused.body["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("the database failed to"), "{}", refused.body);
+    eventually("whoever watches the node sees it", || !is_reachable());
+    assert_eq!(watching::get(watched, "/readyz").0, 200, "calls need no database");
     call(&node, "102");
     assert_eq!(client.list("match_lists"), Vec::<Json>::new(), "rows are read on");
     let list = there.create("match_lists", &json!({ "name": "meanwhile" }));
@@ -143,6 +149,7 @@ fn while_the_database_is_away_calls_are_routed_and_changes_are_refused_with_the_
     eventually("the node hears of what was changed meanwhile", || {
         client.list("match_lists").iter().any(|row| row["id"].as_u64() == Some(list))
     });
+    eventually("whoever watches the node sees that, too", is_reachable);
     eventually("changes are taken again", || {
         client.send("PUT", &format!("match_lists/{list}"), &json!({ "name": "again" })).status == 200
     });

@@ -8,6 +8,8 @@ use rust_decimal::Decimal;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
+use tonic_health::server::HealthReporter;
 
 /// A part of the system does not do this: HTTP 501 with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +27,8 @@ pub struct Registration {
     pub expires: jiff::Timestamp,
     /// What the device says that it is.
     pub user_agent: String,
+    /// The node that it registered with.
+    pub node: u16,
 }
 
 /// Whose calls are counted.
@@ -109,6 +113,49 @@ pub struct ActiveCall {
     pub started_us: i64,
     /// When it was answered; none: it rings.
     pub answered_us: Option<i64>,
+    /// The node that serves it.
+    pub node: u16,
+    /// How often it has changed its node.
+    pub epoch: u32,
+    /// Its legs; only where one call was asked for.
+    pub legs: Vec<CallLeg>,
+}
+
+/// A leg of a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallLeg {
+    /// "caller", "callee" or "answerer".
+    pub role: &'static str,
+    /// Call-ID of its dialog.
+    pub sip_call_id: String,
+    /// Its address.
+    pub endpoint: String,
+}
+
+/// Which calls: all conditions hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallFilter {
+    /// Of this brand.
+    pub brand: Option<u32>,
+    /// Of this client.
+    pub company: Option<u32>,
+    /// The one of this name, with its legs.
+    pub id: Option<String>,
+    /// This stands in a number, a name, or an address; empty: anything does.
+    pub text: String,
+    /// So many at most, the oldest.
+    pub limit: usize,
+}
+
+/// Calls that were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundCalls {
+    /// They, the oldest first.
+    pub calls: Vec<ActiveCall>,
+    /// How many there are in all.
+    pub total: usize,
+    /// Nodes that did not answer.
+    pub silent: Vec<String>,
 }
 
 /// How a node is.
@@ -124,6 +171,173 @@ pub struct NodeState {
     pub bindings: usize,
 }
 
+/// How a node of a cluster is at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeNow {
+    /// Calls that it serves.
+    pub calls: u32,
+    /// Legs of its proxy.
+    pub legs: u32,
+    /// Sessions of its relay.
+    pub sessions: u32,
+    /// Contacts that are registered with it.
+    pub bindings: u32,
+    /// Calls taken over from other nodes since it started.
+    pub adopted_total: u64,
+    /// Calls given or lost to other nodes since it started.
+    pub let_go_total: u64,
+    /// Seconds since it started.
+    pub uptime: u64,
+    /// It knows that its lease stands.
+    pub lease_certain: bool,
+    /// It lets go of all it has.
+    pub drain: Option<DrainState>,
+}
+
+/// How far a node has come with letting go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainState {
+    /// Until it waits no more.
+    pub left: Duration,
+    /// Nothing is left that would end with it.
+    pub done: bool,
+    /// It ends then.
+    pub ending: bool,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterNode {
+    /// Its number.
+    pub id: u16,
+    /// For people.
+    pub name: String,
+    /// What it does.
+    pub roles: Vec<String>,
+    /// Where it stands.
+    pub zone: String,
+    /// Its weight.
+    pub capacity: u32,
+    /// Where other nodes reach it.
+    pub peer: String,
+    /// Where telephones reach it.
+    pub sip: Vec<String>,
+    /// Where media go.
+    pub media: Vec<String>,
+    /// The version of the program.
+    pub release: String,
+    /// The first and the last protocol that it speaks.
+    pub protocol: (u16, u16),
+    /// When it started, in Unix milliseconds.
+    pub since_ms: u64,
+    /// Nothing new goes there.
+    pub draining: bool,
+    /// Calls, as it told last.
+    pub calls: u32,
+    /// It is the asked node.
+    pub here: bool,
+    /// The asked node has a connection to it.
+    pub in_reach: bool,
+    /// What it answers; none: it does not.
+    pub now: Option<NodeNow>,
+}
+
+/// Who owns what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owners {
+    /// Kind, node (0: nobody), how many.
+    pub owned: Vec<(String, u16, u32)>,
+    /// The partition of the client that was asked for: its number, its owner (0: nobody), the owner's fence.
+    pub partition: Option<(u32, u16, u64)>,
+}
+
+/// A link of the asked node to another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeLink {
+    /// The other node.
+    pub node: u16,
+    /// What it is at this link.
+    pub way: &'static str,
+    /// There is a connection.
+    pub connected: bool,
+    /// There is a session.
+    pub session: bool,
+    /// As it introduced itself: name, release, protocol.
+    pub peer: (String, String, u32),
+    /// Items and octets that wait.
+    pub waiting: (usize, usize),
+    /// Items sent and received.
+    pub items: (u64, u64),
+    /// Sessions that went on by another connection, and that were lost.
+    pub sessions: (u64, u64),
+    /// Items that were dropped.
+    pub unread: u64,
+    /// Why there is no connection.
+    pub trouble: String,
+}
+
+/// Something that happened to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterEvent {
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
+    /// To which node.
+    pub node: u16,
+    /// Its name.
+    pub name: String,
+    /// What.
+    pub deed: ClusterDeed,
+}
+
+/// What happened to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterDeed {
+    /// It is there; so begins each stream.
+    There,
+    /// It came.
+    Came,
+    /// It left.
+    Left,
+    /// It is another process.
+    Restarted,
+    /// It drains.
+    Drains,
+    /// It has drained.
+    Drained,
+    /// It takes new things.
+    Ready,
+    /// It took over so many calls.
+    Adopted(u64),
+    /// It let go of so many calls.
+    LetGo(u64),
+    /// It does not answer.
+    Silent,
+    /// It answers again.
+    Answers,
+}
+
+/// What a node's log has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFilter {
+    /// What is logged now.
+    pub filter: String,
+    /// What the configuration says.
+    pub configured: String,
+    /// How long it lasts until it is the configured one again; none: until somebody changes it, or the node starts anew.
+    pub lasts: Option<Duration>,
+}
+
+/// Why something was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotChanged {
+    /// There is no such thing here.
+    #[error(transparent)]
+    NotHere(#[from] NotHere),
+    /// It cannot be this; the text says what to do.
+    #[error("{0}")]
+    Wrong(String),
+}
+
 /// Which template of a telephone model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Template {
@@ -132,6 +346,8 @@ pub enum Template {
     /// The one of a single telephone.
     Specific,
 }
+
+const ALONE: &str = "this node is none of a cluster; the section [cluster] of its configuration makes it one";
 
 /// Who is asked. Each method's default is the answer of a system without that part.
 #[async_trait]
@@ -160,8 +376,27 @@ pub trait Outside: Send + Sync {
         Err(NotHere("this node serves no telephones".to_owned()))
     }
 
+    /// Who knows whether this node may get calls, for gRPC's health; none: it may.
+    fn health(&self) -> Option<HealthReporter> {
+        None
+    }
+
+    /// What is logged.
+    async fn log_filter(&self) -> Result<LogFilter, NotHere> {
+        Err(NotHere("what is logged cannot be asked here".to_owned()))
+    }
+
+    /// Logs this from now on; none: what the configuration says. After `lasts` it is what the configuration says again.
+    async fn set_log_filter(
+        &self,
+        _filter: Option<&str>,
+        _lasts: Option<Duration>,
+    ) -> Result<LogFilter, NotChanged> {
+        Err(NotHere("what is logged cannot be changed here".to_owned()).into())
+    }
+
     /// The calls that go on.
-    async fn active_calls(&self) -> Result<Vec<ActiveCall>, NotHere> {
+    async fn active_calls(&self, _filter: &CallFilter) -> Result<FoundCalls, NotHere> {
         Err(NotHere("this node has no calls".to_owned()))
     }
 
@@ -171,14 +406,44 @@ pub trait Outside: Send + Sync {
     }
 
     /// Drops the contacts of an endpoint: user and domain of its address of record. `contact`: only the one with this URI. Out:
-    /// how many there were.
+    /// how many there were, and nodes that did not answer.
     async fn remove_registrations(
         &self,
         _user: &str,
         _domain: &str,
         _contact: Option<&str>,
-    ) -> Result<usize, NotHere> {
+    ) -> Result<(usize, Vec<String>), NotHere> {
         Err(NotHere("nobody registers with this node".to_owned()))
+    }
+
+    /// The nodes of the cluster.
+    async fn nodes(&self) -> Result<Vec<ClusterNode>, NotHere> {
+        Err(NotHere(ALONE.to_owned()))
+    }
+
+    /// Who owns what; with the partition of a client.
+    async fn owners(&self, _company: Option<u32>) -> Result<Owners, NotHere> {
+        Err(NotHere(ALONE.to_owned()))
+    }
+
+    /// The links of this node.
+    async fn links(&self) -> Result<Vec<NodeLink>, NotHere> {
+        Err(NotHere(ALONE.to_owned()))
+    }
+
+    /// Lets a node drain, or undoes it; empty: this node. Out: its number, its name, and how it is, as soon as it has begun.
+    async fn drain(&self, _node: &str, _undo: bool) -> Result<(u16, String, NodeNow), NotChanged> {
+        Err(NotHere(ALONE.to_owned()).into())
+    }
+
+    /// How a node is; none: it does not answer.
+    async fn node_now(&self, _node: u16) -> Option<NodeNow> {
+        None
+    }
+
+    /// What happens to nodes from now on, until the receiver is dropped.
+    async fn events(&self) -> Result<mpsc::Receiver<ClusterEvent>, NotHere> {
+        Err(NotHere(ALONE.to_owned()))
     }
 
     /// Whether a carrier's server answers; none: nobody knows.

@@ -27,9 +27,9 @@ use tracing::{debug, error, info, warn};
 
 /// Where calls are written down.
 pub trait CallLog: Send + Sync + 'static {
-    /// A call rings, or was answered; a later note of the same call replaces the earlier one. Not waited for; `done` says
-    /// whether it is durable and may be called on any thread.
-    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>);
+    /// A call rings, was answered, or was taken over from another application server (then `epoch` is above 0); a later note of the
+    /// same call replaces the earlier one. Not waited for; `done` says whether it is durable and may be called on any thread.
+    fn began(&self, call: OpenCall, epoch: u32, done: Box<dyn FnOnce(bool) + Send>);
     /// A call ended; `done` says whether its record is durable and may be called on any thread. Of two records of one call the one
     /// of the larger epoch counts: its maker has taken the call over from the other's.
     fn ended(&self, cdr: Cdr, epoch: u32, done: Box<dyn FnOnce(bool) + Send>);
@@ -73,6 +73,12 @@ pub struct Stats {
     pub adopted_total: u64,
     /// Calls given to others, or lost to them, since the start.
     pub let_go_total: u64,
+    /// Calls that there may be at the same time.
+    pub calls_max: usize,
+    /// No new call is taken any more.
+    pub draining: bool,
+    /// No new call is taken until a record or a note can be written again.
+    pub log_fails: bool,
 }
 
 /// Makes and owns the call actors. One of them for each node with the role `as`.
@@ -126,8 +132,10 @@ enum ShardMsg {
     Node(NodeId, News),
     /// Gives calls to other servers.
     HandOver,
-    /// Tells of its calls that have not begun to end.
-    Tell(oneshot::Sender<Vec<OpenCall>>),
+    /// Tells of its calls that have not begun to end, each with its epoch.
+    Tell(oneshot::Sender<Vec<(OpenCall, u32)>>),
+    /// Gives a sign of life.
+    Knock(oneshot::Sender<()>),
 }
 
 /// What has become of another node.
@@ -225,7 +233,21 @@ impl AppServer {
             records_total: self.shared.recorded.load(Ordering::Relaxed),
             adopted_total: self.shared.adopted.load(Ordering::Relaxed),
             let_go_total: self.shared.let_go.load(Ordering::Relaxed),
+            calls_max: self.shared.limits.calls,
+            draining: self.shared.draining.load(Ordering::Relaxed),
+            log_fails: self.shared.log_fails.load(Ordering::Relaxed),
         }
+    }
+
+    /// Asks each shard for a sign of life, which comes when it has done what came before. One that is gone gives none.
+    pub fn knock(&self) -> Vec<oneshot::Receiver<()>> {
+        let shards = self.shared.shards.get().into_iter().flatten();
+        let knock = |shard: &ActorRef<ShardMsg>| {
+            let (teller, told) = oneshot::channel();
+            let _ = shard.cast(ShardMsg::Knock(teller));
+            told
+        };
+        shards.map(knock).collect()
     }
 
     /// Calls of a client that have an actor now.
@@ -238,6 +260,11 @@ impl AppServer {
         self.shared.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Takes new calls again. Calls that were given away and that nobody took come back.
+    pub fn undrain(&self) {
+        self.shared.draining.store(false, Ordering::Relaxed);
+    }
+
     /// Ends every call with BYE, CANCEL or 503, and returns when their records are durable.
     pub async fn hang_up_all(&self) {
         self.drain();
@@ -247,8 +274,8 @@ impl AppServer {
         self.idle().await;
     }
 
-    /// The calls that go on, save those that are ending. Those of a shard that is gone are left out.
-    pub async fn open_calls(&self) -> Vec<OpenCall> {
+    /// The calls that go on, save those that are ending, each with its epoch. Those of a shard that is gone are left out.
+    pub async fn open_calls(&self) -> Vec<(OpenCall, u32)> {
         let mut told = Vec::new();
         for shard in self.shared.shards.get().into_iter().flatten() {
             let (teller, calls) = oneshot::channel();
@@ -502,10 +529,17 @@ impl Actor for Shard {
             }),
             ShardMsg::HandOver => state.guarded(ShardState::hand_over),
             ShardMsg::Tell(teller) => {
-                let calls = state.calls.values().filter_map(|call| call.call.open()).collect();
+                let told = |call: &CallState| Some((call.call.open()?, call.title().epoch));
+                let calls = state.calls.values().filter_map(told).collect();
                 let _ = teller.send(calls); // nobody wants to know any more
             }
+            ShardMsg::Knock(teller) => drop(teller.send(())),
             ShardMsg::HangUpAll(status, why) => {
+                // What others are about to have is not ours to end.
+                for (_, mut call) in state.calls.extract_if(|_, call| call.is_parked()) {
+                    call.let_go = true;
+                    drop(call);
+                }
                 let ids: Vec<CallId> = state.calls.keys().copied().collect();
                 ids.into_iter().for_each(|id| state.deliver(id, CallMsg::HangUp(status, why)));
             }
@@ -641,7 +675,7 @@ impl CallState {
                             shared.send(id, CallMsg::Noted(durable));
                         }
                     });
-                    self.shared.log.began(*open, done);
+                    self.shared.log.began(*open, self.title().epoch, done);
                 }
                 Action::Record(cdr) => {
                     info!(call = %self.id, status = cdr.cause.status, "call ended");

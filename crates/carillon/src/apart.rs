@@ -1,4 +1,5 @@
-//! Threads of their own for the API and the control socket: a long list that is put together there delays no call.
+//! Threads of their own for the API and the control socket: a long list that is put together there delays no call. And one for those
+//! who watch the node: such a list does not make it look dead.
 //!
 //! In: what serves requests. Out: the same, on other threads. Elsewhere: what is served (`node`, `control`), and the threads
 //! of signalling (`main`).
@@ -15,6 +16,12 @@ impl Apart {
     /// Starts them.
     pub(crate) fn start() -> io::Result<Self> {
         Builder::new_multi_thread().thread_name("api").enable_all().build().map(|runtime| Self(Some(runtime)))
+    }
+
+    /// Starts one thread, for those who watch the node.
+    pub(crate) fn watcher() -> io::Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).thread_name("watch").enable_all().build().map(|runtime| Self(Some(runtime)))
     }
 
     /// Begins work there. Sockets that it makes or accepts belong to these threads, too.

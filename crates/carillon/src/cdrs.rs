@@ -1,20 +1,29 @@
-//! `carillon cdrs`: call records of a data directory as text.
+//! `carillon cdrs`: call records as text, of a data directory or of a cluster.
 //!
 //! Elsewhere: keeping them (crate `store`); the same over the network comes with the administrative interface.
 
 use crate::node::StartError;
-use crate::{complain, tell};
+use crate::{complain, config, place, tell};
 use model::{Cdr, MediaReport};
 use std::fmt::Write;
-use std::path::PathBuf;
-use store::{CdrQuery, Store};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use store::config::{CallQuery, CallTable, ConfigPlace};
+use store::{CdrPage, CdrQuery, Store};
+use tokio::runtime::{Builder, Runtime};
+
+/// An answer of the cluster's database that takes longer is not waited for.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// What `carillon cdrs` takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The data directory; no node may be using it.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "config", conflicts_with = "config")]
+    data: Option<PathBuf>,
+    /// The configuration file of a node: of one in a cluster the records of all its nodes are listed, which may be at work.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How many, newest first.
     #[arg(long, default_value_t = 20)]
     limit: usize,
@@ -25,39 +34,93 @@ pub(crate) struct Arguments {
 
 /// Prints the newest records.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), StartError> {
-    if !arguments.data.is_dir() {
-        let shown = arguments.data.display();
-        return Err(StartError(format!("--data {shown}: no such directory; name the one of a node")));
-    }
-    if !Store::is_in(&arguments.data) {
-        let shown = arguments.data.display();
-        return Err(StartError(format!(
-            "--data {shown}: no node has kept data there; name the directory that a node has as `data` in [node]"
-        )));
-    }
-    let store = Store::open(&arguments.data)?;
-    let left_out = list(&store, arguments.limit, |cdr| {
+    let source = match (&arguments.config, &arguments.data) {
+        (Some(file), _) => Source::of_node(file)?,
+        (None, Some(data)) => Source::in_directory(data)?,
+        (None, None) => return Err(StartError("name a data directory or a configuration file".to_owned())),
+    };
+    let left_out = list(&source, arguments.limit, |cdr| {
         tell(&if arguments.json { serde_json::to_string(cdr)? } else { shown(cdr) });
         Ok(())
     })?;
     if let Some(note) = left_out {
         complain(&note); // not among the records, which a program may be reading
     }
-    store.close();
+    if let Source::Directory(store) = source {
+        store.close();
+    }
     Ok(())
+}
+
+/// Where records are.
+enum Source {
+    /// In the data directory of a node that stands alone.
+    Directory(Store),
+    /// In the database of a cluster.
+    Shared(Box<CallTable>, Runtime),
+}
+
+impl Source {
+    fn in_directory(data: &Path) -> Result<Self, StartError> {
+        if !data.is_dir() {
+            let shown = data.display();
+            return Err(StartError(format!("--data {shown}: no such directory; name the one of a node")));
+        }
+        if !Store::is_in(data) {
+            let shown = data.display();
+            return Err(StartError(format!(
+                "--data {shown}: no node has kept data there; name the directory that a node has as `data` in [node]"
+            )));
+        }
+        Ok(Self::Directory(Store::open(data)?))
+    }
+
+    fn of_node(file: &Path) -> Result<Self, StartError> {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            StartError(format!("--config {}: {error}; name a file that exists", file.display()))
+        })?;
+        let (node, mistakes) = config::read_with(&text, &config::overrides());
+        if !mistakes.is_empty() {
+            return Err(StartError(config::list(&mistakes, &file.display().to_string())));
+        }
+        match place::of(&node)? {
+            ConfigPlace::Postgres(shared) if node.cluster.is_some() => {
+                let runtime = Builder::new_current_thread().enable_all().build()?;
+                Ok(Self::Shared(Box::new(CallTable::at(&shared, ANSWER)?), runtime))
+            }
+            // A node that stands alone has its records itself, wherever its configuration is.
+            _ => Self::in_directory(&node.data),
+        }
+    }
+
+    fn page(&self, rest: CdrQuery) -> Result<CdrPage, StartError> {
+        match self {
+            Self::Directory(store) => Ok(store.cdrs(&rest)?),
+            Self::Shared(table, runtime) => {
+                Ok(runtime.block_on(table.cdrs(&CallQuery { brand: None, rest }))?)
+            }
+        }
+    }
+
+    fn count(&self) -> Result<u64, StartError> {
+        match self {
+            Self::Directory(store) => Ok(store.cdr_count()?),
+            Self::Shared(table, runtime) => Ok(runtime.block_on(table.cdr_count())?),
+        }
+    }
 }
 
 /// Hands the newest records to `each`; returns what to say when there are more, or none.
 fn list(
-    store: &Store,
+    source: &Source,
     limit: usize,
     mut each: impl FnMut(&Cdr) -> Result<(), StartError>,
 ) -> Result<Option<String>, StartError> {
     let mut left = limit;
     let mut after = None;
     while left > 0 {
-        let query = CdrQuery { after, limit: left.min(CdrQuery::LIMIT_MAX), ..CdrQuery::default() };
-        let page = store.cdrs(&query)?;
+        let page =
+            source.page(CdrQuery { after, limit: left.min(CdrQuery::LIMIT_MAX), ..CdrQuery::default() })?;
         left -= page.cdrs.len();
         page.cdrs.iter().try_for_each(&mut each)?;
         if page.next.is_none() {
@@ -66,7 +129,7 @@ fn list(
         }
         after = page.next;
     }
-    let all = store.cdr_count()?;
+    let all = source.count()?;
     let is_cut = u64::try_from(limit).is_ok_and(|limit| limit < all);
     Ok(is_cut.then(|| format!("{limit} of {all} call records shown, the newest; use --limit for more")))
 }
@@ -179,15 +242,62 @@ mod tests {
     #[test]
     fn where_no_node_was_nothing_is_made() {
         let directory = tempfile::tempdir().unwrap();
-        let arguments = Arguments { data: directory.path().to_path_buf(), limit: 20, json: false };
+        let data = Some(directory.path().to_path_buf());
+        let arguments = Arguments { data, config: None, limit: 20, json: false };
         let StartError(text) = run(&arguments).unwrap_err();
         assert!(text.contains("no node has kept data there"), "{text}");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         let store = Store::open(directory.path()).unwrap();
-        assert_eq!(list(&store, 20, |_| Ok(())).unwrap(), Some("no call record yet".to_owned()));
-        store.close();
-        drop(store);
+        let source = Source::Directory(store);
+        assert_eq!(list(&source, 20, |_| Ok(())).unwrap(), Some("no call record yet".to_owned()));
+        drop(source);
         assert!(run(&arguments).is_ok());
+    }
+
+    #[test]
+    fn the_records_of_a_cluster_are_listed_by_the_configuration_of_one_of_its_nodes() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let world = runtime.block_on(crate::records::tests::World::of("carillon".to_owned()));
+        let cluster =
+            "[cluster]\netcd = [\"http://127.0.0.1:2379\"]\nlisten = \"127.0.0.1:7400\"\nplain = true\n";
+        let file = |name: &str, more: &str| {
+            let text = format!(
+                "[node]\nid = 3\ndata = {:?}\n[sip]\nlisten = [\"udp:127.0.0.1:5060\"]\n[store]\nurl = \
+                 \"postgresql://carillon@127.0.0.1:{}/postgres\"\n{more}",
+                directory.path().join("data"),
+                world.gate.port
+            );
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let listed = |file: &Path| {
+            let source = Source::of_node(file)?;
+            let mut calls = Vec::new();
+            let note = list(&source, 2, |cdr| {
+                calls.push(cdr.call.clone());
+                Ok(())
+            })?;
+            Ok::<_, StartError>((calls.join(" "), note.unwrap_or_default()))
+        };
+        let of_cluster = file("cluster.toml", cluster);
+        assert_eq!(listed(&of_cluster).unwrap(), (String::new(), "no call record yet".to_owned()));
+        let words: Vec<_> = (1..=3)
+            .map(|number| {
+                let story = store::config::CallStory::Ended(Box::new(cdr(number)));
+                store::config::CallWord { epoch: 0, node: 1, story }
+            })
+            .collect();
+        runtime.block_on(world.table.put(&words)).unwrap();
+        let cut = "2 of 3 call records shown, the newest; use --limit for more";
+        assert_eq!(listed(&of_cluster).unwrap(), ("c3 c2".to_owned(), cut.to_owned()));
+        // A node that stands alone keeps its records itself, although its configuration is in a database.
+        let StartError(text) = listed(&file("alone.toml", "")).unwrap_err();
+        assert!(text.contains("no such directory"), "{text}");
+        let StartError(text) = listed(&directory.path().join("none.toml")).unwrap_err();
+        assert!(text.contains("--config") && text.contains("none.toml"), "{text}");
+        let _in = runtime.enter(); // what is dropped now ends there
     }
 
     #[test]
@@ -202,9 +312,10 @@ mod tests {
             });
             assert!(is_durable.recv().unwrap());
         }
+        let source = Source::Directory(store);
         let listed = |limit| {
             let mut calls = Vec::new();
-            let note = list(&store, limit, |cdr| {
+            let note = list(&source, limit, |cdr| {
                 calls.push(cdr.call.clone());
                 Ok(())
             });
@@ -217,6 +328,5 @@ mod tests {
         assert_eq!(listed(3), ("c3 c2 c1".to_owned(), String::new()));
         assert_eq!(listed(20), ("c3 c2 c1".to_owned(), String::new()));
         assert_eq!(listed(0).0, "");
-        store.close();
     }
 }

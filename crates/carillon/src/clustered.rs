@@ -19,12 +19,14 @@ use mesh::peer::{
 use model::{Id, Snapshot, Terminal};
 use proxy::{BindingChange, BindingLog, Durable, Proxy, SealKey};
 use sha2::Sha256;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::config::ClusterFacts;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 /// How long a node tries to join when it starts.
@@ -33,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_millis(100);
 /// How often others hear how many calls are here.
 const LOAD: Duration = Duration::from_secs(1);
+/// How long a node that leaves waits until others have what it said, and how often it looks.
+const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL_LOOK: Duration = Duration::from_millis(10);
 /// How often expired contacts are forgotten.
 const TIDY: Duration = Duration::from_secs(60);
 /// The file of the data directory with what this node is for etcd, through restarts.
@@ -46,14 +51,14 @@ const LONGEST: u64 = 1 << 20;
 pub(crate) struct Cluster {
     pub(crate) membership: Membership,
     pub(crate) switchboard: Arc<Switchboard>,
+    /// What it told of itself when it joined.
+    pub(crate) info: NodeInfo,
     peers: Arc<Peers>,
-    drain: Duration,
     _tasks: JoinSet<()>,
 }
 
 /// A node that has its number and is not heard of yet: its roles are started in between.
 pub(crate) struct Joined {
-    config: ClusterConfig,
     membership: Membership,
     listener: TcpListener,
     tls: Option<Tls>,
@@ -87,6 +92,7 @@ pub(crate) async fn join(
         lease_seconds: u32::try_from(config.lease.as_secs()).unwrap_or(10),
         node: (!node.auto_id).then_some(NodeId(node.node)),
         cluster: facts.id,
+        fences_from: facts.largest_fence,
         patience: PATIENCE,
     };
     let membership = Membership::join(settings, info.clone()).await?;
@@ -101,7 +107,7 @@ pub(crate) async fn join(
     };
     let info = NodeInfo { id, ..info };
     let switchboard = Switchboard::new(deps);
-    Ok(Joined { config: config.clone(), membership, listener, tls, cluster: facts.id, info, switchboard })
+    Ok(Joined { membership, listener, tls, cluster: facts.id, info, switchboard })
 }
 
 impl Joined {
@@ -112,7 +118,7 @@ impl Joined {
 
     /// Speaks to the others from now on: the roles are there.
     pub(crate) fn open(self, calls: impl Fn() -> u32 + Send + 'static) -> Cluster {
-        let Self { config, membership, listener, tls, cluster, info, switchboard } = self;
+        let Self { membership, listener, tls, cluster, info, switchboard } = self;
         let peer_config = PeerConfig {
             name: info.name.clone(),
             release: info.release.clone(),
@@ -135,19 +141,27 @@ impl Joined {
             }
         });
         membership.set_draining(false);
-        Cluster { membership, switchboard, peers, drain: config.drain, _tasks: tasks }
+        Cluster { membership, switchboard, info, peers, _tasks: tasks }
     }
 }
 
 impl Cluster {
-    /// How long handing over may take when the node is told to stop.
-    pub(crate) fn drain_limit(&self) -> Duration {
-        self.drain
+    /// What others are to hear before this node is gone has arrived, as far as they take it. Links are closed by dropping this.
+    pub(crate) async fn farewell(&self) {
+        let waits = || self.peers.links().iter().any(|link| link.connected && link.waiting_items > 0);
+        let said = async {
+            while waits() {
+                tokio::time::sleep(FAREWELL_LOOK).await;
+            }
+        };
+        if timeout(FAREWELL, said).await.is_err() {
+            warn!("some nodes did not hear all that this one had to say");
+        }
     }
 
-    /// All links to other nodes.
-    pub(crate) fn links(&self) -> Vec<mesh::peer::LinkStatus> {
-        self.peers.links()
+    /// What tells of the cluster's links, for as long as there are any.
+    pub(crate) fn peers(&self) -> Weak<Peers> {
+        Arc::downgrade(&self.peers)
     }
 }
 
@@ -258,7 +272,8 @@ impl PeerSink for Heard {
             Way::Calls => switchboard.calls_lost(node),
             Way::Legs => switchboard.legs_lost(node),
             Way::Relay => switchboard.relay_lost(node),
-            Way::Media | Way::Directory => {}
+            Way::Directory => switchboard.directory_lost(node),
+            Way::Media => {}
         }
     }
 
@@ -352,36 +367,57 @@ pub(crate) fn seal_key(secret: &[u8; 32]) -> SealKey {
 }
 
 fn info(node: &NodeConfig, config: &ClusterConfig) -> Result<NodeInfo, StartError> {
-    let listener = |listener: &ListenerConfig| {
-        let address = listener.advertise.clone().unwrap_or_else(|| listener.bind.to_string());
-        format!("{}:{address}", listener.transport.param_token())
-    };
-    let media = node.media.addresses.iter().map(|ip| node.media.advertise.unwrap_or(*ip));
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(NodeInfo {
         id: NodeId(if node.auto_id { 1 } else { node.node }),
-        name: if node.name.is_empty() { host_name() } else { node.name.clone() },
         instance: rand::random::<u64>().max(1),
         identity: identity(&node.data)?,
-        roles: node.roles,
-        zone: node.zone.clone(),
-        capacity: node.capacity,
         peer: config.advertise.clone(),
-        sip: if node.roles.has(Role::Proxy) {
-            node.listeners.iter().map(listener).collect()
-        } else {
-            Vec::new()
-        },
-        media: if node.roles.has(Role::Relay) { media.collect() } else { Vec::new() },
-        release: env!("CARGO_PKG_VERSION").to_owned(),
         protocol: (
             u16::try_from(PROTOCOL_MIN).unwrap_or(u16::MAX),
             u16::try_from(PROTOCOL_MAX).unwrap_or(u16::MAX),
         ),
         draining: true,
+        ..alone(node)
+    })
+}
+
+/// What a node that stands alone would tell of itself.
+pub(crate) fn alone(node: &NodeConfig) -> NodeInfo {
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    NodeInfo {
+        id: NodeId(node.node),
+        name: if node.name.is_empty() { host_name() } else { node.name.clone() },
+        instance: 1,
+        identity: 0,
+        roles: node.roles,
+        zone: node.zone.clone(),
+        capacity: node.capacity,
+        peer: String::new(),
+        sip: sip_addresses(node),
+        media: media_addresses(node),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: (0, 0),
+        draining: false,
         calls: 0,
         started_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
-    })
+    }
+}
+
+/// Where telephones reach the node.
+fn sip_addresses(node: &NodeConfig) -> Vec<String> {
+    let listener = |listener: &ListenerConfig| {
+        let address = listener.advertise.clone().unwrap_or_else(|| listener.bind.to_string());
+        format!("{}:{address}", listener.transport.param_token())
+    };
+    let has_any = node.roles.has(Role::Proxy);
+    node.listeners.iter().filter(|_| has_any).map(listener).collect()
+}
+
+/// Where media go.
+fn media_addresses(node: &NodeConfig) -> Vec<IpAddr> {
+    let has_any = node.roles.has(Role::Relay);
+    let media = node.media.addresses.iter().filter(|_| has_any);
+    media.map(|ip| node.media.advertise.unwrap_or(*ip)).collect()
 }
 
 fn host_name() -> String {

@@ -3,8 +3,12 @@
 //! In: TOML text. Out: a [`NodeConfig`], or all mistakes. Elsewhere: what tenants configure (crate `model`).
 
 mod cluster;
+mod watch;
+
+pub(crate) use watch::{WatchConfig, hep_password};
 
 use ::cluster::node::{Role, Roles};
+
 use ipnet::IpNet;
 use sip::digest::Algorithm;
 use std::collections::BTreeSet;
@@ -67,6 +71,8 @@ pub(crate) struct NodeConfig {
     /// Brands, clients, terminals, users and extensions to load at start; `None` keeps what the store holds.
     pub(crate) users: Option<PathBuf>,
     pub(crate) log: LogConfig,
+    /// How it is watched.
+    pub(crate) watch: WatchConfig,
 }
 
 /// One listening address.
@@ -182,6 +188,7 @@ impl Default for NodeConfig {
             files: api::FileLimits::default(),
             users: None,
             log: LogConfig { filter: "info".to_owned(), json: false },
+            watch: WatchConfig::default(),
         }
     }
 }
@@ -226,6 +233,7 @@ pub(crate) fn list<M: fmt::Display>(mistakes: &[M], place: &str) -> String {
 
 /// Reads and checks a configuration file's text. What is wrong has its default in the result, which then serves only to look
 /// for more mistakes.
+#[cfg(test)]
 pub(crate) fn read(text: &str) -> (NodeConfig, Vec<Mistake>) {
     read_with(text, &Overrides::new())
 }
@@ -280,7 +288,7 @@ impl<'a> Section<'a> {
 
 impl Reader {
     fn node_config(&mut self, table: &Table) -> NodeConfig {
-        const SECTIONS: [&str; 11] = [
+        const SECTIONS: [&str; 13] = [
             "node",
             "cluster",
             "sip",
@@ -292,6 +300,8 @@ impl Reader {
             "api",
             "users",
             "log",
+            "operate",
+            "telemetry",
         ];
         let mut config = NodeConfig::default();
         for (key, value) in table {
@@ -429,6 +439,7 @@ impl Reader {
         }
         self.finish(log);
         self.cluster(table, &mut config);
+        config.watch = self.watch(table);
         if config.media.addresses.is_empty() {
             config.media.addresses = default_media_addresses(&config.listeners);
         }
@@ -467,20 +478,10 @@ impl Reader {
         self.mistakes.extend(crate::place::mistakes(store));
     }
 
-    /// A word that is no level would be taken for a module, of which there is none, and silence everything.
     fn filter(&mut self, filter: &str) {
-        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-        let is_level = |part: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part.trim()));
-        let wrong = match EnvFilter::try_new(filter) {
-            Err(error) => error.to_string(),
-            Ok(_) => match filter.split(',').find(|part| !part.contains(['=', '[']) && !is_level(part)) {
-                Some(part) => format!("{:?} is no level", part.trim()),
-                None => return,
-            },
-        };
-        let remedy =
-            format!("{wrong}; write one of {}, or MODULE=LEVEL parts with commas", LEVELS.join(", "));
-        self.wrong("log.filter", filter, &remedy);
+        if let Err(remedy) = log_filter(filter) {
+            self.wrong("log.filter", filter, &remedy);
+        }
     }
 
     /// Every address of the relay has one to show in session descriptions, and the one to show belongs to an address.
@@ -743,6 +744,27 @@ impl Reader {
     }
 }
 
+/// Most octets of a filter of the log.
+const LONGEST_FILTER: usize = 1000;
+
+/// Whether this can be the filter of the log; otherwise what to do. A word that is no level would be taken for a module, of
+/// which there is none, and silence everything.
+pub(crate) fn log_filter(filter: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |part: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part.trim()));
+    if filter.len() > LONGEST_FILTER {
+        return Err(format!("longer than {LONGEST_FILTER} octets; name fewer modules"));
+    }
+    let wrong = match EnvFilter::try_new(filter) {
+        Err(error) => error.to_string(),
+        Ok(_) => match filter.split(',').find(|part| !part.contains(['=', '[']) && !is_level(part)) {
+            Some(part) => format!("{:?} is no level", part.trim()),
+            None => return Ok(()),
+        },
+    };
+    Err(format!("{wrong}; write one of {}, or MODULE=LEVEL parts with commas", LEVELS.join(", ")))
+}
+
 /// What to write for [`parse_ports`].
 pub(crate) const PORTS_REMEDY: &str = "write FROM-TO from 1024 up with at least two pairs of an even port and the odd one above it, such as 13000-19000";
 
@@ -937,13 +959,15 @@ mod tests {
             "api",
             "users",
             "log",
+            "operate",
+            "telemetry",
         ];
         for section in sections {
             let listed = read(&format!("[{section}]\nno_such_key = 1\n")).1;
             let unknown = listed.iter().find(|mistake| mistake.key.ends_with("no_such_key")).unwrap();
             let (_, keys) = unknown.remedy.split_once("there are ").unwrap();
-            let start = text.find(&format!("[{section}]")).unwrap();
-            let part = text[start + 1..].split("\n[").next().unwrap();
+            let start = text.find(&format!("\n[{section}]\n")).unwrap();
+            let part = text[start + 2..].split("\n[").next().unwrap();
             for key in keys.split(", ") {
                 let is_there = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
                 assert!(part.lines().any(is_there), "[{section}] {key} is not in the example");

@@ -1,8 +1,9 @@
 //! `carillon ctl`: what an operator has a running node do by its socket, and restoring a backup where none runs.
 //!
-//! Rooms: `rows` (get, apply, delete, watch), `operate` (calls, bindings), `documents` (files of rows), `reach` (the way to a node). Elsewhere: the node's side
+//! Rooms: `rows` (get, apply, delete, watch), `operate` (calls, bindings), `cluster` (nodes, drain), `documents` (files of rows), `reach` (the way to a node). Elsewhere: the node's side
 //! (`control`; crate `api`, room `grpc`).
 
+mod cluster;
 mod documents;
 mod operate;
 mod reach;
@@ -53,14 +54,28 @@ enum Command {
     Watch(rows::Watch),
     /// Print how the node is.
     Status(operate::Look),
-    /// Print the calls that go on.
-    Calls(operate::Look),
-    /// End a call.
+    /// Print the calls that go on, on all nodes.
+    Calls(operate::Calls),
+    /// End a call, whichever node serves it.
+    #[command(visible_alias = "hangup")]
     HangUp(operate::HangUp),
     /// Print the registered contacts of an address of record.
     Bindings(operate::Bindings),
     /// Drop registered contacts of an address of record; the telephones are not told.
     Unbind(operate::Unbind),
+    /// Print the nodes of the cluster.
+    Nodes(cluster::Nodes),
+    /// Print who owns what: the partitions of clients, and what one node does for all.
+    Owners(cluster::Owners),
+    /// Print the node's links to others.
+    Links(cluster::Links),
+    /// Let a node's calls, media and telephones go to others, and wait until it may end. Ends with 0: nothing is left; 2: the time is over and
+    /// something is left; 1: it is refused.
+    Drain(cluster::Drain),
+    /// Print what happens to the nodes, as it happens.
+    Events(cluster::Events),
+    /// Print what the node logs, or change it.
+    LogLevel(operate::LogLevel),
     #[command(flatten)]
     Whole(Whole),
 }
@@ -102,6 +117,8 @@ enum Whole {
 pub(crate) fn start(arguments: Arguments) -> ExitCode {
     const PENDING: u8 = 1;
     const FAILED: u8 = 2;
+    const LEFT: u8 = 2;
+    let is_drain = matches!(&arguments.command, Command::Drain(_));
     let is_dry = match &arguments.command {
         Command::Apply(apply) => apply.dry_run,
         Command::Delete(delete) => delete.dry_run,
@@ -116,11 +133,12 @@ pub(crate) fn start(arguments: Arguments) -> ExitCode {
     match code {
         ExitCode::SUCCESS if is_dry && pending.load(Ordering::Relaxed) => ExitCode::from(PENDING),
         ExitCode::FAILURE if is_dry => ExitCode::from(FAILED),
+        ExitCode::SUCCESS if is_drain && pending.load(Ordering::Relaxed) => ExitCode::from(LEFT),
         code => code,
     }
 }
 
-/// Does it; out: whether anything changed, or would, where that is the question.
+/// Does it; out: whether anything changed, or would, or is left, where that is the question.
 async fn run(arguments: Arguments) -> Result<bool, StartError> {
     if let Some(data) = arguments.data.as_deref().filter(|data| !data.is_dir()) {
         let shown = data.display();
@@ -133,10 +151,16 @@ async fn run(arguments: Arguments) -> Result<bool, StartError> {
         Command::Delete(delete) => rows::delete(data, delete).await,
         Command::Watch(watch) => rows::watch(data, watch).await.map(|()| false),
         Command::Status(look) => operate::status(data, look).await.map(|()| false),
-        Command::Calls(look) => operate::calls(data, look).await.map(|()| false),
+        Command::Calls(calls) => operate::calls(data, calls).await.map(|()| false),
         Command::HangUp(hang_up) => operate::hang_up(data, hang_up).await.map(|()| false),
         Command::Bindings(bindings) => operate::bindings(data, bindings).await.map(|()| false),
         Command::Unbind(unbind) => operate::unbind(data, unbind).await.map(|()| false),
+        Command::Nodes(nodes) => cluster::nodes(data, nodes).await.map(|()| false),
+        Command::Owners(owners) => cluster::owners(data, owners).await.map(|()| false),
+        Command::Links(links) => cluster::links(data, links).await.map(|()| false),
+        Command::Drain(drain) => cluster::drain(data, drain).await,
+        Command::Events(events) => cluster::events(data, events).await.map(|()| false),
+        Command::LogLevel(level) => operate::log_level(data, level).await.map(|()| false),
         Command::Whole(whole) => {
             let none = || StartError("--data DIR: name the data directory of the node".to_owned());
             run_whole(data.ok_or_else(none)?, whole).await.map(|()| false)

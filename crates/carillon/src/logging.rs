@@ -2,10 +2,11 @@
 //! waits for it or fails with it.
 //!
 //! In: lines from any thread, into one bounded buffer. Out: one thread writes them. What does not fit or cannot be written
-//! is lost, and its number is told when lines can be written again.
+//! is lost, and its number is told when lines can be written again. What is logged can be changed while the node runs.
 
+use api::outside::{LogFilter, NotChanged, NotHere};
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
@@ -18,25 +19,141 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 static LINES: Lines = Lines::new();
 
+/// What is logged, once logging was started.
+static FILTER: OnceLock<Filter> = OnceLock::new();
+
+/// The node that each line is of.
+static NODE: OnceLock<String> = OnceLock::new();
+
 /// Log lines on standard error. `RUST_LOG` goes before the configuration. The actor library's own spans, one for each actor,
 /// cost more than they tell.
 pub(crate) fn start(filter: &str, json: bool) {
-    let filter = EnvFilter::try_from_default_env()
-        .or_else(|_| EnvFilter::try_new(format!("ractor=warn,{filter}")))
-        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
+    let first = from_environment.and_then(|text| EnvFilter::try_new(&text).ok().map(|read| (text, read)));
+    let (configured, first) =
+        first.unwrap_or_else(|| (filter.to_owned(), read(filter).unwrap_or_else(|_| EnvFilter::new("info"))));
     let colours = io::stderr().is_terminal(); // a log file is no place for escape sequences
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(first)
         .with_ansi(colours)
         .log_internal_errors(false) // they go to standard error with a panic when it fails
-        .with_writer(|| Line(&LINES));
-    let started = if json { builder.json().try_init() } else { builder.try_init() };
+        .with_writer(move || Line { lines: &LINES, json });
+    let (started, change): (_, Change) = if json {
+        let builder = builder.json().with_filter_reloading();
+        let handle = builder.reload_handle();
+        (builder.try_init(), Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
+    } else {
+        let builder = builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        (builder.try_init(), Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
+    };
     if started.is_err() {
         return; // logging was started before
     }
+    let _ = FILTER.set(Filter::new(configured, change));
     let work = move || LINES.write_to(&mut io::stderr(), json);
     if let Err(error) = thread::Builder::new().name("log".to_owned()).spawn(work) {
         crate::complain(&format!("carillon: nothing will be logged: {error}"));
+    }
+}
+
+/// A filter of the configuration, with what nobody wants to read left out.
+fn read(filter: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(format!("ractor=warn,{filter}")).map_err(|error| error.to_string())
+}
+
+/// Says which node each line is of from now on; only the first word counts.
+pub(crate) fn name_node(node: u16) {
+    let _ = NODE.set(node.to_string());
+}
+
+/// What is logged; none: logging was not started.
+pub(crate) fn filter() -> Option<LogFilter> {
+    FILTER.get().map(Filter::shown)
+}
+
+/// Logs this from now on; none: what is configured. After `lasts` it is what is configured again, by a task of the caller's
+/// runtime.
+pub(crate) fn set_filter(wished: Option<&str>, lasts: Option<Duration>) -> Result<LogFilter, NotChanged> {
+    let filter = FILTER.get().ok_or_else(|| NotHere("this node writes no log".to_owned()))?;
+    let (shown, turn) = filter.set(wished, lasts).map_err(NotChanged::Wrong)?;
+    if let Some(lasts) = shown.lasts {
+        tokio::spawn(async move {
+            tokio::time::sleep(lasts).await;
+            if filter.fall_back(turn) {
+                tracing::info!("what is logged is as configured again");
+            }
+        });
+    }
+    Ok(shown)
+}
+
+type Change = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
+/// What is logged, and how to change it.
+struct Filter {
+    configured: String,
+    change: Change,
+    now: Mutex<Now>,
+}
+
+struct Now {
+    filter: String,
+    until: Option<Instant>,
+    /// Grows with each change, so that an old end does not end what came after.
+    turn: u64,
+}
+
+impl Filter {
+    fn new(configured: String, change: Change) -> Self {
+        let now = Mutex::new(Now { filter: configured.clone(), until: None, turn: 0 });
+        Self { configured, change, now }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shown(&self) -> LogFilter {
+        self.shown_of(&self.lock())
+    }
+
+    fn shown_of(&self, now: &Now) -> LogFilter {
+        let lasts = now.until.map(|until| until.saturating_duration_since(Instant::now()));
+        LogFilter { filter: now.filter.clone(), configured: self.configured.clone(), lasts }
+    }
+
+    /// Out: what is logged now, and the number of this change.
+    fn set(&self, wished: Option<&str>, lasts: Option<Duration>) -> Result<(LogFilter, u64), String> {
+        let (text, filter) = match wished {
+            Some(text) => {
+                crate::config::log_filter(text)?;
+                (text, read(text)?)
+            }
+            // It was taken at the start, with or without what nobody wants to read.
+            None => (self.configured.as_str(), read(&self.configured)?),
+        };
+        self.put(&mut self.lock(), filter, text, lasts.filter(|_| wished.is_some()))
+    }
+
+    fn put(
+        &self,
+        now: &mut Now,
+        filter: EnvFilter,
+        text: &str,
+        lasts: Option<Duration>,
+    ) -> Result<(LogFilter, u64), String> {
+        (self.change)(filter)?;
+        let until = lasts.map(|lasts| Instant::now() + lasts);
+        *now = Now { filter: text.to_owned(), until, turn: now.turn + 1 };
+        Ok((self.shown_of(now), now.turn))
+    }
+
+    /// Logs what is configured, unless something was changed after this turn. Out: whether it did.
+    fn fall_back(&self, turn: u64) -> bool {
+        let mut now = self.lock();
+        let Ok(filter) = read(&self.configured) else { return false };
+        now.turn == turn && self.put(&mut now, filter, &self.configured, None).is_ok()
     }
 }
 
@@ -46,17 +163,33 @@ pub(crate) fn finish() {
 }
 
 /// Takes one line.
-struct Line(&'static Lines);
+struct Line {
+    lines: &'static Lines,
+    json: bool,
+}
 
 impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
+        match NODE.get() {
+            Some(node) => self.lines.push(&of_node(line, node, self.json)),
+            None => self.lines.push(line),
+        }
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The line with the number of its node.
+fn of_node(line: &[u8], node: &str, json: bool) -> Vec<u8> {
+    let (start, end) = match (json, line) {
+        (true, [b'{', rest @ ..]) => return [b"{\"node\":", node.as_bytes(), b",", rest].concat(),
+        (_, [start @ .., b'\n']) => (start, &b"\n"[..]),
+        (_, line) => (line, &b""[..]),
+    };
+    [start, b" node=", node.as_bytes(), end].concat()
 }
 
 /// Lines on their way to the thread that writes them.
@@ -205,6 +338,40 @@ mod tests {
             lines.wait_until_written(Instant::now() + Duration::from_secs(60));
             assert!(lines.lock().waiting.is_empty());
         });
+    }
+
+    #[test]
+    fn a_line_says_whose_it_is() {
+        let with = |line: &str, json| String::from_utf8(of_node(line.as_bytes(), "7", json)).unwrap();
+        assert_eq!(with("INFO a: b c=1\n", false), "INFO a: b c=1 node=7\n");
+        assert_eq!(with("{\"level\":\"INFO\"}\n", true), "{\"node\":7,\"level\":\"INFO\"}\n");
+        assert_eq!(with("half", true), "half node=7");
+    }
+
+    #[test]
+    fn what_is_logged_can_be_changed_and_falls_back_unless_it_was_changed_again() {
+        let (tell, told) = channel();
+        let change =
+            Box::new(move |filter: EnvFilter| tell.send(filter.to_string()).map_err(|e| e.to_string()));
+        let filter = Filter::new("warn".to_owned(), change);
+        let now = || (filter.shown().filter, filter.shown().lasts.is_some());
+        assert_eq!(now(), ("warn".to_owned(), false));
+        let wrong = filter.set(Some("loud"), None).unwrap_err();
+        assert!(wrong.contains("\"loud\" is no level"), "{wrong}");
+        assert!(filter.set(Some(&"a=info,".repeat(1000)), None).is_err());
+        assert!(told.try_recv().is_err(), "nothing was changed");
+
+        let (shown, first) = filter.set(Some("proxy=trace"), Some(Duration::from_secs(60))).unwrap();
+        assert!(shown.lasts.unwrap() > Duration::ZERO && shown.configured == "warn");
+        assert!(told.try_recv().unwrap().contains("proxy=trace"));
+        let (_, second) = filter.set(Some("debug"), Some(Duration::from_secs(60))).unwrap();
+        assert!(!filter.fall_back(first), "something newer holds");
+        assert_eq!(now(), ("debug".to_owned(), true));
+        assert!(filter.fall_back(second) && !filter.fall_back(second));
+        assert_eq!(now(), ("warn".to_owned(), false));
+        filter.set(Some("info"), None).unwrap();
+        assert_eq!(now(), ("info".to_owned(), false), "for good");
+        assert_eq!(filter.set(None, Some(Duration::from_secs(60))).unwrap().0.lasts, None);
     }
 
     #[test]

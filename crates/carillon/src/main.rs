@@ -2,27 +2,34 @@
 //!
 //! Elsewhere: the configuration file (`config`), the users' file (`users`), starting and stopping a node (`node`), as one of many (`clustered`), its
 //! configuration (`kept`, and where that is: `place`), the operator's socket (`control`) and the command for it (`ctl`),
-//! threads for requests (`apart`), what the API is told of the living system (`living`), the demonstration (`demo`), the
-//! softphone on the command line (`phone_command`), call records on the command line (`cdrs`), the log (`logging`), when
-//! threads rest (`pace`).
+//! threads for requests (`apart`), what the API is told of the living system (`living`, from all nodes:
+//! `asking`, `here`, `news`), letting go of everything (`drain`), the demonstration (`demo`), the
+//! softphone on the command line (`phone_command`), call records on the command line (`cdrs`), those of a cluster (`records`), the log (`logging`), when
+//! threads rest (`pace`), how it is watched (`watching`).
 
 mod apart;
+mod asking;
 mod cdrs;
 mod clustered;
 mod config;
 mod control;
 mod ctl;
 mod demo;
+mod drain;
+mod here;
 mod kept;
 #[cfg(test)]
 mod kept_tests;
 mod living;
 mod logging;
+mod news;
 mod node;
 mod pace;
 mod phone_command;
 mod place;
+mod records;
 mod users;
+mod watching;
 
 use clap::{Parser, Subcommand};
 use config::NodeConfig;
@@ -63,7 +70,7 @@ enum Command {
     Phone(phone_command::Arguments),
     /// Read, change, watch, import, export, back up and restore the configuration of a node.
     Ctl(ctl::Arguments),
-    /// List call records of a data directory that no node is using.
+    /// List call records: those of a data directory that no node is using, or those of a cluster.
     Cdrs(cdrs::Arguments),
 }
 
@@ -97,6 +104,9 @@ fn serve(file: &std::path::Path, check: bool) -> ExitCode {
         }
         if let Some(address) = node.api_address() {
             info!(%address, "API");
+        }
+        if let Some(address) = node.operate_address() {
+            info!(%address, "health and metrics");
         }
         // A node goes on when nobody takes this; a command of the operator does not.
         let _ = writeln!(std::io::stdout(), "carillon is ready");

@@ -3,10 +3,16 @@
 //! In: a checked [`NodeConfig`]. Out: a running node, or an error that names what to do. Elsewhere: each role's crate.
 
 use crate::apart::Apart;
+use crate::asking::Asking;
 use crate::clustered::{self, Cluster};
 use crate::config::{MediaConfig, Mistake, NodeConfig};
 use crate::control::Control;
+use crate::drain::{Drainer, Parts};
+use crate::here::Here;
 use crate::kept;
+use crate::living::{Living, Others};
+use crate::records::{ClusterRecords, IsAlive, Patience};
+use crate::watching::{Health, Roles, Watching};
 use api::live::Live;
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
@@ -20,7 +26,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{Record, Store, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -104,15 +110,17 @@ const RECORDS: Duration = Duration::from_secs(10);
 /// 17.1.2.2) and would go on for 32 seconds, which is too long for whoever restarts a node whose telephones are gone.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How often a node that is told to stop looks for calls that can be handed over.
-const HAND_OVER: Duration = Duration::from_millis(250);
+/// A node that stands alone drains no longer than this when an operator wants it to.
+const DRAIN_ALONE: Duration = Duration::from_secs(120);
 
 /// A running node.
 pub(crate) struct Node {
     /// Its roles, as far as it has them.
     pub(crate) proxy: Option<Arc<Proxy>>,
     pub(crate) calls: Option<Arc<AppServer>>,
-    relay: Option<Arc<Relay>>,
+    _relay: Option<Arc<Relay>>,
+    drainer: Arc<Drainer>,
+    records: Option<Arc<ClusterRecords>>,
     pub(crate) store: Store,
     /// Where it is one of many.
     cluster: Option<Cluster>,
@@ -121,6 +129,7 @@ pub(crate) struct Node {
     live: Arc<Live>,
     api: Option<Served>,
     control: Option<Control>,
+    watching: Watching,
     _apart: Apart,
 }
 
@@ -133,29 +142,29 @@ struct Served {
 /// What all roles of a node are started with.
 struct Ground<'a> {
     config: &'a NodeConfig,
+    watching: &'a Watching,
     snapshot: Arc<ArcSwap<Snapshot>>,
     store: Store,
     /// Of an earlier run.
     bindings: Vec<BindingRecord>,
 }
 
-/// The roles of a node, as far as it has them.
-#[derive(Default)]
-struct Parts {
-    proxy: Option<Arc<Proxy>>,
-    calls: Option<Arc<AppServer>>,
-    relay: Option<Arc<Relay>>,
-}
+/// The roles of a node of a cluster, and who keeps the records of its calls.
+type Made = (Parts, Option<Arc<ClusterRecords>>);
 
 impl Node {
     /// Starts every role that the node has.
     pub(crate) async fn start(config: &NodeConfig, users: Users) -> Result<Self, StartError> {
-        let store = Store::open(&config.data)?;
+        let options = store::Options { is_clustered: config.cluster.is_some(), ..store::Options::default() };
+        let store = Store::open_with(&config.data, options)?;
         let place = crate::place::mark(config)?;
         // What follows other nodes' changes, as large as they may be, follows them there.
         let apart = Apart::start()?;
+        crate::logging::name_node(config.node);
+        let watching = Watching::start(config).await?;
         let opened = kept::open(config, users, store.seen_revision(&place)?, &apart).await?;
         let (live, keeper) = (opened.live, opened.kept);
+        let kept = Arc::clone(&keeper.0);
         let rows = live.rows();
         if rows.each::<Terminal>().next().is_none() {
             warn!("no user is configured, so nobody can register or call; {}", no_users_remedy(config));
@@ -163,25 +172,38 @@ impl Node {
         let bindings = keep_bindings(&store, opened.changed.as_deref(), &rows).await?;
         store.put_seen_revision(&place, rows.revision)?;
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new((*rows).clone())));
-        let ground = Ground { config, snapshot: Arc::clone(&snapshot), store: store.clone(), bindings };
-        let (parts, cluster) = match &config.cluster {
-            None => (ground.alone().await?, None),
+        let ground = Ground {
+            config,
+            watching: &watching,
+            snapshot: Arc::clone(&snapshot),
+            store: store.clone(),
+            bindings,
+        };
+        let ((parts, records), cluster) = match &config.cluster {
+            None => ((ground.alone().await?, None), None),
             Some(cluster) => {
                 let facts = keeper.0.cluster().await?;
                 let facts =
                     facts.ok_or_else(|| StartError("store.url: a cluster needs a database".to_owned()))?;
                 let joined = clustered::join(config, cluster, facts, &snapshot).await?;
-                let parts = ground.among_others(&joined).await?;
-                let calls = parts.calls.clone();
+                let made = ground.among_others(&joined, &apart).await?;
+                let calls = made.0.calls.clone();
                 let load = move || calls.as_ref().map_or(0, |calls| calls.stats().calls as u32);
-                (parts, Some(joined.open(load)))
+                (made, Some(joined.open(load)))
             }
         };
+        let membership = cluster.as_ref().map(|cluster| cluster.membership.clone());
+        let limit = config.cluster.as_ref().map_or(DRAIN_ALONE, |cluster| cluster.drain);
+        let health = Arc::clone(&watching.health);
+        let drainer = Drainer::new(parts.clone(), membership.clone(), health, limit);
+        let own_live = Arc::clone(&live);
+        let here = Here::new(parts.clone(), Arc::clone(&drainer), membership, move || own_live.rows());
         let Parts { proxy, calls, relay } = parts;
         follow(&live, &snapshot, proxy.as_ref(), &store, &place, &config.data);
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
-        let served = make_api(&live, (&proxy, &calls), cluster.as_ref(), config);
+        let health = Arc::clone(&watching.health);
+        let served = make_api(&live, &proxy, here, cluster.as_ref(), config, health);
         let (rows, files) = (Arc::clone(&live), Arc::clone(&served.surroundings.storage));
         apart.spawn(async move { api::keep_tidy(&rows, &files) }).await?;
         let api = match config.api.filter(|_| config.roles.has(Role::Portal)) {
@@ -198,12 +220,43 @@ impl Node {
             warn!(%error, "`carillon ctl` does not reach this node: no socket can be made in the data directory");
         }
         let control = control.ok();
-        Ok(Self { proxy, calls, relay, store, cluster, place, live, api, control, _apart: apart })
+        if let Some(cluster) = &cluster {
+            watching.clustered(cluster);
+        }
+        let roles = Roles {
+            proxy: proxy.as_ref(),
+            calls: calls.as_ref(),
+            relay: relay.as_ref(),
+            store: &store,
+            live: &live,
+            kept: &kept,
+        };
+        watching.started(config, &roles);
+        Ok(Self {
+            proxy,
+            calls,
+            _relay: relay,
+            drainer,
+            records,
+            store,
+            cluster,
+            place,
+            live,
+            api,
+            control,
+            watching,
+            _apart: apart,
+        })
     }
 
     /// The address where the API is served.
     pub(crate) fn api_address(&self) -> Option<SocketAddr> {
         self.api.as_ref().map(|api| api.address)
+    }
+
+    /// The address where health and metrics are served.
+    pub(crate) fn operate_address(&self) -> Option<SocketAddr> {
+        self.watching.address()
     }
 
     /// The addresses where SIP is heard.
@@ -214,25 +267,33 @@ impl Node {
     /// Hands over what other nodes can carry on, hangs up what is left, waits for the records and until the telephones have heard of it, and
     /// closes the store. Nobody is waited for once `hurry` is over.
     pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>) {
-        drop(self.control.take());
-        if let Some(api) = &self.api {
-            api.task.abort();
-        }
-        if let Some(proxy) = &self.proxy {
-            proxy.drain(true);
-        }
+        self.drainer.begin(true);
+        self.watching.drain(true).await;
         tokio::select! {
             () = self.end_work() => {}
             () = hurry => warn!(calls = self.call_count(), "told to stop at once"),
+        }
+        drop(self.control.take());
+        if let Some(api) = &self.api {
+            api.task.abort();
         }
         if let Some(cluster) = self.cluster.take() {
             cluster.membership.leave().await;
             if let Some(proxy) = &self.proxy {
                 proxy.abandon().await;
             }
+            cluster.farewell().await;
         } else if let Some(proxy) = &self.proxy {
             proxy.stop().await;
         }
+        if let Some(records) = self.records.take()
+            && timeout(RECORDS, records.stop()).await.is_err()
+        {
+            warn!(
+                "some call records are in this node's data directory only; they are sent after its next start"
+            );
+        }
+        self.watching.stop().await;
         let store = self.store.clone();
         if let Err(error) = store.put_seen_revision(&self.place, self.live.rows().revision) {
             warn!(%error, "the next start looks at more changes of the configuration than it needs");
@@ -249,15 +310,9 @@ impl Node {
     }
 
     async fn end_work(&self) {
-        if let Some(cluster) = &self.cluster {
-            cluster.membership.set_draining(true);
-            let limit = cluster.drain_limit();
-            if timeout(limit, self.hand_over()).await.is_err() {
-                warn!(
-                    seconds = limit.as_secs(),
-                    "cluster.drain_seconds are over; what could not be handed over ends"
-                );
-            }
+        // Counted from when an operator first wanted it.
+        if self.cluster.is_some() && !self.drainer.drained().await {
+            warn!("cluster.drain_seconds are over; what could not be handed over ends");
         }
         if let Some(calls) = &self.calls
             && timeout(RECORDS, calls.hang_up_all()).await.is_err()
@@ -270,50 +325,37 @@ impl Node {
             warn!("some telephones did not answer that their calls are over");
         }
     }
-
-    /// Returns when nothing is left here that would end with this node: calls are with other servers, media at other relays, legs over.
-    async fn hand_over(&self) {
-        loop {
-            if let Some(calls) = &self.calls {
-                calls.hand_over();
-            }
-            let legs = self.proxy.as_ref().map_or(0, |proxy| proxy.stats().legs);
-            let media = self.relay.as_ref().map_or(0, |relay| relay.stats().sessions);
-            if self.call_count() == 0 && legs == 0 && media == 0 {
-                return;
-            }
-            tokio::time::sleep(HAND_OVER).await;
-        }
-    }
 }
 
 impl Ground<'_> {
     /// All roles, speaking to each other and nobody else.
     async fn alone(self) -> Result<Parts, StartError> {
         let here = NodeId(self.config.node);
-        let calls = self.calls(here).await?;
-        let relay = Relay::start(relay_config(self.config), Arc::clone(&calls) as _)?;
+        let calls = self.calls(here, Arc::new(Log(self.store.clone()))).await?;
+        let watching = self.watching;
+        let relay = Relay::start(relay_config(self.config), watching.owner_sink(Arc::clone(&calls) as _))?;
         let log = Arc::new(self.store.clone());
         let config = proxy_config(self.config);
         let proxy = self.proxy(config, log).await?;
-        calls.connect(Arc::clone(&proxy) as _, Arc::clone(&proxy) as _, Arc::clone(&relay) as _);
-        proxy.set_calls(Arc::clone(&calls) as _);
+        let legs = watching.owner_legs(watching.legs(Arc::clone(&proxy) as _));
+        calls.connect(legs, Arc::clone(&proxy) as _, watching.owner_media(Arc::clone(&relay) as _));
+        proxy.set_calls(watching.before_proxy(watching.owner(Arc::clone(&calls) as _)));
         Ok(Parts { proxy: Some(proxy), calls: Some(calls), relay: Some(relay) })
     }
 
     /// The roles that this node has, speaking to those of all nodes.
-    async fn among_others(self, joined: &clustered::Joined) -> Result<Parts, StartError> {
-        let (config, here) = (self.config, joined.id());
+    async fn among_others(self, joined: &clustered::Joined, apart: &Apart) -> Result<Made, StartError> {
+        let (config, here, watching) = (self.config, joined.id(), self.watching);
         let switchboard = &joined.switchboard;
-        let mut parts = Parts::default();
+        let (mut parts, mut kept_records) = (Parts::default(), None);
         if config.roles.has(Role::As) {
-            let calls = self.calls(here).await?;
-            calls.connect(
-                Arc::clone(switchboard) as _,
-                Arc::clone(switchboard) as _,
-                Arc::clone(switchboard) as _,
-            );
-            switchboard.set_server(Arc::clone(&calls) as _);
+            let records = self.records(joined, apart).await?;
+            let calls = self.calls(here, Arc::clone(&records) as _).await?;
+            kept_records = Some(records);
+            let legs = watching.owner_legs(Arc::clone(switchboard) as _);
+            let media = watching.owner_media(Arc::clone(switchboard) as _);
+            calls.connect(legs, Arc::clone(switchboard) as _, media);
+            switchboard.set_server(watching.owner_server(Arc::clone(&calls) as _));
             parts.calls = Some(calls);
         }
         if config.roles.has(Role::Relay) {
@@ -335,16 +377,33 @@ impl Ground<'_> {
             let log: Arc<dyn BindingLog> = Arc::new(self.store.clone());
             let log = Arc::new(clustered::Told { log, switchboard: Arc::clone(switchboard) });
             let proxy = self.proxy(proxy_config, log).await?;
-            proxy.set_calls(Arc::clone(switchboard) as _);
+            proxy.set_calls(watching.before_proxy(Arc::clone(switchboard) as _));
             let registrar = clustered::Registrar(Arc::downgrade(&proxy));
-            switchboard.set_host(Arc::clone(&proxy) as _, Arc::new(registrar));
+            switchboard.set_host(watching.host(Arc::clone(&proxy) as _), Arc::new(registrar));
             parts.proxy = Some(proxy);
         }
-        Ok(parts)
+        Ok((parts, kept_records))
     }
 
-    async fn calls(&self, node: NodeId) -> Result<Arc<AppServer>, StartError> {
-        let log = Arc::new(Log(self.store.clone()));
+    /// Where calls of a cluster are written down.
+    async fn records(
+        &self,
+        joined: &clustered::Joined,
+        apart: &Apart,
+    ) -> Result<Arc<ClusterRecords>, StartError> {
+        let place = crate::place::of(self.config)?;
+        let switchboard = Arc::downgrade(&joined.switchboard);
+        // Whoever has taken a call over has said so in the table; here is who waits for somebody to do so.
+        let is_alive: IsAlive = Arc::new(move |call| {
+            let keeps = switchboard.upgrade().is_some_and(|switchboard| switchboard.keeps(call));
+            Box::pin(async move { keeps })
+        });
+        let (store, node, patience) = (self.store.clone(), joined.id().0, Patience::default());
+        ClusterRecords::start(store, &place, node, is_alive, patience, apart).await
+    }
+
+    async fn calls(&self, node: NodeId, log: Arc<dyn CallLog>) -> Result<Arc<AppServer>, StartError> {
+        let log = self.watching.log(log);
         let deps =
             appserver::Deps { snapshot: Arc::clone(&self.snapshot), log, clock: Arc::new(unix_us), node };
         let limits = appserver::Limits { calls: self.config.limits.calls, ring: self.config.ring };
@@ -359,7 +418,7 @@ impl Ground<'_> {
             network: proxy::net::Network::Os,
             unix_time: None,
             seed: None,
-            tap: None,
+            tap: self.watching.tap(),
         };
         Ok(Proxy::start(config, deps).await?)
     }
@@ -437,14 +496,29 @@ fn follow(
 
 fn make_api(
     live: &Arc<Live>,
-    (proxy, calls): (&Option<Arc<Proxy>>, &Option<Arc<AppServer>>),
+    proxy: &Option<Arc<Proxy>>,
+    here: Here,
     cluster: Option<&Cluster>,
     config: &NodeConfig,
+    health: Arc<Health>,
 ) -> Arc<api::server::Api> {
-    let (proxy, calls, own_live) = (proxy.clone(), calls.clone(), Arc::clone(live));
-    let switchboard = cluster.map(|cluster| Arc::clone(&cluster.switchboard));
-    let node = cluster.map_or(config.node, |cluster| cluster.membership.id().0);
-    let outside = Arc::new(crate::living::Living::new(proxy, calls, switchboard, own_live, node));
+    let me = cluster.map_or_else(|| clustered::alone(config), |cluster| cluster.info.clone());
+    let switchboard = cluster.map(|cluster| Arc::downgrade(&cluster.switchboard)).unwrap_or_default();
+    let asking = Asking::new(me.id, Arc::new(here), switchboard);
+    let others = cluster.map(|cluster| {
+        cluster.switchboard.set_shell(Arc::clone(&asking) as _);
+        let (membership, switchboard) = (cluster.membership.clone(), Arc::clone(&cluster.switchboard));
+        Others { membership, switchboard, peers: cluster.peers() }
+    });
+    let outside = Arc::new(Living {
+        proxy: proxy.clone(),
+        asking,
+        others,
+        live: Arc::clone(live),
+        me,
+        since: Instant::now(),
+        health,
+    });
     live.name_own_hosts(&config.api_hosts);
     let storage = api::Storage::new(config.data.join("files"), config.files.clone());
     let surroundings = api::outside::Surroundings { outside, storage };
@@ -471,7 +545,7 @@ async fn serve_api(
 struct Log(Store);
 
 impl CallLog for Log {
-    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>) {
+    fn began(&self, call: OpenCall, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
         self.0.append(Record::CallBegan(call), move |kept| {
             report("the note of a call", &kept);
             done(kept.is_ok());

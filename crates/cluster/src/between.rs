@@ -6,6 +6,7 @@
 use crate::ids::{CallId, LegId, NodeId};
 use crate::leg::{Incoming, LegCommand, LegEvent, Originate};
 use crate::media::{MediaCommand, MediaEvent, MediaReply, Signalling};
+use crate::question::{Answer, Question};
 use bytes::Bytes;
 use model::{BindingRecord, Brand, Client, Id, Terminal, User};
 
@@ -319,7 +320,7 @@ pub enum Counted {
     Attempts(Id<User>),
 }
 
-/// Between any two nodes: bindings, and counters of calls.
+/// Between any two nodes: bindings, counters of calls, and operators' questions.
 #[derive(Clone, Debug)]
 pub enum DirectoryItem {
     /// All bindings of the sender follow; what it told before is void.
@@ -378,5 +379,19 @@ pub enum DirectoryItem {
         calls: Vec<(CallId, Vec<Counted>)>,
         /// Nothing more follows.
         complete: bool,
+    },
+    /// An operator's question to the node.
+    Ask {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// What is asked.
+        question: Question,
+    },
+    /// The answer.
+    Answer {
+        /// Of the question.
+        ticket: u64,
+        /// What is answered.
+        answer: Answer,
     },
 }

@@ -26,6 +26,8 @@ pub const STRAY_LIMIT: Duration = Duration::from_secs(2);
 const HAPPENED_MAX: usize = 64;
 /// Legs that are asked for at the same time.
 const STRAYS_MAX: usize = 1024;
+/// Owners of one call that were lost one after the other.
+const FORMER_MAX: usize = 8;
 /// Calls that are over and are remembered: those of a minute or so.
 const OVER_MAX: usize = 16_384;
 /// Legs of one call at one proxy.
@@ -121,8 +123,8 @@ pub enum Fault {
 struct Kept {
     client: Option<Id<Client>>,
     service: Service,
-    /// Whoever served it until it was offered to others: if it lives it is told when one of them takes it.
-    left: Option<Owner>,
+    /// Who was obeyed before and does not know that this is over.
+    former: Vec<Owner>,
     /// The largest epoch seen.
     epoch: u32,
     incoming: Option<Box<Incoming>>,
@@ -207,6 +209,11 @@ impl Custody {
         }
     }
 
+    /// Whether a call is in custody here.
+    pub fn keeps(&self, call: CallId) -> bool {
+        self.calls.contains_key(&call)
+    }
+
     /// All calls, each with whom is obeyed for it.
     pub fn kept(&self) -> Vec<(CallId, Option<Owner>)> {
         let mut all: Vec<_> = self.calls.iter().map(|(call, kept)| (*call, kept.obeyed())).collect();
@@ -231,7 +238,7 @@ impl Custody {
             client: Some(client),
             // It has taken the call until it says that it has not: nothing is asked of it before.
             service: Service::Served(Owner { epoch: 0, node: first }),
-            left: None,
+            former: Vec::new(),
             epoch: 0,
             incoming: Some(Box::new(incoming.clone())),
             capsule: Capsule::default(),
@@ -481,7 +488,9 @@ impl Custody {
             // It is told when somebody has taken the call, and by whom.
             None => {
                 self.superseded += 1;
-                kept.left = kept.left.max(Some(speaker));
+                if kept.former.len() < FORMER_MAX && !kept.former.contains(&speaker) {
+                    kept.former.push(speaker);
+                }
                 false
             }
         }
@@ -501,7 +510,7 @@ impl Custody {
         let kept = Kept {
             client: None,
             service: Service::Served(Owner { epoch: title.epoch, node: from }),
-            left: None,
+            former: Vec::new(),
             epoch: title.epoch,
             incoming: None,
             capsule: Capsule::default(),
@@ -533,12 +542,11 @@ impl Custody {
         if let Some(at) = kept.due.take() {
             self.due.remove(&(at, call));
         }
-        let left = kept.left.take();
-        let before = match before {
-            Service::Served(before) => Some(before),
-            Service::Offered(_) | Service::Waiting => left,
-        };
-        if let Some(before) = before.filter(|before| before.node != owner.node) {
+        let mut former = std::mem::take(&mut kept.former);
+        if let Service::Served(before) = before {
+            former.push(before);
+        }
+        for before in former.into_iter().filter(|before| before.node != owner.node) {
             let title = Title { call, epoch: before.epoch };
             self.tell(before.node, ToCalls::Superseded { title, by: owner });
         }
@@ -609,9 +617,11 @@ impl Custody {
     fn owner_lost(&mut self, call: CallId, servers: &dyn Servers, now: Instant) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
         let tried = match std::mem::replace(&mut kept.service, Service::Waiting) {
-            Service::Served(owner) => {
-                kept.left = Some(owner);
+            Service::Served(before) => {
                 kept.epoch = kept.epoch.saturating_add(1);
+                if kept.former.len() < FORMER_MAX {
+                    kept.former.push(before);
+                }
                 Vec::new()
             }
             Service::Offered(tried) => tried,

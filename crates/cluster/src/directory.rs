@@ -104,7 +104,9 @@ impl Locations {
             DirectoryItem::Reserve { .. }
             | DirectoryItem::Reserved { .. }
             | DirectoryItem::Release { .. }
-            | DirectoryItem::Holds { .. } => Vec::new(),
+            | DirectoryItem::Holds { .. }
+            | DirectoryItem::Ask { .. }
+            | DirectoryItem::Answer { .. } => Vec::new(),
         }
     }
 

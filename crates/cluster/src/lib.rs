@@ -17,6 +17,7 @@ pub mod media;
 pub mod member;
 pub mod node;
 pub mod placement;
+pub mod question;
 pub mod rendezvous;
 pub mod switchboard;
 #[cfg(any(test, feature = "testing"))]

@@ -101,6 +101,9 @@ pub enum Lost {
     /// The node is back as another process.
     #[error("it came back as another process")]
     OtherInstance,
+    /// It has left the cluster, and its connection with it.
+    #[error("it has left the cluster")]
+    Left,
     /// The other side gave the session up before.
     #[error("it had given the session up")]
     GivenUp,
@@ -184,6 +187,8 @@ pub struct Link<T> {
     /// The process at the other end, and its newest connection, as it said last.
     instance: Option<u64>,
     attempt: u64,
+    /// That process has left the cluster, as others say.
+    has_left: bool,
     session: Option<Session<T>>,
     connection: Connection,
     /// What a connection that is being dialled says.
@@ -257,6 +262,7 @@ impl<T: Clone> Link<T> {
             settings,
             instance: None,
             attempt: 0,
+            has_left: false,
             session: None,
             connection: Connection::Down { since: now },
             pending: None,
@@ -294,6 +300,7 @@ impl<T: Clone> Link<T> {
     pub fn answered(&mut self, answer: Answer, instance: u64, now: Instant) -> Result<(), Stale> {
         let greeting = self.pending.take().ok_or(Stale)?;
         let same = self.instance.replace(instance) == Some(instance);
+        self.has_left &= same;
         let current = self.session.as_ref().map(|session| session.id);
         if answer.session == greeting.fresh {
             let why = if same { Lost::GivenUp } else { Lost::OtherInstance };
@@ -332,6 +339,7 @@ impl<T: Clone> Link<T> {
         }
         let same = self.instance == Some(instance);
         self.instance = Some(instance);
+        self.has_left &= same;
         self.attempt = greeting.attempt;
         let ours = self.session.as_ref().is_some_and(|session| session.id == greeting.resume);
         if !(same && ours && self.resume(greeting.received, now)) {
@@ -356,11 +364,22 @@ impl<T: Clone> Link<T> {
         }
     }
 
+    /// Others say whether the node has left the cluster: then its session is over as soon as there is no connection.
+    pub fn left(&mut self, has_left: bool, now: Instant) {
+        self.has_left = has_left;
+        if has_left && !self.is_up() {
+            self.lose(Lost::Left, now);
+        }
+    }
+
     /// The connection broke.
     pub fn disconnected(&mut self, now: Instant) {
         self.pending = None;
         if let Connection::Up { .. } = self.connection {
             self.connection = Connection::Down { since: now };
+        }
+        if self.has_left {
+            self.lose(Lost::Left, now);
         }
     }
 
@@ -411,23 +430,33 @@ impl<T: Clone> Link<T> {
         }
     }
 
+    /// Whether [`Link::poll_frame`] has a frame now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let (Some(session), Connection::Up { said, cursor, owed, .. }) = (&self.session, &self.connection)
+        else {
+            return false;
+        };
+        let settings = &self.settings;
+        session.acked + session.kept.len() as u64 > *cursor
+            || now >= *said + settings.heartbeat
+            || owed.is_some_and(|owed| {
+                now >= owed.since + settings.ack_after
+                    || owed.items >= settings.ack_items
+                    || owed.octets >= settings.octets_max / 4
+            })
+    }
+
     /// The next frame for the connection, if one is due.
     pub fn poll_frame(&mut self, now: Instant) -> Option<Frame<T>> {
+        if !self.is_due(now) {
+            return None;
+        }
         let (Some(session), Connection::Up { said, cursor, owed, .. }) =
             (self.session.as_mut(), &mut self.connection)
         else {
             return None;
         };
         let settings = &self.settings;
-        let waiting = (session.acked + session.kept.len() as u64).saturating_sub(*cursor);
-        let ack_due = owed.is_some_and(|owed| {
-            now >= owed.since + settings.ack_after
-                || owed.items >= settings.ack_items
-                || owed.octets >= settings.octets_max / 4
-        });
-        if waiting == 0 && !ack_due && now < *said + settings.heartbeat {
-            return None;
-        }
         let first = *cursor + 1;
         let mut octets = 0;
         let items: Vec<T> = session

@@ -518,6 +518,24 @@ mod tests {
         assert_eq!((of(&idle, 3), of(&idle, 1)), (BTreeSet::from([9]), BTreeSet::new()));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_of_a_stranger_make_a_node_that_is_out_of_bounds(
+            at in 0_usize..400, byte in proptest::num::u8::ANY, cut in 0_usize..500, noise in ".{0,40}",
+        ) {
+            let mut json = info(7).to_json().into_bytes();
+            let last = json.len() - 1;
+            json[at.min(last)] = byte;
+            json.truncate(cut);
+            json.extend(noise.bytes());
+            for text in [&json, noise.as_bytes()] {
+                if let Ok(read) = NodeInfo::from_json(text) {
+                    proptest::prop_assert!(read.check().is_ok());
+                }
+            }
+        }
+    }
+
     #[test]
     fn ranges_of_versions_meet_where_they_have_one_in_common() {
         assert!(meets((1, 2), (2, 3)) && meets((1, 5), (2, 3)) && meets((1, 1), (1, 1)));

@@ -10,8 +10,9 @@ use crate::directory::Locations;
 use crate::ids::{CallId, LegId, NodeId};
 use crate::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, LegHost, Legs, Originate};
 use crate::media::{Media, MediaCommand, MediaError, MediaEvent, MediaReply, MediaSink, Signalling};
-use crate::node::{Role, View};
+use crate::node::{NodeInfo, Role, View};
 use crate::placement::{self, Reach};
+use crate::question::{Answer, Question};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -21,10 +22,12 @@ use sip::flow::{ConnId, Flow, Transport};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Names that are set aside at a time with each SIP worker of a proxy, for each application server.
 const NAMES: u32 = 65_536;
+/// Calls whose relay is about to leave are looked for so often: some could not move before, or came since.
+const LEAVES_AGAIN: Duration = Duration::from_secs(1);
 /// More names are asked for when so many are left.
 const NAMES_LOW: u64 = 8192;
 
@@ -67,6 +70,16 @@ pub trait BindingHost: Send + Sync + 'static {
     fn displaced(&self, terminal: Id<Terminal>, contact: &str);
 }
 
+/// Whoever answers for this node as a whole, and asks others. Everything is done later: this is called where messages come in.
+pub trait Shell: Send + Sync + 'static {
+    /// A node asks; the answer goes by [`Switchboard::answer`].
+    fn asked(&self, from: NodeId, ticket: u64, question: Question);
+    /// A node answers what [`Switchboard::ask`] asked it.
+    fn answered(&self, from: NodeId, ticket: u64, answer: Answer);
+    /// There is no way to a node any more: it answers nothing that it was asked.
+    fn silent(&self, node: NodeId);
+}
+
 /// What a switchboard works with.
 pub struct Deps {
     /// This node.
@@ -93,10 +106,13 @@ pub struct Switchboard {
     /// Who serves the calls that this node's relay carries, and the highest ticket that it has shown.
     relayed: DashMap<CallId, (NodeId, u32)>,
     turn: AtomicU64,
+    /// When calls whose relay is about to leave were last looked for.
+    leaves: Mutex<Option<Instant>>,
     host: OnceLock<Arc<dyn LegHost>>,
     bindings: OnceLock<Arc<dyn BindingHost>>,
     server: OnceLock<Arc<dyn CallServer>>,
     relay: OnceLock<Arc<dyn Media>>,
+    shell: OnceLock<Arc<dyn Shell>>,
     wire: OnceLock<Arc<dyn Wire>>,
 }
 
@@ -145,10 +161,12 @@ impl Switchboard {
             lost: ArcSwap::default(),
             relayed: DashMap::new(),
             turn: AtomicU64::new(0),
+            leaves: Mutex::default(),
             host: OnceLock::new(),
             bindings: OnceLock::new(),
             server: OnceLock::new(),
             relay: OnceLock::new(),
+            shell: OnceLock::new(),
             wire: OnceLock::new(),
         })
     }
@@ -167,6 +185,11 @@ impl Switchboard {
     /// Names the relay of this node, if it has one.
     pub fn set_relay(&self, relay: Arc<dyn Media>) {
         let _ = self.relay.set(relay);
+    }
+
+    /// Names who answers for the node.
+    pub fn set_shell(&self, shell: Arc<dyn Shell>) {
+        let _ = self.shell.set(shell);
     }
 
     /// Names the way to other nodes.
@@ -188,6 +211,11 @@ impl Switchboard {
     /// Calls in custody here.
     pub fn figures(&self) -> Figures {
         self.custody.lock().figures()
+    }
+
+    /// Whether a call is in custody here.
+    pub fn keeps(&self, call: CallId) -> bool {
+        self.custody.lock().keeps(call)
     }
 
     /// The calls in custody here, each with its owner, if it has one at the moment.
@@ -212,6 +240,15 @@ impl Switchboard {
         if custody.poll_timeout().is_some_and(|due| due <= now) {
             custody.handle_timeout(&Placed(self), now);
             self.carry_out(&mut custody);
+        }
+        drop(custody);
+        let Some(server) = self.server.get() else { return };
+        let mut leaves = self.leaves.lock();
+        if leaves.is_none_or(|last| now >= last + LEAVES_AGAIN) {
+            *leaves = Some(now);
+            for node in self.view.load().with_role(Role::Relay).filter(|node| node.draining) {
+                server.relay_leaves(node.id);
+            }
         }
     }
 
@@ -242,8 +279,10 @@ impl Switchboard {
                 server.relay_leaves(node.id);
             }
         }
-        let news = view.nodes.keys().any(|id| !before.nodes.contains_key(id));
-        if news {
+        // One that drains no more takes calls that nobody else would.
+        let is_news =
+            |node: &Arc<NodeInfo>| !node.draining && before.node(node.id).is_none_or(|old| old.draining);
+        if view.nodes.values().any(is_news) {
             self.offer_again();
         }
     }
@@ -278,7 +317,7 @@ impl Switchboard {
     pub fn legs_back(&self, node: NodeId) {
         self.mark(|lost| lost.legs.remove(&node));
         if let Some(server) = self.server.get() {
-            // Whether it is a proxy may not be known yet; who is none has no names and says nothing.
+            // Whether it has legs may not be known yet; who has none sets nothing aside.
             self.want_names(node);
             server.proxy_back(node);
         }
@@ -297,6 +336,13 @@ impl Switchboard {
         self.mark(|lost| lost.media.remove(&node));
         if let Some(server) = self.server.get() {
             server.relay_back(node);
+        }
+    }
+
+    /// The link for the directory to a node is lost.
+    pub fn directory_lost(&self, node: NodeId) {
+        if let Some(shell) = self.shell.get() {
+            shell.silent(node);
         }
     }
 
@@ -375,8 +421,29 @@ impl Switchboard {
         }
     }
 
-    /// A node speaks to the directory of this one.
+    /// Asks another node. `false`: it is out of reach.
+    pub fn ask(&self, node: NodeId, ticket: u64, question: Question) -> bool {
+        self.wire.get().is_some_and(|wire| wire.directory(node, DirectoryItem::Ask { ticket, question }))
+    }
+
+    /// Answers another node.
+    pub fn answer(&self, node: NodeId, ticket: u64, answer: Answer) {
+        if let Some(wire) = self.wire.get() {
+            wire.directory(node, DirectoryItem::Answer { ticket, answer }); // who is out of reach waits no more
+        }
+    }
+
+    /// A node speaks to the directory of this one, or to the node as a whole.
     pub fn heard_directory(&self, from: NodeId, item: &DirectoryItem) {
+        match (item, self.shell.get()) {
+            (DirectoryItem::Ask { ticket, question }, Some(shell)) => {
+                return shell.asked(from, *ticket, question.clone());
+            }
+            (DirectoryItem::Answer { ticket, answer }, Some(shell)) => {
+                return shell.answered(from, *ticket, answer.clone());
+            }
+            _ => {}
+        }
         let displaced = self.locations.lock().told(from, item, (self.deps.unix_us)());
         if let Some(bindings) = self.bindings.get() {
             for binding in displaced {
@@ -407,6 +474,13 @@ impl Switchboard {
     pub fn unbound(&self, terminal: Id<Terminal>, contact: &str) {
         let mut locations = self.locations.lock();
         let item = locations.unbound(terminal, contact, (self.deps.unix_us)());
+        self.tell_all(&item);
+    }
+
+    /// Whatever was registered of an endpoint before this moment is void, also with proxies that are gone.
+    pub fn forget_all(&self, terminal: Id<Terminal>) {
+        let item = DirectoryItem::ForgetAll { terminal, before_us: (self.deps.unix_us)() };
+        self.heard_directory(self.deps.me, &item);
         self.tell_all(&item);
     }
 

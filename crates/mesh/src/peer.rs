@@ -25,6 +25,7 @@ use figures::Sayings;
 use lane::{CallsLane, DirectoryLane, Lane, LegsLane, MediaLane, RelayLane};
 use line::Lines;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -175,6 +176,8 @@ pub(crate) struct Hub {
     tasks: Mutex<JoinSet<()>>,
     /// Counts connections that were dialled: see `Hello.attempt`.
     attempts: AtomicU64,
+    /// The nodes that there are besides this one.
+    view: Mutex<BTreeSet<NodeId>>,
     sayings: Sayings,
     calls: Lines<CallsLane>,
     legs: Lines<LegsLane>,
@@ -207,6 +210,7 @@ impl Peers {
             runtime: Handle::current(),
             tasks: Mutex::new(JoinSet::new()),
             attempts: AtomicU64::new(0),
+            view: Mutex::default(),
             sayings: Sayings::default(),
             calls: Lines::default(),
             legs: Lines::default(),
@@ -218,8 +222,8 @@ impl Peers {
         Peers { hub }
     }
 
-    /// Says which nodes there are; this one may be among them. A node that is not among them any more is dialled no more once its link is
-    /// lost; a link that is up stays.
+    /// Says which nodes there are; this one may be among them. A node that was among them and is no more is lost as soon as its link has no
+    /// connection, and then not dialled any more; a link that is up stays.
     pub fn set_view(&self, nodes: &[PeerAddress]) {
         let (hub, me) = (&self.hub, &self.hub.config);
         let others = || nodes.iter().filter(|other| other.node != me.node);
@@ -229,6 +233,16 @@ impl Peers {
         CallsLane::lines(hub).dial(hub, want(&|other| custody && other.roles.application));
         RelayLane::lines(hub).dial(hub, want(&|other| me.roles.application && other.roles.relay));
         DirectoryLane::lines(hub).dial(hub, want(&|other| me.node < other.node));
+        let now: BTreeSet<NodeId> = others().map(|other| other.node).collect();
+        let before = std::mem::replace(&mut *hub.view.lock(), now.clone());
+        for node in before.symmetric_difference(&now) {
+            let has_left = !now.contains(node);
+            hub.calls.left(*node, has_left);
+            hub.legs.left(*node, has_left);
+            hub.relays.left(*node, has_left);
+            hub.media.left(*node, has_left);
+            hub.directory.left(*node, has_left);
+        }
         for other in others() {
             if let Some(instance) = other.instance {
                 hub.calls.replaced(other.node, instance);

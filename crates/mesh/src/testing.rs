@@ -53,17 +53,42 @@ impl EtcdServer {
         Self::start_with(Some(tls))
     }
 
+    /// Several that are one etcd: it works as long as most of them run.
+    ///
+    /// # Errors
+    ///
+    /// It is not installed, or does not start.
+    pub fn start_several(count: usize) -> io::Result<Vec<Self>> {
+        let peers = (0..count).map(|_| free_address()).collect::<io::Result<Vec<_>>>()?;
+        let mut servers =
+            (0..count).map(|number| Self::new(None, &peers, number)).collect::<io::Result<Vec<_>>>()?;
+        // One alone serves nobody, so all begin before any is waited for.
+        servers.iter_mut().try_for_each(Self::spawn)?;
+        servers.iter_mut().try_for_each(Self::wait)?;
+        Ok(servers)
+    }
+
     fn start_with(tls: Option<Tls<'_>>) -> io::Result<Self> {
+        let mut server = Self::new(tls, &[free_address()?], 0)?;
+        server.restart()?;
+        Ok(server)
+    }
+
+    fn new(tls: Option<Tls<'_>>, peers: &[SocketAddr], number: usize) -> io::Result<Self> {
         let directory = TempDir::with_prefix("etcd")?;
-        let (client, peer) = (free_address()?, free_address()?);
+        let client = free_address()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
+        let peer = peers[number];
+        let all = peers.iter().enumerate().map(|(number, peer)| format!("n{number}=http://{peer}"));
+        let all: Vec<String> = all.collect();
         let mut arguments = vec![
+            format!("--name=n{number}"),
             format!("--data-dir={}", directory.path().join("data").display()),
             format!("--listen-client-urls={scheme}://{client}"),
             format!("--advertise-client-urls={scheme}://{client}"),
             format!("--listen-peer-urls=http://{peer}"),
             format!("--initial-advertise-peer-urls=http://{peer}"),
-            format!("--initial-cluster=default=http://{peer}"),
+            format!("--initial-cluster={}", all.join(",")),
             "--logger=zap".to_owned(),
         ];
         if let Some(tls) = tls {
@@ -74,9 +99,7 @@ impl EtcdServer {
                 format!("--key-file={}", tls.key.display()),
             ]);
         }
-        let mut server = Self { directory, client, scheme, arguments, child: None };
-        server.restart()?;
-        Ok(server)
+        Ok(Self { directory, client, scheme, arguments, child: None })
     }
 
     /// Where clients reach it, for `cluster.etcd`.
@@ -102,6 +125,30 @@ impl EtcdServer {
         }
     }
 
+    /// Lets it stand still: connections stay, and nothing is answered.
+    ///
+    /// # Errors
+    ///
+    /// It does not run.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal("STOP")
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// It does not run.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal("CONT")
+    }
+
+    fn signal(&self, signal: &str) -> io::Result<()> {
+        let pid = self.pid().ok_or_else(|| io::Error::other("etcd does not run"))?;
+        let done = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status()?;
+        if done.success() { Ok(()) } else { Err(io::Error::other(format!("kill -{signal}: {done}"))) }
+    }
+
     /// Starts it (again) on the same address, with what it has kept, and waits until it accepts connections.
     ///
     /// # Errors
@@ -109,24 +156,35 @@ impl EtcdServer {
     /// It ends, or accepts nothing within half a minute: the error has the end of its log.
     pub fn restart(&mut self) -> io::Result<()> {
         self.kill();
+        self.spawn()?;
+        self.wait()
+    }
+
+    fn spawn(&mut self) -> io::Result<()> {
         let log = std::fs::File::create(self.directory.path().join("log"))?;
         let mut command = Command::new("etcd");
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let not_there =
             |error| io::Error::other(format!("cannot start etcd (Debian package etcd-server): {error}"));
-        let mut child = command.spawn().map_err(not_there)?;
+        self.child = Some(command.spawn().map_err(not_there)?);
+        Ok(())
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
         let begin = Instant::now();
         while TcpStream::connect(self.client).is_err() {
-            if child.try_wait()?.is_some() || begin.elapsed() > START {
-                let _ = child.kill();
-                let _ = child.wait();
+            let has_ended = match &mut self.child {
+                Some(child) => child.try_wait()?.is_some(),
+                None => true,
+            };
+            if has_ended || begin.elapsed() > START {
+                self.kill();
                 let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
                 let end: Vec<&str> = log.lines().rev().take(5).collect();
                 return Err(io::Error::other(format!("etcd does not start: {}", end.join("\n"))));
             }
             sleep(Duration::from_millis(20));
         }
-        self.child = Some(child);
         Ok(())
     }
 }

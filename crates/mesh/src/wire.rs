@@ -1,11 +1,13 @@
 //! From native messages to those of `proto/carillon/v1` and back.
 //!
 //! What another node says is untrusted in shape: every size, count and range is looked at. The same bounds hold on the way out, so that nobody
-//! sends what would be dropped. Rooms: `leg`, `session` (a leg's events and commands), `media`, `directory`. Elsewhere: streams (`peer`).
+//! sends what would be dropped. Rooms: `leg`, `session` (a leg's events and commands), `media`, `directory`, `question`
+//! (operators' questions). Elsewhere: streams (`peer`).
 
 mod directory;
 mod leg;
 mod media;
+mod question;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ mod common;
 #[path = "../src/wire/tests/draw.rs"]
 mod draw;
 
+use cluster::between::{Capsule, KeptLeg, Stand, ToCalls};
 use cluster::ids::NodeId;
 use cluster::link;
 use common::*;
@@ -253,4 +254,87 @@ async fn a_link_without_connection_is_lost_when_others_see_another_process_there
     seen.instance = Some(77);
     proxy.peers.set_view(&[seen]);
     proxy.hears(&[Heard::Lost(1, Way::Calls)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_left_the_cluster_is_lost_with_its_connection() {
+    let patient = link::Settings { lost_after: LONG * 10, ..link::Settings::default() };
+    for view_first in [true, false] {
+        let proxy = Node::start(PeerConfig { link: patient.clone(), ..config(2, PROXY) }).await;
+        let application = Node::start(config(1, APPLICATION)).await;
+        proxy.peers.set_view(&[application.seen()]);
+        proxy.connects(&[(1, Way::Calls)]).await;
+        if view_first {
+            proxy.peers.set_view(&[]);
+            proxy.peers.leg_up(application.id(), up(1)).unwrap();
+            proxy.link_is(1, Way::Calls, "told to the end", |link| link.waiting_items == 0).await;
+            proxy.hears_nothing();
+            drop(application);
+        } else {
+            drop(application);
+            proxy.link_is(1, Way::Calls, "noticed", |link| !link.connected).await;
+            proxy.hears_nothing();
+            proxy.peers.set_view(&[]);
+        }
+        proxy.hears(&[Heard::Lost(1, Way::Calls)]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn items_of_the_largest_size_arrive_and_larger_ones_are_not_taken() {
+    let proxy = Node::start(config(2, PROXY)).await;
+    let application = Node::start(config(1, APPLICATION)).await;
+    proxy.peers.set_view(&[application.seen()]);
+    proxy.connects(&[(1, Way::Calls)]).await;
+    application.connects(&[(2, Way::Legs)]).await;
+    let stand = |legs: usize, octets: usize| {
+        let (title, leg) = numbered(1);
+        let kept = KeptLeg { leg, home: NodeId(2), state: vec![7; octets].into() };
+        let capsule = Capsule { legs: vec![kept; legs], ..Capsule::default() };
+        ToCalls::Offer(Box::new(Stand { title, incoming: None, capsule, legs: vec![], happened: vec![] }))
+    };
+    let sent = |item| proxy.peers.leg_up(NodeId(1), item);
+    assert!(matches!(sent(stand(17, 64 * 1024)), Err(SendError::TooLarge { .. })));
+    let unfit = sent(stand(1, 64 * 1024 + 1)).unwrap_err();
+    assert_eq!(unfit.to_string(), "KeptLeg.state: 65537 octets are too many, 65536 at most");
+    for _ in 0..5 {
+        sent(stand(15, 64 * 1024)).unwrap();
+        sent(up(1)).unwrap();
+    }
+    for _ in 0..5 {
+        let heard = [stand(15, 64 * 1024), up(1)].map(|item| Heard::Item(2, Way::Legs, format!("{item:?}")));
+        application.hears(&heard).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_takes_nothing_is_lost_and_comes_back_when_it_does() {
+    let small =
+        link::Settings { items_max: 100, silence: LONG, lost_after: LONG, ..link::Settings::default() };
+    let quick =
+        |config| PeerConfig { link: small.clone(), hello_within: Duration::from_millis(500), ..config };
+    let proxy = Node::start(quick(config(2, PROXY))).await;
+    let application = Node::start(quick(config(1, APPLICATION))).await;
+    let wire = Wire::to(application.address).await;
+    proxy.peers.set_view(&[application.seen_at(wire.address)]);
+    proxy.connects(&[(1, Way::Calls)]).await;
+    application.connects(&[(2, Way::Legs)]).await;
+    wire.silence(true);
+    for number in 0..100 {
+        proxy.peers.leg_up(NodeId(1), up(number)).unwrap();
+    }
+    assert_eq!(proxy.peers.leg_up(NodeId(1), up(100)), Err(SendError::Full));
+    assert_eq!(proxy.peers.leg_up(NodeId(1), up(101)), Err(SendError::NotConnected));
+    proxy.hears(&[Heard::Lost(1, Way::Calls)]).await;
+    wire.silence(false);
+    proxy.hears(&[Heard::Back(1, Way::Calls)]).await;
+    proxy.peers.leg_up(NodeId(1), up(102)).unwrap();
+    // What the wire had swallowed may come still; then the session is over on this side, too.
+    let mut heard = application.next().await;
+    while heard != Heard::Lost(2, Way::Legs) {
+        assert!(matches!(heard, Heard::Item(..)), "{heard:?}");
+        heard = application.next().await;
+    }
+    application.hears(&[Heard::Back(2, Way::Legs)]).await;
+    application.hears(&[Heard::Item(2, Way::Legs, format!("{:?}", up(102)))]).await;
 }

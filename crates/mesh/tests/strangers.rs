@@ -107,9 +107,9 @@ async fn certificates_that_do_not_fit_are_refused() {
     for (at, tls) in tls.into_iter().enumerate() {
         let proxy = Node::start(with(config(10 + at as u16, PROXY), tls)).await;
         proxy.peers.set_view(&[application.seen()]);
-        let trouble = proxy.link_is(1, Way::Calls, "refused", |link| link.trouble.is_some()).await;
+        // An attempt may end before the alert is read; another one follows.
         let words = ["UnknownIssuer", "UnknownCA", "CertificateExpired", "CertificateExpired"][at];
-        assert!(trouble.trouble.as_ref().unwrap().contains(words), "{at}: {trouble:?}");
+        proxy.trouble(1, Way::Calls, words).await;
     }
     let plain = Node::start(config(20, PROXY)).await;
     plain.peers.set_view(&[application.seen()]);

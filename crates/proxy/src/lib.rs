@@ -79,10 +79,19 @@ pub struct Deps {
     pub tap: Option<Arc<dyn Tap>>,
 }
 
-/// Watches messages, for ladders and captures. It is called on the workers and must be quick.
+/// Watches messages and the work on them, for ladders, captures and figures. It is called on the workers and must be quick.
 pub trait Tap: Send + Sync + 'static {
     /// One whole message.
     fn seen(&self, direction: Direction, flow: Flow, bytes: &Bytes);
+
+    /// A leg begins; of one that came in, policy and password were right. `since`: when its worker took it up.
+    fn leg_began(&self, _call: CallId, _leg: LegId, _way: Direction, _sip_call_id: &str, _since: Instant) {}
+
+    /// A leg that had begun is gone.
+    fn leg_ended(&self, _call: CallId, _leg: LegId) {}
+
+    /// A worker did a turn. `lag`: how long the datagram that waited longest had been on this machine.
+    fn turned(&self, _lag: Duration) {}
 }
 
 /// Which way a message went.
@@ -317,6 +326,16 @@ impl Proxy {
         count
     }
 
+    /// Asks each SIP worker for a sign of life, which comes when it has done what came before. One that is gone gives none.
+    pub fn knock(&self) -> Vec<oneshot::Receiver<()>> {
+        let knock = |link: &Link| {
+            let (teller, told) = oneshot::channel();
+            link.send(Cmd::Knock(teller));
+            told
+        };
+        self.shared.links.iter().map(knock).collect()
+    }
+
     /// Counters and gauges.
     pub fn stats(&self) -> ProxyStats {
         let shared = &self.shared;
@@ -329,6 +348,8 @@ impl Proxy {
             bindings: shared.registrar.count(),
             unreachable: shared.registrar.unreachable(),
             legs: shared.legs.load(Ordering::Relaxed),
+            legs_max: shared.config.limits.legs,
+            draining: shared.draining.load(Ordering::Relaxed),
             connections: shared.connections.open(),
             transactions: each(|gauge| &gauge.transactions),
             queued: each(|gauge| &gauge.queued),

@@ -42,6 +42,30 @@ pub enum Cause {
     Panic,
 }
 
+impl Cause {
+    /// Its name in figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Junk => "junk",
+            Cause::Malformed => "malformed",
+            Cause::Challenged => "challenged",
+            Cause::WrongPassword => "wrong_password",
+            Cause::Forbidden => "forbidden",
+            Cause::NoDialog => "no_dialog",
+            Cause::Loop => "loop",
+            Cause::Unsupported => "unsupported",
+            Cause::Overload => "overload",
+            Cause::Capacity => "capacity",
+            Cause::Flood => "flood",
+            Cause::Registration => "registration",
+            Cause::Connection => "connection",
+            Cause::Amplification => "amplification",
+            Cause::Unsent => "unsent",
+            Cause::Panic => "panic",
+        }
+    }
+}
+
 /// All causes, in the order of their numbers.
 pub const CAUSES: [Cause; 16] = [
     Cause::Junk,
@@ -99,6 +123,10 @@ pub struct ProxyStats {
     pub unreachable: usize,
     /// Legs that exist now.
     pub legs: usize,
+    /// Legs that may exist at the same time.
+    pub legs_max: usize,
+    /// No new call is taken.
+    pub draining: bool,
     /// Open stream connections.
     pub connections: usize,
     /// Open transactions of each worker, as of its last turn.

@@ -88,6 +88,8 @@ pub(crate) enum Cmd {
     NoStray(LegId),
     /// Let go of this when nothing is awaited from any peer of a call.
     Settle(oneshot::Sender<()>),
+    /// Give a sign of life.
+    Knock(oneshot::Sender<()>),
     /// End, and all legs with it.
     Stop,
     /// End, and leave the legs to other proxies: their peers hear nothing.
@@ -397,13 +399,18 @@ impl Worker {
         }
         self.messages = messages;
         let wall = (!self.backlog.is_empty()).then(|| self.shared.clock.wall());
+        let mut longest = Duration::ZERO;
         for _ in 0..DATAGRAMS_MAX {
             let Some((listener, datagram)) = self.backlog.pop() else { break };
             let lag = match (wall, datagram.received) {
                 (Some(wall), Some(received)) => wall.saturating_sub(received),
                 _ => Duration::ZERO,
             };
+            longest = longest.max(lag);
             self.guarded(now, |worker| worker.datagram(listener, datagram, lag, now));
+        }
+        if let Some(tap) = self.shared.tap.as_ref().filter(|_| wall.is_some()) {
+            tap.turned(longest);
         }
         self.guarded(now, |worker| worker.timeouts(now));
         self.flush(now);
@@ -491,6 +498,7 @@ impl Worker {
             Cmd::Part(leg) => self.part(leg),
             Cmd::NoStray(leg) => self.no_stray(leg, now),
             Cmd::Settle(teller) => self.settling.push(teller),
+            Cmd::Knock(teller) => drop(teller.send(())),
             Cmd::Stop | Cmd::Quit => {}
         }
     }

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -155,13 +156,21 @@ impl Relay {
         }
     }
 
+    /// Asks each worker for a sign of life, which comes when it has carried out all orders so far. One that is gone gives none.
+    pub fn knock(&self) -> Vec<Receiver<()>> {
+        let knock = |worker: &Arc<WorkerLink>| {
+            let (teller, told) = std::sync::mpsc::channel();
+            worker.push([worker::Order::Tell(teller)], true);
+            told
+        };
+        self.workers.iter().map(knock).collect()
+    }
+
     /// Returns when the workers have carried out all orders so far.
     #[cfg(test)]
     pub(crate) fn settle(&self) {
-        for worker in &self.workers {
-            let (teller, told) = std::sync::mpsc::channel();
-            worker.push([worker::Order::Tell(teller)], true);
-            assert!(told.recv().is_err(), "the worker only lets go of its end");
+        for told in self.knock() {
+            assert!(told.recv().is_ok(), "the worker is gone");
         }
     }
 

@@ -127,7 +127,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed_0f_c0ffee);
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed_0fc0_ffee);
         let kind = match rng.random_range(0..10) {
             0..4 => Kind::Single,
             4 => Kind::Rolling,

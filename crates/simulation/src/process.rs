@@ -68,7 +68,7 @@ pub(crate) enum Said {
     Note(Box<OpenCall>, Durable),
     Record(Box<Cdr>, u32, Durable),
     LetGo(CallId),
-    Binding(BindingChange, Durable),
+    Binding(Box<BindingChange>, Durable),
 }
 
 /// What a process gave out at one step.
@@ -150,6 +150,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one place makes processes, and each is a part of its world"
+    )]
     pub(crate) fn new(
         place: Place,
         life: u64,
@@ -671,7 +675,7 @@ impl BindingLog for Told {
                 BindingChange::Unbind { terminal, contact } => switchboard.unbound(*terminal, contact),
             }
         }
-        self.gate.say(Said::Binding(change, done));
+        self.gate.say(Said::Binding(Box::new(change), done));
     }
 }
 
@@ -688,7 +692,7 @@ impl BindingHost for Registrar {
 struct Log(Arc<Gate>);
 
 impl CallLog for Log {
-    fn began(&self, call: OpenCall, done: Box<dyn FnOnce(bool) + Send>) {
+    fn began(&self, call: OpenCall, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
         self.0.say(Said::Note(Box::new(call), done));
     }
 

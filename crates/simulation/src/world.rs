@@ -440,8 +440,8 @@ impl World {
         }
         for out in process.take_outs() {
             match out {
-                Out::Datagram { from, to, bytes } => self.from_node(node, from, to, bytes),
-                Out::Etcd(ticket, request) => self.to_etcd(node, life, ticket, request),
+                Out::Datagram { from, to, bytes } => self.of_node(node, from, to, bytes),
+                Out::Etcd(ticket, request) => self.ask_etcd(node, life, ticket, request),
                 Out::Dial { way, to, greeting } => {
                     let end = End { node, life };
                     let id = self.conns.open(end, to, way, self.now);
@@ -604,7 +604,7 @@ impl World {
         1 + usize::from(doubled > 0 && self.rng.random_range(0..1000) < doubled)
     }
 
-    fn from_node(&mut self, node: NodeId, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
+    fn of_node(&mut self, node: NodeId, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
         self.trace.mark(self.now, 4, &bytes);
         if self.machines.get(&node).is_some_and(|machine| machine.is_dark) {
             return;
@@ -656,7 +656,7 @@ impl World {
 
     // --- etcd ---
 
-    fn to_etcd(&mut self, node: NodeId, life: u64, ticket: Ticket, request: Request) {
+    fn ask_etcd(&mut self, node: NodeId, life: u64, ticket: Ticket, request: Request) {
         let is_watch = matches!(request, Request::Watch { .. });
         if !is_watch {
             if let Some(machine) = self.machines.get_mut(&node) {
@@ -754,7 +754,7 @@ impl World {
                 machine.disk.notes.remove(&call.to_string());
             }
             Said::Binding(change, done) => {
-                match change {
+                match *change {
                     BindingChange::Bind(binding) => {
                         let key = (binding.terminal, binding.contact.clone());
                         machine.disk.bindings.insert(key, binding);

@@ -118,6 +118,12 @@ impl Tail {
         Ok(())
     }
 
+    /// Synced records that are not in the tables yet, and whether the tables could be brought up to date the last time.
+    pub(crate) fn load(&self) -> (u64, bool) {
+        let state = self.state.lock();
+        (state.synced.saturating_sub(state.applied), state.failed.is_none() && !state.ended)
+    }
+
     /// Nothing more will come: the apply thread applies the rest and ends.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;

@@ -557,6 +557,27 @@ fn a_broken_disk_is_told_to_everyone_and_nothing_is_acknowledged_after_it() {
 }
 
 #[test]
+fn whoever_watches_an_idle_store_sees_that_its_disk_is_gone_and_back() {
+    let disk = SimDisk::new();
+    let store = open(&disk).unwrap();
+    put(&store, ended(1)).unwrap();
+    let load = store.load();
+    assert!(load.takes_records && load.tables_are_fine, "{load:?}");
+    assert_eq!((load.waiting, load.waiting_bytes, load.unapplied), (0, 0, 1));
+    disk.cut_after(0);
+    put(&store, ended(2)).unwrap_err();
+    assert!(!store.load().takes_records);
+    disk.lift();
+    // Nobody sends a record: asking alone brings it back.
+    while !store.load().takes_records {
+        std::thread::yield_now();
+    }
+    put(&store, ended(3)).unwrap();
+    store.close();
+    assert!(!store.load().takes_records, "a closed store takes nothing");
+}
+
+#[test]
 fn a_disk_that_breaks_under_the_database_refuses_and_loses_nothing() {
     let disk = SimDisk::new();
     let store = open(&disk).unwrap();

@@ -32,6 +32,10 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Waiting>,
+    /// The disk takes no records for now.
+    trouble: bool,
+    /// Somebody wants to know whether the disk works again, and sends no record.
+    wake: bool,
     /// Records and bytes that are not acknowledged: those waiting and those being written.
     records: usize,
     bytes: usize,
@@ -99,18 +103,38 @@ impl Queue {
         }
     }
 
+    /// Records and bytes that are not acknowledged, and whether the disk takes records. While it does not, asking makes the journal
+    /// try again when it is time to, as a record would.
+    pub(crate) fn load(&self) -> (usize, usize, bool) {
+        let mut state = self.state.lock();
+        if state.trouble && !state.wake {
+            state.wake = true;
+            self.changed.notify_one();
+        }
+        let takes = !(state.trouble || state.closing || state.ended);
+        (state.records, state.bytes, takes)
+    }
+
+    fn note_trouble(&self, trouble: bool) {
+        self.state.lock().trouble = trouble;
+    }
+
     /// Takes no more; the journal thread writes what waits, then ends.
     pub(crate) fn close(&self) {
         self.state.lock().closing = true;
         self.changed.notify_one();
     }
 
-    /// What shall be the next frame; waits for something, then for `not_before`. `None` when closed and empty.
+    /// What shall be the next frame; waits for something, then for `not_before`. `None` when closed and empty. Empty: nothing is to
+    /// be written, but the disk may work again.
     fn next_batch(&self, not_before: Option<Instant>) -> Option<Vec<Waiting>> {
         let mut state = self.state.lock();
         while state.waiting.is_empty() {
             if state.closing {
                 return None;
+            }
+            if std::mem::take(&mut state.wake) {
+                return Some(Vec::new());
             }
             state.idle = true;
             self.changed.wait(&mut state);
@@ -221,6 +245,10 @@ impl Journal {
         let mut writer = FrameWriter::default();
         let mut not_before = None;
         while let Some(batch) = self.queue.next_batch(not_before) {
+            if batch.is_empty() {
+                let _ = self.mend(); // who asked looks again
+                continue;
+            }
             let written = self.write(&batch, &mut writer);
             not_before = Some(Instant::now() + self.sync_gap);
             self.queue.done(&batch);
@@ -268,6 +296,7 @@ impl Journal {
         match self.segment.cut(&*self.disk).and_then(|()| self.next_segment()) {
             Ok(()) => {
                 self.trouble = None;
+                self.queue.note_trouble(false);
                 tracing::warn!("the journal takes records again");
                 Ok(())
             }
@@ -290,6 +319,7 @@ impl Journal {
             }
         };
         let retry_at = Instant::now() + delay;
+        self.queue.note_trouble(true);
         self.trouble = Some(Trouble { error, retry_at, delay: (delay * 2).min(RETRY_MAX) });
     }
 

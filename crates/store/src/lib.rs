@@ -12,6 +12,8 @@
 
 mod apply;
 mod cdrs;
+#[cfg(test)]
+mod cluster_tests;
 pub mod config;
 #[cfg(test)]
 mod crash_tests;
@@ -19,6 +21,7 @@ mod disk;
 mod error;
 mod frame;
 mod journal;
+mod note;
 mod record;
 mod recovery;
 #[cfg(test)]
@@ -28,5 +31,6 @@ mod tables;
 
 pub use cdrs::{CdrCursor, CdrPage, CdrQuery, InvalidCursor};
 pub use error::StoreError;
+pub use note::{CallNote, EndedCall, UnsentKey};
 pub use record::Record;
-pub use store::{Options, Store};
+pub use store::{Load, Options, Store};

@@ -3,6 +3,7 @@
 //! Elsewhere: the frames around them (`frame`), their keys in the database (`tables`).
 
 use crate::error::StoreError;
+use crate::note::{CallNote, EndedCall, UnsentKey};
 use model::{BindingRecord, Cdr, Id, OpenCall, Terminal};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,22 @@ pub enum Record {
         /// The contact's URI, as in the binding.
         contact: String,
     },
+    // Journals name kinds by their places here: new ones come at the end.
+    /// As [`Record::CallBegan`], of a call that may get another owner: its note is handed out by [`crate::Store::open_calls`] after
+    /// a crash, and becomes no record by itself.
+    CallNoted(Box<CallNote>),
+    /// A call of a cluster is over. It waits here until [`Record::CallsSent`] says that the shared database has it.
+    CallSettled(Box<EndedCall>),
+    /// A call goes on at another node: what was noted of it here is void.
+    CallMoved {
+        /// Our name of the call.
+        call: String,
+    },
+    /// The shared database has these.
+    CallsSent {
+        /// Their places.
+        keys: Vec<UnsentKey>,
+    },
 }
 
 /// A record on its way through the journal: its stored form, and what the tables must know of it without parsing.
@@ -43,6 +60,9 @@ pub(crate) enum Effect {
     Ended { call: String, client: u32, started_us: i64 },
     Bound { terminal: u32, contact: String },
     Unbound { terminal: u32, contact: String },
+    Settled { call: String, key: UnsentKey },
+    Moved { call: String },
+    Sent { keys: Vec<UnsentKey> },
 }
 
 impl Entry {
@@ -71,6 +91,10 @@ impl Effect {
                 Effect::Bound { terminal: binding.terminal.get(), contact: binding.contact }
             }
             Record::Unbind { terminal, contact } => Effect::Unbound { terminal: terminal.get(), contact },
+            Record::CallNoted(note) => Effect::Answered { call: note.call.call },
+            Record::CallSettled(ended) => Effect::Settled { key: ended.key(), call: ended.cdr.call },
+            Record::CallMoved { call } => Effect::Moved { call },
+            Record::CallsSent { keys } => Effect::Sent { keys },
         }
     }
 }
@@ -169,6 +193,15 @@ mod tests {
         })
     }
 
+    fn ended() -> impl Strategy<Value = EndedCall> {
+        (cdr(), any::<(u32, u16, bool)>()).prop_map(|(cdr, (epoch, node, is_lost))| EndedCall {
+            cdr,
+            epoch,
+            node,
+            is_lost,
+        })
+    }
+
     fn binding() -> impl Strategy<Value = BindingRecord> {
         (
             any::<(u32, String, Option<String>, Option<u32>, String, u32, u16, i64)>(),
@@ -202,6 +235,13 @@ mod tests {
             binding().prop_map(Record::Bind),
             any::<(u32, String)>()
                 .prop_map(|(terminal, contact)| Record::Unbind { terminal: Id::new(terminal), contact }),
+            (open_call(), any::<(u32, u16, Option<i64>)>()).prop_map(|(call, (epoch, node, left_us))| {
+                Record::CallNoted(Box::new(CallNote { call, epoch, node, left_us }))
+            }),
+            ended().prop_map(|ended| Record::CallSettled(Box::new(ended))),
+            any::<String>().prop_map(|call| Record::CallMoved { call }),
+            proptest::collection::vec(ended().prop_map(|ended| ended.key()), 0..5)
+                .prop_map(|keys| Record::CallsSent { keys }),
         ]
     }
 
@@ -232,6 +272,23 @@ mod tests {
         let mut payload = encode(&Record::Unbind { terminal: Id::new(1), contact: "sip:a".into() });
         payload[0] = 9;
         assert!(decode(&payload).unwrap_err().contains("format 9"));
+    }
+
+    /// As programs wrote them that knew of no cluster.
+    #[test]
+    fn journals_of_before_clusters_are_read_as_ever() {
+        let unbind = [1, 3, 7, 5, b's', b'i', b'p', b':', b'a'];
+        let record = Record::Unbind { terminal: Id::new(7), contact: "sip:a".into() };
+        assert_eq!(decode(&unbind).unwrap(), record);
+        let open = [1, 0, 2, b'c', b'1', 1, 2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0];
+        let Record::CallBegan(call) = decode(&open).unwrap() else { panic!("another kind") };
+        assert_eq!((call.call.as_str(), call.client.get(), call.started_us), ("c1", 2, 1));
+        let ended = [&[1, 1], &open[2..16], &[4, 2, 0, 0, 0]].concat();
+        let Record::CallEnded(cdr) = decode(&ended).unwrap() else { panic!("another kind") };
+        assert_eq!((cdr.call.as_str(), cdr.ended_us, cdr.hung_up_by), ("c1", 2, HungUpBy::Platform));
+        let mut bind = encode(&Record::Unbind { terminal: Id::new(7), contact: "sip:a".into() });
+        bind[1] = 2;
+        assert!(decode(&bind).is_err(), "a binding has more to say");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::frame::{self, Segment, Unreadable};
 use crate::record::Entry;
 use crate::tables::Tables;
 
-/// Returns the ordinal of the next record: the new journal begins with it.
-pub(crate) fn recover(disk: &dyn Disk, tables: &Tables) -> Result<u64, StoreError> {
+/// Returns the ordinal of the next record: the new journal begins with it. In a cluster open calls get no records.
+pub(crate) fn recover(disk: &dyn Disk, tables: &Tables, is_clustered: bool) -> Result<u64, StoreError> {
     let failed = |action: &str| StoreError::io(format!("{action} the journal in {}", disk.dir().display()));
     let applied = tables.applied()?;
     let numbers = disk.segments().map_err(failed("list"))?;
@@ -49,7 +49,12 @@ pub(crate) fn recover(disk: &dyn Disk, tables: &Tables) -> Result<u64, StoreErro
     let now = now_us();
     let lost_us =
         disk.last_alive().map_err(failed("read the sign of life beside"))?.map_or(now, |mark| mark.min(now));
-    let lost = tables.recover(&entries, next, lost_us)?;
+    let lost = if is_clustered {
+        tables.recover_for_cluster(&entries, next, lost_us)?;
+        0
+    } else {
+        tables.recover(&entries, next, lost_us)?
+    };
     if !entries.is_empty() || lost > 0 {
         tracing::info!(records = entries.len(), lost_calls = lost, "the journal of the last run is applied");
     }

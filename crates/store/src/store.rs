@@ -7,6 +7,7 @@ use crate::cdrs::{CdrPage, CdrQuery};
 use crate::disk::{DATABASE_NAME, Directory, Disk};
 use crate::error::StoreError;
 use crate::journal::{Journal, OpenSegment, Queue};
+use crate::note::{CallNote, EndedCall};
 use crate::record::{Entry, Record};
 use crate::recovery;
 use crate::tables::Tables;
@@ -33,6 +34,9 @@ pub struct Options {
     pub queue_max: usize,
     /// Memory for pages of the database, in bytes.
     pub cache_bytes: usize,
+    /// This node is one of a cluster: calls that were open when the last process ended may go on elsewhere, so they get no
+    /// records by themselves, but are told by [`Store::open_calls`].
+    pub is_clustered: bool,
 }
 
 impl Default for Options {
@@ -48,8 +52,24 @@ impl Default for Options {
             segment_bytes: 16 * 1024 * 1024,
             queue_max: 100_000,
             cache_bytes: 64 * 1024 * 1024,
+            is_clustered: false,
         }
     }
+}
+
+/// How a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Records that wait for the disk.
+    pub waiting: usize,
+    /// Their bytes.
+    pub waiting_bytes: usize,
+    /// The disk took the last records; otherwise new ones are refused until it works again.
+    pub takes_records: bool,
+    /// Records in the journal that are not in the tables yet.
+    pub unapplied: u64,
+    /// The tables could be brought up to date the last time.
+    pub tables_are_fine: bool,
 }
 
 /// A data directory in use. Clones are the same store; [`Store::close`] or the end of the last clone stops it in order,
@@ -92,7 +112,16 @@ impl Store {
 
     pub(crate) fn open_on(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, StoreError> {
         let tables = Arc::new(Tables::open(Arc::clone(&disk), options.cache_bytes)?);
-        let next = recovery::recover(&*disk, &tables)?;
+        let next = recovery::recover(&*disk, &tables, options.is_clustered)?;
+        if !options.is_clustered {
+            let unsent = tables.unsent_count()?;
+            if unsent > 0 {
+                tracing::warn!(
+                    records = unsent,
+                    "call records wait here for the database of a cluster; they go there when this node is started in it again"
+                );
+            }
+        }
         let segment = OpenSegment::create(&*disk, next)?;
         disk.mark_alive(now_us()).map_err(StoreError::io("write the sign of life in the data directory"))?;
         let queue = Arc::new(Queue::new(options.queue_max));
@@ -172,6 +201,44 @@ impl Store {
         self.inner.tables.bindings()
     }
 
+    /// The calls of a cluster that earlier processes left open, as they last noted them; those of this process are left out.
+    /// Sees and waits as [`Store::cdrs`].
+    ///
+    /// # Errors
+    /// As [`Store::cdrs`].
+    pub fn open_calls(&self) -> Result<Vec<CallNote>, StoreError> {
+        self.inner.tail.wait_until_applied()?;
+        self.inner.tables.notes(|note| note.left_us.is_some())
+    }
+
+    /// The calls that this process took over from other nodes of a cluster and that are open. Sees and waits as [`Store::cdrs`].
+    ///
+    /// # Errors
+    /// As [`Store::cdrs`].
+    pub fn adopted_calls(&self) -> Result<Vec<CallNote>, StoreError> {
+        self.inner.tail.wait_until_applied()?;
+        self.inner.tables.notes(|note| note.left_us.is_none() && note.epoch > 0)
+    }
+
+    /// So many of the calls whose records the database that all nodes share does not have, those that ended first first.
+    /// [`Record::CallsSent`] takes them away. Sees and waits as [`Store::cdrs`].
+    ///
+    /// # Errors
+    /// As [`Store::cdrs`].
+    pub fn unsent(&self, limit: usize) -> Result<Vec<EndedCall>, StoreError> {
+        self.inner.tail.wait_until_applied()?;
+        self.inner.tables.unsent(limit)
+    }
+
+    /// How many they are. Sees and waits as [`Store::cdrs`].
+    ///
+    /// # Errors
+    /// As [`Store::cdrs`].
+    pub fn unsent_count(&self) -> Result<u64, StoreError> {
+        self.inner.tail.wait_until_applied()?;
+        self.inner.tables.unsent_count()
+    }
+
     /// The revision of the configuration at `place` up to which the bindings are known to be of accounts that are still what
     /// they were; `None` in a new directory, and where they were made under a configuration that is elsewhere.
     ///
@@ -187,6 +254,21 @@ impl Store {
     /// What the database said; the revision before stays.
     pub fn put_seen_revision(&self, place: &str, revision: u64) -> Result<(), StoreError> {
         self.inner.tables.put_seen_revision(place, revision)
+    }
+
+    /// How it is. Never waits for the disk. While the disk takes no records, asking from time to time makes the store notice
+    /// that it works again.
+    pub fn load(&self) -> Load {
+        let (waiting, waiting_bytes, takes_records) = self.inner.queue.load();
+        let (unapplied, tables_are_fine) = self.inner.tail.load();
+        Load { waiting, waiting_bytes, takes_records, unapplied, tables_are_fine }
+    }
+
+    /// As a store of before clusters was.
+    #[cfg(test)]
+    pub(crate) fn drop_unsent_table(&self) {
+        self.inner.tail.wait_until_applied().unwrap();
+        self.inner.tables.drop_unsent();
     }
 
     /// Takes no more records, writes and acknowledges those that wait, brings the tables up to date, and ends the threads.

@@ -7,12 +7,13 @@
 use crate::cdrs::{CdrCursor, CdrPage, CdrQuery};
 use crate::disk::{DATABASE_NAME, Disk};
 use crate::error::StoreError;
+use crate::note::{CallNote, EndedCall};
 use crate::record::{self, Effect, Entry, Record};
 use model::{BindingRecord, Cdr};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, StorageError, Table, TableDefinition, WriteTransaction,
+    ReadableTableMetadata, StorageError, Table, TableDefinition, TableHandle, WriteTransaction,
 };
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -29,6 +30,8 @@ const CDRS: Bytes = TableDefinition::new("cdrs");
 const CDRS_BY_CLIENT: TableDefinition<'static, &[u8], ()> = TableDefinition::new("cdrs_by_client");
 /// Call id → start time.
 const CDRS_BY_CALL: TableDefinition<'static, &[u8], i64> = TableDefinition::new("cdrs_by_call");
+/// The time of its end, epoch and call id → record of a call that the shared database of a cluster does not have yet.
+const UNSENT: Bytes = TableDefinition::new("unsent");
 /// Call id → record.
 const OPEN_CALLS: Bytes = TableDefinition::new("open_calls");
 /// Terminal and contact → record.
@@ -129,15 +132,10 @@ impl Tables {
             let mut ended = Vec::new();
             let mut open = write.open_table(OPEN_CALLS)?;
             while let Some((_, payload)) = open.pop_first()? {
-                match record::decode(payload.value()) {
-                    Ok(Record::CallBegan(call)) => {
-                        let record = Record::CallEnded(Box::new(call.into_lost_cdr(lost_us)));
-                        let payload = record::encode(&record);
-                        ended.push(Entry { payload, effect: Effect::of(record) });
-                    }
-                    Ok(_) => return Err(redb::Error::Corrupted("an open call that is none".to_owned())),
-                    Err(what) => return Err(redb::Error::Corrupted(what)),
-                }
+                let CallNote { call, left_us, .. } = stored_note(payload.value())?;
+                let record = Record::CallEnded(Box::new(call.into_lost_cdr(left_us.unwrap_or(lost_us))));
+                let payload = record::encode(&record);
+                ended.push(Entry { payload, effect: Effect::of(record) });
             }
             drop(open);
             lost = ended.len();
@@ -146,6 +144,77 @@ impl Tables {
             Ok(())
         })?;
         Ok(lost)
+    }
+
+    /// As [`Tables::apply`], and every open call stays; those that nobody has said it of were left at `left_us`.
+    pub(crate) fn recover_for_cluster(
+        &self,
+        entries: &[Entry],
+        applied: u64,
+        left_us: i64,
+    ) -> Result<(), StoreError> {
+        let of_the_last_run = self.notes(|note| note.left_us.is_none())?;
+        if entries.is_empty() && of_the_last_run.is_empty() {
+            return Ok(());
+        }
+        self.change(|write| {
+            apply_entries(write, entries)?;
+            let mut open = write.open_table(OPEN_CALLS)?;
+            let mut left = Vec::new();
+            for row in open.iter()? {
+                let note = stored_note(row?.1.value())?;
+                if note.left_us.is_none() {
+                    left.push(CallNote { left_us: Some(left_us), ..note });
+                }
+            }
+            for note in left {
+                let call = note.call.call.clone();
+                let payload = record::encode(&Record::CallNoted(Box::new(note)));
+                open.insert(call.as_bytes(), payload.as_slice())?;
+            }
+            write.open_table(META)?.insert("applied", applied)?;
+            Ok(())
+        })
+    }
+
+    /// Some notes of open calls, in the order of their names.
+    pub(crate) fn notes(&self, is_wanted: impl Fn(&CallNote) -> bool) -> Result<Vec<CallNote>, StoreError> {
+        self.read("read open calls", |read| {
+            let mut notes = Vec::new();
+            for row in read.open_table(OPEN_CALLS)?.iter()? {
+                let note = stored_note(row?.1.value())?;
+                if is_wanted(&note) {
+                    notes.push(note);
+                }
+            }
+            Ok(notes)
+        })
+    }
+
+    /// The first of the records that the shared database does not have.
+    pub(crate) fn unsent(&self, limit: usize) -> Result<Vec<EndedCall>, StoreError> {
+        self.read("read records that wait for the shared database", |read| {
+            let mut unsent = Vec::new();
+            for row in read.open_table(UNSENT)?.iter()?.take(limit) {
+                match record::decode(row?.1.value()) {
+                    Ok(Record::CallSettled(ended)) => unsent.push(*ended),
+                    Ok(_) => return Err(redb::Error::Corrupted("a call record that is none".to_owned())),
+                    Err(what) => return Err(redb::Error::Corrupted(what)),
+                }
+            }
+            Ok(unsent)
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn drop_unsent(&self) {
+        self.change(|write| write.delete_table(UNSENT).map(|_| ()).map_err(redb::Error::from)).unwrap();
+    }
+
+    pub(crate) fn unsent_count(&self) -> Result<u64, StoreError> {
+        self.read("count records that wait for the shared database", |read| {
+            Ok(read.open_table(UNSENT)?.len()?)
+        })
     }
 
     pub(crate) fn seen_revision(&self, place: &str) -> Result<Option<u64>, StoreError> {
@@ -236,6 +305,7 @@ impl Tables {
                 write.open_table(CDRS_BY_CLIENT)?;
                 write.open_table(CDRS_BY_CALL)?;
                 write.open_table(OPEN_CALLS)?;
+                write.open_table(UNSENT)?;
                 write.open_table(BINDINGS)?;
                 write.open_table(REVISION)?;
                 Ok(())
@@ -245,7 +315,18 @@ impl Tables {
             Ok(read.open_table(META)?.get("format")?.map_or(0, |format| format.value()))
         })?;
         if found == FORMAT {
-            return Ok(());
+            let has_all = self.read("list tables", |read| {
+                Ok(read.list_tables()?.any(|table| table.name() == UNSENT.name()))
+            })?;
+            // Those of before clusters lack one.
+            return if has_all {
+                Ok(())
+            } else {
+                self.change(|write| {
+                    write.open_table(UNSENT)?;
+                    Ok(())
+                })
+            };
         }
         let number = |format: u64| u32::try_from(format).unwrap_or(u32::MAX);
         Err(StoreError::Format { file: self.file.clone(), found: number(found), known: number(FORMAT) })
@@ -303,6 +384,7 @@ fn apply_entries(write: &WriteTransaction, entries: &[Entry]) -> Result<(), redb
     // What comes later in the journal wins, so most calls that start and end within a group touch no table of open calls.
     let mut open: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
     let mut bindings: BTreeMap<Vec<u8>, Option<&[u8]>> = BTreeMap::new();
+    let mut unsent: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
     let mut ended = Vec::new();
     for entry in entries {
         match &entry.effect {
@@ -319,10 +401,19 @@ fn apply_entries(write: &WriteTransaction, entries: &[Entry]) -> Result<(), redb
             Effect::Unbound { terminal, contact } => {
                 bindings.insert(binding_key(*terminal, contact), None);
             }
+            Effect::Settled { call, key } => {
+                open.insert(call.as_bytes(), None);
+                unsent.insert(&key.0, Some(&entry.payload));
+            }
+            Effect::Moved { call } => {
+                open.insert(call.as_bytes(), None);
+            }
+            Effect::Sent { keys } => unsent.extend(keys.iter().map(|key| (key.0.as_slice(), None))),
         }
     }
     put_all(&mut write.open_table(OPEN_CALLS)?, open.iter().map(|(key, value)| (*key, *value)))?;
     put_all(&mut write.open_table(BINDINGS)?, bindings.iter().map(|(key, value)| (key.as_slice(), *value)))?;
+    put_all(&mut write.open_table(UNSENT)?, unsent.iter().map(|(key, value)| (*key, *value)))?;
     insert_cdrs(write, &ended)
 }
 
@@ -377,8 +468,13 @@ fn cdr_key(started_us: i64, call: &str) -> Vec<u8> {
 }
 
 /// Sorts as the number does.
-fn time_key(time_us: i64) -> [u8; 8] {
+pub(crate) fn time_key(time_us: i64) -> [u8; 8] {
     (time_us ^ i64::MIN).to_be_bytes()
+}
+
+/// The reverse of [`time_key`].
+pub(crate) fn time_of(key: [u8; 8]) -> i64 {
+    i64::from_be_bytes(key) ^ i64::MIN
 }
 
 fn binding_key(terminal: u32, contact: &str) -> Vec<u8> {
@@ -428,6 +524,15 @@ fn stored_cdr(stored: &[u8]) -> Result<Cdr, redb::Error> {
     match record::decode(stored) {
         Ok(Record::CallEnded(cdr)) => Ok(*cdr),
         Ok(_) => Err(redb::Error::Corrupted("a call record that is none".to_owned())),
+        Err(what) => Err(redb::Error::Corrupted(what)),
+    }
+}
+
+fn stored_note(stored: &[u8]) -> Result<CallNote, redb::Error> {
+    match record::decode(stored) {
+        Ok(Record::CallBegan(call)) => Ok(CallNote { call, epoch: 0, node: 0, left_us: None }),
+        Ok(Record::CallNoted(note)) => Ok(*note),
+        Ok(_) => Err(redb::Error::Corrupted("an open call that is none".to_owned())),
         Err(what) => Err(redb::Error::Corrupted(what)),
     }
 }

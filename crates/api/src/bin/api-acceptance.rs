@@ -90,6 +90,7 @@ fn location(row: &Json) -> Option<(String, String, Registration)> {
         received: text("received"),
         expires: parse_time(&text("expires"), &jiff::tz::TimeZone::UTC)?,
         user_agent: text("userAgent"),
+        node: 1,
     };
     Some((text("username"), text("domain"), registration))
 }

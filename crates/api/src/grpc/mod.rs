@@ -1,11 +1,12 @@
 //! gRPC for operators' programs: the services of `proto/carillon/v1/admin.proto`, on the REST listener and on the control socket.
 //!
 //! In: calls. Out: answers by the same rules as REST. Rooms: `configuration` (describing, lists, rows), `apply` (many changes as
-//! one), `told` (what a change looks like to a caller), `watch` (changes as they are made), `operation` (calls, bindings),
-//! `access` (logging in). Elsewhere: the rules (`write`, `list`, `show`, `auth`), asking (`carillon ctl`).
+//! one), `told` (what a change looks like to a caller), `watch` (changes as they are made), `operation` (calls, bindings), `cluster` (nodes),
+//! `access` (logging in). Health (`grpc.health.v1`) is told to everybody. Elsewhere: the rules (`write`, `list`, `show`, `auth`), asking (`carillon ctl`).
 
 mod access;
 mod apply;
+mod cluster;
 mod configuration;
 mod operation;
 mod told;
@@ -37,6 +38,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 /// Most octets of a message to the server, from whoever has a token.
@@ -46,6 +49,7 @@ const PREFIX: usize = 5;
 /// Where paths of calls begin that need no token.
 const ACCESS: &str = "/carillon.v1.Access/";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/";
+const HEALTH: &str = "/grpc.health.v1.Health/";
 /// How long a call may take until its answer begins.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Most characters of an error's message: it travels in a header.
@@ -82,7 +86,7 @@ impl Service {
         if path.starts_with(REFLECTION) {
             return Ok((request, None));
         }
-        let (most, caller) = if path.starts_with(ACCESS) {
+        let (most, caller) = if path.starts_with(ACCESS) || path.starts_with(HEALTH) {
             (LARGEST_FORM, None)
         } else {
             let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -205,12 +209,18 @@ pub(crate) fn router(api: &Arc<Api>, trusts: bool) -> axum::Router {
     let access = AccessServer::new(service.clone()).max_decoding_message_size(LARGEST_FORM);
     let configuration = ConfigurationServer::new(service.clone()).max_decoding_message_size(LARGEST_MESSAGE);
     let operation = OperationServer::new(service.clone()).max_decoding_message_size(LARGEST_MESSAGE);
+    // A server without telephones may always get requests: that is what a new reporter says.
+    let reporter = api.surroundings.outside.health().unwrap_or_default();
+    let health = HealthServer::new(HealthService::from_health_reporter(reporter))
+        .max_decoding_message_size(LARGEST_FORM);
     let mut router = axum::Router::new()
+        .route_service("/grpc.health.v1.Health/{*call}", health)
         .route_service("/carillon.v1.Access/{*call}", access)
         .route_service("/carillon.v1.Configuration/{*call}", configuration)
         .route_service("/carillon.v1.Operation/{*call}", operation);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1();
     match reflection {
         Ok(reflection) => {

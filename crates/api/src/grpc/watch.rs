@@ -29,7 +29,7 @@ const PAGE: usize = 100;
 /// Most revisions that a stream may begin behind.
 const MOST_BEHIND: u64 = 10_000;
 /// Whether the token is still good is asked again after this time, and at each change.
-const RECHECK: Duration = Duration::from_secs(60);
+pub(super) const RECHECK: Duration = Duration::from_secs(60);
 
 /// Who watches: how many streams of changes there are.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Default for Watchers {
 
 impl Watchers {
     /// The place of one more stream.
-    fn place(&self, caller: &Caller) -> Result<Part, Status> {
+    pub(super) fn place(&self, caller: &Caller) -> Result<Part, Status> {
         let Bounds { account, brand, .. } = MOST;
         self.0.take(caller, 1).map_err(|full| {
             Status::resource_exhausted(match full {

@@ -2,7 +2,7 @@
 
 use crate::world::{ACCOUNTS, Account, Ask, RESTRICTED, Server, run, sample, token};
 use api::live::Who;
-use api::outside::{ActiveCall, Alone, NodeState, NotHere, Outside, Registration};
+use api::outside::{ActiveCall, Alone, CallFilter, FoundCalls, NodeState, NotHere, Outside, Registration};
 use async_trait::async_trait;
 use model::define::{Kind, Level};
 use model::entities::{MatchList, TABLES, Terminal, User};
@@ -27,7 +27,7 @@ const CLIENT: Account = ACCOUNTS[2];
 const USER: Account = ACCOUNTS[6];
 
 #[derive(Clone)]
-struct With(Option<String>);
+pub(crate) struct With(Option<String>);
 
 impl Interceptor for With {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -40,13 +40,13 @@ impl Interceptor for With {
 }
 
 type Configuration = ConfigurationClient<InterceptedService<axum::Router, With>>;
-type Operation = OperationClient<InterceptedService<axum::Router, With>>;
+pub(crate) type Operation = OperationClient<InterceptedService<axum::Router, With>>;
 
 fn configuration(server: &Server, account: &Account) -> Configuration {
     ConfigurationClient::with_interceptor(server.router(), With(Some(token(account).to_owned())))
 }
 
-fn operation(server: &Server, account: &Account) -> Operation {
+pub(crate) fn operation(server: &Server, account: &Account) -> Operation {
     OperationClient::with_interceptor(server.router(), With(Some(token(account).to_owned())))
 }
 
@@ -550,7 +550,7 @@ fn watching_ends_with_the_account_has_bounds_and_knows_what_it_cannot_tell() {
 
 /// Two calls of two clients, and one contact of alice.
 #[derive(Default)]
-struct Living(Mutex<Vec<String>>);
+struct Living(Mutex<Vec<String>>, Mutex<Vec<CallFilter>>);
 
 #[async_trait]
 impl Outside for Living {
@@ -561,6 +561,7 @@ impl Outside for Living {
             received: String::new(),
             expires: jiff::Timestamp::UNIX_EPOCH,
             user_agent: "x".to_owned(),
+            node: 3,
         };
         if (user, domain) == ("alice", "users.democompany.com") || domain == "127.0.0.1" {
             vec![found]
@@ -573,14 +574,19 @@ impl Outside for Living {
         Ok(NodeState { node: 7, calls: 2, bindings: 1, ..NodeState::default() })
     }
 
-    async fn active_calls(&self) -> Result<Vec<ActiveCall>, NotHere> {
+    /// One that does not look at whose calls are asked for.
+    async fn active_calls(&self, filter: &CallFilter) -> Result<FoundCalls, NotHere> {
         let call = |id: &str, company: u32, brand: u32| ActiveCall {
             id: id.to_owned(),
             company,
             brand,
+            node: 3,
+            epoch: 2,
             ..ActiveCall::default()
         };
-        Ok(vec![call("c1", 1, 1), call("c3", 3, 1), call("c6", 6, 2)])
+        let calls = vec![call("c1", 1, 1), call("c3", 3, 1), call("c6", 6, 2)];
+        self.1.lock().push(filter.clone());
+        Ok(FoundCalls { total: calls.len(), calls, silent: vec!["5 (as-b)".to_owned()] })
     }
 
     async fn hang_up(&self, call: &str) -> Result<bool, NotHere> {
@@ -588,9 +594,14 @@ impl Outside for Living {
         Ok(true)
     }
 
-    async fn remove_registrations(&self, user: &str, _: &str, _: Option<&str>) -> Result<usize, NotHere> {
+    async fn remove_registrations(
+        &self,
+        user: &str,
+        _: &str,
+        _: Option<&str>,
+    ) -> Result<(usize, Vec<String>), NotHere> {
         self.0.lock().push(user.to_owned());
-        Ok(1)
+        Ok((1, Vec::new()))
     }
 }
 
@@ -610,6 +621,11 @@ fn calls_and_contacts_are_told_and_ended_tenant_by_tenant() {
             let names: Vec<&str> = told.calls.iter().map(|call| call.id.as_str()).collect();
             assert_eq!(names.join(" "), calls, "{account:?}");
             assert_eq!(told.total as usize, names.len());
+            assert_eq!((told.calls[0].node, told.calls[0].epoch), (3, 2));
+            let silent = if account == ACCOUNTS[0] { "5 (as-b)" } else { "some of the platform" };
+            assert_eq!(told.silent, [silent], "names of machines are nobody else's business");
+            let one = client.get_call(v1::GetCallRequest { id: "c3".to_owned() }).await;
+            assert_eq!(one.map_err(|error| error.code()).is_ok(), account != CLIENT, "{account:?}");
             let ended = client.hang_up(v1::HangUpRequest { id: "c3".to_owned() }).await;
             assert_eq!(ended.is_ok(), account != CLIENT, "{account:?}");
             let address = format!("sip:alice@{domain}");
@@ -626,6 +642,24 @@ fn calls_and_contacts_are_told_and_ended_tenant_by_tenant() {
             }
         }
         assert_eq!(*living.0.lock(), ["c3", "alice", "c3", "alice", "alice"]);
+        // Other nodes are asked for the caller's own calls alone, whatever he asks for.
+        living.1.lock().clear();
+        let of = |brand, company| v1::ListCallsRequest { brand, company, ..v1::ListCallsRequest::default() };
+        for (account, asked, wanted) in [
+            (ACCOUNTS[0], of(2, 0), Some((Some(2), None))),
+            (BRAND, of(0, 3), Some((Some(1), Some(3)))),
+            (BRAND, of(2, 0), None),
+            (CLIENT, of(0, 0), Some((Some(1), Some(1)))),
+            (CLIENT, of(0, 3), None),
+        ] {
+            let told = operation(&server, &account).list_calls(asked.clone()).await.unwrap().into_inner();
+            let filter = living.1.lock().pop().map(|filter| (filter.brand, filter.company));
+            assert_eq!(filter, wanted, "{account:?} {asked:?}");
+            assert!(wanted.is_some() || told.calls.is_empty());
+        }
+        let text = v1::ListCallsRequest { text: "x".repeat(201), ..v1::ListCallsRequest::default() };
+        let error = operation(&server, &CLIENT).list_calls(text).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
         let mut retail = operation(&server, &ACCOUNTS[4]);
         let foreign = v1::ListBindingsRequest { address: format!("alice@{domain}") };
         assert_eq!(retail.list_bindings(foreign).await.unwrap_err().code(), Code::NotFound);
@@ -727,6 +761,7 @@ fn reflection_lists_the_services_without_a_token() {
                 "carillon.v1.Access",
                 "carillon.v1.Configuration",
                 "carillon.v1.Operation",
+                "grpc.health.v1.Health",
                 "grpc.reflection.v1.ServerReflection"
             ]
         );

@@ -123,6 +123,11 @@ impl CallState {
         self.tenure.as_ref().map_or(leg.node(), |tenure| tenure.home(leg))
     }
 
+    /// Whether it is offered to other servers, and nothing is done for it here any more.
+    pub(super) fn is_parked(&self) -> bool {
+        self.tenure.as_ref().is_some_and(|tenure| tenure.parked)
+    }
+
     /// Somebody gets a part in the call.
     pub(super) fn involve(&mut self, node: NodeId) {
         if let Some(tenure) = &mut self.tenure {
@@ -271,6 +276,7 @@ impl ShardState {
                 {
                     let home = tenure.home(leg);
                     if home == from {
+                        debug!(call = %title.call, %leg, "the leg's dialog is kept");
                         tenure.put(KeptLeg { leg, home, state });
                         call.keep(peers);
                     }
@@ -522,12 +528,13 @@ impl ShardState {
             return;
         }
         if let Some(call) = self.calls.get_mut(&title.call) {
-            let is_parked = call.tenure.as_ref().is_some_and(|tenure| tenure.parked);
-            if is_parked {
+            let Some(tenure) = &mut call.tenure else { return };
+            if tenure.parked && self.shared.draining.load(Ordering::Relaxed) {
                 return peers.legs.tell(from, ToLegs::Decline { title, why: Decline::Draining });
             }
-            // It was out of reach for this custodian, and the call went on here. Everybody is shown the title that beats all before.
-            let Some(tenure) = &mut call.tenure else { return };
+            // It was out of reach for this custodian, and the call went on here; or it was given away, nobody took it, and this
+            // server stays after all. Everybody is shown the title that beats all before.
+            tenure.parked = false;
             tenure.involved.insert(from);
             if title.epoch > tenure.epoch {
                 tenure.epoch = title.epoch;

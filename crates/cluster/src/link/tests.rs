@@ -503,6 +503,25 @@ fn a_process_that_came_back_is_another_one() {
 }
 
 #[test]
+fn a_node_that_has_left_is_lost_as_soon_as_it_has_no_connection() {
+    let (mut dialler, mut acceptor, now) = pair();
+    dialler.left(true, now);
+    assert_eq!(dialler.poll_event(), None, "what it says to the end is heard");
+    dialler.send(1, 10, now).expect("it is still there");
+    dialler.disconnected(now);
+    assert_eq!(dialler.poll_event(), Some(Event::Lost(Lost::Left)));
+    acceptor.disconnected(now);
+    acceptor.left(true, now);
+    assert_eq!(acceptor.poll_event(), Some(Event::Lost(Lost::Left)));
+    // The next process of that node is here before others say so.
+    let next = Greeting { resume: 0, fresh: 77, received: 0, attempt: 1 };
+    assert!(acceptor.accept(next, 9, now).is_ok());
+    assert_eq!(acceptor.poll_event(), Some(Event::Back));
+    acceptor.disconnected(now);
+    assert_eq!(acceptor.poll_event(), None, "it may be back at once");
+}
+
+#[test]
 fn a_connection_that_comes_late_does_not_take_the_place_of_a_newer_one() {
     let (mut dialler, mut acceptor, now) = pair();
     let late = dialler.greet(50, 2);

@@ -153,7 +153,12 @@ impl Member {
     }
 
     fn ask_next(&mut self, now: Instant) {
-        let ours = Marker { id: self.settings.cluster, protocol: self.info.protocol };
+        let known = self.records.marker.as_ref().and_then(|held| held.says);
+        let ours = Marker {
+            id: self.settings.cluster,
+            protocol: self.info.protocol,
+            fences_from: known.map_or(self.settings.fences_from, |marker| marker.fences_from),
+        };
         match self.marker_is_to_be_written(ours) {
             Err(error) => return self.refuse(error, now),
             Ok(Some(when)) => {

@@ -47,22 +47,14 @@ pub struct MemberSettings {
     pub id: Option<NodeId>,
     /// The cluster that the node's database belongs to.
     pub cluster: u128,
-    /// A mistake to make on purpose, to see that it is found.
-    #[cfg(any(test, feature = "testing"))]
-    pub fault: Option<Fault>,
+    /// The largest fence that came with a durable write so far: where etcd is new, fences begin above it.
+    pub fences_from: u64,
 }
 
 impl MemberSettings {
     /// For a node of this number (`None`: a free one) in the cluster that its database belongs to.
     pub fn new(prefix: impl Into<String>, lease_seconds: u32, id: Option<NodeId>, cluster: u128) -> Self {
-        Self {
-            prefix: prefix.into(),
-            lease_seconds,
-            id,
-            cluster,
-            #[cfg(any(test, feature = "testing"))]
-            fault: None,
-        }
+        Self { prefix: prefix.into(), lease_seconds, id, cluster, fences_from: 0 }
     }
 }
 
@@ -122,6 +114,8 @@ pub struct Member {
     requests: VecDeque<(Ticket, Request)>,
     events: VecDeque<Event>,
     wake: Option<(Instant, &'static str)>,
+    #[cfg(any(test, feature = "testing"))]
+    fault: Option<Fault>,
 }
 
 /// How far the node is.
@@ -221,9 +215,17 @@ impl Member {
             requests: VecDeque::new(),
             events: VecDeque::new(),
             wake: None,
+            #[cfg(any(test, feature = "testing"))]
+            fault: None,
         };
         member.step(now);
         member
+    }
+
+    /// Makes a mistake from now on, so that simulations can show that they find it.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn make_mistake(&mut self, fault: Fault) {
+        self.fault = Some(fault);
     }
 
     /// What is known of all nodes and owners. Without etcd it is the last that was known.
@@ -435,7 +437,7 @@ impl Member {
     /// How long a lease is believed in that had this much life before it at some time after `sent`.
     fn believed(&self, life: Duration, sent: Instant, now: Instant) -> Instant {
         #[cfg(any(test, feature = "testing"))]
-        if self.settings.fault == Some(Fault::CountsFromTheAnswer) {
+        if self.fault == Some(Fault::CountsFromTheAnswer) {
             return now + life;
         }
         let _ = now;
@@ -521,6 +523,9 @@ impl Member {
         }
         match answer {
             Ok(Response::Read { revision, entries }) => {
+                // If etcd is set up anew while we run, fences go on from here.
+                let seen = self.records.fence(self.records.revision).0;
+                self.settings.fences_from = self.settings.fences_from.max(seen);
                 self.records = Records::read(&self.keys, revision, &entries);
                 self.follower =
                     Follower { state: Follow::Watch { at: now }, is_fresh: true, pause: PAUSES.0 };

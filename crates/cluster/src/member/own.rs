@@ -6,12 +6,15 @@
 use super::records::owner_json;
 use super::{Event, Follow, Member, What};
 use crate::etcd::{Compare, Op, Request, Ticket, Txn};
-use crate::node::{Fence, Kind, Role, View, partitions};
+use crate::ids::NodeId;
+use crate::node::{Fence, Kind, NodeInfo, Role, Roles, partitions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 type Place = (Kind, u32);
+/// What proposals depend on.
+type Candidates = (NodeId, Roles, u32, bool);
 
 /// Requests about owners that wait for answers at the same time.
 const IN_FLIGHT: usize = 64;
@@ -22,8 +25,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Claims {
     pub(super) wishes: BTreeMap<Kind, BTreeSet<u32>>,
     pub(super) shares: BTreeMap<Kind, (u32, Role)>,
-    /// The view that the shares were last made from.
-    pub(super) shared: Option<Arc<View>>,
+    /// What the wishes for shares were last made from.
+    pub(super) shared: Option<Vec<Candidates>>,
     /// What is owned, as it was told.
     pub(super) told: BTreeMap<Place, Fence>,
     asked: BTreeMap<Place, Ticket>,
@@ -70,7 +73,8 @@ impl Member {
             }
         }
         let unwished = self.claims.told.iter().filter(|(place, _)| !self.claims.is_wished(**place));
-        let unwished: Vec<(Place, u64)> = unwished.map(|(place, fence)| (*place, fence.0)).collect();
+        let modified = |place: &Place| Some((*place, self.records.owners.get(place)?.modified));
+        let unwished: Vec<(Place, u64)> = unwished.filter_map(|(place, _)| modified(place)).collect();
         if !unwished.is_empty() {
             self.claims.giving_up.extend(unwished);
             self.tell_owned();
@@ -98,17 +102,19 @@ impl Member {
         !self.claims.asked.contains_key(&place) && self.claims.asked.len() < IN_FLIGHT
     }
 
-    /// Makes the wishes for shares from the view, where it or they have changed.
+    /// Makes the wishes for shares from the view, where they or what they depend on have changed: loads change all the time.
     fn propose(&mut self) {
+        let of = |node: &Arc<NodeInfo>| (node.id, node.roles, node.capacity, node.draining);
+        let candidates: Vec<Candidates> = self.view.nodes.values().map(of).collect();
         let claims = &mut self.claims;
-        if claims.shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &self.view)) {
+        if claims.shared.as_ref() == Some(&candidates) {
             return;
         }
         for (kind, (count, role)) in &claims.shares {
             let ours = partitions(&self.view, self.info.id, *kind, *count, *role);
             claims.wishes.insert(*kind, ours);
         }
-        claims.shared = Some(Arc::clone(&self.view));
+        claims.shared = Some(candidates);
     }
 
     /// Tells what the node owns now where it is not what was told.
@@ -120,15 +126,16 @@ impl Member {
         let is_given_up = |place: &Place| giving_up.contains_key(place);
         #[cfg(any(test, feature = "testing"))]
         let is_given_up =
-            |place: &Place| is_given_up(place) && self.settings.fault != Some(super::Fault::OwnsWhatItGaveUp);
+            |place: &Place| is_given_up(place) && self.fault != Some(super::Fault::OwnsWhatItGaveUp);
         let ours = owners.iter().filter(|(place, held)| Some(held.lease) == lease && !is_given_up(place));
-        let ours = ours.filter_map(|(place, held)| Some((*place, held.says?)));
-        let ours =
-            ours.filter(|(_, owner)| (owner.node, owner.instance) == (self.info.id, self.info.instance));
+        let me = (self.info.id.0, self.info.instance);
+        let ours = ours
+            .filter(|(_, held)| held.says.is_some_and(|owner| (owner.node, owner.instance) == me))
+            .map(|(place, held)| (*place, self.records.fence(held.modified)));
         #[cfg_attr(not(any(test, feature = "testing")), expect(unused_mut, reason = "faults add to it"))]
-        let mut ours: BTreeMap<Place, Fence> = ours.map(|(place, owner)| (place, owner.fence)).collect();
+        let mut ours: BTreeMap<Place, Fence> = ours.collect();
         #[cfg(any(test, feature = "testing"))]
-        if self.settings.fault == Some(super::Fault::ActsOnProposals) && self.is_certain {
+        if self.fault == Some(super::Fault::ActsOnProposals) && self.is_certain {
             let wishes = self.claims.wishes.iter();
             let wished = wishes.flat_map(|(kind, keys)| keys.iter().map(|key| ((*kind, *key), Fence(0))));
             for (place, fence) in wished {

@@ -22,12 +22,15 @@ pub(super) struct Marker {
     #[serde(with = "hex")]
     pub(super) id: u128,
     pub(super) protocol: (u16, u16),
+    /// Fences begin above this: etcd may have been set up anew, and counts from 1 then.
+    #[serde(default)]
+    pub(super) fences_from: u64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct OwnerText {
-    node: u16,
-    instance: u64,
+pub(super) struct OwnerText {
+    pub(super) node: u16,
+    pub(super) instance: u64,
 }
 
 /// A key that somebody holds.
@@ -45,7 +48,7 @@ pub(super) struct Records {
     pub(super) revision: u64,
     pub(super) marker: Option<Held<Marker>>,
     pub(super) nodes: BTreeMap<NodeId, Held<Arc<NodeInfo>>>,
-    pub(super) owners: BTreeMap<(Kind, u32), Held<Owner>>,
+    pub(super) owners: BTreeMap<(Kind, u32), Held<OwnerText>>,
 }
 
 /// Names of keys.
@@ -140,20 +143,24 @@ impl Records {
             Some(Key::Owner(kind, key))
                 if self.owners.contains_key(&(kind, key)) || self.owners.len() < OWNERS_MAX =>
             {
-                let owner = short(&entry.value).map(|OwnerText { node, instance }| Owner {
-                    node: NodeId(node),
-                    instance,
-                    fence: Fence(modified),
-                });
-                self.owners.insert((kind, key), Held { says: owner, lease, modified });
+                self.owners.insert((kind, key), Held { says: short(&entry.value), lease, modified });
             }
             _ => {}
         }
     }
 
+    /// The fence of a claim that was made at this revision.
+    pub(super) fn fence(&self, modified: u64) -> Fence {
+        let from = self.marker.as_ref().and_then(|held| held.says).map_or(0, |marker| marker.fences_from);
+        Fence(from.saturating_add(modified))
+    }
+
     pub(super) fn view(&self) -> View {
         let node = |(id, held): (&NodeId, &Held<Arc<NodeInfo>>)| Some((*id, Arc::clone(held.says.as_ref()?)));
-        let owner = |(place, held): (&(Kind, u32), &Held<Owner>)| Some((*place, held.says?));
+        let owner = |(place, held): (&(Kind, u32), &Held<OwnerText>)| {
+            let OwnerText { node, instance } = held.says?;
+            Some((*place, Owner { node: NodeId(node), instance, fence: self.fence(held.modified) }))
+        };
         View {
             revision: self.revision,
             nodes: self.nodes.iter().filter_map(node).collect(),

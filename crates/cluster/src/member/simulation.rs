@@ -348,9 +348,13 @@ impl World {
             lease_seconds: LEASE,
             id: process.id,
             cluster: 77,
-            fault: self.fault,
+            fences_from: 0,
         };
-        process.member = Some(Member::new(settings, info, process.local(self.now)));
+        let mut member = Member::new(settings, info, process.local(self.now));
+        if let Some(fault) = self.fault {
+            member.make_mistake(fault);
+        }
+        process.member = Some(member);
         (process.asked, process.watch, process.wake, process.revision) = (BTreeSet::new(), None, None, 0);
         process.waiting.clear();
         self.with(slot, |member, now| {

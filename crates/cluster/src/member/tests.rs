@@ -45,7 +45,7 @@ fn settings(id: Option<u16>) -> MemberSettings {
         lease_seconds: LEASE,
         id: id.map(NodeId),
         cluster: 77,
-        fault: None,
+        fences_from: 0,
     }
 }
 
@@ -312,6 +312,32 @@ fn a_node_whose_record_was_deleted_joins_anew() {
     world.settle(&mut [&mut node]);
     assert!(node.events.contains(&Event::LostLease) && node.number() == Some(1), "{:?}", node.events);
     assert_eq!(node.member.view().nodes.len(), 1);
+}
+
+#[test]
+fn fences_go_on_where_etcd_was_set_up_anew() {
+    let mut world = World::new();
+    let later = MemberSettings { fences_from: 5000, ..settings(Some(1)) };
+    let mut first = world.node(later, info(1, 10));
+    let mut second = world.node(settings(Some(2)), NodeInfo { protocol: (1, 2), ..info(2, 20) });
+    for node in [&mut first, &mut second] {
+        node.member.wish(KIND, BTreeSet::from([0]), world.now);
+    }
+    world.settle(&mut [&mut first, &mut second]);
+    let fence = first.owned(&world).or(second.owned(&world)).unwrap();
+    assert!(fence > Fence(5000));
+    assert_eq!(
+        second.member.view().owner(KIND, 0).unwrap().fence,
+        fence,
+        "it is the cluster's, not the node's"
+    );
+    // All of etcd is lost while nodes run.
+    world.etcd = Etcd::default();
+    world.start = world.now;
+    (first.wire, second.wire) = (Wire::default(), Wire::default());
+    world.run(20, &mut [&mut first, &mut second]);
+    assert_eq!(first.member.view().nodes.len(), 2);
+    assert!(first.owned(&world).or(second.owned(&world)).unwrap() > fence);
 }
 
 #[test]

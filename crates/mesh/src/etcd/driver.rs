@@ -4,14 +4,14 @@
 
 use super::wire::{Connector, Told};
 use super::{Board, Standing};
-use cluster::etcd::{Failure, Request, Response, Ticket};
+use cluster::etcd::{Failure, Request, Response, Ticket, WatchUpdate};
 use cluster::ids::NodeId;
-use cluster::member::{Event, JoinError, Member, MemberSettings};
+use cluster::member::{Event, JoinError as Refusal, Member, MemberSettings};
 use cluster::node::{Kind, NodeInfo, Role};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -35,13 +35,15 @@ pub(super) struct Driver {
     board: Arc<Board>,
     orders: mpsc::UnboundedReceiver<Order>,
     /// Whoever waits for the node to join.
-    joining: Option<oneshot::Sender<Result<NodeId, JoinError>>>,
+    joining: Option<oneshot::Sender<Result<NodeId, Refusal>>>,
     /// Requests that are on their way; they end with this value.
     answers: JoinSet<Answer>,
     tell: mpsc::Sender<Told>,
     told: mpsc::Receiver<Told>,
     watching: Option<AbortHandle>,
-    watches: JoinSet<()>,
+    watches: JoinSet<WatchUpdate>,
+    /// Which request a task is for: one that ends by a mistake of ours is answered, too.
+    tickets: HashMap<Id, Ticket>,
     is_over: bool,
 }
 
@@ -52,7 +54,7 @@ impl Driver {
         connector: Connector,
         board: Arc<Board>,
         orders: mpsc::UnboundedReceiver<Order>,
-        joining: oneshot::Sender<Result<NodeId, JoinError>>,
+        joining: oneshot::Sender<Result<NodeId, Refusal>>,
     ) -> Self {
         let (tell, told) = mpsc::channel(TOLD_MAX);
         Self {
@@ -66,6 +68,7 @@ impl Driver {
             told,
             watching: None,
             watches: JoinSet::new(),
+            tickets: HashMap::new(),
             is_over: false,
         }
     }
@@ -80,10 +83,7 @@ impl Driver {
             }
             let deadline = self.member.poll_timeout().map(|(at, _)| Instant::from_std(at));
             tokio::select! {
-                Some(answer) = self.answers.join_next() => match answer {
-                    Ok((ticket, answer)) => self.on_answer(ticket, answer),
-                    Err(error) => warn!(%error, "a request to etcd ended by a mistake of ours"),
-                },
+                Some(answer) = self.answers.join_next_with_id() => self.on_task(answer),
                 Some((ticket, update)) = self.told.recv() => {
                     self.member.handle_watch(ticket, update, now());
                 }
@@ -94,8 +94,34 @@ impl Driver {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.member.handle_timeout(now());
                 }
-                Some(_) = self.watches.join_next() => {}
+                Some(ended) = self.watches.join_next_with_id() => self.on_watch_ended(ended),
             }
+        }
+    }
+
+    fn on_task(&mut self, task: Result<(Id, Answer), JoinError>) {
+        match task {
+            Ok((id, (ticket, answer))) => {
+                self.tickets.remove(&id);
+                self.on_answer(ticket, answer);
+            }
+            Err(error) => {
+                warn!(%error, "a request to etcd ended by a mistake of ours");
+                if let Some(ticket) = self.tickets.remove(&error.id()) {
+                    self.on_answer(ticket, Err(Failure::Unknown(error.to_string())));
+                }
+            }
+        }
+    }
+
+    /// What it told last may still wait to be taken in; the next watch tells that again.
+    fn on_watch_ended(&mut self, ended: Result<(Id, WatchUpdate), JoinError>) {
+        let (id, update) = match ended {
+            Ok(ended) => ended,
+            Err(error) => (error.id(), WatchUpdate::Ended),
+        };
+        if let Some(ticket) = self.tickets.remove(&id) {
+            self.member.handle_watch(ticket, update, now());
         }
     }
 
@@ -199,10 +225,13 @@ impl Driver {
                 watching.abort();
             }
             let watch = connector.watch(ticket, prefix, from, self.tell.clone());
-            self.watching = Some(self.watches.spawn(watch));
+            let watching = self.watches.spawn(watch);
+            self.tickets.insert(watching.id(), ticket);
+            self.watching = Some(watching);
             return;
         }
-        self.answers.spawn(async move { (ticket, connector.carry(request).await) });
+        let task = self.answers.spawn(async move { (ticket, connector.carry(request).await) });
+        self.tickets.insert(task.id(), ticket);
     }
 }
 

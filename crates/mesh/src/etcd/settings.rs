@@ -8,6 +8,7 @@ use cluster::ids::NodeId;
 use cluster::member::MemberSettings;
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ASK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3));
 /// Larger files are no certificates.
 const PEM_MAX: u64 = 1 << 20;
+/// Leases, in seconds. A leader of etcd that is cut off from the others may keep a lease alive for two seconds, the next one begins to
+/// count after one second at the earliest; a lease is believed in for four fifths of its time. Shorter ones would not be safe.
+const LEASES: RangeInclusive<u32> = 5..=600;
 /// Endpoints at most.
 const ENDPOINTS_MAX: usize = 32;
 
@@ -56,13 +60,21 @@ pub struct EtcdSettings {
     pub node: Option<NodeId>,
     /// The cluster that the node's database belongs to.
     pub cluster: u128,
+    /// The largest fence that the database has seen.
+    pub fences_from: u64,
     /// How long the node tries to join when it starts.
     pub patience: Duration,
 }
 
 impl EtcdSettings {
     pub(super) fn member(&self) -> MemberSettings {
-        MemberSettings::new(self.prefix.clone(), self.lease_seconds, self.node, self.cluster)
+        MemberSettings {
+            prefix: self.prefix.clone(),
+            lease_seconds: self.lease_seconds,
+            id: self.node,
+            cluster: self.cluster,
+            fences_from: self.fences_from,
+        }
     }
 
     /// Checks everything that can be checked without etcd.
@@ -109,11 +121,11 @@ impl EtcdSettings {
                 "begins with a slash and has at most 100 plain letters",
             );
         }
-        if !(2..=600).contains(&self.lease_seconds) {
+        if !LEASES.contains(&self.lease_seconds) {
             return wrong(
                 "cluster.lease_seconds",
                 &self.lease_seconds.to_string(),
-                "must be 2 to 600 seconds",
+                "must be 5 to 600 seconds",
             );
         }
         if self.node == Some(NodeId(0)) {

@@ -53,24 +53,13 @@ impl Connector {
         done
     }
 
-    /// Tells changes until the watch breaks.
+    /// Tells changes until the watch breaks; says how it ended.
     pub(super) async fn watch(
         self: Arc<Self>,
         ticket: Ticket,
         prefix: String,
         from: u64,
         tell: mpsc::Sender<Told>,
-    ) {
-        let last = self.tell_changes(ticket, prefix, from, &tell).await;
-        let _ = tell.send((ticket, last)).await;
-    }
-
-    async fn tell_changes(
-        &self,
-        ticket: Ticket,
-        prefix: String,
-        from: u64,
-        tell: &mpsc::Sender<Told>,
     ) -> WatchUpdate {
         let mut used = None;
         let begun = timeout(self.patience, async {

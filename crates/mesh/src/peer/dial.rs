@@ -89,6 +89,7 @@ pub(super) async fn dialling<L: Dialled>(
         }
         if address.is_empty() {
             if L::lines(&hub).forget_dialler(&line, &target) {
+                line.events(&*hub.sink); // its end may have come just now
                 return;
             }
             continue;

@@ -135,7 +135,7 @@ impl<L: Lane> Line<L> {
     }
 
     /// Tells the sink what became of the link; `true`: the connection is to be closed.
-    fn events(&self, sink: &dyn PeerSink) -> bool {
+    pub(super) fn events(&self, sink: &dyn PeerSink) -> bool {
         let mut hang_up = false;
         loop {
             let event = self.link.lock().poll_event();
@@ -247,7 +247,13 @@ impl<L: Lane> Line<L> {
             ));
         }
         let frame = Frame { first: numbers.first, items: parts.items, received: numbers.received };
-        let items = self.link.lock().handle_frame(frame, octets, now());
+        let (items, due) = {
+            let (mut link, now) = (self.link.lock(), now());
+            (link.handle_frame(frame, octets, now), link.is_due(now))
+        };
+        if due {
+            self.waker.wake();
+        }
         for item in items {
             match L::In::read(item) {
                 Ok(item) => guarded(self.node, || L::deliver(&*hub.sink, self.node, item)),
@@ -260,8 +266,6 @@ impl<L: Lane> Line<L> {
                 }
             }
         }
-        // An acknowledgement may be due.
-        self.waker.wake();
         Ok(())
     }
 
@@ -397,6 +401,14 @@ impl<L: Lane> Lines<L> {
         }
     }
 
+    /// Whether the node has left the cluster, as others say.
+    pub(super) fn left(&self, node: NodeId, has_left: bool) {
+        if let Some(entry) = self.0.read().get(&node) {
+            entry.line.link.lock().left(has_left, now());
+            entry.line.notify.notify_one();
+        }
+    }
+
     /// Hands a dialler over to the link with its node, which is made if there is none.
     pub(super) fn accept(&self, hub: &Arc<Hub>, node: NodeId, accepted: Accepted<L>) -> Result<(), Refused> {
         let busy = |text| Refused::new(v1::RefusalReason::Busy, text);
@@ -484,7 +496,10 @@ async fn accepting<L: Lane>(hub: Arc<Hub>, line: Arc<Line<L>>, mut queue: mpsc::
         let next = line.tend(sink, tokio::time::timeout(hub.config.link.lost_after * 10, queue.recv())).await;
         let mut current = match next {
             Ok(accepted) => accepted,
-            Err(_) if L::lines(&hub).forget(line.node, || queue.is_empty() && !line.has_session()) => return,
+            Err(_) if L::lines(&hub).forget(line.node, || queue.is_empty() && !line.has_session()) => {
+                line.events(sink); // its end may have come just now
+                return;
+            }
             Err(_) => continue,
         };
         while let Some(Accepted { greeting, info, mut inbound, answer }) = current.take() {

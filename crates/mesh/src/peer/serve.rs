@@ -79,9 +79,9 @@ impl Drop for Place {
 
 /// What a connection is to us, known to its requests.
 #[derive(Clone)]
-struct Standing(Arc<Stand>);
+struct Standing(Arc<Caller>);
 
-struct Stand {
+struct Caller {
     from: SocketAddr,
     known: AtomicBool,
     place: Mutex<Option<Place>>,
@@ -137,7 +137,7 @@ async fn connection(hub: Arc<Hub>, io: Box<dyn Io>, from: SocketAddr, place: Pla
         },
     };
     let standing =
-        Standing(Arc::new(Stand { from, known: AtomicBool::new(false), place: Mutex::new(Some(place)) }));
+        Standing(Arc::new(Caller { from, known: AtomicBool::new(false), place: Mutex::new(Some(place)) }));
     let (every, answer) = hub.config.keep_alive;
     let requests = {
         let (hub, standing) = (Arc::clone(&hub), standing.clone());

@@ -2,6 +2,7 @@
 //!
 //! In and out: [`DirectoryItem`] and its wire form (`directory.proto`).
 
+use super::question::{read_answer, read_question, write_answer, write_question};
 use super::{
     COUNTS_MAX, HOLDS_MAX, Read, Why, Wire, WireError, address, bad, call, few, id, maybe_text, node, short,
     text, texts, there, write_address,
@@ -53,6 +54,8 @@ impl Wire for DirectoryItem {
                 let calls = calls.into_iter().map(one).collect::<Read<_>>()?;
                 Item::Holds(v1::Holds { partition: partition.into(), calls, complete })
             }
+            DirectoryItem::Ask { ticket, question } => Item::Ask(write_question(ticket, question)?),
+            DirectoryItem::Answer { ticket, answer } => Item::Told(write_answer(ticket, answer)?),
         };
         Ok(v1::DirectoryItem { item: Some(item) })
     }
@@ -105,6 +108,8 @@ impl Wire for DirectoryItem {
                     complete: holds.complete,
                 }
             }
+            Item::Ask(ask) => DirectoryItem::Ask { ticket: ask.ticket, question: read_question(ask)? },
+            Item::Told(told) => DirectoryItem::Answer { ticket: told.ticket, answer: read_answer(told)? },
         })
     }
 }

@@ -132,6 +132,40 @@ fn what_is_wrong_is_named() {
         v1::ToLegs { item: Some(v1::to_legs::Item::Keep(keep)) },
         "Capsule.custodians: 65 are too many, 64 at most",
     );
+    let asked = |question| v1::DirectoryItem {
+        item: Some(v1::directory_item::Item::Ask(v1::Ask { ticket: 1, question: Some(question) })),
+    };
+    use v1::ask::Question as Asked;
+    refused::<DirectoryItem>(
+        asked(Asked::Calls(v1::AskCalls { limit: 1025, ..v1::AskCalls::default() })),
+        "AskCalls.limit: 1025 is out of range",
+    );
+    refused::<DirectoryItem>(
+        asked(Asked::Calls(v1::AskCalls { after_us: Some(1), ..v1::AskCalls::default() })),
+        "AskCalls.after_call: malformed",
+    );
+    let told = |answer| v1::DirectoryItem {
+        item: Some(v1::directory_item::Item::Told(v1::Told { ticket: 1, answer: Some(answer) })),
+    };
+    let held = v1::HeldCall { call: 1 << 48 | 7, brand: 1, client: 1, ..v1::HeldCall::default() };
+    let calls = |calls| told(v1::told::Answer::Calls(v1::ToldCalls { calls, total: 1, more: false }));
+    assert!(DirectoryItem::read(calls(vec![held.clone(); 1024])).is_ok());
+    refused::<DirectoryItem>(
+        calls(vec![held.clone(); 1025]),
+        "ToldCalls.calls: 1025 are too many, 1024 at most",
+    );
+    refused::<DirectoryItem>(
+        calls(vec![v1::HeldCall { legs: vec![v1::HeldLeg::default(); 65], ..held.clone() }]),
+        "HeldCall.legs: 65 are too many, 64 at most",
+    );
+    refused::<DirectoryItem>(
+        calls(vec![v1::HeldCall { dialled: "1".repeat(WORDS_MAX + 1), ..held.clone() }]),
+        "HeldCall.dialled: 1025 octets are too many, 1024 at most",
+    );
+    refused::<DirectoryItem>(
+        calls(vec![v1::HeldCall { client: 0, ..held }]),
+        "HeldCall.client: 0 is out of range",
+    );
     let counted = Some(v1::Counted { kind: v1::CountedKind::User.into(), id: 0 });
     let reserved = v1::Reserved { ticket: 1, full: counted, fence: 3 };
     refused::<DirectoryItem>(

@@ -140,6 +140,50 @@ fn while_etcd_is_away_nothing_is_owned_for_long_and_all_comes_back_with_it() {
 }
 
 #[test]
+fn an_etcd_that_stands_still_is_as_good_as_none_and_all_comes_back_with_it() {
+    let etcd = EtcdServer::start().unwrap();
+    let a = Node::start(settings(&etcd.url(), None), info(1));
+    let b = Node::start(settings(&etcd.url(), None), info(2));
+    a.share(Kind::CLIENTS, 8, Role::As);
+    b.share(Kind::CLIENTS, 8, Role::As);
+    let owned = || [&a, &b].iter().map(|node| node.ownership().borrow().len()).sum::<usize>();
+    let all_owned = || async {
+        while owned() != 8 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    a.wait(all_owned());
+    etcd.pause().unwrap();
+    for node in [&a, &b] {
+        node.stands(|standing| *standing == Standing::LostLease);
+    }
+    assert_eq!(owned(), 0);
+    etcd.resume().unwrap();
+    for node in [&a, &b] {
+        node.stands(|standing| matches!(standing, Standing::Joined(_)));
+    }
+    a.wait(all_owned());
+}
+
+#[test]
+fn the_loss_of_one_etcd_of_three_is_got_over() {
+    let mut etcd = EtcdServer::start_several(3).unwrap();
+    let mut all = settings(&etcd[0].url(), None);
+    all.endpoints = etcd.iter().map(EtcdServer::url).collect();
+    let a = Node::start(all.clone(), info(1));
+    all.endpoints.rotate_left(1);
+    let b = Node::start(all, info(2));
+    a.sees(|view| view.nodes.len() == 2);
+    // The one that a speaks to.
+    etcd[0].kill();
+    b.set_load(5);
+    a.sees(|view| view.nodes[&NodeId(2)].calls == 5);
+    a.wish(KIND, BTreeSet::from([0]));
+    a.gets(KIND, 0);
+    b.sees(|view| view.owner(KIND, 0).is_some_and(|owner| owner.node == a.id()));
+}
+
+#[test]
 fn one_of_several_etcd_addresses_is_enough() {
     let etcd = EtcdServer::start().unwrap();
     let mut settings = settings(&etcd.url(), None);
@@ -189,7 +233,7 @@ fn settings_of_no_use_are_told_by_their_names() {
     assert_eq!(told(missing), "cluster.etcd_ca_file");
     assert_eq!(told(EtcdSettings { ca_file: Some("/x".into()), ..good.clone() }), "cluster.etcd");
     assert_eq!(told(EtcdSettings { prefix: "carillon".to_owned(), ..good.clone() }), "cluster.prefix");
-    assert_eq!(told(EtcdSettings { lease_seconds: 1, ..good.clone() }), "cluster.lease_seconds");
+    assert_eq!(told(EtcdSettings { lease_seconds: 4, ..good.clone() }), "cluster.lease_seconds");
     assert_eq!(told(EtcdSettings { node: Some(NodeId(0)), ..good }), "node.id");
 }
 

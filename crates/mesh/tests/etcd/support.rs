@@ -45,9 +45,10 @@ pub(crate) fn settings(url: &str, node: Option<u16>) -> EtcdSettings {
         ca_file: None,
         cert_files: None,
         prefix: "/carillon".to_owned(),
-        lease_seconds: 4,
+        lease_seconds: 5,
         node: node.map(NodeId),
         cluster: 77,
+        fences_from: 0,
         patience: LONG,
     }
 }

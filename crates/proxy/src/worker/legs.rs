@@ -4,6 +4,7 @@
 //! its last will ends the dialog, its call is told. Elsewhere: what a leg does with a message (`leg`).
 
 use super::Worker;
+use crate::Direction;
 use crate::leg::{Leg, LegMsg};
 use crate::legs::LegTag;
 use crate::stats::{Cause, add};
@@ -32,6 +33,17 @@ impl Worker {
     /// A new leg, and its first message.
     pub(super) fn begin(&mut self, tag: LegTag, leg: Leg, first: LegMsg, now: Instant) {
         let direction = if matches!(first, LegMsg::Originate(_)) { "out" } else { "in" };
+        if let Some(tap) = &self.shared.tap {
+            match &first {
+                LegMsg::Originate(order) => {
+                    tap.leg_began(leg.call(), tag.leg, Direction::Out, &order.call_id, now);
+                }
+                LegMsg::Invite(arrived) => {
+                    tap.leg_began(leg.call(), tag.leg, Direction::In, &arrived.incoming.sip_call_id, now);
+                }
+                _ => {}
+            }
+        }
         debug!(call = %leg.call(), leg = %tag.leg, direction, "leg began");
         let old = self.legs.insert(tag.leg, leg);
         assert!(old.is_none(), "leg names are never reused");
@@ -107,6 +119,9 @@ impl Worker {
     pub(super) fn remove(&mut self, id: LegId) -> Option<Leg> {
         let leg = self.legs.remove(&id)?;
         debug!(call = %leg.call(), leg = %id, "leg ended");
+        if let Some(tap) = &self.shared.tap {
+            tap.leg_ended(leg.call(), id);
+        }
         self.shared.legs.fetch_sub(1, Ordering::Relaxed);
         Some(leg)
     }

@@ -28,7 +28,7 @@ pub use batch::{Limits, Outcome};
 pub use error::ConfigError;
 pub use fence::{ClusterFacts, OwnerFence};
 pub use keys::Keyring;
-pub use postgres::PostgresPlace;
+pub use postgres::{CallQuery, CallStanding, CallStory, CallTable, CallWord, PostgresPlace};
 pub use query::{
     Changes, Keep, LogCursor, LogPage, LogQuery, LoggedChange, RecordFilter, RecordPage, RecordQuery,
     Revision,

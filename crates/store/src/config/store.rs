@@ -181,6 +181,14 @@ impl ConfigStore {
         }
     }
 
+    /// Whether the place of the configuration is there; a database that is away for some seconds is not.
+    pub fn is_reachable(&self) -> bool {
+        match &self.engine {
+            Engine::File(_) => true,
+            Engine::Postgres(engine) => engine.is_reachable(),
+        }
+    }
+
     /// The head's revision, as it becomes known: wait for it to change, then ask for [`ConfigStore::changes_since`].
     pub fn head(&self) -> watch::Receiver<u64> {
         match &self.engine {

@@ -5,7 +5,8 @@ use cluster::between::*;
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Incoming, LegCommand, LegEvent, Originate};
 use cluster::media::{MediaCommand, MediaError, MediaEvent, MediaLeg, MediaReply, Signalling};
-use model::{BindingRecord, FlowRecord, Id, MediaReport};
+use cluster::question::{Answer, CallsOf, DrainState, HeldCall, HeldLeg, NodeState, Question};
+use model::{BindingRecord, FlowRecord, Id, LegRole, MediaReport};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sip::draft::HeaderText;
@@ -223,6 +224,7 @@ impl Draw {
     fn order(&mut self) -> Originate {
         let all = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
         Originate {
+            home: NodeId(0), // whoever is told is the home
             call: self.call(),
             terminal: self.id(),
             target: self.text(),
@@ -403,7 +405,7 @@ impl Draw {
     }
 
     pub(super) fn directory_item(&mut self) -> DirectoryItem {
-        match self.below(9) {
+        match self.below(11) {
             0 => DirectoryItem::Whole,
             1 => DirectoryItem::WholeTold,
             2 => DirectoryItem::Bound(Box::new(self.located())),
@@ -423,12 +425,80 @@ impl Draw {
                 full: self.maybe(Draw::counted),
                 fence: self.number(),
             },
-            7 => DirectoryItem::Release { call: self.call(), counts: self.some(4, Draw::counted) },
+            7 => DirectoryItem::Ask { ticket: self.number(), question: self.question() },
+            8 => DirectoryItem::Answer { ticket: self.number(), answer: self.answer() },
+            9 => DirectoryItem::Release { call: self.call(), counts: self.some(4, Draw::counted) },
             _ => DirectoryItem::Holds {
                 partition: self.0.random(),
                 calls: self.some(3, |draw| (draw.call(), draw.some(3, Draw::counted))),
                 complete: self.0.random(),
             },
+        }
+    }
+
+    fn question(&mut self) -> Question {
+        match self.below(6) {
+            0 => Question::Calls {
+                of: CallsOf {
+                    brand: self.maybe(Draw::id),
+                    client: self.maybe(Draw::id),
+                    call: self.maybe(Draw::call),
+                    text: self.text(),
+                },
+                after: self.maybe(|draw| (draw.0.random(), draw.call())),
+                limit: self.0.random_range(0..=1024),
+            },
+            1 => Question::Count { brand: self.maybe(Draw::id), client: self.maybe(Draw::id) },
+            2 => Question::HangUp(self.call()),
+            3 => Question::State,
+            4 => Question::Drain { undo: self.0.random() },
+            _ => Question::Unbind { terminal: self.id(), contact: self.maybe(Draw::text) },
+        }
+    }
+
+    fn answer(&mut self) -> Answer {
+        match self.below(4) {
+            0 => Answer::Calls {
+                calls: self.some(3, Draw::held_call),
+                total: self.0.random(),
+                more: self.0.random(),
+            },
+            1 => Answer::Count(self.0.random()),
+            2 => Answer::State(NodeState {
+                calls: self.0.random(),
+                legs: self.0.random(),
+                sessions: self.0.random(),
+                bindings: self.0.random(),
+                adopted_total: self.number(),
+                let_go_total: self.number(),
+                uptime: self.number(),
+                lease_certain: self.0.random(),
+                drain: self.maybe(|draw| DrainState {
+                    left_ms: draw.0.random(),
+                    done: draw.0.random(),
+                    ending: draw.0.random(),
+                }),
+            }),
+            _ => Answer::Refused(self.text()),
+        }
+    }
+
+    fn held_call(&mut self) -> HeldCall {
+        HeldCall {
+            call: self.call(),
+            epoch: self.0.random(),
+            brand: self.id(),
+            client: self.id(),
+            caller: (self.text(), self.text()),
+            callee: (self.text(), self.text()),
+            dialled: self.text(),
+            started_us: self.0.random(),
+            answered_us: self.maybe(|draw| draw.0.random()),
+            legs: self.some(3, |draw| HeldLeg {
+                role: draw.of(&[LegRole::Caller, LegRole::Callee, LegRole::Answerer]),
+                sip_call_id: draw.text(),
+                endpoint: draw.text(),
+            }),
         }
     }
 }

@@ -85,6 +85,11 @@ impl Server {
         }
     }
 
+    /// Whether somebody was there lately.
+    pub(super) fn is_reachable(&self) -> bool {
+        !self.is_lost.load(Ordering::Relaxed)
+    }
+
     /// The channel on which commits are announced.
     pub(super) fn channel(&self) -> String {
         format!("carillon_{}", self.schema)

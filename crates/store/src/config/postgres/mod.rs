@@ -2,9 +2,10 @@
 //!
 //! In: batches and questions. Out: documents. A commit whose connection is lost is repeated with its token, which tells
 //! whether the lost one was kept. A node that others are always quicker than takes its turn. Rooms: `place` (where the server is), `link` (connections and
-//! their errors), `schema` (tables), `fence` (late owners). Elsewhere: the same in a
+//! their errors), `schema` (tables), `fence` (late owners), `calls` (call records). Elsewhere: the same in a
 //! file (`file`).
 
+mod calls;
 mod fence;
 mod link;
 mod place;
@@ -18,6 +19,7 @@ use super::fence::{ClusterFacts, OwnerFence};
 use super::keys::Keyring;
 use super::migrate::Steps;
 use super::query::{Keep, LogCursor, LogQuery, RecordQuery, WHO, hidden};
+pub use calls::{CallQuery, CallStanding, CallStory, CallTable, CallWord};
 use link::{Attempts, Link, Server, Trouble};
 use model::define::Table;
 pub use place::PostgresPlace;
@@ -120,6 +122,11 @@ impl PostgresEngine {
     /// The head as it becomes known.
     pub(super) fn watch(&self) -> watch::Receiver<u64> {
         self.head.clone()
+    }
+
+    /// Whether somebody is there.
+    pub(super) fn is_reachable(&self) -> bool {
+        self.server.is_reachable()
     }
 
     /// For people.

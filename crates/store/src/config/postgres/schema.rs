@@ -116,6 +116,7 @@ pub(super) async fn prepare(
         tx.batch_execute(TABLES_SQL).await?;
         tx.batch_execute(LATER_SQL).await?;
         super::fence::prepare(tx).await?;
+        tx.batch_execute(super::calls::SQL).await?;
         tx.batch_execute(&records_sql()).await?;
         let noted = serde_json::json!({ name: check }).to_string();
         tx.execute(
@@ -141,6 +142,7 @@ pub(super) async fn prepare(
     keys.knows(&head.keys)?;
     tx.batch_execute(LATER_SQL).await?;
     super::fence::prepare(tx).await?;
+    tx.batch_execute(super::calls::SQL).await?;
     tx.batch_execute(&records_sql()).await?;
     let is_new_key = !head.keys.contains_key(&name);
     if rewrite.is_empty() && indexes == index_definitions() && !is_new_key {

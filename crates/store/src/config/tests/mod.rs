@@ -1,7 +1,8 @@
 //! Tests of the configuration's store: the same suite on both engines, then what only one of them can suffer.
 //!
-//! Rooms: `fixture` (places, sample rows), `suite` and `random` (both engines), `crash_file`, `crash_postgres`, `wreck`, `formats`, `tls`.
+//! Rooms: `fixture` (places, sample rows), `suite` and `random` (both engines), `calls`, `crash_file`, `crash_postgres`, `wreck`, `formats`, `tls`.
 
+mod calls;
 mod crash_file;
 mod crash_postgres;
 mod fixture;
