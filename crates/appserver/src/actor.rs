@@ -651,7 +651,12 @@ impl CallState {
         let Some(peers) = shared.peers.get() else { return };
         while let Some(action) = self.call.poll_action() {
             match action {
-                Action::Leg(leg, command) => peers.legs.command(self.title(), self.home(leg), leg, command),
+                Action::Leg(leg, command) => {
+                    if matches!(command, LegCommand::Bye { .. }) {
+                        self.reach(leg, peers);
+                    }
+                    peers.legs.command(self.title(), self.home(leg), leg, command);
+                }
                 Action::Originate(slot, order) => {
                     self.involve(order.home);
                     match peers.legs.originate(self.title(), *order) {

@@ -212,6 +212,14 @@ impl CallState {
         }
     }
 
+    /// A telephone is told that its call is over, whatever has become of its proxy: another one has to do it.
+    pub(super) fn reach(&mut self, leg: LegId, peers: &Peers) {
+        let Some(tenure) = &self.tenure else { return };
+        if !peers.legs.can_reach(tenure.home(leg)) && tenure.state(leg).is_some() {
+            self.revive(leg, peers);
+        }
+    }
+
     /// The legs that live at this proxy, as far as known.
     fn legs_at(&self, proxy: NodeId) -> Vec<LegId> {
         self.call.legs().filter(|leg| self.home(*leg) == proxy).collect()
