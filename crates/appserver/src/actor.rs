@@ -13,7 +13,7 @@ use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Legs};
 use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
 use cluster::switchboard::CallServer;
-use many::{Adoption, Finished, Hint, Tenure};
+use many::{Adoption, Farewells, Finished, Hint, Tenure};
 use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal, User};
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -109,6 +109,7 @@ struct Shared {
     adopted: AtomicU64,
     let_go: AtomicU64,
     finished: Mutex<Finished>,
+    farewells: Mutex<Farewells>,
     draining: AtomicBool,
     /// The last record or note could not be written: new calls are refused until one can.
     log_fails: AtomicBool,
@@ -191,6 +192,7 @@ impl AppServer {
             adopted: AtomicU64::new(0),
             let_go: AtomicU64::new(0),
             finished: Mutex::default(),
+            farewells: Mutex::default(),
             draining: AtomicBool::new(false),
             log_fails: AtomicBool::new(false),
             ended: Notify::new(),
@@ -520,7 +522,10 @@ impl Actor for Shard {
             ShardMsg::Call(id, message) => state.deliver(id, message),
             ShardMsg::Told(from, message) => state.guarded(|state| state.told(from, message)),
             ShardMsg::Node(node, news) => state.guarded(|state| match news {
-                News::ProxyLost => state.not_awaited(node),
+                News::ProxyLost => {
+                    state.hang_up_again(node);
+                    state.not_awaited(node);
+                }
                 News::ProxyGone => state.proxy_gone(node),
                 News::ProxyBack => state.proxy_back(node),
                 News::RelayLost => state.relay_lost(node),

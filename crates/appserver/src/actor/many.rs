@@ -7,7 +7,7 @@ use super::{CallMsg, CallState, Peers, ShardState, Shared};
 use crate::call::{Call, Capsule as CallCapsule};
 use cluster::between::{Capsule, Decline, Happened, KeptLeg, Owner, Stand, Title, ToCalls, ToLegs};
 use cluster::ids::{CallId, LegId, NodeId};
-use cluster::leg::{Incoming, LegEvent};
+use cluster::leg::{Incoming, LegCommand, LegEvent};
 use cluster::media::{MediaCommand, Signalling};
 use model::{Client, Id};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -20,6 +20,9 @@ use tracing::{debug, info, warn};
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// Legs of one call whose states are kept.
 const STATES_MAX: usize = 64;
+/// A proxy that is lost so soon after it was told to hang up may not have done it; so many are remembered.
+const FAREWELL_LASTS: Duration = Duration::from_secs(5);
+const FAREWELLS_MAX: usize = 16_384;
 /// Calls that have ended and are remembered.
 const FINISHED_MAX: usize = 16_384;
 /// Calls taken by others whose new servers are to be told something, how often that is tried, and after which pause.
@@ -89,6 +92,29 @@ impl Finished {
 
     fn epoch(&self, call: CallId) -> Option<u32> {
         self.epochs.get(&call).copied()
+    }
+}
+
+/// Who was hung up in the last seconds, and by which proxy.
+#[derive(Debug, Default)]
+pub(super) struct Farewells(VecDeque<Farewell>);
+
+#[derive(Debug)]
+struct Farewell {
+    at: Instant,
+    title: Title,
+    leg: KeptLeg,
+}
+
+impl Farewells {
+    fn put(&mut self, farewell: Farewell) {
+        let since = farewell.at;
+        while self.0.len() >= FAREWELLS_MAX
+            || self.0.front().is_some_and(|old| since > old.at + FAREWELL_LASTS)
+        {
+            self.0.pop_front();
+        }
+        self.0.push_back(farewell);
     }
 }
 
@@ -218,6 +244,11 @@ impl CallState {
         if !peers.legs.can_reach(tenure.home(leg)) && tenure.state(leg).is_some() {
             self.revive(leg, peers);
         }
+        // Should the proxy prove to be lost, another one has to say it.
+        if let Some(state) = self.tenure.as_ref().and_then(|tenure| tenure.state(leg)) {
+            let farewell = Farewell { at: self.shared.now().mono, title: self.title(), leg: state.clone() };
+            self.shared.farewells.lock().put(farewell);
+        }
     }
 
     /// The legs that live at this proxy, as far as known.
@@ -320,6 +351,25 @@ impl ShardState {
             self.settle(id);
         }
         self.not_awaited(proxy);
+    }
+
+    /// A proxy is out of reach: those who were to be hung up by it a moment ago are told by another one.
+    pub(super) fn hang_up_again(&mut self, proxy: NodeId) {
+        let shared = Arc::clone(&self.shared);
+        let Some(peers) = shared.peers.get() else { return };
+        let since = shared.now().mono;
+        let (here, others): (VecDeque<Farewell>, _) = {
+            let mut all = shared.farewells.lock();
+            std::mem::take(&mut all.0).into_iter().partition(|farewell| farewell.leg.home == proxy)
+        };
+        shared.farewells.lock().0 = others;
+        let farewells = here.into_iter().filter(|farewell| since <= farewell.at + FAREWELL_LASTS);
+        for Farewell { title, leg: KeptLeg { leg, home, state }, .. } in farewells {
+            let Some(place) = peers.legs.proxy_instead(home, leg) else { continue };
+            peers.legs.tell(place, ToLegs::Revive { title, leg, ticket: None, state });
+            peers.legs.command(title, place, leg, LegCommand::Bye { reason: None });
+            peers.legs.tell(place, ToLegs::Done { title });
+        }
     }
 
     /// A proxy does not answer: claims do not wait for it.
