@@ -522,11 +522,11 @@ impl Actor for Shard {
             ShardMsg::Call(id, message) => state.deliver(id, message),
             ShardMsg::Told(from, message) => state.guarded(|state| state.told(from, message)),
             ShardMsg::Node(node, news) => state.guarded(|state| match news {
-                News::ProxyLost => {
+                News::ProxyLost => state.not_awaited(node),
+                News::ProxyGone => {
                     state.hang_up_again(node);
-                    state.not_awaited(node);
+                    state.proxy_gone(node);
                 }
-                News::ProxyGone => state.proxy_gone(node),
                 News::ProxyBack => state.proxy_back(node),
                 News::RelayLost => state.relay_lost(node),
                 News::RelayBack => state.relay_back(node),

@@ -20,8 +20,9 @@ use tracing::{debug, info, warn};
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// Legs of one call whose states are kept.
 const STATES_MAX: usize = 64;
-/// A proxy that is lost so soon after it was told to hang up may not have done it; so many are remembered.
-const FAREWELL_LASTS: Duration = Duration::from_secs(5);
+/// A proxy that is gone so soon after it was told to hang up may not have done it (that it is gone is known when its lease has ended); so
+/// many are remembered.
+const FAREWELL_LASTS: Duration = Duration::from_secs(30);
 const FAREWELLS_MAX: usize = 16_384;
 /// Calls that have ended and are remembered.
 const FINISHED_MAX: usize = 16_384;
@@ -238,13 +239,14 @@ impl CallState {
         }
     }
 
-    /// A telephone is told that its call is over, whatever has become of its proxy: another one has to do it.
+    /// A telephone is told that its call is over; where its proxy is gone, another one has to do it.
     pub(super) fn reach(&mut self, leg: LegId, peers: &Peers) {
         let Some(tenure) = &self.tenure else { return };
-        if !peers.legs.can_reach(tenure.home(leg)) && tenure.state(leg).is_some() {
+        if peers.legs.is_gone(tenure.home(leg)) && tenure.state(leg).is_some() {
             self.revive(leg, peers);
         }
-        // Should the proxy prove to be lost, another one has to say it.
+        // Should the proxy prove to be gone, another one has to say it. Not before: it may be this server that is cut off, and the call
+        // with another one.
         if let Some(state) = self.tenure.as_ref().and_then(|tenure| tenure.state(leg)) {
             let farewell = Farewell { at: self.shared.now().mono, title: self.title(), leg: state.clone() };
             self.shared.farewells.lock().put(farewell);
@@ -353,7 +355,7 @@ impl ShardState {
         self.not_awaited(proxy);
     }
 
-    /// A proxy is out of reach: those who were to be hung up by it a moment ago are told by another one.
+    /// A proxy is gone: those who were to be hung up by it a moment ago are told by another one.
     pub(super) fn hang_up_again(&mut self, proxy: NodeId) {
         let shared = Arc::clone(&self.shared);
         let Some(peers) = shared.peers.get() else { return };
