@@ -10,6 +10,7 @@ use crate::place::Place;
 use crate::postgres::{Database, PASSWORD};
 use crate::process::Process;
 use crate::records::Records;
+use crate::watching::Page;
 use mesh::testing::EtcdServer;
 use model::{Cdr, Configuration};
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,8 @@ use tempfile::TempDir;
 
 /// Port where nodes hear each other.
 const PEERS: u16 = 7400;
+/// Port of metrics.
+const OPERATE: u16 = 9090;
 
 /// Two of each role, as an operator with some care has them: names and roles.
 pub const TWO_OF_EACH: &[(&str, &str)] =
@@ -198,6 +201,23 @@ impl Cluster {
         member.process = Some(process);
     }
 
+    /// Waits until every application server knows so many registered contacts.
+    ///
+    /// # Panics
+    /// When one does not in time.
+    pub fn wait_until_known(&self, contacts: u32) {
+        let servers =
+            self.members.iter().filter(|member| member.roles.contains("as") && member.process.is_some());
+        for member in servers {
+            let address = SocketAddr::new(self.place.ip(member.host), OPERATE);
+            let end = std::time::Instant::now() + PATIENCE;
+            while Page::of(address).value("carillon_locations") < f64::from(contacts) {
+                assert!(std::time::Instant::now() < end, "{} does not know {contacts} contacts", member.name);
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        }
+    }
+
     /// What another node says that has the same configuration but for this text, and does not start.
     ///
     /// # Panics
@@ -313,7 +333,7 @@ fn file(
         "[node]\nid = {host}\nname = {name:?}\ndata = {:?}\nroles = {roles:?}\n\
          [cluster]\netcd = [{:?}]\nlisten = \"{ip}:{PEERS}\"\nplain = true\nlease_seconds = 5\ndrain_seconds = 15\n\
          [store]\nurl = {:?}\npassword_file = {:?}\nkey_file = {:?}\n\
-         [log]\nfilter = \"info,appserver=debug,proxy=debug\"\n{users}{}{}",
+         [operate]\nlisten = \"{ip}:{OPERATE}\"\n[log]\nfilter = \"info,appserver=debug,proxy=debug\"\n{users}{}{}",
         folder.join(name),
         etcd.url(),
         database.address(Database::port()),

@@ -4,7 +4,6 @@
 
 use model::HungUpBy;
 use std::net::SocketAddr;
-use std::time::Duration;
 use system_tests::call::{Established, establish, media_address, sdp};
 use system_tests::cluster::{Cluster, TWO_OF_EACH};
 use system_tests::endpoint::{Endpoint, body};
@@ -24,8 +23,7 @@ impl Conversation {
         bob.register();
         alice.register();
         let audio = [RtpPort::open(alice.ip(), 30_000), RtpPort::open(bob.ip(), 30_002)];
-        // Where somebody has registered is known everywhere a moment later.
-        std::thread::sleep(Duration::from_millis(300));
+        cluster.wait_until_known(2);
         let call = establish(&mut alice, &mut bob);
         // What a proxy knows of a dialog is elsewhere, too, a moment after the call is answered.
         cluster.who_says_so_often(&["a1", "a2"], "dialog is kept", 2);

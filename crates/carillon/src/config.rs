@@ -264,6 +264,23 @@ pub(crate) fn read_with(text: &str, overrides: &Overrides) -> (NodeConfig, Vec<M
     (config, reader.mistakes)
 }
 
+/// Sections of the file.
+const SECTIONS: [&str; 13] = [
+    "node",
+    "cluster",
+    "sip",
+    "media",
+    "registrar",
+    "auth",
+    "limits",
+    "store",
+    "api",
+    "users",
+    "log",
+    "operate",
+    "telemetry",
+];
+
 struct Reader {
     mistakes: Vec<Mistake>,
 }
@@ -288,21 +305,6 @@ impl<'a> Section<'a> {
 
 impl Reader {
     fn node_config(&mut self, table: &Table) -> NodeConfig {
-        const SECTIONS: [&str; 13] = [
-            "node",
-            "cluster",
-            "sip",
-            "media",
-            "registrar",
-            "auth",
-            "limits",
-            "store",
-            "api",
-            "users",
-            "log",
-            "operate",
-            "telemetry",
-        ];
         let mut config = NodeConfig::default();
         for (key, value) in table {
             if !SECTIONS.contains(&key.as_str()) {
@@ -947,22 +949,7 @@ mod tests {
         default.media.addresses = vec![loopback.ip()]; // follows the listeners
         assert_eq!(example, default);
         // The reader lists the keys that it knows when there is one that it does not.
-        let sections = [
-            "node",
-            "cluster",
-            "sip",
-            "media",
-            "registrar",
-            "auth",
-            "limits",
-            "store",
-            "api",
-            "users",
-            "log",
-            "operate",
-            "telemetry",
-        ];
-        for section in sections {
+        for section in SECTIONS {
             let listed = read(&format!("[{section}]\nno_such_key = 1\n")).1;
             let unknown = listed.iter().find(|mistake| mistake.key.ends_with("no_such_key")).unwrap();
             let (_, keys) = unknown.remedy.split_once("there are ").unwrap();

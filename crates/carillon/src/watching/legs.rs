@@ -5,10 +5,9 @@
 //! Out: histograms, spans. Elsewhere: the spans of the call itself (`calls`).
 
 use bytes::Bytes;
-use cluster::between::{LegNames, Title, ToLegs};
+use cluster::between::{LegNames, Title};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Calls, Incoming, LegCommand, LegEvent, LegHost, Legs, Originate};
-use model::{Client, Id};
 use parking_lot::Mutex;
 use proxy::Direction;
 use std::collections::HashMap;
@@ -280,7 +279,7 @@ impl Calls for ProxyCalls {
     }
 }
 
-/// The proxy's legs, seen from who orders them.
+/// The proxy's legs, seen from who orders them in the same process: what only a cluster needs is as for any proxy.
 pub(super) struct ProxyLegs {
     pub(super) inner: Arc<dyn Legs>,
     pub(super) legs: Arc<LegWatch>,
@@ -294,38 +293,6 @@ impl Legs for ProxyLegs {
     fn command(&self, title: Title, home: NodeId, leg: LegId, command: LegCommand) {
         self.legs.commanded(leg, &command);
         self.inner.command(title, home, leg, command);
-    }
-
-    fn is_cluster(&self) -> bool {
-        self.inner.is_cluster()
-    }
-
-    fn tell(&self, custodian: NodeId, message: ToLegs) {
-        self.inner.tell(custodian, message);
-    }
-
-    fn guards(&self, client: Id<Client>, call: CallId) -> Vec<NodeId> {
-        self.inner.guards(client, call)
-    }
-
-    fn proxy_instead(&self, gone: NodeId, leg: LegId) -> Option<NodeId> {
-        self.inner.proxy_instead(gone, leg)
-    }
-
-    fn relay(&self, client: Id<Client>, caller: LegId, call: CallId, not: Option<NodeId>) -> Option<NodeId> {
-        self.inner.relay(client, caller, call, not)
-    }
-
-    fn can_reach(&self, node: NodeId) -> bool {
-        self.inner.can_reach(node)
-    }
-
-    fn is_gone(&self, proxy: NodeId) -> bool {
-        self.inner.is_gone(proxy)
-    }
-
-    fn relay_is_lost(&self, relay: NodeId) -> bool {
-        self.inner.relay_is_lost(relay)
     }
 }
 
