@@ -20,7 +20,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
 
-pub(crate) use cluster::{ClusterConfig, Overrides, TlsFiles, overrides};
+pub(crate) use cluster::{ClusterConfig, Overrides, ROLES, TlsFiles, overrides};
 
 /// A node's configuration with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,7 +250,7 @@ pub(crate) fn read_with(text: &str, overrides: &Overrides) -> (NodeConfig, Vec<M
             let config = reader.node_config(&table);
             for mistake in &mut reader.mistakes {
                 if let Some(name) = from.get(mistake.key.split('[').next().unwrap_or_default()) {
-                    mistake.remedy = format!("{} (the variable {name} says so)", mistake.remedy);
+                    mistake.remedy = format!("{} ({name} says so)", mistake.remedy);
                 }
             }
             config

@@ -62,6 +62,9 @@ enum Command {
         /// Configuration file; deploy/carillon.toml shows every key.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// What the node does, instead of `roles` in the file: proxy,as,relay,portal or some of them.
+        #[arg(long, value_name = "ROLES")]
+        roles: Option<String>,
         /// Only check the configuration and the users' file that it names, not what the data directory holds.
         #[arg(long)]
         check: bool,
@@ -77,7 +80,7 @@ enum Command {
 fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Demo(arguments) => run(0, true, demo::run(arguments)),
-        Command::Serve { config, check } => serve(&config, check),
+        Command::Serve { config, roles, check } => serve(&config, roles, check),
         Command::Phone(arguments) => run(1, false, phone_command::run(arguments)),
         Command::Ctl(arguments) => ctl::start(arguments),
         Command::Cdrs(arguments) => finish(cdrs::run(&arguments)),
@@ -86,8 +89,8 @@ fn main() -> ExitCode {
     code
 }
 
-fn serve(file: &std::path::Path, check: bool) -> ExitCode {
-    let (config, users) = match read_config(file) {
+fn serve(file: &std::path::Path, roles: Option<String>, check: bool) -> ExitCode {
+    let (config, users) = match read_config(file, roles) {
         Ok(read) => read,
         Err(error) => return finish(Err(error)),
     };
@@ -118,11 +121,13 @@ fn serve(file: &std::path::Path, check: bool) -> ExitCode {
 }
 
 /// The configuration with the users that it names, or every mistake of both.
-fn read_config(file: &std::path::Path) -> Result<(NodeConfig, Users), StartError> {
+fn read_config(file: &std::path::Path, roles: Option<String>) -> Result<(NodeConfig, Users), StartError> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         StartError(format!("--config {}: {error}; name a file that exists", file.display()))
     })?;
-    let (config, mut mistakes) = config::read_with(&text, &config::overrides());
+    let mut overrides = config::overrides();
+    overrides.extend(roles.map(|roles| (config::ROLES.to_owned(), roles)));
+    let (config, mut mistakes) = config::read_with(&text, &overrides);
     let mut users = Users::Kept;
     if let Some(file) = &config.users {
         match users::read(file) {

@@ -14,6 +14,8 @@ use toml::{Table, Value};
 
 /// Variables of this name override keys of the file: `CARILLON__NODE__ROLES` is `roles` of `[node]`.
 const PREFIX: &str = "CARILLON__";
+/// The argument that goes before all of them.
+pub(crate) const ROLES: &str = "--roles";
 /// Keys whose value is a list: a variable has it with commas.
 const LISTS: [&str; 7] = ["roles", "listen", "etcd", "address", "hosts", "behind", "algorithms"];
 
@@ -261,8 +263,10 @@ pub(crate) fn overrides() -> Overrides {
 /// Puts overrides into the file's table. Out: keys, and the variables that they come from; names that are none.
 pub(super) fn apply(table: &mut Table, overrides: &Overrides) -> (BTreeMap<String, String>, Vec<String>) {
     let (mut from, mut strange) = (BTreeMap::new(), Vec::new());
-    for (name, value) in overrides {
-        let parts: Vec<String> = name.trim_start_matches(PREFIX).split("__").map(str::to_lowercase).collect();
+    // The argument sorts before the variables, and goes before them.
+    for (name, value) in overrides.iter().rev() {
+        let path = if name == ROLES { "node__roles" } else { name.trim_start_matches(PREFIX) };
+        let parts: Vec<String> = path.split("__").map(str::to_lowercase).collect();
         let [section, key] = &parts[..] else {
             strange.push(name.clone());
             continue;
@@ -375,6 +379,8 @@ mod tests {
             &[("CARILLON__NODE__ZONES", "x"), ("CARILLON__ODD", "1"), ("CARILLON__NODE__CAPACITY", "much")],
         );
         assert_eq!(mistakes.len(), 3, "{mistakes:?}");
+        let (config, _) = with(CLUSTER, &[("CARILLON__NODE__ROLES", "as"), (ROLES, "relay,portal")]);
+        assert_eq!(config.roles.to_string(), "relay,portal", "an argument goes before a variable");
         for name in ["CARILLON__NODE__ZONES", "CARILLON__ODD", "CARILLON__NODE__CAPACITY"] {
             assert!(mistakes.iter().any(|mistake| mistake.contains(name)), "{name} in {mistakes:?}");
         }
