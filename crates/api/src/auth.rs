@@ -277,7 +277,8 @@ impl Tokens {
         self.failures.lock().admit(ask.level, name, ask.from, Timestamp::now().as_second())?;
         let turn = self.turn_of(caller).await?;
         let (password, hash) = (password.to_owned(), hash.to_owned());
-        let right = turn.run(move || passwords::verify(&password, &hash)).await? != Verdict::Wrong;
+        let (verdict, _turn) = turn.run(move || passwords::verify(&password, &hash)).await?;
+        let right = verdict != Verdict::Wrong;
         if !right {
             self.failures.lock().failed(ask.level, name, ask.from, Timestamp::now().as_second());
         }
@@ -293,14 +294,13 @@ struct Turn {
 }
 
 impl Turn {
-    /// Does it beside the workers. The turn lasts until it is done, also when nobody waits for it any more.
-    async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        let work = move || {
-            let done = work();
-            drop(self);
-            done
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| no_key())
+    /// Does it beside the workers, and gives the turn back: whoever counts what was found counts before the next has his turn.
+    /// The turn lasts until it is done, also when nobody waits for it any more.
+    async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Self), Problem> {
+        tokio::task::spawn_blocking(move || (work(), self)).await.map_err(|_| no_key())
     }
 }
 
@@ -336,7 +336,9 @@ impl Tokens {
     /// The hash of a password that the caller gives somebody.
     pub(crate) async fn hash(&self, caller: &Caller, password: &str) -> Result<String, Problem> {
         let password = password.to_owned();
-        self.turn_of(caller).await?.run(move || passwords::Hasher.hash(&password)).await
+        let (hash, _turn) =
+            self.turn_of(caller).await?.run(move || passwords::Hasher.hash(&password)).await?;
+        Ok(hash)
     }
 }
 
@@ -632,7 +634,7 @@ pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<ser
             Verdict::Wrong
         }
     };
-    let verdict = turn.run(compare).await?;
+    let (verdict, turn) = turn.run(compare).await?;
     let right = account.filter(|_| verdict != Verdict::Wrong);
     let Some(account) = right.filter(|account| may_log_in(live, &rows, ask, account)) else {
         tokens.failures.lock().failed(ask.level, &name, ask.from, Timestamp::now().as_second());
@@ -640,6 +642,7 @@ pub(crate) async fn login(tokens: &Tokens, live: &Live, ask: &Ask) -> Result<ser
         return Err(Problem::token("Invalid credentials."));
     };
     tokens.failures.lock().succeeded(ask.level, &name, ask.from);
+    drop(turn);
     let upgraded = (verdict == Verdict::RightButOld).then_some(password);
     pair(tokens, live, ask.level, &account, None, upgraded).await
 }
@@ -719,7 +722,7 @@ async fn pair(
     let token = tokens.sign(live, &account.claims(&live.rows(), level, ACCESS_SECONDS)).await?;
     let now = Timestamp::now();
     let new_hash = match new_password {
-        Some(password) => Some(tokens.turn().await?.run(move || passwords::Hasher.hash(&password)).await?),
+        Some(password) => Some(tokens.turn().await?.run(move || passwords::Hasher.hash(&password)).await?.0),
         None => None,
     };
     // A login of a time when tokens had no such beginning gets one now.

@@ -284,7 +284,8 @@ fn a_crowd_of_wrong_passwords_is_counted_although_they_come_at_once() {
         let tried = answers.iter().filter(|answer| answer.status == 401).count();
         let refused = answers.iter().filter(|answer| answer.status == 429).count();
         assert_eq!(tried + refused, 40, "nothing else is answered");
-        assert!((10..=12).contains(&tried), "{tried} were compared");
+        // Two are compared at a time: the second may have begun before the tenth was found wrong.
+        assert!((10..=11).contains(&tried), "{tried} were compared");
     });
 }
 
