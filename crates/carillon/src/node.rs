@@ -313,6 +313,7 @@ impl Ground<'_> {
                 Arc::clone(switchboard) as _,
                 Arc::clone(switchboard) as _,
             );
+            calls.limit_by(Arc::clone(switchboard) as _);
             switchboard.set_server(Arc::clone(&calls) as _);
             parts.calls = Some(calls);
         }

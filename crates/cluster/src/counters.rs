@@ -130,6 +130,18 @@ pub(crate) enum Action {
     Verdict(CallId, u32, Verdict),
 }
 
+/// Whether an item of the directory is for the counters.
+pub(crate) fn is_about_counters(item: &DirectoryItem) -> bool {
+    matches!(
+        item,
+        DirectoryItem::Reserve { .. }
+            | DirectoryItem::Reserved { .. }
+            | DirectoryItem::Release { .. }
+            | DirectoryItem::Recount { .. }
+            | DirectoryItem::Holds { .. }
+    )
+}
+
 /// Mistakes that simulations must find.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,10 +150,6 @@ enum Fault {
     DoesNotWait,
     /// Grants of earlier owners are taken however late they come.
     TakesLateGrants,
-    /// A server that is not sure whether the cluster knows it takes grants.
-    TakesGrantsInDoubt,
-    /// The calls of a server that is gone count no more at once.
-    ForgetsTheGone,
 }
 
 /// The counters of a node: what it keeps for all, and what its own calls hold.

@@ -167,7 +167,14 @@ impl BindingLog for Log {
 struct Relay(Mutex<BTreeSet<CallId>>);
 
 impl Media for Relay {
-    fn submit(&self, _: NodeId, call: CallId, _: u32, command: MediaCommand, _: Signalling) -> Option<MediaReply> {
+    fn submit(
+        &self,
+        _: NodeId,
+        call: CallId,
+        _: u32,
+        command: MediaCommand,
+        _: Signalling,
+    ) -> Option<MediaReply> {
         let mut sessions = self.0.lock();
         Some(match command {
             MediaCommand::Offer { sdp, .. } => {

@@ -1,6 +1,7 @@
 //! What the shell adds to the core: crashes end tidily, records come first, limits hold.
 
 use super::*;
+use crate::call::UNANSWERED_MAX;
 use bytes::Bytes;
 use cluster::ids::NodeId;
 use cluster::leg::Originate;

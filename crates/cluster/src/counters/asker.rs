@@ -230,10 +230,7 @@ impl Asker {
         let is_late = known.is_some_and(|known| fence < known.1);
         let is_in_doubt = certain != Some(ask.stint);
         #[cfg(test)]
-        let (is_late, is_in_doubt) = (
-            is_late && self.fault != Some(Fault::TakesLateGrants),
-            is_in_doubt && self.fault != Some(Fault::TakesGrantsInDoubt),
-        );
+        let is_late = is_late && self.fault != Some(Fault::TakesLateGrants);
         if is_late {
             return;
         }

@@ -199,11 +199,6 @@ impl Keeper {
             }
             let since = self.lost.get(node).copied().unwrap_or(now).min(now);
             let settled = (!draining).then_some(since + ADOPTION);
-            #[cfg(test)]
-            let (settled, now) = match self.fault {
-                Some(Fault::ForgetsTheGone) => (None, now - ADOPTION),
-                _ => (settled, now),
-            };
             self.gone.push(Gone { node: *node, instance: *instance, until: now + ADOPTION, settled });
             for table in self.tables.values_mut() {
                 table.coming.remove(node);
@@ -296,8 +291,7 @@ impl Keeper {
             && let Some((instance, _)) = self.servers.get(&asked.from)
         {
             let counts = asked.counts.iter().map(|(counted, _)| *counted).collect();
-            let holder =
-                Holder { node: asked.from, instance: *instance, epoch: asked.title.epoch, counts };
+            let holder = Holder { node: asked.from, instance: *instance, epoch: asked.title.epoch, counts };
             table.hold(asked.title, holder, false);
         }
         self.answer(&asked, full, fence);
@@ -331,7 +325,8 @@ impl Keeper {
     pub(super) fn holds(&mut self, partition: u16, told: Told, lease: &dyn Lease, now: Instant) {
         let Told { from, instance, fence, calls, complete } = told;
         let is_it = self.servers.get(&from).is_some_and(|server| server.0 == instance);
-        let Some(table) = self.tables.get_mut(&partition).filter(|table| is_it && table.fence == fence) else {
+        let Some(table) = self.tables.get_mut(&partition).filter(|table| is_it && table.fence == fence)
+        else {
             return; // asked again when it is seen, if it was not
         };
         let coming = table.coming.entry(from).or_default();
@@ -369,7 +364,8 @@ impl Keeper {
     }
 
     pub(super) fn handle_timeout(&mut self, lease: &dyn Lease, now: Instant) {
-        let (over, gone) = std::mem::take(&mut self.gone).into_iter().partition(|gone: &Gone| gone.until <= now);
+        let (over, gone) =
+            std::mem::take(&mut self.gone).into_iter().partition(|gone: &Gone| gone.until <= now);
         self.gone = gone;
         let over: Vec<Gone> = over;
         if !over.is_empty() {
@@ -384,7 +380,8 @@ impl Keeper {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let waiting = self.tables.values().filter(|table| !table.parked.is_empty() && table.awaited.is_empty());
+        let waiting =
+            self.tables.values().filter(|table| !table.parked.is_empty() && table.awaited.is_empty());
         let waiting = waiting.filter_map(|table| table.not_before);
         waiting.chain(self.gone.iter().map(|gone| gone.until)).min()
     }
