@@ -224,6 +224,7 @@ impl Draw {
         let all = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
         Originate {
             call: self.call(),
+            home: NodeId(0), // whoever reads it is the home
             terminal: self.id(),
             target: self.text(),
             route: self.some(4, Draw::text),
