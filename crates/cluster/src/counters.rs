@@ -13,6 +13,8 @@
 mod asker;
 mod keeper;
 #[cfg(test)]
+mod shell;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

@@ -34,7 +34,7 @@ impl Lease for Sure {
 }
 
 /// Servers with their processes and whether they drain; who owns `P`, and by which fence.
-fn view(servers: &[(u16, u64, bool)], owner: Option<(u16, u64)>) -> View {
+pub(super) fn view(servers: &[(u16, u64, bool)], owner: Option<(u16, u64)>) -> View {
     let mut view = View::default();
     for (id, instance, draining) in servers {
         let info = NodeInfo {
