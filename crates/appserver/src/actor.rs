@@ -5,16 +5,18 @@
 //! Elsewhere: decisions (`call`), deadlines (`alarm`).
 
 use crate::alarm::Alarms;
-use crate::call::{Action, Call, Now, UNANSWERED_MAX, World};
-use crate::places::{Place, Places};
+use crate::call::{Action, Call, Now, World};
+use crate::places::Places;
 use arc_swap::ArcSwap;
-use cluster::between::{Title, ToCalls};
+use cluster::between::{Counted, Title, ToCalls};
+use cluster::counters::{self, Claim, Verdict};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Legs};
 use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
 use cluster::switchboard::CallServer;
+use counters::Limits as _;
 use many::{Adoption, Farewells, Finished, Hint, Tenure};
-use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal, User};
+use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal};
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -94,11 +96,11 @@ struct Shared {
     node: NodeId,
     limits: Limits,
     peers: OnceLock<Peers>,
+    /// Whoever counts calls for all nodes; `None`: `places`.
+    counting: OnceLock<Arc<dyn counters::Limits>>,
     places: Places,
-    /// Unanswered calls by their callers.
-    attempts: Places,
-    /// Calls by their clients.
-    clients: Places<Client>,
+    /// Calls that have an actor here, by their clients: for whoever wants to know.
+    clients: Places,
     /// Filled before the first call.
     shards: OnceLock<Vec<ActorRef<ShardMsg>>>,
     alarms: OnceLock<Alarms<CallId>>,
@@ -157,6 +159,7 @@ enum CallMsg {
     LegLost(LegId),
     MediaReply(u32, MediaReply),
     Media(MediaEvent),
+    Reserved(u32, Verdict),
     Noted(bool),
     Recorded(bool),
     Tick,
@@ -180,8 +183,8 @@ impl AppServer {
             node: deps.node,
             limits,
             peers: OnceLock::new(),
+            counting: OnceLock::new(),
             places: Places::default(),
-            attempts: Places::default(),
             clients: Places::default(),
             shards: OnceLock::new(),
             alarms: OnceLock::new(),
@@ -226,6 +229,11 @@ impl AppServer {
         let _ = self.shared.peers.set(Peers { legs, directory, media });
     }
 
+    /// Names whoever counts calls for all nodes; without one they are counted here. Before the first call.
+    pub fn limit_by(&self, limits: Arc<dyn counters::Limits>) {
+        let _ = self.shared.counting.set(limits);
+    }
+
     /// Gauges and counters.
     pub fn stats(&self) -> Stats {
         Stats {
@@ -254,7 +262,7 @@ impl AppServer {
 
     /// Calls of a client that have an actor now.
     pub fn calls_of(&self, client: Id<Client>) -> u32 {
-        self.shared.clients.of(client)
+        self.shared.clients.of(Counted::Client(client))
     }
 
     /// Takes no new calls from now on.
@@ -397,6 +405,10 @@ impl CallServer for AppServer {
         self.shared.news(proxy, News::ProxyBack);
     }
 
+    fn reserved(&self, call: CallId, number: u32, verdict: Verdict) {
+        self.shared.send(call, CallMsg::Reserved(number, verdict));
+    }
+
     fn relay_lost(&self, relay: NodeId) {
         self.shared.news(relay, News::RelayLost);
     }
@@ -411,6 +423,10 @@ impl CallServer for AppServer {
 }
 
 impl Shared {
+    fn limits(&self) -> &dyn counters::Limits {
+        self.counting.get().map_or(&self.places, |limits| &**limits)
+    }
+
     fn node(&self) -> NodeId {
         self.node
     }
@@ -455,20 +471,12 @@ impl World for Shared {
         self.peers.get().map_or_else(Vec::new, |peers| peers.directory.bindings(terminal))
     }
 
-    fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place> {
-        self.places.take(user, limit)
-    }
-
     fn ring_time(&self) -> Duration {
         self.limits.ring
     }
 
     fn choose_relay(&self, client: Id<Client>, call: CallId, caller: LegId) -> Option<NodeId> {
         self.peers.get()?.legs.relay(client, caller, call, None)
-    }
-
-    fn take_attempt(&self, user: Id<User>) -> Option<Place> {
-        self.attempts.take(user, UNANSWERED_MAX)
     }
 }
 
@@ -606,11 +614,23 @@ struct CallState {
     let_go: bool,
     shared: Arc<Shared>,
     alarm: Option<std::time::Instant>,
-    /// Its place among the calls of its client.
-    _counted: Option<Place<Client>>,
+    /// What it asks to count for, under which number.
+    asked: Option<(u32, Vec<Claim>)>,
+    /// What it counts for until it is given back: with this state at the latest.
+    held: Vec<Claim>,
 }
 
 impl CallState {
+    /// Whether there is a place for the call.
+    fn reserved(&mut self, number: u32, verdict: Verdict) {
+        let Some((_, claims)) = self.asked.take_if(|(asked, _)| *asked == number) else { return };
+        if verdict == Verdict::Granted {
+            self.held.extend(claims);
+        }
+        let now = self.shared.now();
+        self.call.reserved(number, verdict, &*self.shared, now);
+    }
+
     fn take(&mut self, message: CallMsg) {
         let now = self.shared.now();
         let call = &mut self.call;
@@ -624,6 +644,7 @@ impl CallState {
             CallMsg::LegLost(leg) => call.leg_lost(leg, now),
             CallMsg::MediaReply(ticket, reply) => call.media_reply(ticket, reply, now),
             CallMsg::Media(event) => call.media_event(event, now),
+            CallMsg::Reserved(number, verdict) => self.reserved(number, verdict),
             CallMsg::Noted(durable) => {
                 self.shared.log_fails.store(!durable, Ordering::Relaxed);
                 if !durable {
@@ -661,6 +682,20 @@ impl CallState {
                         self.reach(leg, peers);
                     }
                     peers.legs.command(self.title(), self.home(leg), leg, command);
+                }
+                Action::Reserve(number, claims) => {
+                    let answer = shared.limits().reserve(self.title(), number, &claims);
+                    self.asked = Some((number, claims));
+                    if let Some(verdict) = answer {
+                        self.reserved(number, verdict);
+                    }
+                }
+                Action::Release(claims) => {
+                    let is_given_back =
+                        |held: &Claim| claims.iter().any(|claim| claim.counted == held.counted);
+                    let (claims, held) = self.held.iter().copied().partition(is_given_back);
+                    self.held = held;
+                    shared.limits().release(self.id, &claims);
                 }
                 Action::Originate(slot, order) => {
                     self.involve(order.home);
@@ -715,6 +750,7 @@ impl Drop for CallState {
         if self.let_go {
             self.shared.let_go.fetch_add(1, Ordering::Relaxed);
             self.shared.log.let_go(self.id);
+            self.shared.limits().let_go(self.id, &self.held);
         } else if !self.call.is_recorded() {
             self.shared.crashed.fetch_add(1, Ordering::Relaxed);
             error!(call = %self.id, "call failed; ending its legs and writing its record");
@@ -722,6 +758,13 @@ impl Drop for CallState {
             let homes: Vec<(LegId, NodeId)> = self.call.legs().map(|leg| (leg, self.home(leg))).collect();
             bury(&mut self.call, title, &homes, &self.shared);
         }
+        if !self.let_go {
+            self.shared.limits().release(self.id, &self.held);
+        }
+        if let Some((_, claims)) = &self.asked {
+            self.shared.limits().release(self.id, claims);
+        }
+        self.shared.clients.release(self.id, &[Claim::client(self.client, 0)]);
         self.shared.live.fetch_sub(1, Ordering::Release);
         self.shared.ended.notify_waiters();
     }
@@ -740,7 +783,7 @@ fn bury(call: &mut Call, title: Title, homes: &[(LegId, NodeId)], shared: &Arc<S
                     drop(peers.media.submit(relay, id, ticket, command, signalling));
                 }
                 Action::Record(cdr) => record_for_the_dead(shared, *cdr, title.epoch),
-                Action::Originate(..) | Action::Note(_) => {}
+                Action::Reserve(..) | Action::Release(_) | Action::Originate(..) | Action::Note(_) => {}
             }
         }
     });

@@ -1,7 +1,7 @@
 //! The application server: what happens to a call.
 //!
 //! Rooms: [`call`] (the decision core of one call, sans-IO), `actor` (the ractor shell around it and the server's face),
-//! `alarm` (deadlines of calls), `places` (how many calls a user handles). Elsewhere: SIP (crate `proxy`), audio (`relay`).
+//! `alarm` (deadlines of calls), `places` (how many calls count for whom). Elsewhere: SIP (crate `proxy`), audio (`relay`).
 
 mod actor;
 mod alarm;
@@ -9,4 +9,4 @@ pub mod call;
 mod places;
 
 pub use actor::{AppServer, CallLog, Deps, Limits, Stats};
-pub use places::{Place, Places};
+pub use places::Places;

@@ -7,8 +7,9 @@ use crate::config::{ClusterConfig, ListenerConfig, NodeConfig, TlsFiles};
 use crate::node::{StartError, unix_us};
 use arc_swap::ArcSwap;
 use cluster::between::{DirectoryItem, FromRelay, ToCalls, ToLegs, ToRelay};
+use cluster::counters::{Lease, PARTITIONS};
 use cluster::ids::NodeId;
-use cluster::node::{NodeInfo, Role, View};
+use cluster::node::{Fence, Kind, NodeInfo, Role, View};
 use cluster::switchboard::{BindingHost, Deps, Switchboard, Wire};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use mesh::etcd::{EtcdSettings, Membership, Password, Standing};
@@ -107,6 +108,7 @@ pub(crate) async fn join(
     };
     let info = NodeInfo { id, ..info };
     let switchboard = Switchboard::new(deps);
+    switchboard.count_by(Arc::new(Certain(membership.clone())), info.instance);
     Ok(Joined { membership, listener, tls, cluster: facts.id, info, switchboard })
 }
 
@@ -132,6 +134,9 @@ impl Joined {
         tasks.spawn(follow(membership.clone(), Arc::clone(&switchboard), Arc::clone(&peers)));
         tasks.spawn(watch_standing(membership.clone()));
         tasks.spawn(tick(Arc::clone(&switchboard)));
+        if info.roles.has(Role::As) {
+            membership.share(Kind::CLIENTS, PARTITIONS.into(), Role::As);
+        }
         let load = membership.clone();
         tasks.spawn(async move {
             let mut turns = tokio::time::interval(LOAD);
@@ -168,13 +173,34 @@ impl Cluster {
 /// Knows who is there, and tells everybody who must know.
 async fn follow(membership: Membership, switchboard: Arc<Switchboard>, peers: Arc<Peers>) {
     let mut views = membership.watch();
+    let mut ownership = membership.ownership();
     loop {
+        // In this order: whoever was there when something became ours is in the view.
+        let owned = Arc::clone(&ownership.borrow_and_update());
         let view = Arc::clone(&views.borrow_and_update());
         peers.set_view(&addresses(&view));
-        switchboard.view_changed(view);
-        if views.changed().await.is_err() {
+        switchboard.view_changed(Arc::clone(&view));
+        switchboard.ownership_changed(&owned, &view);
+        let is_over = tokio::select! {
+            changed = views.changed() => changed.is_err(),
+            changed = ownership.changed() => changed.is_err(),
+        };
+        if is_over {
             return;
         }
+    }
+}
+
+/// What is certain of this node, by its lease.
+struct Certain(Membership);
+
+impl Lease for Certain {
+    fn owned(&self, partition: u16) -> Option<Fence> {
+        self.0.owned(Kind::CLIENTS, partition.into())
+    }
+
+    fn certain(&self) -> Option<u64> {
+        self.0.certain()
     }
 }
 

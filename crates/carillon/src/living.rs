@@ -11,8 +11,9 @@ use api::outside::{
     LogFilter, NodeLink, NodeNow, NodeState, NotChanged, NotHere, Outside, Owners, Registration,
 };
 use async_trait::async_trait;
+use cluster::counters::{Claim, PARTITIONS};
 use cluster::ids::{CallId, NodeId};
-use cluster::node::{Kind, NodeInfo, Role, View, partition_of};
+use cluster::node::{Kind, NodeInfo, Role, View};
 use cluster::question::{self, Answer, HeldCall, Question};
 use cluster::switchboard::Switchboard;
 use jiff::Timestamp;
@@ -26,8 +27,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tonic_health::server::HealthReporter;
 
-/// Partitions that clients are hashed to.
-const PARTITIONS: u32 = 256;
 /// Nodes that an error names.
 const NAMED_MAX: usize = 20;
 
@@ -170,7 +169,7 @@ fn owned(view: &View) -> Vec<(String, u16, u32)> {
         *counts.entry((*kind, owner.node)).or_default() += 1;
     }
     let clients = view.owners.keys().filter(|(kind, _)| *kind == Kind::CLIENTS).count();
-    let left = PARTITIONS.saturating_sub(u32::try_from(clients).unwrap_or(u32::MAX));
+    let left = u32::from(PARTITIONS).saturating_sub(u32::try_from(clients).unwrap_or(u32::MAX));
     let mut owned: Vec<(String, u16, u32)> =
         counts.into_iter().map(|((kind, node), count)| (kind.to_string(), node.0, count)).collect();
     if left > 0 {
@@ -333,8 +332,7 @@ impl Outside for Living {
         };
         let view = others.switchboard.view();
         let partition = company.map(|id| {
-            let [a, b, c, d] = id.to_le_bytes();
-            let key = partition_of(&[b'c', a, b, c, d], PARTITIONS);
+            let key = Claim::client(Id::new(id), 0).partition.into();
             let owner = view.owner(Kind::CLIENTS, key);
             (key, owner.map_or(0, |owner| owner.node.0), owner.map_or(0, |owner| owner.fence.0))
         });

@@ -355,6 +355,7 @@ impl Ground<'_> {
             let legs = watching.owner_legs(Arc::clone(switchboard) as _);
             let media = watching.owner_media(Arc::clone(switchboard) as _);
             calls.connect(legs, Arc::clone(switchboard) as _, media);
+            calls.limit_by(Arc::clone(switchboard) as _);
             switchboard.set_server(watching.owner_server(Arc::clone(&calls) as _));
             parts.calls = Some(calls);
         }

@@ -346,12 +346,16 @@ pub enum DirectoryItem {
         /// Those registered before, in microseconds of Unix time.
         before_us: i64,
     },
-    /// May this call begin? To the owner of the tenant's partition.
+    /// May this call count for these? To the owner of the tenant's partition.
     Reserve {
-        /// Comes back with the answer.
+        /// Comes back with the answer; 0: none is wanted, for no limit is asked for.
         ticket: u64,
+        /// The partition that the tenant belongs to.
+        partition: u16,
         /// The call.
         call: CallId,
+        /// How often it has changed its owner: it counts for the sender instead of for those before.
+        epoch: u32,
         /// What it counts for, and how many there may be (0: any number).
         counts: Vec<(Counted, u32)>,
     },
@@ -361,22 +365,36 @@ pub enum DirectoryItem {
         ticket: u64,
         /// `None`: it may, and is counted. Else what is full.
         full: Option<Counted>,
-        /// The owner's fence; 0 with `unknown`: the asked node is not the owner.
+        /// The owner's fence; 0: the asked node is not the owner, or not sure of it.
         fence: u64,
     },
-    /// A call counts no more for these; none: for nothing.
+    /// A call of the sender counts no more for these; none: for nothing.
     Release {
+        /// The partition.
+        partition: u16,
         /// The call.
         call: CallId,
         /// For what.
         counts: Vec<Counted>,
     },
-    /// What the sender's calls count for in a partition, to its new owner; the last one says `complete`.
+    /// The sender owns the partition and wants to know what calls count for. The answer is `Holds`; what an earlier owner granted and was not
+    /// heard by then is void.
+    Recount {
+        /// The partition.
+        partition: u16,
+        /// The owner's fence.
+        fence: u64,
+    },
+    /// What the sender's calls count for in a partition, all of them; the last one says `complete`.
     Holds {
         /// The partition.
         partition: u16,
-        /// Calls, and what each counts for.
-        calls: Vec<(CallId, Vec<Counted>)>,
+        /// Of the question.
+        fence: u64,
+        /// Which process of the node has these calls.
+        instance: u64,
+        /// The calls.
+        calls: Vec<Hold>,
         /// Nothing more follows.
         complete: bool,
     },
@@ -394,4 +412,15 @@ pub enum DirectoryItem {
         /// What is answered.
         answer: Answer,
     },
+}
+
+/// What a call counts for in a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The call.
+    pub call: CallId,
+    /// How often it has changed its owner.
+    pub epoch: u32,
+    /// For what.
+    pub counts: Vec<Counted>,
 }

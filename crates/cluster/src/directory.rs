@@ -104,6 +104,7 @@ impl Locations {
             DirectoryItem::Reserve { .. }
             | DirectoryItem::Reserved { .. }
             | DirectoryItem::Release { .. }
+            | DirectoryItem::Recount { .. }
             | DirectoryItem::Holds { .. }
             | DirectoryItem::Ask { .. }
             | DirectoryItem::Answer { .. } => Vec::new(),

@@ -7,6 +7,7 @@
 //! (a node's membership and what it owns), [`etcd`] (what it says to etcd).
 
 pub mod between;
+pub mod counters;
 pub mod custody;
 pub mod directory;
 pub mod etcd;

@@ -5,12 +5,13 @@
 //! nodes (crate `mesh`), what is kept of calls (`custody`), who serves what (`placement`). A node that stands alone has none.
 
 use crate::between::{DirectoryItem, FromRelay, LegNames, Located, Owner, Title, ToCalls, ToLegs, ToRelay};
+use crate::counters::{self, Claim, Counters, Lease, Limits, Verdict};
 use crate::custody::{Action, Custody, Figures, Servers};
 use crate::directory::Locations;
 use crate::ids::{CallId, LegId, NodeId};
 use crate::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, LegHost, Legs, Originate};
 use crate::media::{Media, MediaCommand, MediaError, MediaEvent, MediaReply, MediaSink, Signalling};
-use crate::node::{NodeInfo, Role, View};
+use crate::node::{Fence, Kind, NodeInfo, Role, View};
 use crate::placement::{self, Reach};
 use crate::question::{Answer, Question};
 use arc_swap::ArcSwap;
@@ -62,6 +63,8 @@ pub trait CallServer: MediaSink {
     fn relay_back(&self, relay: NodeId);
     /// A relay is about to leave.
     fn relay_leaves(&self, relay: NodeId);
+    /// The answer to what a call asked of [`Limits::reserve`], under the number of its question.
+    fn reserved(&self, call: CallId, number: u32, verdict: Verdict);
 }
 
 /// The registrar of this node, as far as others have a say.
@@ -114,6 +117,13 @@ pub struct Switchboard {
     relay: OnceLock<Arc<dyn Media>>,
     shell: OnceLock<Arc<dyn Shell>>,
     wire: OnceLock<Arc<dyn Wire>>,
+    counting: OnceLock<Counting>,
+}
+
+/// What this node counts, and what lets it.
+struct Counting {
+    counters: Mutex<Counters>,
+    lease: Arc<dyn Lease>,
 }
 
 /// Nodes that cannot be reached from here.
@@ -168,6 +178,7 @@ impl Switchboard {
             relay: OnceLock::new(),
             shell: OnceLock::new(),
             wire: OnceLock::new(),
+            counting: OnceLock::new(),
         })
     }
 
@@ -201,6 +212,13 @@ impl Switchboard {
     #[cfg(any(test, feature = "testing"))]
     pub fn make_fault(&self, fault: crate::custody::Fault) {
         self.custody.lock().make_fault(fault);
+    }
+
+    /// Names what is certain of this node, and the number of its process: without that no call has a place where a limit says how many there
+    /// are.
+    pub fn count_by(&self, lease: Arc<dyn Lease>, instance: u64) {
+        let counters = Mutex::new(Counters::new(self.deps.me, instance));
+        let _ = self.counting.set(Counting { counters, lease });
     }
 
     /// Who is there, as far as known.
@@ -242,6 +260,11 @@ impl Switchboard {
             self.carry_out(&mut custody);
         }
         drop(custody);
+        self.count(|counters, lease, now| {
+            if counters.poll_timeout().is_some_and(|due| due <= now) {
+                counters.handle_timeout(lease, now);
+            }
+        });
         let Some(server) = self.server.get() else { return };
         let mut leaves = self.leaves.lock();
         if leaves.is_none_or(|last| now >= last + LEAVES_AGAIN) {
@@ -341,13 +364,20 @@ impl Switchboard {
 
     /// The link for the directory to a node is lost.
     pub fn directory_lost(&self, node: NodeId) {
+        self.count(|counters, _, now| counters.lost(node, now));
         if let Some(shell) = self.shell.get() {
             shell.silent(node);
         }
     }
 
+    /// The partitions that this node owns have changed, or who is there: `owned` was looked at before `view`.
+    pub fn ownership_changed(&self, owned: &BTreeMap<(Kind, u32), Fence>, view: &View) {
+        self.count(|counters, lease, now| counters.changed(owned, view, lease, now));
+    }
+
     /// There is a link for the directory to a node (again): it is told all that this node's registrar has.
     pub fn directory_back(&self, node: NodeId) {
+        self.count(|counters, lease, now| counters.back(node, lease, now));
         let Some(wire) = self.wire.get() else { return };
         let locations = self.locations.lock(); // changes come after the whole
         for item in locations.whole() {
@@ -444,6 +474,9 @@ impl Switchboard {
             }
             _ => {}
         }
+        if counters::is_about_counters(item) {
+            return self.count(|counters, lease, now| counters.told(from, item.clone(), lease, now));
+        }
         let displaced = self.locations.lock().told(from, item, (self.deps.unix_us)());
         if let Some(bindings) = self.bindings.get() {
             for binding in displaced {
@@ -492,6 +525,41 @@ impl Switchboard {
     }
 
     // --- inside ---
+
+    /// Lets the counters do something, and carries out what they want, in this order for all that speak to them.
+    fn count(&self, work: impl FnOnce(&mut Counters, &dyn Lease, Instant)) {
+        self.count_for(None, work);
+    }
+
+    /// The same; gives the answer to this question, if there is one by then.
+    fn count_for(
+        &self,
+        question: Option<(CallId, u32)>,
+        work: impl FnOnce(&mut Counters, &dyn Lease, Instant),
+    ) -> Option<Verdict> {
+        let Counting { counters, lease } = self.counting.get()?;
+        let mut counters = counters.lock();
+        work(&mut counters, &**lease, (self.deps.now)());
+        let mut answer = None;
+        while let Some(action) = counters.poll_action() {
+            match action {
+                counters::Action::Tell(node, item) => {
+                    if let Some(wire) = self.wire.get() {
+                        wire.directory(node, item); // who is out of reach is asked, or asks, when it is back
+                    }
+                }
+                counters::Action::Verdict(call, number, verdict) if question == Some((call, number)) => {
+                    answer = Some(verdict);
+                }
+                counters::Action::Verdict(call, number, verdict) => {
+                    if let Some(server) = self.server.get() {
+                        server.reserved(call, number, verdict);
+                    }
+                }
+            }
+        }
+        answer
+    }
 
     fn unix_secs(&self) -> i64 {
         (self.deps.unix_us)().div_euclid(1_000_000)
@@ -744,6 +812,29 @@ impl Legs for Switchboard {
     fn relay_is_lost(&self, relay: NodeId) -> bool {
         let is_there = self.view.load().node(relay).is_some_and(|node| node.roles.has(Role::Relay));
         relay != self.deps.me && (!is_there || self.lost.load().media.contains(&relay))
+    }
+}
+
+impl Limits for Switchboard {
+    fn reserve(&self, title: Title, number: u32, claims: &[Claim]) -> Option<Verdict> {
+        if self.counting.get().is_none() {
+            return Some(Verdict::Unknown);
+        }
+        self.count_for(Some((title.call, number)), |counters, lease, now| {
+            counters.reserve(title, number, claims, lease, now);
+        })
+    }
+
+    fn adopt(&self, title: Title, claims: &[Claim]) {
+        self.count(|counters, lease, now| counters.adopt(title, claims, lease, now));
+    }
+
+    fn release(&self, call: CallId, claims: &[Claim]) {
+        self.count(|counters, lease, now| counters.release(call, claims, lease, now));
+    }
+
+    fn let_go(&self, call: CallId, claims: &[Claim]) {
+        self.count(|counters, _, now| counters.let_go(call, claims, now));
     }
 }
 

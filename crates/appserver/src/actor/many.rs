@@ -6,6 +6,7 @@
 use super::{CallMsg, CallState, Peers, ShardState, Shared};
 use crate::call::{Call, Capsule as CallCapsule};
 use cluster::between::{Capsule, Decline, Happened, KeptLeg, Owner, Stand, Title, ToCalls, ToLegs};
+use cluster::counters::{Claim, Limits as _};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Incoming, LegCommand, LegEvent};
 use cluster::media::{MediaCommand, Signalling};
@@ -598,6 +599,7 @@ impl ShardState {
             tenure.involved.insert(from);
             if title.epoch > tenure.epoch {
                 tenure.epoch = title.epoch;
+                self.shared.limits().adopt(title, &call.held);
                 for node in &tenure.involved {
                     peers.legs.tell(*node, ToLegs::Claim { title });
                 }
@@ -746,10 +748,12 @@ impl ShardState {
         let mut happened: Vec<Happened> =
             stands.iter().flat_map(|(_, stand)| stand.happened.clone()).collect();
         happened.sort_by_key(|happened| happened.unix_us);
-        let call = Call::adopt(&capsule, happened, &*shared, now);
+        let call = Call::adopt(&capsule, happened, now);
         info!(call = %id, epoch = title.epoch, custodians = stands.len(), "call is carried on here");
         shared.adopted.fetch_add(1, Ordering::Relaxed);
         let mut state = CallState::adopted(call, capsule.client(), Box::new(tenure), &shared);
+        state.held = capsule.held().to_vec();
+        shared.limits().adopt(title, &state.held);
         for relay in capsule.relays() {
             if peers.legs.relay_is_lost(relay) {
                 if state.relay_lost(relay, peers) {
@@ -917,9 +921,10 @@ impl CallState {
         shared: &Arc<Shared>,
     ) -> Self {
         shared.live.fetch_add(1, Ordering::Relaxed);
-        let counted = shared.clients.take(client, 0);
-        let shared = Arc::clone(shared);
-        Self { id, client, call, shared, alarm: None, tenure, let_go: false, _counted: counted }
+        let title = Title { call: id, epoch: tenure.as_ref().map_or(0, |tenure| tenure.epoch) };
+        shared.clients.adopt(title, &[Claim::client(client, 0)]);
+        let (shared, held) = (Arc::clone(shared), Vec::new());
+        Self { id, client, call, shared, alarm: None, tenure, let_go: false, asked: None, held }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the shell adds to the core: crashes end tidily, records come first, limits hold.
 
 use super::*;
+use crate::call::UNANSWERED_MAX;
 use bytes::Bytes;
 use cluster::ids::NodeId;
 use cluster::leg::Originate;
@@ -271,4 +272,56 @@ async fn a_leg_whose_call_is_gone_is_hung_up() {
     Calls::event(&*server, call, leg, LegEvent::Cancelled { reason: None });
     Calls::event(&*server, call, leg, LegEvent::Answered { sdp: None, fork: 0 });
     expect(&mut lines, &["l1000000000009 Bye"]).await;
+}
+
+/// Counts for all nodes: says what it is asked, and answers when the test does.
+struct Elsewhere(UnboundedSender<String>);
+
+impl counters::Limits for Elsewhere {
+    fn reserve(&self, title: Title, number: u32, claims: &[Claim]) -> Option<Verdict> {
+        let _ = self.0.send(format!("{} asks {number} for {}", title.call, claims.len()));
+        None
+    }
+
+    fn adopt(&self, _: Title, _: &[Claim]) {}
+
+    fn release(&self, call: CallId, claims: &[Claim]) {
+        if !claims.is_empty() {
+            let _ = self.0.send(format!("{call} gives back {}", claims.len()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_call_counts_for_elsewhere_is_given_back_once_however_it_ends() {
+    let (server, _world, mut lines) = server(false, 10).await;
+    let (said, mut asked) = unbounded_channel();
+    server.limit_by(Arc::new(Elsewhere(said)));
+    let call = |number| CallId::new(NodeId(1), number);
+    for number in 1..=3 {
+        assert!(server.incoming(incoming(number)));
+        expect(&mut asked, &[&format!("c100000000000{number} asks 0 for 3")]).await;
+    }
+    assert!(lines.try_recv().is_err(), "nothing rings yet");
+    // The first has a place, is answered and fails; the second is one too many; the third gives up before it knows.
+    server.reserved(call(1), 0, Verdict::Granted);
+    expect(&mut lines, &["INVITE sip:bob@192.0.2.1", "noted"]).await;
+    let answer = LegEvent::Answered { sdp: Some(Bytes::from_static(b"a")), fork: 0 };
+    Calls::event(&*server, call(1), LegId::new(NodeId(1), 0, 2), answer);
+    expect(&mut lines, &["l1000000000001 Accept", "noted"]).await;
+    expect(&mut asked, &["c1000000000001 gives back 1"]).await;
+    server.crash(call(1));
+    expect(&mut asked, &["c1000000000001 gives back 2"]).await;
+    server.reserved(call(2), 0, Verdict::Full(Counted::User(Id::new(2))));
+    Calls::event(&*server, call(3), LegId::new(NodeId(1), 0, 1), LegEvent::Cancelled { reason: None });
+    expect(&mut asked, &["c1000000000003 gives back 3"]).await;
+    server.reserved(call(3), 0, Verdict::Granted);
+    server.idle().await;
+    assert!(asked.try_recv().is_err(), "nothing is given back twice");
+    let mut records = Vec::new();
+    while let Ok(line) = lines.try_recv() {
+        records.extend(line.strip_prefix("record ").map(str::to_owned));
+    }
+    records.sort();
+    assert_eq!(records, ["486 Call waiting limit reached", "487 Cancelled", "500 Call failed"]);
 }

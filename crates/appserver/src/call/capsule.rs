@@ -6,14 +6,15 @@
 mod wire;
 
 use super::relays::Move;
-use super::{Action, CALLER, Call, FORKS_MAX, Leg, LegState, Now, Phase, Slot, Ticket, World, record};
+use super::{Action, CALLER, Call, FORKS_MAX, Leg, LegState, Now, Phase, Slot, Ticket, record};
 use bytes::Bytes;
 use cluster::between::Happened;
+use cluster::counters::Claim;
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{LegCommand, LegEvent};
 use cluster::media::{MediaCommand, MediaLeg};
 use model::entities::UserRejectCallMethod;
-use model::{Client, HungUpBy, Id, User};
+use model::{Client, HungUpBy, Id};
 use prost::Message as _;
 use record::Story;
 use sip::draft::HeaderText;
@@ -25,8 +26,8 @@ use std::net::IpAddr;
 const FORMAT: u32 = 1;
 /// Octets of the longest capsule. That of a usual call has half a kilobyte beside the session descriptions of its peers.
 pub const CAPSULE_MAX: usize = 256 * 1024;
-/// Users whose places one call holds.
-const PLACES_MAX: usize = 8;
+/// What one call counts for.
+const PLACES_MAX: usize = 16;
 /// A leg that no session has.
 const NOBODY: MediaLeg = MediaLeg(u8::MAX);
 /// Numbers of requests to relays jump so far when a call is carried on, so that an answer to the one who was lost is not taken for
@@ -47,7 +48,7 @@ pub struct Capsule {
     moving: Option<(Option<NodeId>, NodeId)>,
     repair: Option<Bytes>,
     changed: Option<(Slot, Bytes)>,
-    places: Vec<(Id<User>, u32)>,
+    held: Vec<Claim>,
     next_ticket: u32,
 }
 
@@ -125,9 +126,9 @@ impl Capsule {
         self.story.client
     }
 
-    /// The users who handle the call, and how many they may handle (0: any number).
-    pub fn places(&self) -> &[(Id<User>, u32)] {
-        &self.places
+    /// What the call counts for.
+    pub fn held(&self) -> &[Claim] {
+        &self.held
     }
 
     /// The relays that have the call's media.
@@ -151,7 +152,7 @@ impl Capsule {
         let earlier = &self.story.earlier;
         let are_legs = earlier.len() <= CAPSULE_MAX / 16 && earlier.iter().all(|(leg, _)| is_leg(*leg));
         ensure(are_legs, "earlier", "has figures of a leg that is not there")?;
-        ensure(self.places.len() <= PLACES_MAX, "places", "are too many")?;
+        ensure(self.held.len() <= PLACES_MAX, "places", "are too many")?;
         if let Some((slot, _)) = self.changed {
             ensure(slot < count, "changed", "is of a leg that is not there")?;
         }
@@ -192,7 +193,7 @@ impl Call {
             }
             Phase::Talking(_) => self.exchange.is_none() && self.is_established(),
             Phase::Closing | Phase::Recording { .. } => true,
-            Phase::Over => false,
+            Phase::Asking { .. } | Phase::Over => false,
         }
     }
 
@@ -202,7 +203,7 @@ impl Call {
             return None;
         }
         let stage = match self.phase {
-            Phase::Ringing { .. } => Stage::Ringing,
+            Phase::Asking { .. } | Phase::Ringing { .. } => Stage::Ringing,
             Phase::Talking(callee) => Stage::Talking(callee),
             Phase::Closing => Stage::Ended { counted: false },
             Phase::Recording { .. } | Phase::Over => Stage::Ended { counted: true },
@@ -227,7 +228,7 @@ impl Call {
             moving: self.moving.as_ref().map(|moving| (moving.from, moving.to)),
             repair: self.repair.clone(),
             changed: self.changed.clone(),
-            places: self.places.iter().map(|held| (held.user, held.limit)).collect(),
+            held: self.held.clone(),
             next_ticket: self.next_ticket / (TICKETS / 2) * (TICKETS / 2),
         };
         (wire::Call::from(&capsule).encoded_len() <= CAPSULE_MAX).then_some(capsule)
@@ -239,15 +240,9 @@ impl Call {
     /// A call that talks goes on; a change of the session that was under way is refused with 491, so that its peer tries again. One
     /// that rings ends: 503 for the caller, CANCEL for the callees, and BYE for whoever was answered
     /// after the capsule was made. One that has ended writes its record again. Afterwards drain [`Call::poll_action`], as always;
-    /// and say [`Call::relay_lost`] if one of [`Capsule::relays`] is not there any more.
-    pub fn adopt(capsule: &Capsule, happened: Vec<Happened>, world: &dyn World, now: Now) -> Self {
+    /// say that it counts here ([`Call::held`]), and say [`Call::relay_lost`] if one of [`Capsule::relays`] is not there any more.
+    pub fn adopt(capsule: &Capsule, happened: Vec<Happened>, now: Now) -> Self {
         let mut call = Self::of(capsule, now);
-        for (user, limit) in &capsule.places {
-            // It was granted when the call began; now it is only counted.
-            if let Some(place) = world.take_place(*user, 0) {
-                call.places.push(super::Held { user: *user, limit: *limit, _place: place });
-            }
-        }
         call.end_lost_exchange();
         if let (Phase::Talking(_), true) = (call.phase, capsule.has_media) {
             // Its relays hear whose the call is: nobody else is obeyed there from now on.
@@ -272,7 +267,7 @@ impl Call {
                 call.note();
                 call.move_on();
             }
-            Phase::Closing | Phase::Recording { .. } | Phase::Over => {}
+            Phase::Asking { .. } | Phase::Closing | Phase::Recording { .. } | Phase::Over => {}
         }
         call
     }
@@ -300,8 +295,8 @@ impl Call {
             phase,
             legs: legs.collect(),
             story: capsule.story.clone(),
-            places: Vec::new(),
-            attempt: None,
+            held: capsule.held.clone(),
+            plan: None,
             caller_offers: capsule.caller_offers,
             told: 100,
             early_from: None,

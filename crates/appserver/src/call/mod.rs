@@ -1,12 +1,13 @@
 //! One call, sans-IO: events of legs, replies of the relay and time go in; [`Action`]s and one deadline come out.
 //!
 //! `mod.rs` is the face and the story of a call from INVITE to call record; `setup` decides who rings and follows the
-//! ringing, `exchange` carries offers and answers of an established call, `relays` takes its media to another relay, `record`
+//! ringing, `limits` says what it counts for, `exchange` carries offers and answers of an established call, `relays` takes its media to another relay, `record`
 //! writes the story down, `capsule` is the call as bytes, from which another application server carries it on.
 //! Elsewhere: the actor around it (`actor`), SIP (crate `proxy`), ports and packets (crate `relay`).
 
 mod capsule;
 mod exchange;
+mod limits;
 mod record;
 mod relays;
 mod setup;
@@ -15,16 +16,17 @@ mod tests;
 
 pub use capsule::{CAPSULE_MAX, Capsule, CapsuleError};
 
-use crate::places::Place;
 use bytes::Bytes;
+use cluster::counters::{ANSWER_LIMIT, Claim, Verdict};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Incoming, LegCommand, LegEvent, Originate};
 use cluster::media::{MediaCommand, MediaEvent, MediaLeg, MediaReply, Signalling};
 use exchange::Exchange;
 use model::entities::UserRejectCallMethod;
-use model::{Cdr, Client, HungUpBy, Id, OpenCall, Snapshot, Terminal, User};
+use model::{Cdr, Client, HungUpBy, Id, OpenCall, Snapshot, Terminal};
 use record::Story;
 use relays::Move;
+use setup::Plan;
 use sip::draft::HeaderText;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -49,10 +51,6 @@ pub trait World {
     fn ring_time(&self) -> Duration;
     /// Where an endpoint is registered.
     fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding>;
-    /// Counts one more call of a user, unless he handles `limit` already (0: no limit).
-    fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place>;
-    /// Counts one more unanswered call that a user makes, unless he makes [`UNANSWERED_MAX`] already.
-    fn take_attempt(&self, user: Id<User>) -> Option<Place>;
     /// The relay that shall have the media of this client's call, near the caller; `None`: there is none.
     fn choose_relay(&self, client: Id<Client>, call: CallId, caller: LegId) -> Option<NodeId>;
 }
@@ -62,6 +60,10 @@ pub trait World {
 pub enum Action {
     /// Tell a leg.
     Leg(LegId, LegCommand),
+    /// Ask whether the call may count for these; the answer comes by [`Call::reserved`] under the number.
+    Reserve(u32, Vec<Claim>),
+    /// The call counts for these no more. What is left is given back when it is over.
+    Release(Vec<Claim>),
     /// Make a leg and report its name by [`Call::originated`].
     Originate(usize, Box<Originate>),
     /// Ask the relay of this node; the reply comes by [`Call::media_reply`] under the ticket.
@@ -135,6 +137,8 @@ enum LegState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// Whoever counts was asked whether there is a place for the call.
+    Asking { until: Instant },
     /// Somebody rings.
     Ringing { until: Instant },
     /// `Slot` answered; the caller was told, or will be when the relay replied.
@@ -186,14 +190,8 @@ struct Asked {
     purpose: Ticket,
 }
 
-/// A place among the calls that a user handles.
-#[derive(Debug)]
-struct Held {
-    user: Id<User>,
-    /// How many there may be; 0: any number.
-    limit: u32,
-    _place: Place,
-}
+/// An answer that does not come by then is none: it should have been told long before.
+const ASKING_MAX: Duration = ANSWER_LIMIT.saturating_mul(3);
 
 /// A call. After every `handle`-like method drain [`Call::poll_action`], then read [`Call::poll_timeout`].
 #[derive(Debug)]
@@ -203,9 +201,10 @@ pub struct Call {
     phase: Phase,
     legs: Vec<Leg>,
     story: Story,
-    places: Vec<Held>,
-    /// Among the unanswered calls of the caller.
-    attempt: Option<Place>,
+    /// What it counts for.
+    held: Vec<Claim>,
+    /// What it will do when it has a place.
+    plan: Option<Box<Plan>>,
     /// The first offer came from the caller; otherwise the callee makes it.
     caller_offers: bool,
     /// The highest provisional status that the caller was told.
@@ -247,8 +246,8 @@ impl Call {
             phase: Phase::Ringing { until: now.mono },
             legs: vec![Leg::caller(incoming)],
             story: Story::new(incoming, now),
-            places: Vec::new(),
-            attempt: None,
+            held: Vec::new(),
+            plan: None,
             caller_offers: incoming.offer.is_some(),
             told: 100,
             early_from: None,
@@ -385,8 +384,7 @@ impl Call {
             if self.has_media {
                 self.ask_relay(Ticket::Nothing, MediaCommand::Close);
             }
-            self.places.clear();
-            self.attempt = None;
+            self.held.clear();
         }
     }
 
@@ -406,11 +404,13 @@ impl Call {
         self.move_again(now);
         match self.phase {
             Phase::Ringing { until } if until <= now.mono => self.nobody_answered(now),
+            Phase::Asking { until } if until <= now.mono => self.refuse(Verdict::Unknown, now),
             Phase::Recording { retry: Some(at) } if at <= now.mono => {
                 self.phase = Phase::Recording { retry: None };
                 self.actions.push_back(Action::Record(Box::new(self.story.cdr(self.id))));
             }
             Phase::Ringing { .. }
+            | Phase::Asking { .. }
             | Phase::Talking(_)
             | Phase::Closing
             | Phase::Recording { .. }
@@ -426,7 +426,7 @@ impl Call {
     /// When to call [`Call::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Ringing { until } => Some(until),
+            Phase::Ringing { until } | Phase::Asking { until } => Some(until),
             Phase::Recording { retry } => retry,
             Phase::Talking(_) | Phase::Closing | Phase::Over => None,
         };
@@ -478,7 +478,7 @@ impl Call {
 
     /// Whether nobody has answered yet.
     pub fn is_ringing(&self) -> bool {
-        matches!(self.phase, Phase::Ringing { .. })
+        matches!(self.phase, Phase::Ringing { .. } | Phase::Asking { .. })
     }
 
     /// Whether it was answered and goes on.
@@ -574,13 +574,14 @@ impl Call {
         }
         self.story.end(by, status, why, now);
         self.exchange = None;
+        self.plan = None;
         self.phase = Phase::Closing;
         self.version += 1;
         self.close_left_relay();
         if self.has_media {
             self.ask_relay(Ticket::LastFigures, MediaCommand::Stop);
         } else {
-            self.attempt = None;
+            self.end_attempt();
         }
         self.record_when_told(now);
     }

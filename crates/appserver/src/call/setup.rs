@@ -3,8 +3,12 @@
 //! In: the authenticated INVITE, progress and refusals of callees. Out: legs to every binding, the winner's answer to the
 //! caller, or one refusal chosen from all. Manual: "Making internal calls", "Users", "Extensions".
 
-use super::{Action, CALLER, Call, FORKS_MAX, Held, Leg, LegState, Now, Phase, Slot, Ticket, World, own};
+use super::limits::{Parties, refusal};
+use super::{
+    ASKING_MAX, Action, CALLER, Call, FORKS_MAX, Leg, LegState, Now, Phase, Slot, Ticket, World, own,
+};
 use bytes::Bytes;
+use cluster::counters::{Claim, Verdict};
 use cluster::leg::{Binding, Incoming, LegCommand, Originate};
 use cluster::media::{MediaCommand, MediaError, MediaLeg, MediaReply};
 use model::entities::{ExtensionRouteType, UserRejectCallMethod};
@@ -67,8 +71,22 @@ fn user_party(snapshot: &Snapshot, user: &User) -> Party {
     }
 }
 
+/// What a call will do when it has a place: who rings.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Of the question.
+    number: u32,
+    claims: Vec<Claim>,
+    incoming: Incoming,
+    caller: Party,
+    terminal: Id<Terminal>,
+    endpoint: String,
+    domain: String,
+    bindings: Vec<Binding>,
+}
+
 impl Call {
-    /// Decides what was dialled and lets it ring, or refuses.
+    /// Decides what was dialled and asks for a place, or refuses.
     pub fn set_up(&mut self, incoming: Incoming, world: &dyn World, now: Now) {
         let snapshot = world.snapshot();
         let caller = caller_party(&snapshot, incoming.terminal, incoming.user);
@@ -77,7 +95,6 @@ impl Call {
         let (Some(caller_user), Some(client)) = (incoming.user, snapshot.client(self.client)) else {
             return self.finish(HungUpBy::Platform, 403, "Terminal without a user", now);
         };
-        self.take_place(world, caller_user, 0);
         let (user, terminal) = match decide(&snapshot, self.client, &incoming.dialed) {
             Step::Refuse(status, why) => return self.finish(HungUpBy::Platform, status, why, now),
             Step::Ring { user, terminal } => (user, terminal),
@@ -92,32 +109,54 @@ impl Call {
         if bindings.is_empty() {
             return self.finish(HungUpBy::Platform, 480, "Not registered", now);
         }
-        if !self.take_place(world, user.id, user.max_calls) {
-            return self.finish(HungUpBy::Platform, 486, "Call waiting limit reached", now);
+        self.rejection = user.reject_call_method;
+        let parties = Parties {
+            brand: incoming.brand,
+            client: self.client,
+            caller: Some(caller_user),
+            callee: Some(user),
+            is_external: false,
+        };
+        let claims = parties.claims(&snapshot);
+        let number = self.next_ticket;
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        self.phase = Phase::Asking { until: now.mono + ASKING_MAX };
+        self.actions.push_back(Action::Reserve(number, claims.clone()));
+        self.plan = Some(Box::new(Plan {
+            number,
+            claims,
+            caller,
+            terminal: terminal.id,
+            endpoint: endpoint_name(&snapshot, terminal.id),
+            domain: snapshot.domain_of(client).to_owned(),
+            bindings,
+            incoming,
+        }));
+    }
+
+    /// The answer to an [`Action::Reserve`]: there is a place, and telephones ring, or the call is refused.
+    pub fn reserved(&mut self, number: u32, verdict: Verdict, world: &dyn World, now: Now) {
+        let Some(plan) = self.plan.take_if(|plan| plan.number == number) else { return };
+        if verdict != Verdict::Granted {
+            return self.refuse(verdict, now);
         }
-        self.attempt = world.take_attempt(caller_user);
-        if self.attempt.is_none() {
-            return self.finish(HungUpBy::Platform, 503, "Too many unanswered calls", now);
-        }
+        let Plan { claims, incoming, caller, terminal, endpoint, domain, bindings, .. } = *plan;
+        self.held = claims;
         self.relay = world.choose_relay(self.client, self.id, incoming.leg);
         if self.relay.is_none() {
             return self.finish(HungUpBy::Platform, 503, "No media relay", now);
         }
-        self.rejection = user.reject_call_method;
         self.phase = Phase::Ringing { until: now.mono + world.ring_time() };
-        let endpoint = endpoint_name(&snapshot, terminal.id);
         for binding in bindings.into_iter().take(FORKS_MAX) {
-            self.prepare(binding, terminal.id, &caller, snapshot.domain_of(client), &incoming, &endpoint);
+            self.prepare(binding, terminal, &caller, &domain, &incoming, &endpoint);
         }
         self.offer_to_callees(incoming.offer);
     }
 
-    /// Counts the call among those that a user handles; `false`: he handles too many already.
-    pub(super) fn take_place(&mut self, world: &dyn World, user: Id<User>, limit: u32) -> bool {
-        let place = world.take_place(user, limit);
-        let taken = place.is_some();
-        self.places.extend(place.map(|place| Held { user, limit, _place: place }));
-        taken
+    pub(super) fn refuse(&mut self, verdict: Verdict, now: Now) {
+        if let Some((status, why)) = refusal(verdict) {
+            self.finish(HungUpBy::Platform, status, why, now);
+        }
     }
 
     pub(super) fn note(&mut self) {
@@ -323,7 +362,7 @@ impl Call {
     }
 
     fn accept_caller(&mut self, sdp: Option<Bytes>, now: Now) {
-        self.attempt = None;
+        self.end_attempt();
         self.legs[CALLER].state = LegState::Up;
         self.version += 1;
         self.tell(CALLER, LegCommand::Accept { sdp, headers: HeaderText::default() });

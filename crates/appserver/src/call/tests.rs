@@ -7,7 +7,8 @@ mod relays;
 use super::*;
 use crate::places::Places;
 use bytes::Bytes;
-use cluster::between::Happened;
+use cluster::between::{Counted, Happened, Title};
+use cluster::counters::Limits as _;
 use cluster::ids::NodeId;
 use cluster::media::MediaError;
 use model::{Configuration, LegRole, MediaReport, RejectionMethod};
@@ -25,7 +26,11 @@ struct Test {
     configuration: Configuration,
     bindings: usize,
     places: Places,
-    attempts: Places,
+    /// What the call counts for.
+    held: Vec<Claim>,
+    /// Whoever counts answers later.
+    hold_verdicts: bool,
+    asked_for: Vec<(u32, Vec<Claim>)>,
     relay: Relay,
     call: Option<Call>,
     names: Vec<(LegId, String)>,
@@ -84,16 +89,8 @@ impl World for Test {
             .collect()
     }
 
-    fn take_place(&self, user: Id<User>, limit: u32) -> Option<Place> {
-        self.places.take(user, limit)
-    }
-
     fn choose_relay(&self, _: Id<Client>, _: CallId, _: LegId) -> Option<NodeId> {
         Some(NodeId(1))
-    }
-
-    fn take_attempt(&self, user: Id<User>) -> Option<Place> {
-        self.attempts.take(user, UNANSWERED_MAX)
     }
 }
 
@@ -103,7 +100,9 @@ impl Test {
             configuration: Configuration::demo(),
             bindings,
             places: Places::default(),
-            attempts: Places::default(),
+            held: Vec::new(),
+            hold_verdicts: false,
+            asked_for: Vec::new(),
             relay: Relay::Works,
             call: None,
             names: Vec::new(),
@@ -146,6 +145,7 @@ impl Test {
         let mut call = Call::new(&incoming, self.time());
         call.set_up(incoming, self, self.time());
         self.kept = None;
+        self.over();
         self.call = Some(call);
         self.drain()
     }
@@ -230,7 +230,10 @@ impl Test {
         let bytes = capsule.encode();
         let capsule = Capsule::decode(&bytes).unwrap();
         assert_eq!(capsule.encode(), bytes);
-        let call = Call::adopt(&capsule, happened, self, self.time());
+        let call = Call::adopt(&capsule, happened, self.time());
+        self.over();
+        self.held = capsule.held().to_vec();
+        self.places.adopt(Title { call: capsule.call(), epoch: 1 }, &self.held);
         self.call = Some(call); // drops the lost one
         self.kept = None;
     }
@@ -244,6 +247,18 @@ impl Test {
                 Action::Leg(leg, command) => {
                     let name = &self.names.iter().find(|(id, _)| *id == leg).unwrap().1;
                     done.push(format!("{name} {}", shown(&command)));
+                }
+                Action::Reserve(number, claims) if self.hold_verdicts => {
+                    self.asked_for.push((number, claims));
+                }
+                Action::Reserve(number, claims) => {
+                    let verdict = self.reserve(call.id(), &claims);
+                    call.reserved(number, verdict, self, time);
+                }
+                Action::Release(claims) => {
+                    let kept = |held: &Claim| claims.iter().all(|claim| claim.counted != held.counted);
+                    self.held.retain(kept);
+                    self.places.release(call.id(), &claims);
                 }
                 Action::Originate(slot, order) => {
                     let leg = LegId::new(NodeId(1), 0, slot as u64);
@@ -300,8 +315,29 @@ impl Test {
                 }
             }
         }
+        if call.is_over() {
+            self.over();
+        }
         self.call = Some(call);
         done.join(", ")
+    }
+
+    fn reserve(&mut self, call: CallId, claims: &[Claim]) -> Verdict {
+        let verdict = self.places.reserve(Title { call, epoch: 0 }, 0, claims).unwrap();
+        if verdict == Verdict::Granted {
+            self.held.extend_from_slice(claims);
+        }
+        verdict
+    }
+
+    /// The call is nobody's any more.
+    fn over(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        self.places.release(CallId::new(NodeId(1), 1), &held);
+    }
+
+    fn calls_of(&self, user: u32) -> u32 {
+        self.places.of(Counted::User(Id::new(user)))
     }
 }
 
@@ -365,7 +401,7 @@ fn a_call_is_answered_and_hung_up() {
     assert_eq!([cdr.legs[0].role, cdr.legs[1].role], [LegRole::Caller, LegRole::Answerer]);
     assert_eq!(cdr.legs[0].media.unwrap().packets_received, 7);
     assert!(test.call.as_ref().unwrap().is_over());
-    assert_eq!(test.places.of(Id::new(1)) + test.places.of(Id::new(2)), 0, "both are free again");
+    assert_eq!(test.calls_of(1) + test.calls_of(2), 0, "both are free again");
 }
 
 #[test]
@@ -498,18 +534,61 @@ fn without_multi_contact_only_the_latest_registration_rings() {
 #[test]
 fn a_call_that_never_rings_is_no_attempt_and_one_that_rings_is() {
     let mut test = Test::new(1);
-    let others: Vec<_> =
-        (0..UNANSWERED_MAX).map(|_| test.attempts.take(Id::new(1), UNANSWERED_MAX).unwrap()).collect();
+    let others = Claim::attempts(Id::new(1), Id::new(1), 0);
+    let (call, attempts) = (CallId::new(NodeId(1), 2), Counted::Attempts(Id::new(1)));
+    (0..UNANSWERED_MAX).for_each(|_| test.places.adopt(Title { call, epoch: 0 }, &[others]));
     ladder(&mut test, "dial 999 offer => alice 404, record 404 Platform unanswered (No such extension)");
     ladder(
         &mut test,
         "dial 102 offer => alice 503, record 503 Platform unanswered (Too many unanswered calls)",
     );
-    drop(others);
+    (0..UNANSWERED_MAX).for_each(|_| test.places.release(call, &[others]));
     ladder(&mut test, "dial 102 offer => bob1 INVITE r(o)");
-    assert_eq!(test.attempts.of(Id::new(1)), 1);
+    assert_eq!(test.places.of(attempts), 1);
     ladder(&mut test, "bob1 200 a => alice 200 r(a), noted c1000000000001");
-    assert_eq!(test.attempts.of(Id::new(1)), 0);
+    assert_eq!(test.places.of(attempts), 0);
+}
+
+#[test]
+fn nothing_rings_before_there_is_a_place_and_a_late_one_is_not_wanted() {
+    let mut test = Test { hold_verdicts: true, ..Test::new(1) };
+    let answer = |test: &mut Test, verdict: Option<Verdict>| {
+        let (number, claims) = test.asked_for.pop().unwrap();
+        let mut call = test.call.take().unwrap();
+        let verdict = verdict.unwrap_or_else(|| test.reserve(call.id(), &claims));
+        call.reserved(number + 1, Verdict::Unknown, test, test.time());
+        call.reserved(number, verdict, test, test.time());
+        test.call = Some(call);
+        test.drain()
+    };
+    ladder(&mut test, "dial 102 offer => ");
+    let call = test.call.as_ref().unwrap();
+    assert!(call.is_ringing() && call.capsule().is_none() && call.open().is_some());
+    assert_eq!(answer(&mut test, None), "bob1 INVITE r(o)");
+    assert_eq!((test.calls_of(1), test.calls_of(2)), (1, 1));
+    ladder(&mut test, "bob1 486 => alice 486, record 486 Callee unanswered (Busy Here)");
+
+    for (verdict, refusal) in [
+        (Verdict::Unknown, "503 Platform unanswered (Whether there is a place for the call is not known)"),
+        (Verdict::Full(Counted::User(Id::new(2))), "486 Platform unanswered (Call waiting limit reached)"),
+        (
+            Verdict::Full(Counted::Brand(Id::new(1))),
+            "503 Platform unanswered (Max calls of the brand reached)",
+        ),
+    ] {
+        ladder(&mut test, "dial 102 offer => ");
+        let done = answer(&mut test, Some(verdict));
+        assert_eq!(done, format!("alice {}, record {refusal}", &refusal[..3]));
+    }
+
+    ladder(&mut test, "dial 102 offer => \nalice cancel => record 487 Caller unanswered (Cancelled)");
+    assert_eq!(answer(&mut test, Some(Verdict::Granted)), "", "nobody waits for it any more");
+
+    ladder(&mut test, "dial 102 offer => ");
+    let refused =
+        "alice 503, record 503 Platform unanswered (Whether there is a place for the call is not known)";
+    assert_eq!(test.pass(5), refused, "an answer that does not come");
+    assert_eq!(test.calls_of(1) + test.calls_of(2), 0);
 }
 
 #[test]
@@ -584,7 +663,8 @@ fn who_cannot_be_called_is_told_at_once() {
     test.configuration.users[1].do_not_disturb = false;
     test.configuration.users[1].call_waiting = 1;
     test.bindings = 1;
-    let _busy = test.places.take(Id::new(2), 0);
+    let busy = Claim::user(Id::new(1), Id::new(2), 0);
+    test.places.adopt(Title { call: CallId::new(NodeId(1), 2), epoch: 0 }, &[busy]);
     ladder(
         &mut test,
         "dial 102 offer => alice 486, record 486 Platform unanswered (Call waiting limit reached)",
@@ -806,7 +886,7 @@ fn a_record_that_cannot_be_written_is_tried_again() {
     test.hold_records = true;
     ladder(&mut test, "alice bye => bob1 BYE, record 200 Caller answered (Normal clearing)");
     assert!(!test.call.as_ref().unwrap().is_over());
-    assert_eq!(test.places.of(Id::new(2)), 1, "nothing is given back before the record is durable");
+    assert_eq!(test.calls_of(2), 1, "nothing is given back before the record is durable");
     test.hold_records = false;
     ladder(&mut test, "wait 1 => record 200 Caller answered (Normal clearing)");
     assert!(test.call.as_ref().unwrap().is_over());
@@ -825,7 +905,9 @@ fn the_last_will_ends_both_legs_and_writes_one_record() {
             Action::Leg(_, command) => shown(&command),
             Action::Media(_, _, command, _) => format!("{command:?}"),
             Action::Record(cdr) => format!("record {}", cdr.cause.status),
-            Action::Originate(..) | Action::Note(_) => "?".to_owned(),
+            Action::Reserve(..) | Action::Release(_) | Action::Originate(..) | Action::Note(_) => {
+                "?".to_owned()
+            }
         })
         .collect();
     assert_eq!(will, ["BYE", "BYE", "Close", "record 500"]);

@@ -11,6 +11,7 @@ use super::figures::{Outcome, Outcomes};
 use super::legs::number;
 use appserver::CallLog;
 use cluster::between::{Title, ToCalls, ToLegs};
+use cluster::counters::Verdict;
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Calls, Incoming, LegCommand, LegEvent, Legs, Originate};
 use cluster::media::{Media, MediaCommand, MediaEvent, MediaReply, MediaSink, Signalling};
@@ -373,6 +374,10 @@ impl CallServer for OwnerServer {
 
     fn relay_leaves(&self, relay: NodeId) {
         self.inner.relay_leaves(relay);
+    }
+
+    fn reserved(&self, call: CallId, number: u32, verdict: Verdict) {
+        self.inner.reserved(call, number, verdict);
     }
 }
 

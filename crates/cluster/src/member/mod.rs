@@ -253,6 +253,12 @@ impl Member {
         self.lease.as_ref().map(|lease| lease.until)
     }
 
+    /// The lease under which the node is a member; with another one the cluster may have forgotten it in between.
+    pub fn lease(&self) -> Option<i64> {
+        let is_member = matches!(self.phase, Phase::In { .. });
+        self.lease.as_ref().map(|lease| lease.id).filter(|_| is_member)
+    }
+
     /// Which keys of a kind the node wishes to own; they take the place of earlier wishes of the kind. What is free is claimed, what is no
     /// longer wished is given up.
     pub fn wish(&mut self, kind: Kind, keys: BTreeSet<u32>, now: Instant) {

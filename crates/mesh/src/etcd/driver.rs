@@ -206,14 +206,15 @@ impl Driver {
     fn show_owned(&self, is_changed: bool) {
         let until = self.member.sure_until().map(Instant::from_std);
         {
-            let mut owned = self.board.owned.write();
-            owned.0 = until;
+            let mut sure = self.board.sure.write();
+            sure.until = until;
+            sure.lease = self.member.lease();
             if is_changed {
-                owned.1 = Arc::new(self.member.owns().clone());
+                sure.owned = Arc::new(self.member.owns().clone());
             }
         }
         if is_changed {
-            let owned = Arc::clone(&self.board.owned.read().1);
+            let owned = Arc::clone(&self.board.sure.read().owned);
             self.board.owned_told.send_replace(owned);
         }
     }

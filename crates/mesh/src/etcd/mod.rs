@@ -72,11 +72,19 @@ pub enum Standing {
 /// Everything that is owned, by kind and key.
 pub type Owned = Arc<BTreeMap<(Kind, u32), Fence>>;
 
+/// What is certain, and until when. All of it is of one lease, so it changes together.
+#[derive(Debug, Default)]
+struct Sure {
+    until: Option<Instant>,
+    owned: Owned,
+    /// Under which the node is a member.
+    lease: Option<i64>,
+}
+
 /// What the driver tells and everybody reads.
 #[derive(Debug)]
 struct Board {
-    /// What is owned, and until when. Both are of one lease, so they change together.
-    owned: RwLock<(Option<Instant>, Owned)>,
+    sure: RwLock<Sure>,
     owned_told: watch::Sender<Owned>,
     view: watch::Sender<Arc<View>>,
     standing: watch::Sender<Standing>,
@@ -160,12 +168,21 @@ impl Membership {
         if self.is_alone() {
             return Some(Fence(0));
         }
-        let owned = self.board.owned.read();
-        owned
-            .0
+        let sure = self.board.sure.read();
+        sure.until
             .is_some_and(|until| Instant::now() < until)
-            .then(|| owned.1.get(&(kind, key)).copied())
+            .then(|| sure.owned.get(&(kind, key)).copied())
             .flatten()
+    }
+
+    /// While this node is a member at this moment, and sure of it: a number that is another after each time that the cluster may have forgotten
+    /// the node.
+    pub fn certain(&self) -> Option<u64> {
+        if self.is_alone() {
+            return Some(0);
+        }
+        let sure = self.board.sure.read();
+        sure.lease.filter(|_| sure.until.is_some_and(|until| Instant::now() < until)).map(i64::cast_unsigned)
     }
 
     /// What the node owns, as it changes: for whoever begins or ends something then. Before each act [`Membership::owned`] is to be asked.
@@ -249,7 +266,7 @@ impl Membership {
 impl Board {
     fn new(view: View, standing: Standing) -> Self {
         Self {
-            owned: RwLock::default(),
+            sure: RwLock::default(),
             owned_told: watch::Sender::new(Owned::default()),
             view: watch::Sender::new(Arc::new(view)),
             standing: watch::Sender::new(standing),

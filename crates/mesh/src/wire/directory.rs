@@ -7,7 +7,7 @@ use super::{
     COUNTS_MAX, HOLDS_MAX, Read, Why, Wire, WireError, address, bad, call, few, id, maybe_text, node, short,
     text, texts, there, write_address,
 };
-use cluster::between::{Counted, DirectoryItem, Located};
+use cluster::between::{Counted, DirectoryItem, Hold, Located};
 use model::{BindingRecord, FlowRecord};
 use proto::v1;
 
@@ -31,28 +31,33 @@ impl Wire for DirectoryItem {
             DirectoryItem::ForgetAll { terminal, before_us } => {
                 Item::ForgetAll(v1::ForgetAll { terminal: terminal.get(), before_us })
             }
-            DirectoryItem::Reserve { ticket, call, counts } => {
+            DirectoryItem::Reserve { ticket, partition, call, epoch, counts } => {
                 few("Reserve.counts", counts.len(), COUNTS_MAX)?;
                 let limit =
                     |(counted, max)| v1::reserve::Limit { counted: Some(write_counted(counted)), max };
                 let counts = counts.into_iter().map(limit).collect();
-                Item::Reserve(v1::Reserve { ticket, call: call.as_u64(), counts })
+                let (call, partition) = (call.as_u64(), partition.into());
+                Item::Reserve(v1::Reserve { ticket, call, counts, partition, epoch })
             }
             DirectoryItem::Reserved { ticket, full, fence } => {
                 Item::Reserved(v1::Reserved { ticket, full: full.map(write_counted), fence })
             }
-            DirectoryItem::Release { call, counts } => Item::Release(v1::ReleaseCall {
+            DirectoryItem::Release { partition, call, counts } => Item::Release(v1::ReleaseCall {
                 call: call.as_u64(),
+                partition: partition.into(),
                 counts: write_counts("ReleaseCall.counts", counts)?,
             }),
-            DirectoryItem::Holds { partition, calls, complete } => {
+            DirectoryItem::Recount { partition, fence } => {
+                Item::Recount(v1::Recount { partition: partition.into(), fence })
+            }
+            DirectoryItem::Holds { partition, fence, instance, calls, complete } => {
                 few("Holds.calls", calls.len(), HOLDS_MAX)?;
-                let one = |(call, counts): (cluster::ids::CallId, _)| {
-                    let counts = write_counts("Holds.CallHolds.counts", counts)?;
-                    Ok(v1::holds::CallHolds { call: call.as_u64(), counts })
+                let one = |hold: Hold| {
+                    let counts = write_counts("Holds.CallHolds.counts", hold.counts)?;
+                    Ok(v1::holds::CallHolds { call: hold.call.as_u64(), counts, epoch: hold.epoch })
                 };
                 let calls = calls.into_iter().map(one).collect::<Read<_>>()?;
-                Item::Holds(v1::Holds { partition: partition.into(), calls, complete })
+                Item::Holds(v1::Holds { partition: partition.into(), calls, complete, fence, instance })
             }
             DirectoryItem::Ask { ticket, question } => Item::Ask(write_question(ticket, question)?),
             DirectoryItem::Answer { ticket, answer } => Item::Told(write_answer(ticket, answer)?),
@@ -83,6 +88,8 @@ impl Wire for DirectoryItem {
                 };
                 DirectoryItem::Reserve {
                     ticket: reserve.ticket,
+                    partition: short("Reserve.partition", reserve.partition)?,
+                    epoch: reserve.epoch,
                     call: call("Reserve.call", reserve.call)?,
                     counts: reserve.counts.iter().map(limit).collect::<Read<_>>()?,
                 }
@@ -93,17 +100,24 @@ impl Wire for DirectoryItem {
                 fence: reserved.fence,
             },
             Item::Release(release) => DirectoryItem::Release {
+                partition: short("ReleaseCall.partition", release.partition)?,
                 call: call("ReleaseCall.call", release.call)?,
                 counts: read_counts("ReleaseCall.counts", &release.counts)?,
+            },
+            Item::Recount(recount) => DirectoryItem::Recount {
+                partition: short("Recount.partition", recount.partition)?,
+                fence: recount.fence,
             },
             Item::Holds(holds) => {
                 few("Holds.calls", holds.calls.len(), HOLDS_MAX)?;
                 let one = |one: &v1::holds::CallHolds| {
                     let counts = read_counts("Holds.CallHolds.counts", &one.counts)?;
-                    Ok((call("Holds.CallHolds.call", one.call)?, counts))
+                    Ok(Hold { call: call("Holds.CallHolds.call", one.call)?, epoch: one.epoch, counts })
                 };
                 DirectoryItem::Holds {
                     partition: short("Holds.partition", holds.partition)?,
+                    fence: holds.fence,
+                    instance: holds.instance,
                     calls: holds.calls.iter().map(one).collect::<Read<_>>()?,
                     complete: holds.complete,
                 }

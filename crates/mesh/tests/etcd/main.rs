@@ -121,9 +121,10 @@ fn while_etcd_is_away_nothing_is_owned_for_long_and_all_comes_back_with_it() {
     let owner = a.view().owner(KIND, 0).unwrap().node;
     let (owner, other) = if owner == a.id() { (&a, &b) } else { (&b, &a) };
     owner.gets(KIND, 0);
+    assert!(owner.certain().is_some());
     etcd.kill();
     owner.stands(|standing| *standing == Standing::LostLease);
-    assert_eq!((owner.owned(KIND, 0), other.owned(KIND, 0)), (None, None));
+    assert_eq!((owner.owned(KIND, 0), other.owned(KIND, 0), owner.certain()), (None, None, None));
     assert_eq!(a.view().nodes.len(), 2, "it routes by its last view");
     etcd.restart().unwrap();
     for node in [&a, &b] {
@@ -137,6 +138,7 @@ fn while_etcd_is_away_nothing_is_owned_for_long_and_all_comes_back_with_it() {
         }
     });
     assert_eq!(owners(), 1);
+    assert!(owner.certain().is_some());
 }
 
 #[test]
@@ -241,6 +243,7 @@ fn settings_of_no_use_are_told_by_their_names() {
 fn a_node_that_stands_alone_owns_everything_and_asks_nobody() {
     let node = Membership::alone(NodeInfo { id: NodeId(1), ..info(1) });
     assert_eq!((node.owned(KIND, 0), node.is_alone()), (Some(Fence(0)), true));
+    assert!(node.certain().is_some());
     node.share(Kind::CLIENTS, 4, Role::As);
     node.wish(KIND, BTreeSet::from([0]));
     assert_eq!(node.ownership().borrow().len(), 5);

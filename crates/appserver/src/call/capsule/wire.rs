@@ -6,6 +6,8 @@
 use super::{Capsule, CapsuleError, FORMAT, KeptLeg, LegState, Stage};
 use crate::call::record::Story;
 use bytes::Bytes;
+use cluster::between::Counted;
+use cluster::counters::{Claim, PARTITIONS};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::media::MediaLeg;
 use model::{Cause, CdrLeg, HungUpBy, Id, LegRole, MediaReport};
@@ -118,10 +120,42 @@ struct Changed {
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 struct Place {
+    /// Of the brand, the client or the user.
     #[prost(uint32, tag = "1")]
-    user: u32,
+    id: u32,
     #[prost(uint32, tag = "2")]
     limit: u32,
+    /// 1: a brand's calls, 2: a client's, 3: a user's, 4: a user's that nobody has answered.
+    #[prost(uint32, tag = "3")]
+    kind: u32,
+    /// Of the tenant.
+    #[prost(uint32, tag = "4")]
+    partition: u32,
+}
+
+impl Place {
+    fn of(claim: &Claim) -> Self {
+        let (kind, id) = match claim.counted {
+            Counted::Brand(id) => (1, id.get()),
+            Counted::Client(id) => (2, id.get()),
+            Counted::User(id) => (3, id.get()),
+            Counted::Attempts(id) => (4, id.get()),
+        };
+        Self { id, limit: claim.limit, kind, partition: claim.partition.into() }
+    }
+
+    fn claim(&self) -> Result<Claim, CapsuleError> {
+        let counted = match self.kind {
+            1 => Counted::Brand(Id::new(self.id)),
+            2 => Counted::Client(Id::new(self.id)),
+            3 => Counted::User(Id::new(self.id)),
+            4 => Counted::Attempts(Id::new(self.id)),
+            _ => return Err(broken("places", "are of a kind that this release does not know")),
+        };
+        let partition = u16::try_from(self.partition).ok().filter(|partition| *partition < PARTITIONS);
+        let partition = partition.ok_or_else(|| broken("places", "are of no partition"))?;
+        Ok(Claim { partition, counted, limit: self.limit })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -187,11 +221,7 @@ impl From<&Capsule> for Call {
                 .changed
                 .as_ref()
                 .map(|(slot, before)| Changed { leg: number_of(*slot), before: before.clone() }),
-            places: capsule
-                .places
-                .iter()
-                .map(|(user, limit)| Place { user: user.get(), limit: *limit })
-                .collect(),
+            places: capsule.held.iter().map(Place::of).collect(),
             next_ticket: capsule.next_ticket,
             earlier: story.earlier.iter().map(|(leg, report)| Figures::of(*leg, report)).collect(),
         }
@@ -252,7 +282,7 @@ impl Call {
             moving: to.map(|to| (from, to)),
             repair: self.repair,
             changed: self.changed.map(|changed| (changed.leg as usize, changed.before)),
-            places: self.places.iter().map(|place| (Id::new(place.user), place.limit)).collect(),
+            held: self.places.iter().map(Place::claim).collect::<Result<_, _>>()?,
             next_ticket: self.next_ticket,
         })
     }

@@ -44,7 +44,7 @@ fn the_record_of_a_call_that_was_carried_on_is_that_of_the_whole_call() {
     };
     test.adopt(Vec::new());
     assert_eq!(test.drain(), carried_on("bob1"));
-    assert_eq!(test.places.of(Id::new(1)) + test.places.of(Id::new(2)), 2, "both are counted here, once");
+    assert_eq!(test.calls_of(1) + test.calls_of(2), 2, "both are counted here, once");
     assert_eq!(record(test), record(talking()));
 }
 
@@ -79,7 +79,7 @@ fn a_call_that_rings_ends_in_order() {
     assert!(test.call.as_ref().unwrap().is_over());
     let legs: Vec<_> = test.records[0].legs.iter().map(|leg| leg.sip_call_id.as_str()).collect();
     assert_eq!(legs, ["a@phone", "b1@us", "b2@us"]);
-    assert_eq!(test.places.of(Id::new(1)) + test.places.of(Id::new(2)), 0);
+    assert_eq!(test.calls_of(1) + test.calls_of(2), 0);
     // An answer that crosses is hung up.
     ladder(&mut test, "bob1 200 a => bob1 BYE");
 }
@@ -296,7 +296,7 @@ proptest! {
         }
         if let Ok(capsule) = Capsule::decode(&bytes) {
             let bye = Happened { leg: test.names[1].0, unix_us: 5, event: bye() };
-            let mut call = Call::adopt(&capsule, vec![bye], &test, test.time());
+            let mut call = Call::adopt(&capsule, vec![bye], test.time());
             call.relay_lost(NodeId(1), Some(NodeId(2)), test.time());
             call.hang_up(480, "enough", test.time());
             test.names = capsule.legs().map(|leg| (leg, "leg".to_owned())).collect();

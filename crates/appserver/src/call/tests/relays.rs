@@ -448,6 +448,6 @@ proptest! {
         }
         assert!(test.call.as_ref().unwrap().is_over(), "{:#?}", test.call);
         assert_eq!(test.records.len(), 1);
-        assert_eq!(test.places.of(Id::new(1)) + test.places.of(Id::new(2)), 0);
+        assert_eq!(test.calls_of(1) + test.calls_of(2), 0);
     }
 }

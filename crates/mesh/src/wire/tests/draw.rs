@@ -405,7 +405,7 @@ impl Draw {
     }
 
     pub(super) fn directory_item(&mut self) -> DirectoryItem {
-        match self.below(11) {
+        match self.below(12) {
             0 => DirectoryItem::Whole,
             1 => DirectoryItem::WholeTold,
             2 => DirectoryItem::Bound(Box::new(self.located())),
@@ -417,7 +417,9 @@ impl Draw {
             4 => DirectoryItem::ForgetAll { terminal: self.id(), before_us: self.0.random() },
             5 => DirectoryItem::Reserve {
                 ticket: self.number(),
+                partition: self.0.random(),
                 call: self.call(),
+                epoch: self.0.random(),
                 counts: self.some(4, |draw| (draw.counted(), draw.0.random())),
             },
             6 => DirectoryItem::Reserved {
@@ -427,10 +429,21 @@ impl Draw {
             },
             7 => DirectoryItem::Ask { ticket: self.number(), question: self.question() },
             8 => DirectoryItem::Answer { ticket: self.number(), answer: self.answer() },
-            9 => DirectoryItem::Release { call: self.call(), counts: self.some(4, Draw::counted) },
+            9 => DirectoryItem::Release {
+                partition: self.0.random(),
+                call: self.call(),
+                counts: self.some(4, Draw::counted),
+            },
+            10 => DirectoryItem::Recount { partition: self.0.random(), fence: self.number() },
             _ => DirectoryItem::Holds {
                 partition: self.0.random(),
-                calls: self.some(3, |draw| (draw.call(), draw.some(3, Draw::counted))),
+                fence: self.number(),
+                instance: self.number(),
+                calls: self.some(3, |draw| Hold {
+                    call: draw.call(),
+                    epoch: draw.0.random(),
+                    counts: draw.some(3, Draw::counted),
+                }),
                 complete: self.0.random(),
             },
         }

@@ -1,0 +1,111 @@
+//! What a call counts for: the one place that says it, and what becomes of a call that is one too many.
+//!
+//! In: who takes part. Out: claims, refusals. Manual: "Max calls" of brands and clients (9.1.1, 12.2), "Call waiting" of users (10.1.1).
+//! Elsewhere: who counts (`cluster::counters`, `places`).
+
+use super::{Action, Call, UNANSWERED_MAX};
+use cluster::between::Counted;
+use cluster::counters::{Claim, Verdict};
+use model::{Brand, Client, Id, Snapshot, User};
+
+/// Who takes part in a call, as far as somebody's calls are counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parties<'a> {
+    pub(super) brand: Id<Brand>,
+    pub(super) client: Id<Client>,
+    /// A user of the client who makes the call.
+    pub(super) caller: Option<Id<User>>,
+    /// A user of the client who is called.
+    pub(super) callee: Option<&'a User>,
+    /// It comes from outside the platform or goes there, in either direction.
+    pub(super) is_external: bool,
+}
+
+impl Parties<'_> {
+    /// What the call counts for. All of it is granted, or nothing; where several are full the first is told.
+    pub(super) fn claims(&self, snapshot: &Snapshot) -> Vec<Claim> {
+        let mut claims = Vec::with_capacity(5);
+        if self.is_external {
+            let (client, brand) = (snapshot.client(self.client), snapshot.brand(self.brand));
+            claims.push(Claim::client(self.client, client.map_or(0, |client| client.max_calls)));
+            claims.push(Claim::brand(self.brand, brand.map_or(0, |brand| brand.max_calls)));
+        }
+        if let Some(caller) = self.caller {
+            // What he makes himself is counted, and never refused.
+            Claim::add(&mut claims, Claim::user(self.client, caller, 0));
+        }
+        if let Some(callee) = self.callee {
+            Claim::add(&mut claims, Claim::user(self.client, callee.id, callee.max_calls));
+        }
+        if let Some(caller) = self.caller {
+            Claim::add(&mut claims, Claim::attempts(self.client, caller, UNANSWERED_MAX));
+        }
+        claims
+    }
+}
+
+/// How a call is refused that has no place.
+pub(super) fn refusal(verdict: Verdict) -> Option<(u16, &'static str)> {
+    match verdict {
+        Verdict::Granted => None,
+        Verdict::Full(Counted::User(_)) => Some((486, "Call waiting limit reached")),
+        Verdict::Full(Counted::Attempts(_)) => Some((503, "Too many unanswered calls")),
+        Verdict::Full(Counted::Client(_)) => Some((503, "Max calls of the client reached")),
+        Verdict::Full(Counted::Brand(_)) => Some((503, "Max calls of the brand reached")),
+        Verdict::Unknown => Some((503, "Whether there is a place for the call is not known")),
+    }
+}
+
+impl Call {
+    /// What the call counts for.
+    pub fn held(&self) -> &[Claim] {
+        &self.held
+    }
+
+    /// The call was answered, or is no more: it is nobody's attempt.
+    pub(super) fn end_attempt(&mut self) {
+        let is_attempt = |claim: &Claim| matches!(claim.counted, Counted::Attempts(_));
+        let (attempts, held): (Vec<Claim>, Vec<Claim>) = self.held.iter().copied().partition(is_attempt);
+        if !attempts.is_empty() {
+            self.held = held;
+            self.actions.push_back(Action::Release(attempts));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Configuration;
+    use std::sync::Arc;
+
+    #[test]
+    fn external_calls_count_for_client_and_brand_and_others_do_not() {
+        let mut rows = Snapshot::build(&Configuration::demo()).unwrap().rows().clone();
+        let client = rows.get::<Client>(Id::new(1)).unwrap().clone();
+        rows.insert(Arc::new(Client { max_calls: 7, ..client }));
+        let brand = rows.get::<Brand>(Id::new(1)).unwrap().clone();
+        rows.insert(Arc::new(Brand { max_calls: 9, ..brand }));
+        let snapshot = Snapshot::new(rows);
+        let (brand, client, bob) = (Id::new(1), Id::new(1), snapshot.user(Id::new(2)));
+        let internal = Parties { brand, client, caller: Some(Id::new(1)), callee: bob, is_external: false };
+        let counts = |parties: Parties<'_>| {
+            let claims = parties.claims(&snapshot).into_iter();
+            claims.map(|claim| (claim.counted, claim.limit)).collect::<Vec<_>>()
+        };
+        let limit = bob.unwrap().max_calls;
+        let users = [
+            (Counted::User(Id::new(1)), 0),
+            (Counted::User(Id::new(2)), limit),
+            (Counted::Attempts(Id::new(1)), UNANSWERED_MAX),
+        ];
+        assert_eq!(counts(internal), users);
+        let incoming = Parties { caller: None, is_external: true, ..internal };
+        let tenants = [(Counted::Client(client), 7), (Counted::Brand(brand), 9)];
+        assert_eq!(counts(incoming), [&tenants[..], &users[1..2]].concat());
+        let outgoing = Parties { callee: None, is_external: true, ..internal };
+        assert_eq!(counts(outgoing), [tenants[0], tenants[1], users[0], users[2]]);
+        let oneself = Parties { caller: Some(Id::new(2)), ..internal };
+        assert_eq!(counts(oneself)[0], (Counted::User(Id::new(2)), limit), "counts once, under the limit");
+    }
+}
