@@ -35,11 +35,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            // A caller who hangs up is not kept waiting longer than he would wait for a lost datagram.
-            lost_after: Duration::from_secs(2),
-            heartbeat: Duration::from_secs(1),
+            // With the silence before it, a machine that is gone is missed for three seconds: who talks by its relay hears nothing as long.
+            lost_after: Duration::from_millis(1500),
+            heartbeat: Duration::from_millis(500),
             // Two heartbeats may be lost, or late.
-            silence: Duration::from_secs(3),
+            silence: Duration::from_millis(1500),
             ack_after: Duration::from_millis(50),
             ack_items: 512,
             // Five seconds of 1000 calls a second with a dozen items each.
@@ -107,6 +107,9 @@ pub enum Lost {
     /// The other side gave the session up before.
     #[error("it had given the session up")]
     GivenUp,
+    /// Nobody listens any more where it did.
+    #[error("its process is gone")]
+    Gone,
     /// No connection for too long.
     #[error("no connection for too long")]
     Down,
@@ -189,6 +192,8 @@ pub struct Link<T> {
     attempt: u64,
     /// That process has left the cluster, as others say.
     has_left: bool,
+    /// Nobody listens where it did, and nothing has come from it since that was found.
+    is_gone: bool,
     session: Option<Session<T>>,
     connection: Connection,
     /// What a connection that is being dialled says.
@@ -263,6 +268,7 @@ impl<T: Clone> Link<T> {
             instance: None,
             attempt: 0,
             has_left: false,
+            is_gone: false,
             session: None,
             connection: Connection::Down { since: now },
             pending: None,
@@ -372,6 +378,15 @@ impl<T: Clone> Link<T> {
         }
     }
 
+    /// Nobody listens where the node does: a process that lives always does, so this one is gone, and its session is over as soon as there
+    /// is no connection.
+    pub fn gone(&mut self, now: Instant) {
+        self.is_gone = true;
+        if !self.is_up() {
+            self.lose(Lost::Gone, now);
+        }
+    }
+
     /// The connection broke.
     pub fn disconnected(&mut self, now: Instant) {
         self.pending = None;
@@ -380,6 +395,8 @@ impl<T: Clone> Link<T> {
         }
         if self.has_left {
             self.lose(Lost::Left, now);
+        } else if self.is_gone {
+            self.lose(Lost::Gone, now);
         }
     }
 
@@ -391,6 +408,7 @@ impl<T: Clone> Link<T> {
             return Vec::new();
         };
         *heard = now;
+        self.is_gone = false;
         let items = frame.items.len() as u64;
         let broken = if frame.received > *cursor {
             Some(Broken::Acknowledged)
@@ -544,6 +562,7 @@ impl<T: Clone> Link<T> {
     }
 
     fn up(&mut self, now: Instant) {
+        self.is_gone = false;
         // What was to be closed is replaced by this connection.
         self.events.retain(|event| !matches!(event, Event::HangUp(_)));
         let cursor = self.session.as_ref().map_or(0, |session| session.acked);

@@ -25,7 +25,7 @@ use figures::Sayings;
 use lane::{CallsLane, DirectoryLane, Lane, LegsLane, MediaLane, RelayLane};
 use line::Lines;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -176,8 +176,8 @@ pub(crate) struct Hub {
     tasks: Mutex<JoinSet<()>>,
     /// Counts connections that were dialled: see `Hello.attempt`.
     attempts: AtomicU64,
-    /// The nodes that there are besides this one.
-    view: Mutex<BTreeSet<NodeId>>,
+    /// The nodes that there are besides this one, and where they listen.
+    view: Mutex<BTreeMap<NodeId, String>>,
     sayings: Sayings,
     calls: Lines<CallsLane>,
     legs: Lines<LegsLane>,
@@ -187,6 +187,15 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
+    /// Nobody listens where a node does: none of its links is waited for any more.
+    fn gone(&self, node: NodeId) {
+        self.calls.gone(node);
+        self.legs.gone(node);
+        self.relays.gone(node);
+        self.media.gone(node);
+        self.directory.gone(node);
+    }
+
     /// Runs something for as long as the node has links.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock();
@@ -234,8 +243,9 @@ impl Peers {
         RelayLane::lines(hub).dial(hub, want(&|other| me.roles.application && other.roles.relay));
         DirectoryLane::lines(hub).dial(hub, want(&|other| me.node < other.node));
         let now: BTreeSet<NodeId> = others().map(|other| other.node).collect();
-        let before = std::mem::replace(&mut *hub.view.lock(), now.clone());
-        for node in before.symmetric_difference(&now) {
+        let addresses = others().map(|other| (other.node, other.address.clone())).collect();
+        let before = std::mem::replace(&mut *hub.view.lock(), addresses);
+        for node in before.into_keys().collect::<BTreeSet<_>>().symmetric_difference(&now) {
             let has_left = !now.contains(node);
             hub.calls.left(*node, has_left);
             hub.legs.left(*node, has_left);
@@ -295,5 +305,11 @@ impl Peers {
 impl Drop for Peers {
     fn drop(&mut self) {
         self.hub.tasks.lock().abort_all();
+        // HTTP/2 has tasks of its own: streams that end are what ends them.
+        self.hub.calls.close();
+        self.hub.legs.close();
+        self.hub.relays.close();
+        self.hub.media.close();
+        self.hub.directory.close();
     }
 }

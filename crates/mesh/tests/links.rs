@@ -156,6 +156,28 @@ async fn a_node_that_restarts_is_lost_and_comes_back_with_a_new_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_gone_is_not_waited_for_whoever_dialled() {
+    let patient = link::Settings { lost_after: LONG * 10, silence: LONG * 10, ..link::Settings::default() };
+    let node = |number, roles| Node::start(PeerConfig { link: patient.clone(), ..config(number, roles) });
+    let (proxy, application, relay) =
+        (node(3, PROXY).await, node(2, APPLICATION).await, node(1, RELAY).await);
+    let view = [proxy.seen(), application.seen(), relay.seen()];
+    for node in [&proxy, &application, &relay] {
+        node.peers.set_view(&view);
+    }
+    proxy.connects(&[(2, Way::Calls), (1, Way::Directory), (2, Way::Directory)]).await;
+    application.connects(&[(3, Way::Legs), (1, Way::Relay), (1, Way::Directory), (3, Way::Directory)]).await;
+    relay.connects(&[(2, Way::Media), (2, Way::Directory), (3, Way::Directory)]).await;
+    // The application server dials the relay, and the proxy dials the application server; the directory is dialled by the lower number.
+    drop(proxy);
+    application.loses(&[(3, Way::Legs), (3, Way::Directory)]).await;
+    relay.loses(&[(3, Way::Directory)]).await;
+    drop(relay);
+    application.loses(&[(1, Way::Relay), (1, Way::Directory)]).await;
+    assert_eq!(application.link(1, Way::Relay).map(|link| link.session), Some(false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_is_noticed_and_heals_by_itself() {
     let quick = link::Settings {
         heartbeat: Duration::from_millis(50),

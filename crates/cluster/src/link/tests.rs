@@ -442,24 +442,46 @@ fn frames_are_bounded_save_for_an_item_that_is_larger() {
 }
 
 #[test]
-fn an_idle_link_speaks_each_second_and_silence_breaks_it() {
+fn an_idle_link_speaks_at_times_and_silence_breaks_it() {
     let (mut dialler, mut acceptor, now) = pair();
-    let second = now + Duration::from_secs(1);
-    assert_eq!(dialler.poll_frame(second - Duration::from_millis(1)), None);
-    let beat = dialler.poll_frame(second).unwrap();
+    let (beat_at, lost_after) = (now + settings().heartbeat, settings().lost_after);
+    assert_eq!(dialler.poll_frame(beat_at - Duration::from_millis(1)), None);
+    let beat = dialler.poll_frame(beat_at).unwrap();
     assert_eq!((beat.items.len(), beat.received), (0, 0));
-    acceptor.handle_frame(beat, 0, second);
-    // The acceptor heard something after one second, the dialler never.
-    let third = now + Duration::from_secs(3);
-    dialler.handle_timeout(third);
-    acceptor.handle_timeout(third);
+    acceptor.handle_frame(beat, 0, beat_at);
+    // The acceptor heard something meanwhile, the dialler never.
+    let silent = now + settings().silence;
+    dialler.handle_timeout(silent);
+    acceptor.handle_timeout(silent);
     assert_eq!(dialler.poll_event(), Some(Event::HangUp(HangUp::Silence)));
     assert_eq!(acceptor.poll_event(), None);
-    dialler.handle_timeout(third + Duration::from_millis(1999));
+    dialler.handle_timeout(silent + lost_after - Duration::from_millis(1));
     assert_eq!(dialler.poll_event(), None);
-    dialler.handle_timeout(third + Duration::from_secs(2));
+    dialler.handle_timeout(silent + lost_after);
     assert_eq!(dialler.poll_event(), Some(Event::Lost(Lost::Down)));
-    assert_eq!(dialler.send(1, 1, third), Err(SendError::NoSession));
+    assert_eq!(dialler.send(1, 1, silent), Err(SendError::NoSession));
+}
+
+#[test]
+fn a_process_that_is_gone_is_not_waited_for() {
+    let (mut dialler, mut acceptor, now) = pair();
+    // What is found while there is a connection counts when it breaks...
+    dialler.gone(now);
+    assert_eq!(dialler.poll_event(), None);
+    dialler.disconnected(now);
+    assert_eq!(dialler.poll_event(), Some(Event::Lost(Lost::Gone)));
+    // ... unless something came by it since.
+    acceptor.gone(now);
+    acceptor.handle_frame(Frame { first: 1, items: vec![1u32], received: 0 }, 10, now);
+    acceptor.disconnected(now);
+    assert_eq!(acceptor.poll_event(), None, "it may be back at once");
+    acceptor.gone(now);
+    assert_eq!(acceptor.poll_event(), Some(Event::Lost(Lost::Gone)));
+    // The next process there begins anew.
+    connect(&mut dialler, &mut acceptor, 2, now);
+    assert_eq!((dialler.poll_event(), acceptor.poll_event()), (Some(Event::Back), Some(Event::Back)));
+    dialler.disconnected(now);
+    assert_eq!(dialler.poll_event(), None);
 }
 
 #[test]

@@ -6,12 +6,14 @@ use super::hello::{self, PeerInfo, Refused};
 use super::lane::{Dialled, Frames, Lane, Parts};
 use super::line::{Line, Outgoing, chain};
 use super::{Hub, PeerAddress, serve};
+use cluster::ids::NodeId;
 use cluster::link::Answer;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::http::Uri;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,6 +44,11 @@ enum Trouble {
 }
 
 impl Trouble {
+    /// Whether nobody listens there.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Trouble::Reach(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
     /// For saying the same only once in a while.
     fn name(&self) -> &'static str {
         match self {
@@ -109,6 +116,9 @@ pub(super) async fn dialling<L: Dialled>(
         };
         if let Some(trouble) = trouble {
             line.down();
+            if trouble.is_refusal() {
+                hub.gone(line.node);
+            }
             let text = chain(&trouble);
             if hub.sayings.may(format!("{} {}", line.node.0, L::WAY.name()), trouble.name()) {
                 tracing::warn!(peer = line.node.0, address, way = L::WAY.name(), "a node: {text}");
@@ -124,6 +134,23 @@ pub(super) async fn dialling<L: Dialled>(
             let _ = tokio::time::timeout(wait, target.changed()).await;
         };
         line.tend(&*hub.sink, changed).await;
+    }
+}
+
+/// Looks whether a node that dials us still listens while its connection is broken, so that a process that is gone is not waited for.
+/// Does not end: whoever waits for the node ends it.
+pub(super) async fn knock(hub: &Hub, node: NodeId) -> Infallible {
+    let (mut pause, longest) = hub.config.again;
+    loop {
+        let address = hub.view.lock().get(&node).cloned();
+        if let Some(address) = address
+            && let Err(error) = hub.connect.connect(&address).await
+            && error.kind() == io::ErrorKind::ConnectionRefused
+        {
+            hub.gone(node);
+        }
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(longest);
     }
 }
 

@@ -162,6 +162,12 @@ impl<L: Lane> Line<L> {
         }
     }
 
+    /// Nobody listens where the node does.
+    fn gone(&self) {
+        self.link.lock().gone(now());
+        self.notify.notify_one();
+    }
+
     fn due(&self) -> tokio::time::Instant {
         let now = now();
         let due = self.link.lock().poll_timeout().unwrap_or(now + IDLE);
@@ -401,12 +407,24 @@ impl<L: Lane> Lines<L> {
         }
     }
 
+    /// Nobody listens where the node does.
+    pub(super) fn gone(&self, node: NodeId) {
+        if let Some(entry) = self.0.read().get(&node) {
+            entry.line.gone();
+        }
+    }
+
     /// Whether the node has left the cluster, as others say.
     pub(super) fn left(&self, node: NodeId, has_left: bool) {
         if let Some(entry) = self.0.read().get(&node) {
             entry.line.link.lock().left(has_left, now());
             entry.line.notify.notify_one();
         }
+    }
+
+    /// Ends all connections.
+    pub(super) fn close(&self) {
+        self.0.read().values().for_each(|entry| entry.line.down());
     }
 
     /// Hands a dialler over to the link with its node, which is made if there is none.
@@ -493,7 +511,14 @@ impl<L: Dialled> Lines<L> {
 async fn accepting<L: Lane>(hub: Arc<Hub>, line: Arc<Line<L>>, mut queue: mpsc::Receiver<Accepted<L>>) {
     loop {
         let sink = &*hub.sink;
-        let next = line.tend(sink, tokio::time::timeout(hub.config.link.lost_after * 10, queue.recv())).await;
+        let dialled = tokio::time::timeout(hub.config.link.lost_after * 10, queue.recv());
+        let next = async {
+            tokio::select! {
+                next = dialled => next,
+                never = dial::knock(&hub, line.node), if line.has_session() => match never {},
+            }
+        };
+        let next = line.tend(sink, next).await;
         let mut current = match next {
             Ok(accepted) => accepted,
             Err(_) if L::lines(&hub).forget(line.node, || queue.is_empty() && !line.has_session()) => {

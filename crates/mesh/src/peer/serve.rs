@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use proto::v1;
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,6 +128,8 @@ async fn connection(hub: Arc<Hub>, io: Box<dyn Io>, from: SocketAddr, place: Pla
         None => io,
         Some(tls) => match tokio::time::timeout(within, tls.accept(io)).await {
             Ok(Ok(io)) => io,
+            // Somebody looked whether there is anybody.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return,
             Ok(Err(error)) => {
                 if hub.sayings.may(from.ip().to_string(), "tls") {
                     tracing::warn!(%from, "a connection to the port of nodes is refused, TLS fails: {}", chain(&error));
