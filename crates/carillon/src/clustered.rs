@@ -17,8 +17,8 @@ use mesh::peer::{
     PROTOCOL_MAX, PROTOCOL_MIN, PeerAddress, PeerConfig, PeerRoles, PeerSink, Peers, SendError, TcpAccept,
     TcpConnect, Tls, Way,
 };
-use model::{Id, Snapshot, Terminal};
-use proxy::{BindingChange, BindingLog, Durable, Proxy, SealKey};
+use model::{BindingRecord, Id, Snapshot, Terminal};
+use proxy::{BindingChange, BindingLog, Durable, Elsewhere, Proxy, SealKey};
 use sha2::Sha256;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -379,6 +379,19 @@ impl BindingHost for Registrar {
         if let Some(proxy) = self.0.upgrade() {
             proxy.unbind(terminal, Some(contact));
         }
+    }
+}
+
+/// What is registered with the other proxies, for the registrar of this one.
+pub(crate) struct OtherRegistrars(pub(crate) Arc<Switchboard>);
+
+impl Elsewhere for OtherRegistrars {
+    fn contacts(&self, terminal: Id<Terminal>) -> Vec<BindingRecord> {
+        self.0.bound_elsewhere(terminal)
+    }
+
+    fn forget(&self, terminal: Id<Terminal>, contact: Option<&str>, before_us: i64) {
+        self.0.forget_elsewhere(terminal, contact.map(str::to_owned), before_us);
     }
 }
 

@@ -4,6 +4,7 @@
 //! not asked here yet.
 
 use crate::asking::{Asking, Gathered};
+use crate::node::unix_us;
 use crate::watching::Health;
 use api::live::Live;
 use api::outside::{
@@ -300,7 +301,7 @@ impl Outside for Living {
             let view = others.switchboard.view();
             let located = others.switchboard.located(terminal);
             dropped += located.iter().filter(|located| !view.nodes.contains_key(&located.home)).count();
-            others.switchboard.forget_all(terminal);
+            others.switchboard.forget_elsewhere(terminal, None, unix_us());
         }
         Ok((dropped, self.named(&silent)))
     }

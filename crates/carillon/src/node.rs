@@ -379,6 +379,7 @@ impl Ground<'_> {
             let log = Arc::new(clustered::Told { log, switchboard: Arc::clone(switchboard) });
             let proxy = self.proxy(proxy_config, log).await?;
             proxy.set_calls(watching.before_proxy(Arc::clone(switchboard) as _));
+            proxy.set_elsewhere(Arc::new(clustered::OtherRegistrars(Arc::clone(switchboard))));
             let registrar = clustered::Registrar(Arc::downgrade(&proxy));
             switchboard.set_host(watching.host(Arc::clone(&proxy) as _), Arc::new(registrar));
             parts.proxy = Some(proxy);

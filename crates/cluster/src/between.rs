@@ -338,11 +338,13 @@ pub enum DirectoryItem {
         /// When it ended.
         stamp_us: i64,
     },
-    /// All bindings of the endpoint that are older are void, wherever they were registered: `Contact: *` (RFC 3261 section 10.2.2), or
-    /// an account that changed.
-    ForgetAll {
+    /// Bindings of the endpoint that are older are void, with whomever they were registered but the node that says so: a telephone removed
+    /// them there (RFC 3261 section 10.2.2), an operator did, or they are replaced.
+    Forget {
         /// The endpoint.
         terminal: Id<Terminal>,
+        /// Only this contact.
+        contact: Option<String>,
         /// Those registered before, in microseconds of Unix time.
         before_us: i64,
     },

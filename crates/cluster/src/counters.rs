@@ -271,7 +271,7 @@ impl Counters {
             | DirectoryItem::WholeTold
             | DirectoryItem::Bound(_)
             | DirectoryItem::Unbound { .. }
-            | DirectoryItem::ForgetAll { .. }
+            | DirectoryItem::Forget { .. }
             | DirectoryItem::Ask { .. }
             | DirectoryItem::Answer { .. } => {}
         }

@@ -93,12 +93,15 @@ impl Locations {
                 });
                 Vec::new()
             }
-            DirectoryItem::ForgetAll { terminal, before_us } => {
-                let own = self
-                    .of(*terminal)
-                    .filter(|located| located.home == self.me && located.stamp_us < *before_us);
+            DirectoryItem::Forget { terminal, contact, before_us } => {
+                let is_void = |located: &Located| {
+                    located.home != from
+                        && located.stamp_us < *before_us
+                        && contact.as_ref().is_none_or(|contact| *contact == located.binding.contact)
+                };
+                let own = self.of(*terminal).filter(|located| located.home == self.me && is_void(located));
                 let displaced: Vec<Displaced> = own.map(Displaced::of).collect();
-                self.remove(*terminal, |located, _| located.stamp_us < *before_us);
+                self.remove(*terminal, |located, _| is_void(located));
                 displaced
             }
             DirectoryItem::Reserve { .. }
@@ -334,13 +337,24 @@ mod tests {
     }
 
     #[test]
-    fn all_older_bindings_are_void_when_a_telephone_says_so() {
+    fn older_bindings_elsewhere_are_void_when_a_telephone_says_so() {
+        let both = |pair: &mut Pair, contact: Option<&str>| {
+            let contact = contact.map(str::to_owned);
+            let item = DirectoryItem::Forget { terminal: ALICE, contact, before_us: 20 };
+            assert_eq!(pair.1.told(NodeId(2), &item, 21), [], "whoever says so has dropped his own");
+            pair.0.told(NodeId(2), &item, 21)
+        };
         let mut pair = Pair::new();
-        pair.at_first(record("sip:a@1", None), 10);
-        pair.at_second(record("sip:b@2", None), 30);
-        let item = DirectoryItem::ForgetAll { terminal: ALICE, before_us: 20 };
-        let displaced = pair.0.told(NodeId(2), &item, 21);
-        assert_eq!(displaced.len(), 1);
-        assert_eq!(homes(&pair.0), [(2, "sip:b@2".to_owned())]);
+        for (contact, stamp) in [("sip:a@1", 10), ("sip:c@1", 11), ("sip:d@1", 25)] {
+            pair.at_first(record(contact, None), stamp);
+        }
+        pair.at_second(record("sip:b@2", None), 15);
+        let displaced = |contact: &str| Displaced { terminal: ALICE, contact: contact.to_owned() };
+        assert_eq!(both(&mut pair, Some("sip:x@1")), []);
+        assert_eq!(both(&mut pair, Some("sip:a@1")), [displaced("sip:a@1")]);
+        assert_eq!(both(&mut pair, None), [displaced("sip:c@1")], "what came later stays");
+        let left = [(1, "sip:d@1".to_owned()), (2, "sip:b@2".to_owned())];
+        assert_eq!(homes(&pair.0), left);
+        assert_eq!(homes(&pair.1), left);
     }
 }

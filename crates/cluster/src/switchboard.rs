@@ -251,6 +251,13 @@ impl Switchboard {
         self.locations.lock().of_at(terminal, self.unix_secs()).cloned().collect()
     }
 
+    /// What other nodes have registered of an endpoint and has not expired.
+    pub fn bound_elsewhere(&self, terminal: Id<Terminal>) -> Vec<BindingRecord> {
+        let locations = self.locations.lock();
+        let all = locations.of_at(terminal, self.unix_secs());
+        all.filter(|located| located.home != self.deps.me).map(|located| located.binding.clone()).collect()
+    }
+
     /// Does what has become due; called several times a second.
     pub fn tick(&self) {
         let now = (self.deps.now)();
@@ -510,10 +517,11 @@ impl Switchboard {
         self.tell_all(&item);
     }
 
-    /// Whatever was registered of an endpoint before this moment is void, also with proxies that are gone.
-    pub fn forget_all(&self, terminal: Id<Terminal>) {
-        let item = DirectoryItem::ForgetAll { terminal, before_us: (self.deps.unix_us)() };
-        self.heard_directory(self.deps.me, &item);
+    /// What was registered of an endpoint with other nodes before this time (in microseconds of Unix time) is void, also with those that
+    /// are gone: this contact, or all.
+    pub fn forget_elsewhere(&self, terminal: Id<Terminal>, contact: Option<String>, before_us: i64) {
+        let item = DirectoryItem::Forget { terminal, contact, before_us };
+        self.locations.lock().told(self.deps.me, &item, before_us);
         self.tell_all(&item);
     }
 

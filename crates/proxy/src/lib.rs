@@ -27,7 +27,7 @@ pub use config::{
     is_advertisable,
 };
 pub use net::Network;
-pub use registrar::{BindingChange, BindingLog, Durable};
+pub use registrar::{BindingChange, BindingLog, Durable, Elsewhere};
 pub use stats::{CAUSES, Cause, ProxyStats};
 
 use arc_swap::ArcSwap;
@@ -45,7 +45,7 @@ use net::{Port, tcp, udp};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use registrar::{Device, Registrar};
+use registrar::{Device, Registrar, Void};
 use sip::flow::{Flow, Transport};
 use sip::session::{Rel100, SessionConfig};
 use sip::transaction::{Config, ListenerVia, Transactions};
@@ -126,6 +126,7 @@ pub(crate) struct Shared {
     session: SessionConfig,
     registrar: Registrar,
     calls: OnceLock<Arc<dyn Calls>>,
+    elsewhere: OnceLock<Arc<dyn Elsewhere>>,
     counters: Arc<Counters>,
     gauges: Vec<Gauge>,
     draining: AtomicBool,
@@ -221,6 +222,7 @@ impl Proxy {
             },
             registrar: Registrar::new(config.registrar, &config.limits, keeper),
             calls: OnceLock::new(),
+            elsewhere: OnceLock::new(),
             gauges: (0..workers).map(|_| Gauge::default()).collect(),
             draining: AtomicBool::new(false),
             next_call: AtomicU64::new(first),
@@ -269,6 +271,11 @@ impl Proxy {
     /// Names who decides about calls; only the first one counts.
     pub fn set_calls(&self, calls: Arc<dyn Calls>) {
         let _ = self.shared.calls.set(calls);
+    }
+
+    /// Names who knows what is registered with other proxies; only the first one counts.
+    pub fn set_elsewhere(&self, elsewhere: Arc<dyn Elsewhere>) {
+        let _ = self.shared.elsewhere.set(elsewhere);
     }
 
     /// The open listeners with their real ports, in the order of the configuration.
@@ -463,6 +470,18 @@ impl Directory for Proxy {
 }
 
 impl Shared {
+    /// What a REGISTER says of contacts that are registered elsewhere.
+    fn forget_elsewhere(&self, terminal: Id<Terminal>, void: &Void, before_us: i64) {
+        let Some(elsewhere) = self.elsewhere.get() else { return };
+        match void {
+            Void::Nothing => {}
+            Void::All => elsewhere.forget(terminal, None, before_us),
+            Void::These(contacts) => {
+                contacts.iter().for_each(|contact| elsewhere.forget(terminal, Some(contact), before_us));
+            }
+        }
+    }
+
     /// The mailbox of the worker that carries a leg's transactions.
     fn link(&self, leg: LegId) -> &Link {
         &self.links[self.worker_of(leg)]

@@ -52,6 +52,14 @@ pub trait BindingLog: Send + Sync + 'static {
     fn append(&self, change: BindingChange, done: Durable);
 }
 
+/// What the registrars of other proxies of the same exchange have.
+pub trait Elsewhere: Send + Sync + 'static {
+    /// Contacts of an endpoint that are registered there and have not expired.
+    fn contacts(&self, terminal: Id<Terminal>) -> Vec<BindingRecord>;
+    /// A contact of an endpoint (`None`: all) is void with whoever else registered it before this time, in microseconds of Unix time.
+    fn forget(&self, terminal: Id<Terminal>, contact: Option<&str>, before_us: i64);
+}
+
 impl BindingLog for store::Store {
     fn append(&self, change: BindingChange, done: Durable) {
         let record = match change {
@@ -124,6 +132,42 @@ pub(crate) struct Outcome {
     /// To be durable before the answer leaves; empty for a query.
     pub(crate) changes: Vec<BindingChange>,
     pub(crate) undo: Option<Undo>,
+    pub(crate) void: Void,
+}
+
+/// What is void of contacts that are registered elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Void {
+    #[default]
+    Nothing,
+    All,
+    These(Vec<String>),
+}
+
+impl Void {
+    /// A REGISTER speaks for its address-of-record, wherever contacts of it are (RFC 3261 section 10.3 steps 6 and 7).
+    fn of(who: Registrant, wish: &Wish, elsewhere: &[BindingRecord]) -> Void {
+        let is_alone = !who.multi_contact && wish.contacts.iter().any(|contact| contact.expires > 0);
+        if elsewhere.is_empty() {
+            return Void::Nothing;
+        }
+        if wish.star || is_alone {
+            return Void::All;
+        }
+        let named =
+            |record: &&BindingRecord| wish.contacts.iter().any(|contact| contact.replaces(Key::of(record)));
+        let these: Vec<String> =
+            elsewhere.iter().filter(named).map(|record| record.contact.clone()).collect();
+        if these.is_empty() { Void::Nothing } else { Void::These(these) }
+    }
+
+    fn has(&self, record: &BindingRecord) -> bool {
+        match self {
+            Void::Nothing => false,
+            Void::All => true,
+            Void::These(contacts) => contacts.contains(&record.contact),
+        }
+    }
 }
 
 /// How it was before: put back when the change cannot be made durable.
@@ -192,6 +236,7 @@ impl Registrar {
         &self,
         who: Registrant,
         wish: &Wish,
+        elsewhere: &[BindingRecord],
         now: i64,
         log: impl FnOnce(&mut Outcome),
     ) -> Result<Outcome, ResponseDraft> {
@@ -201,7 +246,7 @@ impl Registrar {
             return Err(crate::policy::busy(60));
         }
         let mut aor = self.aors.entry(who.terminal).or_default();
-        let mut outcome = self.change(&mut aor, who, wish, now);
+        let mut outcome = self.change(&mut aor, who, wish, elsewhere, now);
         if let Ok(outcome) = &mut outcome {
             log(outcome);
         }
@@ -443,6 +488,7 @@ impl Registrar {
         aor: &mut Aor,
         who: Registrant,
         wish: &Wish,
+        elsewhere: &[BindingRecord],
         now: i64,
     ) -> Result<Outcome, ResponseDraft> {
         let is_over = |entry: &Entry| entry.record.expires_at <= now;
@@ -470,12 +516,14 @@ impl Registrar {
         };
         let replaced = staying.len().saturating_sub(room);
         let stays = |entry: &Entry| may_stay(entry) && !staying[..replaced].contains(&entry.newness);
+        let void = Void::of(who, wish, elsewhere);
+        let answer = |aor: &Aor| {
+            let left = elsewhere.iter().filter(|record| !void.has(record));
+            let own = aor.entries.iter().map(|entry| &entry.record);
+            Some(Self::answer(own.chain(left), wish, now))
+        };
         if wish.is_query() {
-            return Ok(Outcome {
-                answer: Some(self.answer(aor, wish, now)),
-                changes: Vec::new(),
-                undo: None,
-            });
+            return Ok(Outcome { answer: answer(aor), changes: Vec::new(), undo: None, void: Void::Nothing });
         }
 
         let (kept, removed): (Vec<Entry>, Vec<Entry>) = aor.entries.drain(..).partition(|entry| stays(entry));
@@ -508,7 +556,7 @@ impl Registrar {
         self.count.fetch_add(added.len(), Ordering::Relaxed);
         aor.version += 1;
         let undo = Undo { terminal: who.terminal, version: aor.version, added, removed };
-        Ok(Outcome { answer: Some(self.answer(aor, wish, now)), changes, undo: Some(undo) })
+        Ok(Outcome { answer: answer(aor), changes, undo: Some(undo), void })
     }
 
     fn entry(
@@ -557,10 +605,10 @@ impl Registrar {
     }
 
     /// Section 10.3 step 8: all current bindings, each with what is left of its time.
-    fn answer(&self, aor: &Aor, wish: &Wish, now: i64) -> ResponseDraft {
+    fn answer<'a>(records: impl Iterator<Item = &'a BindingRecord>, wish: &Wish, now: i64) -> ResponseDraft {
         let mut draft = ResponseDraft::new(200);
         draft.headers.push("Date", date(now));
-        for record in aor.entries.iter().map(|entry| &entry.record).filter(|record| record.expires_at > now) {
+        for record in records.filter(|record| record.expires_at > now) {
             let mut value = format!("<{}>;expires={}", record.contact, record.expires_at - now);
             if record.q != 1000 {
                 value.push_str(&format!(";q=0.{:03}", record.q));
@@ -615,8 +663,7 @@ impl Entry {
     }
 
     fn key(&self) -> Key<'_> {
-        let record = &self.record;
-        Key { uri: &record.contact, instance: record.instance.as_deref(), reg_id: record.reg_id }
+        Key::of(&self.record)
     }
 
     /// The way to the device now; `None` when its connection is gone and nothing else leads there.
@@ -634,6 +681,12 @@ struct Key<'a> {
     uri: &'a str,
     instance: Option<&'a str>,
     reg_id: Option<u32>,
+}
+
+impl<'a> Key<'a> {
+    fn of(record: &'a BindingRecord) -> Self {
+        Self { uri: &record.contact, instance: record.instance.as_deref(), reg_id: record.reg_id }
+    }
 }
 
 impl ContactWish {

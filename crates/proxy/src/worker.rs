@@ -17,7 +17,6 @@ use crate::legs::LegTag;
 use crate::net::tcp::{PlaceInLine, StreamMessage, Streams};
 use crate::net::{Datagram, Port};
 use crate::ping::{Ping, Watch};
-use crate::registrar::Undo;
 use crate::stats::{Cause, add};
 use crate::{Direction, Shared};
 use backlog::{Backlog, Waiting};
@@ -26,7 +25,7 @@ use cluster::ids::{CallId, LegId};
 use first_line::FirstLine;
 use moved::Held;
 use rand::rngs::StdRng;
-use sip::draft::ResponseDraft;
+use requests::Kept;
 use sip::flow::{ConnId, Flow, Transport};
 use sip::msg::{Message, Method};
 use sip::session::{Failure, Outgoing};
@@ -77,7 +76,7 @@ pub(crate) enum Cmd {
     /// A connection is gone, or could not be opened (`conn` 0).
     FlowGone(Flow),
     /// The changes of a REGISTER are durable, or are not.
-    Stored { txn: ServerId, answer: Box<ResponseDraft>, undo: Option<Box<Undo>>, durable: bool },
+    Stored { kept: Kept, durable: bool },
     /// Send this OPTIONS.
     Ping(Box<Ping>),
     /// Carry on a leg of another proxy.
@@ -492,7 +491,7 @@ impl Worker {
                 drop(place);
             }
             Cmd::FlowGone(flow) => self.transactions.handle_transport_error(flow, now),
-            Cmd::Stored { txn, answer, undo, durable } => self.stored(txn, &answer, undo, durable, now),
+            Cmd::Stored { kept, durable } => self.stored(kept, durable, now),
             Cmd::Ping(ping) => self.ping(*ping, now),
             Cmd::Revive { call, leg, state } => self.revive(call, leg, state, now),
             Cmd::Part(leg) => self.part(leg),

@@ -28,9 +28,11 @@ impl Wire for DirectoryItem {
                 contact: text("Unbound.contact", contact)?,
                 stamp_us,
             }),
-            DirectoryItem::ForgetAll { terminal, before_us } => {
-                Item::ForgetAll(v1::ForgetAll { terminal: terminal.get(), before_us })
-            }
+            DirectoryItem::Forget { terminal, contact, before_us } => Item::Forget(v1::Forget {
+                terminal: terminal.get(),
+                before_us,
+                contact: contact.map(|contact| text("Forget.contact", contact)).transpose()?,
+            }),
             DirectoryItem::Reserve { ticket, partition, call, epoch, counts } => {
                 few("Reserve.counts", counts.len(), COUNTS_MAX)?;
                 let limit =
@@ -76,8 +78,9 @@ impl Wire for DirectoryItem {
                 contact: text("Unbound.contact", unbound.contact)?,
                 stamp_us: unbound.stamp_us,
             },
-            Item::ForgetAll(forget) => DirectoryItem::ForgetAll {
-                terminal: id("ForgetAll.terminal", forget.terminal)?,
+            Item::Forget(forget) => DirectoryItem::Forget {
+                terminal: id("Forget.terminal", forget.terminal)?,
+                contact: forget.contact.map(|contact| text("Forget.contact", contact)).transpose()?,
                 before_us: forget.before_us,
             },
             Item::Reserve(reserve) => {

@@ -19,6 +19,8 @@ struct Desk {
     vias: &'static str,
     changes: Vec<BindingChange>,
     undo: Option<Undo>,
+    elsewhere: Vec<BindingRecord>,
+    void: Void,
 }
 
 impl Desk {
@@ -44,6 +46,8 @@ impl Desk {
             vias: "",
             changes: Vec::new(),
             undo: None,
+            elsewhere: Vec::new(),
+            void: Void::Nothing,
         }
     }
 
@@ -59,11 +63,12 @@ impl Desk {
         msg.validate().unwrap();
         let who = Registrant { terminal: ALICE, multi_contact: self.multi, flow: self.flow };
         let outcome = Wish::read(&msg, self.flow, self.registrar.config(), &self.limits)
-            .and_then(|wish| self.registrar.register(who, &wish, self.now, |_| {}));
+            .and_then(|wish| self.registrar.register(who, &wish, &self.elsewhere, self.now, |_| {}));
         match outcome {
             Ok(outcome) => {
                 self.changes = outcome.changes;
                 self.undo = outcome.undo;
+                self.void = outcome.void;
                 let answer = outcome.answer.unwrap();
                 assert!(answer.headers.get("Date").is_some_and(|date| date.ends_with(b" GMT")));
                 let lines =
@@ -362,7 +367,7 @@ fn bindings_are_limited_in_all() {
     let msg = Message::parse(Bytes::from(text)).unwrap();
     let wish = Wish::read(&msg, flow, desk.registrar.config(), &desk.limits).unwrap();
     let bob = Registrant { terminal: Id::new(2), multi_contact: true, flow };
-    assert_eq!(desk.registrar.register(bob, &wish, NOW, |_| {}).unwrap_err().status, 503);
+    assert_eq!(desk.registrar.register(bob, &wish, &[], NOW, |_| {}).unwrap_err().status, 503);
 }
 
 #[test]
@@ -591,4 +596,36 @@ fn no_gruu_is_made_and_none_is_promised() {
         "200 <sip:a@192.0.2.7>;expires=3600;+sip.instance=\"<urn:uuid:7>\""
     );
     assert!(!crate::policy::SUPPORTED.contains("gruu"));
+}
+
+#[test]
+fn contacts_that_are_registered_with_other_proxies_are_told_and_may_be_removed() {
+    let mut desk = Desk::new();
+    let mut away = Desk::new();
+    for (contact, instance) in [("sip:b@192.0.2.8", ""), ("sip:c@192.0.2.9", ";+sip.instance=\"<urn:c>\"")] {
+        away.register(contact, 1, &format!("Contact: <{contact}>;expires=90{instance}\r\n"));
+    }
+    desk.elsewhere = away.registrar.records(ALICE);
+    let both = "<sip:b@192.0.2.8>;expires=90 <sip:c@192.0.2.9>;expires=90;+sip.instance=\"<urn:c>\"";
+    assert_eq!(desk.register("1", 1, ""), format!("200 {both}"));
+    let own = "<sip:a@192.0.2.7>;expires=60";
+    assert_eq!(desk.register("1", 2, &format!("Contact: {own}\r\n")), format!("200 {own} {both}"));
+    assert_eq!(desk.void, Void::Nothing);
+    // A telephone that is removed here, or comes here, is not there any more, however its contact is spelled.
+    let these = |contact: &str| Void::These(vec![contact.to_owned()]);
+    let left = desk.register("2", 1, "Contact: <sip:%62@192.0.2.8>;expires=0\r\n");
+    assert_eq!(left, format!("200 {own} <sip:c@192.0.2.9>;expires=90;+sip.instance=\"<urn:c>\""));
+    assert_eq!(desk.void, these("sip:b@192.0.2.8"));
+    desk.elsewhere.remove(0);
+    let came = desk.register("3", 1, "Contact: <sip:c@192.0.2.7>;expires=70;+sip.instance=\"<urn:c>\"\r\n");
+    assert_eq!(came, format!("200 {own} <sip:c@192.0.2.7>;expires=70;+sip.instance=\"<urn:c>\""));
+    assert_eq!(desk.void, these("sip:c@192.0.2.9"));
+    assert_eq!(desk.register("1", 3, "Contact: *\r\nExpires: 0\r\n"), "200");
+    assert_eq!(desk.void, Void::All);
+    // Whoever may have one telephone has the latest, wherever the others are.
+    desk.multi = false;
+    assert_eq!(desk.register("1", 4, &format!("Contact: {own}\r\n")), format!("200 {own}"));
+    assert_eq!(desk.void, Void::All);
+    desk.register("1", 5, "");
+    assert_eq!(desk.void, Void::Nothing, "who asks changes nothing");
 }

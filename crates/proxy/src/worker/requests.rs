@@ -10,11 +10,12 @@ use crate::auth::{Authenticator, Denied, Identity, Origin, Passed, Purpose};
 use crate::leg::{Arrived, Leg, LegMsg};
 use crate::legs::{LegTag, passed_headers, session_config};
 use crate::policy::{self, Facts, Verdict};
-use crate::registrar::{Registrant, Undo, Wish};
+use crate::registrar::{Outcome, Registrant, Undo, Void, Wish};
 use crate::stats::{Cause, add};
 use bytes::Bytes;
 use cluster::ids::LegId;
 use cluster::leg::Incoming;
+use model::{Id, Terminal};
 use parking_lot::Mutex;
 use rand::Rng;
 use sip::draft::ResponseDraft;
@@ -321,8 +322,11 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let who = Registrant { terminal: identity.terminal, multi_contact: identity.multi_contact, flow };
         let wish = Wish::read(msg, flow, shared.registrar.config(), &shared.config.limits);
+        let before_us = i64::try_from(shared.clock.unix_us()).unwrap_or(i64::MAX);
         let outcome = wish.and_then(|wish| {
-            shared.registrar.register(who, &wish, shared.clock.unix_secs(), |outcome| {
+            let others =
+                shared.elsewhere.get().map(|others| others.contacts(who.terminal)).unwrap_or_default();
+            shared.registrar.register(who, &wish, &others, shared.clock.unix_secs(), |outcome| {
                 let changes = std::mem::take(&mut outcome.changes);
                 if changes.is_empty() {
                     return;
@@ -331,7 +335,12 @@ impl Worker {
                     link: shared.links[usize::from(self.index)].clone(),
                     left: AtomicUsize::new(changes.len()),
                     failed: AtomicBool::new(false),
-                    reply: Mutex::new(outcome.answer.take().map(|answer| (txn, answer, outcome.undo.take()))),
+                    reply: Mutex::new(outcome.answer.take().map(|answer| Kept {
+                        txn,
+                        answer: Box::new(answer),
+                        undo: outcome.undo.take().map(Box::new),
+                        void: Box::new((who.terminal, std::mem::take(&mut outcome.void), before_us)),
+                    })),
                 });
                 for change in changes {
                     let waiting = Arc::clone(&waiting);
@@ -339,9 +348,12 @@ impl Worker {
                 }
             })
         });
-        match outcome.map(|outcome| outcome.answer) {
-            Ok(Some(answer)) => self.transactions.respond(txn, &answer, now),
-            Ok(None) => {} // leaves when the changes are durable
+        match outcome {
+            Ok(Outcome { answer: Some(answer), void, .. }) => {
+                self.shared.forget_elsewhere(who.terminal, &void, before_us);
+                self.transactions.respond(txn, &answer, now);
+            }
+            Ok(_) => {} // leaves when the changes are durable
             Err(draft) => {
                 self.count_refused(msg, flow, &draft, Cause::Registration);
                 self.transactions.respond(txn, &draft, now);
@@ -350,17 +362,13 @@ impl Worker {
     }
 
     /// The log has spoken: RFC 3261 section 10.3 wants a REGISTER to be carried out whole or not at all.
-    pub(super) fn stored(
-        &mut self,
-        txn: ServerId,
-        answer: &ResponseDraft,
-        undo: Option<Box<Undo>>,
-        durable: bool,
-        now: Instant,
-    ) {
+    pub(super) fn stored(&mut self, kept: Kept, durable: bool, now: Instant) {
+        let Kept { txn, answer, undo, void } = kept;
         if durable {
+            let (terminal, void, before_us) = *void;
+            self.shared.forget_elsewhere(terminal, &void, before_us);
             add(&self.shared.counters.registered);
-            self.transactions.respond(txn, answer, now);
+            self.transactions.respond(txn, &answer, now);
             return;
         }
         if let Some(undo) = undo {
@@ -377,7 +385,16 @@ struct Waiting {
     link: Link,
     left: AtomicUsize,
     failed: AtomicBool,
-    reply: Mutex<Option<(ServerId, ResponseDraft, Option<Undo>)>>,
+    reply: Mutex<Option<Kept>>,
+}
+
+/// What waits for the disk.
+pub(crate) struct Kept {
+    txn: ServerId,
+    answer: Box<ResponseDraft>,
+    undo: Option<Box<Undo>>,
+    /// Of which endpoint what is void elsewhere, if it was registered before which time.
+    void: Box<(Id<Terminal>, Void, i64)>,
 }
 
 impl Waiting {
@@ -386,11 +403,9 @@ impl Waiting {
             self.failed.store(true, Ordering::Release);
         }
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1
-            && let Some((txn, answer, undo)) = self.reply.lock().take()
+            && let Some(kept) = self.reply.lock().take()
         {
-            let durable = !self.failed.load(Ordering::Acquire);
-            let undo = undo.filter(|_| !durable).map(Box::new);
-            self.link.send(Cmd::Stored { txn, answer: Box::new(answer), undo, durable });
+            self.link.send(Cmd::Stored { kept, durable: !self.failed.load(Ordering::Acquire) });
         }
     }
 }

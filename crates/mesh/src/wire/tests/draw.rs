@@ -414,7 +414,11 @@ impl Draw {
                 contact: self.text(),
                 stamp_us: self.0.random(),
             },
-            4 => DirectoryItem::ForgetAll { terminal: self.id(), before_us: self.0.random() },
+            4 => DirectoryItem::Forget {
+                terminal: self.id(),
+                contact: self.maybe(Draw::text),
+                before_us: self.0.random(),
+            },
             5 => DirectoryItem::Reserve {
                 ticket: self.number(),
                 partition: self.0.random(),
