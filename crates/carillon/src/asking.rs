@@ -4,7 +4,7 @@
 //! answers (`here`), the way between nodes (crates `cluster` and `mesh`).
 
 use crate::here::Here;
-use cluster::ids::NodeId;
+use cluster::ids::{CallId, NodeId};
 use cluster::node::{NodeInfo, Role};
 use cluster::question::{Answer, CallsOf, HeldCall, PAGE_CALLS, Question};
 use cluster::switchboard::{Shell, Switchboard};
@@ -156,6 +156,12 @@ impl Asking {
                 return Some((all, total));
             }
         }
+    }
+
+    /// Whether some node serves a call or waits for somebody who does. Who does not answer may be the one.
+    pub(crate) async fn is_alive(self: &Arc<Self>, call: CallId) -> bool {
+        let answers = self.ask_each(self.nodes(None), &Question::Keeps(call)).await;
+        answers.values().any(|answer| !matches!(answer, Some(Answer::Count(0))))
     }
 
     /// The sum of what nodes answer.

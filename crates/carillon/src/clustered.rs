@@ -4,6 +4,7 @@
 //! etcd and other nodes. Elsewhere: what goes through it (crate `cluster`), streams (crate `mesh`), starting the roles (`node`).
 
 use crate::config::{ClusterConfig, ListenerConfig, NodeConfig, TlsFiles};
+use crate::kept::Housekeeping;
 use crate::node::{StartError, unix_us};
 use arc_swap::ArcSwap;
 use cluster::between::{DirectoryItem, FromRelay, ToCalls, ToLegs, ToRelay};
@@ -24,7 +25,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use store::config::ClusterFacts;
+use store::config::{ClusterFacts, OwnerFence};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -136,6 +137,7 @@ impl Joined {
         tasks.spawn(tick(Arc::clone(&switchboard)));
         if info.roles.has(Role::As) {
             membership.share(Kind::CLIENTS, PARTITIONS.into(), Role::As);
+            membership.share(Kind::HOUSEKEEPING, 1, Role::As);
         }
         let load = membership.clone();
         tasks.spawn(async move {
@@ -420,12 +422,33 @@ fn info(node: &NodeConfig, config: &ClusterConfig) -> Result<NodeInfo, StartErro
     })
 }
 
+/// By what right this node does now what one does for all.
+pub(crate) fn housekeeper(
+    membership: Option<Membership>,
+) -> impl Fn() -> Housekeeping + Send + Sync + 'static {
+    move || {
+        let Some(membership) = &membership else { return Housekeeping::Alone };
+        match membership.owned(Kind::HOUSEKEEPING, 0) {
+            Some(Fence(fence)) => {
+                let kind = Kind::HOUSEKEEPING.to_string();
+                Housekeeping::Ours(OwnerFence { kind, key: 0, fence })
+            }
+            None => Housekeeping::Anothers,
+        }
+    }
+}
+
+/// What people call it.
+pub(crate) fn name(node: &NodeConfig) -> String {
+    if node.name.is_empty() { host_name() } else { node.name.clone() }
+}
+
 /// What a node that stands alone would tell of itself.
 pub(crate) fn alone(node: &NodeConfig) -> NodeInfo {
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     NodeInfo {
         id: NodeId(node.node),
-        name: if node.name.is_empty() { host_name() } else { node.name.clone() },
+        name: name(node),
         instance: 1,
         identity: 0,
         roles: node.roles,

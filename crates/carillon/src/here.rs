@@ -6,10 +6,11 @@
 use crate::drain::{Drainer, Ending, Parts};
 use cluster::ids::CallId;
 use cluster::question::{Answer, CallsOf, HeldCall, HeldLeg, NodeState, PAGE_CALLS, Question};
+use cluster::switchboard::Switchboard;
 use mesh::etcd::{Membership, Standing};
 use model::rows::Rows;
 use model::{Client, Id, OpenCall};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// Octets of the texts of one answer: it goes through a link that carries other things, too.
@@ -23,6 +24,7 @@ pub(crate) struct Here {
     drainer: Arc<Drainer>,
     /// Where it is one of many.
     membership: Option<Membership>,
+    switchboard: Weak<Switchboard>,
     rows: Box<dyn Fn() -> Arc<Rows> + Send + Sync>,
     since: Instant,
 }
@@ -32,9 +34,10 @@ impl Here {
         parts: Parts,
         drainer: Arc<Drainer>,
         membership: Option<Membership>,
+        switchboard: Weak<Switchboard>,
         rows: impl Fn() -> Arc<Rows> + Send + Sync + 'static,
     ) -> Self {
-        Self { parts, drainer, membership, rows: Box::new(rows), since: Instant::now() }
+        Self { parts, drainer, membership, switchboard, rows: Box::new(rows), since: Instant::now() }
     }
 
     pub(crate) async fn answer(&self, question: Question) -> Answer {
@@ -59,6 +62,11 @@ impl Here {
                     calls.hang_up(call);
                 }
                 Answer::Count(is_here.into())
+            }
+            Question::Keeps(call) => {
+                let of = CallsOf { call: Some(call), ..CallsOf::default() };
+                let waits = self.switchboard.upgrade().is_some_and(|switchboard| switchboard.keeps(call));
+                Answer::Count((waits || !self.calls(&of).await.is_empty()).into())
             }
             Question::State => Answer::State(self.state()),
             Question::Drain { undo: true } => match self.drainer.undo() {

@@ -25,7 +25,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use store::config::{
     BackupSummary, Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keep, Keyring, LogCursor,
-    LogQuery, LoggedChange, Outcome, RecordQuery,
+    LogQuery, LoggedChange, Outcome, OwnerFence, RecordQuery,
 };
 use tracing::{info, warn};
 
@@ -37,6 +37,8 @@ const LOG_PAGES: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often old entries of the change log are looked for.
 const TRIM: Duration = Duration::from_secs(3600);
+/// How often whoever does not do it looks whether he should.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Entries of the change log that are kept, however young they are: some ten gigabytes.
 const MOST_REVISIONS: u64 = 10_000_000;
 /// How often a start begins anew because another node's was quicker.
@@ -195,14 +197,39 @@ async fn logged(store: &ConfigStore, ask: &LogAsk) -> Result<LogPart, ConfigErro
     Ok(found)
 }
 
-/// Forgets what is too old in the change log, now and from time to time, as long as the store is used.
-async fn keep_trimmed(store: Weak<ConfigStore>, age: Duration) {
-    let mut turns = tokio::time::interval(TRIM);
+/// Whether a node does what one node does for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Housekeeping {
+    /// There are no others.
+    Alone,
+    /// It does; the store refuses it when another one has begun to.
+    Ours(OwnerFence),
+    /// Another one does.
+    Anothers,
+}
+
+/// Forgets what is too old in the change log, now and from time to time, as long as the store is used and this node is the one who does so.
+pub(crate) async fn keep_trimmed(
+    store: Weak<ConfigStore>,
+    age: Duration,
+    who: impl Fn() -> Housekeeping + Send + Sync + 'static,
+) {
+    let mut pause = Duration::ZERO;
     loop {
-        turns.tick().await;
+        tokio::time::sleep(pause).await;
         let Some(store) = store.upgrade() else { return };
-        match trim(&store, age, Timestamp::now()).await {
+        let owner = match who() {
+            Housekeeping::Alone => None,
+            Housekeeping::Ours(owner) => Some(owner),
+            Housekeeping::Anothers => {
+                pause = LOOK_AGAIN;
+                continue;
+            }
+        };
+        pause = TRIM;
+        match trim(&store, age, Timestamp::now(), owner).await {
             Ok(0) => {}
+            Err(ConfigError::Fenced { .. }) => pause = LOOK_AGAIN,
             Ok(count) => {
                 info!(count, "entries of the change log are older than store.keep_log_days and gone")
             }
@@ -212,8 +239,13 @@ async fn keep_trimmed(store: Weak<ConfigStore>, age: Duration) {
 }
 
 /// Forgets entries of the change log that are older than this; says how many.
-pub(crate) async fn trim(store: &ConfigStore, age: Duration, now: Timestamp) -> Result<u64, ConfigError> {
-    store.trim(Keep { revisions: MOST_REVISIONS, age }, now, None).await
+pub(crate) async fn trim(
+    store: &ConfigStore,
+    age: Duration,
+    now: Timestamp,
+    owner: Option<OwnerFence>,
+) -> Result<u64, ConfigError> {
+    store.trim(Keep { revisions: MOST_REVISIONS, age }, now, owner).await
 }
 
 /// The configuration of a node that has just started.
@@ -268,7 +300,6 @@ pub(crate) async fn open(
     };
     let head = store.head();
     let store = Arc::new(store);
-    tokio::spawn(keep_trimmed(Arc::downgrade(&store), config.store.keep_log));
     let kept = Arc::new(Kept(store));
     let live = Arc::new(Live::new(rows, Arc::clone(&kept) as _, Arc::new(Hasher)));
     let following = Arc::downgrade(&live);

@@ -2,7 +2,7 @@
 //!
 //! Elsewhere: the dialect over rows in memory (crate `api`), the store by itself (crate `store`).
 
-use crate::kept::{Kept, trim};
+use crate::kept::{Housekeeping, Kept, LOOK_AGAIN, keep_trimmed, trim};
 use api::live::{Keeper as _, Live, Who};
 use api::outside::{Alone, Surroundings};
 use api::server::{Api, router};
@@ -17,8 +17,11 @@ use model::entities::{BillableCall, Brand, Company, RoutingPatternGroup, UsersCd
 use model::rows::{Row, Rows};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use store::config::{Changes, ConfigOptions, ConfigPlace, ConfigStore, Keyring, Outcome, RecordQuery};
+use store::config::{
+    Changes, ConfigError, ConfigOptions, ConfigPlace, ConfigStore, Keyring, Outcome, OwnerFence, RecordQuery,
+};
 use tower::ServiceExt as _;
 
 struct World {
@@ -345,6 +348,40 @@ async fn nobody_hides_in_the_audit_log_behind_many_changes_of_others() {
 }
 
 #[tokio::test]
+async fn one_node_alone_trims_the_log_of_all() {
+    let world = world().await;
+    let day = Duration::from_secs(86_400);
+    for number in 0..120 {
+        world.rename(5, &format!("Client {number}")).await;
+    }
+    let right = |fence| OwnerFence { kind: "housekeeping".to_owned(), key: 0, fence };
+    let is_trimmed = async || matches!(world.store.changes_since(0, 10).await.unwrap(), Changes::Reload);
+    // Whoever is not sure that it is his to do asks again; who has been replaced is refused.
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    let who = move || match count.fetch_add(1, Ordering::SeqCst) {
+        0 | 1 => Housekeeping::Anothers,
+        _ => Housekeeping::Ours(right(5)),
+    };
+    let (store, others) = (Arc::downgrade(&world.store), Arc::clone(&asked));
+    let housekeeper = tokio::spawn(keep_trimmed(store, day * 7, who));
+    tokio::time::pause();
+    while others.load(Ordering::SeqCst) < 2 {
+        assert!(!is_trimmed().await);
+        tokio::time::advance(LOOK_AGAIN / 4).await;
+    }
+    for _ in 0..1000 {
+        if !is_trimmed().await {
+            tokio::time::advance(LOOK_AGAIN / 4).await;
+        }
+    }
+    assert!(is_trimmed().await);
+    housekeeper.abort();
+    let late = trim(&world.store, day, Timestamp::now(), Some(right(4))).await;
+    assert!(matches!(late, Err(ConfigError::Fenced { fence: 4, .. })), "{late:?}");
+}
+
+#[tokio::test]
 async fn a_trimmed_log_lets_followers_load_anew_and_its_rest_is_read_on() {
     let world = world().await;
     let platform = world.log_in("platform", "admin").await;
@@ -357,12 +394,15 @@ async fn a_trimmed_log_lets_followers_load_anew_and_its_rest_is_read_on() {
     };
     let whole = log().await;
     // The import is older than a week, all else younger.
-    assert_eq!(trim(&world.store, Duration::from_secs(20 * 86_400), Timestamp::now()).await.unwrap(), 0);
-    assert!(trim(&world.store, Duration::from_secs(7 * 86_400), Timestamp::now()).await.unwrap() > 0);
+    assert_eq!(
+        trim(&world.store, Duration::from_secs(20 * 86_400), Timestamp::now(), None).await.unwrap(),
+        0
+    );
+    assert!(trim(&world.store, Duration::from_secs(7 * 86_400), Timestamp::now(), None).await.unwrap() > 0);
     let rest = log().await;
     assert_eq!(rest.len() + 1, whole.len(), "the import's is gone");
     assert_eq!(rest[..], whole[..rest.len()]);
-    assert_eq!(trim(&world.store, Duration::from_secs(7 * 86_400), Timestamp::now()).await.unwrap(), 0);
+    assert_eq!(trim(&world.store, Duration::from_secs(7 * 86_400), Timestamp::now(), None).await.unwrap(), 0);
 
     assert!(matches!(world.store.changes_since(0, 10).await.unwrap(), Changes::Reload));
     let kept = Kept(Arc::clone(&world.store));

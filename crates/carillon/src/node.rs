@@ -17,7 +17,7 @@ use api::live::Live;
 use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
 use cluster::ids::NodeId;
-use cluster::node::Role;
+use cluster::node::{NodeInfo, Role};
 use model::rows::Rows;
 use model::{BindingRecord, Cdr, Configuration, Id, OpenCall, Snapshot, Terminal};
 use proxy::{BindingLog, Proxy, ProxyConfig};
@@ -25,7 +25,7 @@ use relay::{MediaAddress, Relay, RelayConfig};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{Record, Store, StoreError};
 use tokio::sync::oneshot;
@@ -147,6 +147,8 @@ struct Ground<'a> {
     store: Store,
     /// Of an earlier run.
     bindings: Vec<BindingRecord>,
+    /// Whoever asks other nodes, as soon as there is one.
+    asking: Arc<OnceLock<Weak<Asking>>>,
 }
 
 /// The roles of a node of a cluster, and who keeps the records of its calls.
@@ -160,7 +162,9 @@ impl Node {
         let place = crate::place::mark(config)?;
         // What follows other nodes' changes, as large as they may be, follows them there.
         let apart = Apart::start()?;
-        crate::logging::name_node(config.node);
+        if !config.auto_id {
+            crate::logging::name_node(config.node);
+        }
         let watching = Watching::start(config).await?;
         let opened = kept::open(config, users, store.seen_revision(&place)?, &apart).await?;
         let (live, keeper) = (opened.live, opened.kept);
@@ -178,7 +182,9 @@ impl Node {
             snapshot: Arc::clone(&snapshot),
             store: store.clone(),
             bindings,
+            asking: Arc::default(),
         };
+        let asking_later = Arc::clone(&ground.asking);
         let ((parts, records), cluster) = match &config.cluster {
             None => ((ground.alone().await?, None), None),
             Some(cluster) => {
@@ -186,6 +192,8 @@ impl Node {
                 let facts =
                     facts.ok_or_else(|| StartError("store.url: a cluster needs a database".to_owned()))?;
                 let joined = clustered::join(config, cluster, facts, &snapshot).await?;
+                crate::logging::name_node(joined.id().0);
+                watching.named(joined.id());
                 let made = ground.among_others(&joined, &apart).await?;
                 let calls = made.0.calls.clone();
                 let load = move || calls.as_ref().map_or(0, |calls| calls.stats().calls as u32);
@@ -197,13 +205,25 @@ impl Node {
         let health = Arc::clone(&watching.health);
         let drainer = Drainer::new(parts.clone(), membership.clone(), health, limit);
         let own_live = Arc::clone(&live);
-        let here = Here::new(parts.clone(), Arc::clone(&drainer), membership, move || own_live.rows());
+        let switchboard = cluster.as_ref().map(|cluster| Arc::downgrade(&cluster.switchboard));
+        let switchboard = switchboard.unwrap_or_default();
+        let of = Weak::clone(&switchboard);
+        let here =
+            Here::new(parts.clone(), Arc::clone(&drainer), membership.clone(), of, move || own_live.rows());
+        let me = cluster.as_ref().map_or_else(|| clustered::alone(config), |cluster| cluster.info.clone());
+        let asking = Asking::new(me.id, Arc::new(here), switchboard);
+        let _ = asking_later.set(Arc::downgrade(&asking));
         let Parts { proxy, calls, relay } = parts;
         follow(&live, &snapshot, proxy.as_ref(), &store, &place, &config.data);
         // What changed while the parts were started.
         snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
         let health = Arc::clone(&watching.health);
-        let served = make_api(&live, &proxy, here, cluster.as_ref(), config, health);
+        let served = make_api(&live, &proxy, asking, me, cluster.as_ref(), config, health);
+        apart.spawn(kept::keep_trimmed(
+            Arc::downgrade(&kept),
+            config.store.keep_log,
+            clustered::housekeeper(membership),
+        ));
         let (rows, files) = (Arc::clone(&live), Arc::clone(&served.surroundings.storage));
         apart.spawn(async move { api::keep_tidy(&rows, &files) }).await?;
         let api = match config.api.filter(|_| config.roles.has(Role::Portal)) {
@@ -394,11 +414,16 @@ impl Ground<'_> {
         apart: &Apart,
     ) -> Result<Arc<ClusterRecords>, StartError> {
         let place = crate::place::of(self.config)?;
-        let switchboard = Arc::downgrade(&joined.switchboard);
-        // Whoever has taken a call over has said so in the table; here is who waits for somebody to do so.
+        // Whoever has taken a call over has said so in the table; asked is who waits for somebody to do so, or is just doing it.
+        let asking = Arc::clone(&self.asking);
         let is_alive: IsAlive = Arc::new(move |call| {
-            let keeps = switchboard.upgrade().is_some_and(|switchboard| switchboard.keeps(call));
-            Box::pin(async move { keeps })
+            let asking = asking.get().and_then(Weak::upgrade);
+            Box::pin(async move {
+                match asking {
+                    Some(asking) => asking.is_alive(call).await,
+                    None => true, // this node has only begun
+                }
+            })
         });
         let (store, node, patience) = (self.store.clone(), joined.id().0, Patience::default());
         ClusterRecords::start(store, &place, node, is_alive, patience, apart).await
@@ -499,14 +524,12 @@ fn follow(
 fn make_api(
     live: &Arc<Live>,
     proxy: &Option<Arc<Proxy>>,
-    here: Here,
+    asking: Arc<Asking>,
+    me: NodeInfo,
     cluster: Option<&Cluster>,
     config: &NodeConfig,
     health: Arc<Health>,
 ) -> Arc<api::server::Api> {
-    let me = cluster.map_or_else(|| clustered::alone(config), |cluster| cluster.info.clone());
-    let switchboard = cluster.map(|cluster| Arc::downgrade(&cluster.switchboard)).unwrap_or_default();
-    let asking = Asking::new(me.id, Arc::new(here), switchboard);
     let others = cluster.map(|cluster| {
         cluster.switchboard.set_shell(Arc::clone(&asking) as _);
         let (membership, switchboard) = (cluster.membership.clone(), Arc::clone(&cluster.switchboard));

@@ -30,6 +30,8 @@ pub enum Question {
     },
     /// End this call; answered by [`Answer::Count`]: 1 where it is there.
     HangUp(CallId),
+    /// Whether it serves this call or waits for somebody who does; answered by [`Answer::Count`]: 1 if so.
+    Keeps(CallId),
     /// How it is; answered by [`Answer::State`].
     State,
     /// Let all that it has go to others, or take new things again; answered by [`Answer::State`] as soon as it has begun.

@@ -20,6 +20,7 @@ use model::{Cdr, Client, HungUpBy, Id, OpenCall};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 use telemetry::{Attribute, Span, SpanId, TraceId, Tracer, unix_ns};
 
@@ -61,12 +62,12 @@ struct Story {
 /// All traced calls of this node.
 pub(crate) struct CallWatch {
     tracer: Arc<Tracer>,
-    node: u16,
+    node: Arc<AtomicU16>,
     shards: [Mutex<HashMap<CallId, Trail>>; SHARDS],
 }
 
 impl CallWatch {
-    pub(super) fn new(tracer: Arc<Tracer>, node: u16) -> Arc<Self> {
+    pub(super) fn new(tracer: Arc<Tracer>, node: Arc<AtomicU16>) -> Arc<Self> {
         Arc::new(Self { tracer, node, shards: std::array::from_fn(|_| Mutex::default()) })
     }
 
@@ -208,8 +209,10 @@ impl CallWatch {
         more: Vec<(&'static str, Attribute)>,
         failed: bool,
     ) {
-        let mut attributes =
-            vec![("carillon.call", call.to_string().into()), ("carillon.node", u32::from(self.node).into())];
+        let mut attributes = vec![
+            ("carillon.call", call.to_string().into()),
+            ("carillon.node", u32::from(self.node.load(Ordering::Relaxed)).into()),
+        ];
         attributes.extend(more);
         self.tracer.end(Span {
             trace: TraceId::of_call(number(call)),
@@ -235,7 +238,7 @@ impl CallWatch {
         failed: bool,
     ) {
         let root = SpanId::of_call(number(call));
-        attributes.push(("carillon.node", u32::from(self.node).into()));
+        attributes.push(("carillon.node", u32::from(self.node.load(Ordering::Relaxed)).into()));
         self.tracer.end(Span {
             trace: TraceId::of_call(number(call)),
             id: root.step(step),
@@ -476,7 +479,7 @@ mod tests {
         };
         let (tracer, work) = telemetry::otlp::start(config, Arc::new(Registry::default())).unwrap();
         drop(work); // with it goes whoever takes spans: each is dropped, and counted
-        CallWatch::new(tracer, 1)
+        CallWatch::new(tracer, Arc::new(AtomicU16::new(1)))
     }
 
     struct Log(Mutex<Vec<bool>>);

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use proxy::Direction;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 use telemetry::{Histogram, Span, SpanId, TraceId, Tracer, unix_ns};
 
@@ -58,17 +59,17 @@ pub(crate) struct LegWatch {
     /// From the INVITE to the answer.
     pub(super) to_answer: Histogram,
     tracer: Option<Arc<Tracer>>,
-    node: NodeId,
+    node: Arc<AtomicU16>,
 }
 
 impl LegWatch {
-    pub(super) fn new(tracer: Option<Arc<Tracer>>, node: u16) -> Arc<Self> {
+    pub(super) fn new(tracer: Option<Arc<Tracer>>, node: Arc<AtomicU16>) -> Arc<Self> {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             to_ringing: Histogram::new(SET_UP),
             to_answer: Histogram::new(SET_UP),
             tracer,
-            node: NodeId(node),
+            node,
         })
     }
 
@@ -115,7 +116,7 @@ impl LegWatch {
         let mut attributes = vec![
             ("carillon.call", call.to_string().into()),
             ("carillon.leg", leg.to_string().into()),
-            ("carillon.node", u32::from(self.node.0).into()),
+            ("carillon.node", u32::from(self.node.load(Ordering::Relaxed)).into()),
             ("sip.call_id", sip_call_id.into()),
             ("sip.direction", if way == Direction::In { "in" } else { "out" }.into()),
         ];
@@ -154,7 +155,7 @@ impl LegWatch {
             name,
             start_ns,
             end_ns,
-            attributes: vec![("carillon.node", u32::from(self.node.0).into())],
+            attributes: vec![("carillon.node", u32::from(self.node.load(Ordering::Relaxed)).into())],
             failed: false,
         }
     }
@@ -346,7 +347,7 @@ mod tests {
 
     #[test]
     fn callers_wait_until_it_rings_and_until_somebody_answers_and_no_leg_stays() {
-        let watch = LegWatch::new(None, 1);
+        let watch = LegWatch::new(None, Arc::default());
         let (call, leg, other) =
             (CallId::new(NodeId(1), 1), LegId::new(NodeId(1), 0, 1), LegId::new(NodeId(1), 0, 2));
         let long_ago = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
@@ -369,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_caller_who_is_refused_has_no_time_of_set_up() {
-        let watch = LegWatch::new(None, 1);
+        let watch = LegWatch::new(None, Arc::default());
         let (call, leg) = (CallId::new(NodeId(1), 1), LegId::new(NodeId(1), 0, 1));
         watch.began(call, leg, Direction::In, "a", Instant::now());
         watch.commanded(leg, &LegCommand::Reject { status: 486, reason: None, headers: HeaderText::new() });

@@ -18,11 +18,12 @@ mod tap;
 pub(crate) use health::Health;
 
 use crate::apart::Apart;
-use crate::clustered::Cluster;
+use crate::clustered::{self, Cluster};
 use crate::config::{NodeConfig, hep_password};
 use crate::node::StartError;
 use appserver::{AppServer, CallLog};
 use calls::{CallWatch, OwnerCalls, OwnerLegs, OwnerMedia, OwnerServer, OwnerSink, WatchedLog};
+use cluster::ids::NodeId;
 use cluster::leg::{Calls, LegHost, Legs};
 use cluster::media::{Media, MediaSink};
 use cluster::switchboard::CallServer;
@@ -32,6 +33,7 @@ use proxy::{Proxy, Tap};
 use relay::Relay;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 use store::Store;
 use store::config::ConfigStore;
@@ -55,6 +57,8 @@ pub(crate) struct Watching {
     legs: Option<Arc<LegWatch>>,
     calls: Option<Arc<CallWatch>>,
     listener: Option<operate::Served>,
+    /// The node's, as spans tell it.
+    number: Arc<AtomicU16>,
     _apart: Apart,
 }
 
@@ -74,7 +78,9 @@ impl Watching {
     pub(crate) async fn start(config: &NodeConfig) -> Result<Self, StartError> {
         let apart = Apart::watcher()?;
         let watch = &config.watch;
-        let node = config.node.to_string();
+        // Which number it will have is not known yet where it takes one that is free.
+        let node = if config.auto_id { clustered::name(config) } else { config.node.to_string() };
+        let number = Arc::new(AtomicU16::new(config.node));
         let (registry, health) = (Arc::new(Registry::default()), Health::new());
         let mut tracer = None;
         if let Some(endpoint) = &watch.otlp {
@@ -98,9 +104,9 @@ impl Watching {
             None => None,
         };
         let is_watched = watch.listen.is_some() || tracer.is_some();
-        let legs = is_watched.then(|| LegWatch::new(tracer.clone(), config.node));
+        let legs = is_watched.then(|| LegWatch::new(tracer.clone(), Arc::clone(&number)));
         let ears = (is_watched || hep.is_some()).then(|| Arc::new(Ears::new(hep, legs.clone())));
-        let calls = tracer.clone().map(|tracer| CallWatch::new(tracer, config.node));
+        let calls = tracer.clone().map(|tracer| CallWatch::new(tracer, Arc::clone(&number)));
         figures::of_node(&registry, &health);
         if let Some(ears) = &ears {
             figures::of_ears(&registry, ears);
@@ -122,7 +128,12 @@ impl Watching {
             }
             None => None,
         };
-        Ok(Self { registry, health, outcomes, tracer, ears, legs, calls, listener, _apart: apart })
+        Ok(Self { registry, health, outcomes, tracer, ears, legs, calls, listener, number, _apart: apart })
+    }
+
+    /// The number that the cluster knows the node by.
+    pub(crate) fn named(&self, node: NodeId) {
+        self.number.store(node.0, Ordering::Relaxed);
     }
 
     /// Where health and metrics are served.

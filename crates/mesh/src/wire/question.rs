@@ -26,6 +26,7 @@ pub(super) fn write_question(ticket: u64, question: Question) -> Read<v1::Ask> {
             Q::Count(v1::AskCount { brand: brand.map_or(0, Id::get), client: client.map_or(0, Id::get) })
         }
         Question::HangUp(call) => Q::HangUp(call.as_u64()),
+        Question::Keeps(call) => Q::Keeps(call.as_u64()),
         Question::State => Q::State(v1::AskState {}),
         Question::Drain { undo } => Q::Drain(v1::AskDrain { undo }),
         Question::Unbind { terminal, contact } => Q::Unbind(v1::AskUnbind {
@@ -55,6 +56,7 @@ pub(super) fn read_question(ask: v1::Ask) -> Read<Question> {
         },
         Q::Count(asked) => Question::Count { brand: some(asked.brand), client: some(asked.client) },
         Q::HangUp(raw) => Question::HangUp(call("Ask.hang_up", raw)?),
+        Q::Keeps(raw) => Question::Keeps(call("Ask.keeps", raw)?),
         Q::State(_) => Question::State,
         Q::Drain(asked) => Question::Drain { undo: asked.undo },
         Q::Unbind(asked) => Question::Unbind {

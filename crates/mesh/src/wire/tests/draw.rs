@@ -454,7 +454,7 @@ impl Draw {
     }
 
     fn question(&mut self) -> Question {
-        match self.below(6) {
+        match self.below(7) {
             0 => Question::Calls {
                 of: CallsOf {
                     brand: self.maybe(Draw::id),
@@ -469,6 +469,7 @@ impl Draw {
             2 => Question::HangUp(self.call()),
             3 => Question::State,
             4 => Question::Drain { undo: self.0.random() },
+            5 => Question::Keeps(self.call()),
             _ => Question::Unbind { terminal: self.id(), contact: self.maybe(Draw::text) },
         }
     }
