@@ -8,7 +8,7 @@ use crate::Shared;
 use crate::leg_state::LegState;
 use crate::legs::LegTag;
 use crate::registrar::Device;
-use cluster::ids::CallId;
+use cluster::ids::{CallId, NodeId};
 use cluster::leg::{Incoming, LegCommand, LegEvent};
 use model::{Id, Terminal};
 use sip::draft::{HeaderText, ResponseDraft};
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 /// A leg asks to be woken this often at least while it waits for something: what a leg that is gone leaves in the
 /// worker's heap lasts no longer.
 const NAP_MAX: Duration = Duration::from_secs(60);
+/// Within this time peers of legs that have moved here hear where to send their requests now.
+const ANNOUNCE_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a leg is told.
 pub(crate) enum LegMsg {
@@ -130,12 +132,16 @@ impl Leg {
         state: LegState,
         to: Destination,
         config: SessionConfig,
+        here: NodeId,
         now: Instant,
     ) -> Self {
-        let LegState { session, terminal, device } = state;
+        let LegState { session, terminal, device, proxy } = state;
         let mut leg = Self::new(call, tag, (terminal, device), config, None);
         let mut session = Session::revive(Arc::clone(&leg.config), &session, now);
         session.set_destination(to);
+        if proxy != here {
+            session.announce(ANNOUNCE_WITHIN, now);
+        }
         leg.stage = Stage::Live(Box::new(session));
         leg
     }
@@ -320,7 +326,8 @@ impl Leg {
         {
             self.told_state = Some(print);
             if let Some(calls) = shared.calls.get() {
-                let state = LegState::encode(&capsule, self.terminal, self.device.as_deref());
+                let state =
+                    LegState::encode(&capsule, self.terminal, self.device.as_deref(), shared.config.node);
                 calls.leg_state(self.call, self.tag.leg, state);
             }
         }

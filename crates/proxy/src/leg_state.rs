@@ -6,6 +6,7 @@
 use crate::Shared;
 use crate::registrar::Device;
 use bytes::Bytes;
+use cluster::ids::NodeId;
 use model::{Id, Terminal};
 use prost::Message as _;
 use sip::flow::{ConnId, Flow};
@@ -27,6 +28,9 @@ struct Wire {
     contact: Option<String>,
     #[prost(string, optional, tag = "4")]
     instance: Option<String>,
+    /// The proxy that the peer sends its requests to, as far as it knows.
+    #[prost(uint32, tag = "5")]
+    proxy: u32,
 }
 
 /// What a leg is carried on from.
@@ -34,16 +38,23 @@ pub(crate) struct LegState {
     pub(crate) session: Capsule,
     pub(crate) terminal: Id<Terminal>,
     pub(crate) device: Option<Box<Device>>,
+    pub(crate) proxy: NodeId,
 }
 
 impl LegState {
     /// The bytes of a leg.
-    pub(crate) fn encode(session: &Capsule, terminal: Id<Terminal>, device: Option<&Device>) -> Bytes {
+    pub(crate) fn encode(
+        session: &Capsule,
+        terminal: Id<Terminal>,
+        device: Option<&Device>,
+        proxy: NodeId,
+    ) -> Bytes {
         let wire = Wire {
             session: session.encode(),
             terminal: terminal.get(),
             contact: device.map(|device| device.contact.clone()),
             instance: device.and_then(|device| device.instance.clone()),
+            proxy: proxy.0.into(),
         };
         wire.encode_to_vec().into()
     }
@@ -57,7 +68,10 @@ impl LegState {
         }
         let instance = wire.instance;
         let device = wire.contact.map(|contact| Box::new(Device { contact, instance }));
-        Ok(LegState { session: Capsule::decode(&wire.session)?, terminal: Id::new(wire.terminal), device })
+        // One that is no number of a node is another proxy than this one.
+        let proxy = NodeId(u16::try_from(wire.proxy).unwrap_or_default());
+        let session = Capsule::decode(&wire.session)?;
+        Ok(LegState { session, terminal: Id::new(wire.terminal), device, proxy })
     }
 
     /// Where its requests go from here: by the flow that the peer has just used, if it has, or by a listener of the same transport.

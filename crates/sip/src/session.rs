@@ -437,11 +437,12 @@ impl Session {
         self.destination = destination;
     }
 
-    /// Tells the peer where we are: a session refresh whose Contact is ours of now (RFC 3261 section 12.2). It goes as soon as
-    /// nothing else is open; a peer that does not answer it ends the call, as with every refresh.
-    pub fn announce(&mut self, now: Instant) {
+    /// Tells the peer where we are: a session refresh whose Contact is ours of now (RFC 3261 section 12.2). It goes at some moment `within` this
+    /// time, so that a thousand sessions that move do not speak at once, and when nothing else is open. A peer that does not answer keeps
+    /// its call: perhaps it cannot be reached from here, but its media go on.
+    pub fn announce(&mut self, within: Duration, now: Instant) {
         if self.life == Life::Confirmed {
-            self.refresh();
+            self.want_announcement(within, now);
             self.go_on(now);
         }
     }

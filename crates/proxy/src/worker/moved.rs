@@ -5,7 +5,7 @@
 //! bytes of a leg (`leg_state`), who decides where a leg lives (crates `cluster` and `appserver`).
 
 use super::Worker;
-use crate::leg::Leg;
+use crate::leg::{Leg, LegMsg};
 use crate::leg_state::LegState;
 use crate::legs::{LegTag, call_in, seal, session_config};
 use crate::stats::{Cause, add};
@@ -62,6 +62,7 @@ impl Worker {
         if let Some(calls) = self.shared.calls.get() {
             calls.revived(call, leg, lives);
         }
+        self.tell(leg, LegMsg::Wake, now); // it may have something to say, and its time runs
         for (msg, flow) in waiting {
             if lives {
                 self.request(msg, flow, Duration::ZERO, now);
@@ -91,7 +92,8 @@ impl Worker {
         let Some(to) = state.destination(&self.shared, seen) else { return false };
         let Some(config) = session_config(&self.shared, leg, call, to.flow.listener) else { return false };
         debug!(%call, %leg, "a leg of another proxy is carried on");
-        self.legs.insert(leg, Leg::revived(call, tag, state, to, config, now));
+        let here = self.shared.config.node;
+        self.legs.insert(leg, Leg::revived(call, tag, state, to, config, here, now));
         self.shared.legs.fetch_add(1, Ordering::Relaxed);
         add(&self.shared.counters.legs_revived);
         true

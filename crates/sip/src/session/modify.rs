@@ -35,6 +35,8 @@ enum What {
     Ask,
     /// Nothing changes.
     Refresh,
+    /// Nothing but where we are.
+    Announce,
 }
 
 /// A change that has to wait: for its turn, or for a time.
@@ -46,7 +48,7 @@ pub(super) struct Wanted {
 
 impl Modify {
     pub(super) fn is_by_user(&self) -> bool {
-        !matches!(self.what, What::Refresh)
+        matches!(self.what, What::Offer(_) | What::Ask)
     }
 }
 
@@ -83,6 +85,16 @@ impl Session {
         if !busy {
             let modify = Modify { what: What::Refresh, update: self.usage.takes_update, retries: 0 };
             self.wanted = Some(Box::new(Wanted { modify, not_before: None }));
+        }
+    }
+
+    /// [`Session::announce`]. Whatever changes the session tells it, too.
+    pub(super) fn want_announcement(&mut self, within: Duration, now: Instant) {
+        if self.wanted.is_none() && self.calling.is_none() && !self.is_updating() {
+            let modify = Modify { what: What::Announce, update: self.usage.takes_update, retries: 0 };
+            let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+            let not_before = Some(now + Duration::from_millis(self.draw(millis.saturating_add(1))));
+            self.wanted = Some(Box::new(Wanted { modify, not_before }));
         }
     }
 
@@ -124,8 +136,8 @@ impl Session {
                 Some(self.usage.continue_with(sdp))
             }
             What::Ask => None,
-            What::Refresh if modify.update => None,
-            What::Refresh => self.usage.local_sdp.clone(),
+            What::Refresh | What::Announce if modify.update => None,
+            What::Refresh | What::Announce => self.usage.local_sdp.clone(),
         };
         if !modify.update {
             return self.reinvite(modify, offer, now);
@@ -211,7 +223,8 @@ impl Session {
             }
             return;
         }
-        if self.life == Life::Confirmed && matches!(status, 408 | 481) {
+        let is_announcement = matches!(modify.what, What::Announce);
+        if self.life == Life::Confirmed && (status == 481 || status == 408 && !is_announcement) {
             return self.hang_up(None, gone(status), now);
         }
         if modify.is_by_user() {

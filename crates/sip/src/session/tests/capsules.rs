@@ -228,6 +228,30 @@ fn a_moved_session_tells_its_peer_where_it_is() {
 }
 
 #[test]
+fn a_peer_that_does_not_hear_where_a_moved_session_is_keeps_its_call() {
+    for (allow, method) in [("Allow: UPDATE\r\n", Method::Update), ("", Method::Invite)] {
+        for (answer, ends) in [(None, false), (Some(481), true)] {
+            let mut world = World::alone(config("alice@192.0.2.1"));
+            world.act("alice", "call o1");
+            let invite = world.received(&Method::Invite);
+            let lines = format!("Contact: <sip:bob@192.0.2.2>\r\n{allow}");
+            world.reply(&invite, 200, "b", &lines, Some(sdp("a1")));
+            world.skip();
+            world.play("move alice");
+            let now = world.now;
+            world.session(ALICE).announce(Duration::from_secs(3), now);
+            world.wait(Duration::from_secs(3));
+            let told = world.received(&method);
+            if let Some(status) = answer {
+                world.reply(&told, status, "b", "", None);
+            }
+            world.wait(Duration::from_secs(120));
+            assert_eq!(world.session(ALICE).is_at_rest(), !ends, "{method:?} {answer:?}");
+        }
+    }
+}
+
+#[test]
 fn another_relays_descriptions_go_on_where_the_first_ones_ended() {
     let mut world = talking();
     let other = |label: &str| -> Bytes {
@@ -336,7 +360,7 @@ proptest! {
             capsule.age(Duration::from_secs(by));
             let now = World::new().now;
             let mut session = Session::revive(Arc::new(config("alice@192.0.2.1")), &capsule, now);
-            session.announce(now);
+            session.announce(Duration::ZERO, now);
             session.handle_timeout(session.poll_timeout().unwrap_or(now));
             let _ = session.command(Command::Bye { reason: None }, now);
             while let Some(action) = session.poll_action() {

@@ -303,7 +303,7 @@ impl World {
             "bye" => Command::Bye { reason: None },
             "announce" => {
                 let now = self.now;
-                self.session(side).announce(now);
+                self.session(side).announce(Duration::ZERO, now);
                 self.drain(side);
                 self.settle();
                 return Ok(());
