@@ -428,7 +428,7 @@ fn file(
         "[node]\nid = {host}\nname = {name:?}\ndata = {:?}\nroles = {roles:?}\n\
          [cluster]\netcd = [{}]\nlisten = \"{ip}:{PEERS}\"\nplain = true\nlease_seconds = 5\ndrain_seconds = 15\n\
          [store]\nurl = {:?}\npassword_file = {:?}\nkey_file = {:?}\n\
-         [operate]\nlisten = \"{ip}:{OPERATE}\"\n[log]\nfilter = \"info,appserver=debug,proxy=debug,mesh::etcd=debug\"\n{users}{}{}",
+         [operate]\nlisten = \"{ip}:{OPERATE}\"\n[log]\nfilter = \"info,appserver=debug,proxy=debug\"\n{users}{}{}",
         folder.join(name),
         etcd.iter().map(|member| format!("{:?}", member.url())).collect::<Vec<_>>().join(", "),
         store,

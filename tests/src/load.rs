@@ -20,8 +20,10 @@ const TALK_MS: u32 = 2000;
 const CALLS: u32 = 5;
 /// Registrations a second.
 const REGISTRATIONS: u32 = 5;
+/// How long SIPp answers for calls that have ended.
+const SETTLED_MS: &str = "1000";
 /// Calls that must end well before the test goes on.
-const ENOUGH: usize = 15;
+const ENOUGH: usize = 10;
 /// More than any test waits for.
 const MANY: u32 = 100_000;
 
@@ -48,7 +50,7 @@ impl Load {
             .user("dave")
             .host(CALLEE)
             .calls(MANY, 1)
-            .arguments(&["-rtp_echo"])
+            .arguments(&["-rtp_echo", "-deadcall_wait", SETTLED_MS])
             .within(600)
             .start_at(place, folder, proxies[1]);
         let calls = Sipp::caller("load_call")
@@ -57,6 +59,7 @@ impl Load {
             .number("104")
             .host(CALLER)
             .calls(MANY, CALLS)
+            .arguments(&["-deadcall_wait", SETTLED_MS])
             .value("talk", TALK_MS)
             .value("other", other(0))
             .value("audio", audio.display())
@@ -67,6 +70,7 @@ impl Load {
             .password(password("carol"))
             .host(REGISTERS)
             .calls(MANY, REGISTRATIONS)
+            .arguments(&["-deadcall_wait", SETTLED_MS])
             .value("digest-uri", DOMAIN)
             .value("other", other(0))
             .within(600)
