@@ -1,17 +1,20 @@
 //! A cluster: etcd, a database, and nodes with roles of their own, each a process at an address of its own.
 //!
-//! In: which nodes with which roles. Out: processes that a test kills, ends and starts again. Elsewhere: one node alone (`node`),
-//! processes (`process`), etcd (crate `mesh`), databases (`postgres`).
+//! In: which nodes with which roles. Out: processes that a test kills, ends, cuts off and starts again. Elsewhere: what is waited for (`asked`),
+//! one node alone (`node`), processes (`process`), networks (`net`), etcd (crate `mesh`), databases (`postgres`).
+
+mod asked;
 
 use crate::PATIENCE;
 use crate::endpoint::Endpoint;
-use crate::node::carillon;
+use crate::net::Net;
+use crate::node::{add_user, carillon};
 use crate::place::Place;
-use crate::postgres::{Database, PASSWORD};
+use crate::postgres::{Database, Gate, PASSWORD};
 use crate::process::Process;
 use crate::records::Records;
-use crate::watching::Page;
 use mesh::testing::EtcdServer;
+use model::entity::Secret;
 use model::{Cdr, Configuration};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -27,14 +30,29 @@ const OPERATE: u16 = 9090;
 pub const TWO_OF_EACH: &[(&str, &str)] =
     &[("p1", "proxy"), ("p2", "proxy"), ("a1", "as"), ("a2", "as"), ("r1", "relay"), ("r2", "relay")];
 
+/// Host parts of etcd's members and of the database, where they live apart.
+const ETCD: u8 = 21;
+const DATABASE: u8 = 30;
+/// Host parts of telephones there.
+const PHONES: std::ops::RangeInclusive<u8> = 8..=19;
+
+/// The password of a user.
+pub fn password(user: &str) -> String {
+    format!("{user}-of-the-cluster")
+}
+
 /// A cluster while a test lasts.
 pub struct Cluster {
-    place: Place,
-    /// Where nodes claim their numbers.
-    pub etcd: EtcdServer,
-    database: Database,
-    folder: TempDir,
     members: Vec<Member>,
+    /// Where nodes claim their numbers.
+    pub etcd: Vec<EtcdServer>,
+    database: Database,
+    /// The only way from nodes that live apart to their database.
+    gate: Option<Gate>,
+    folder: TempDir,
+    /// Where nodes live apart. It goes when all who live there are gone.
+    net: Option<Net>,
+    place: Place,
 }
 
 struct Member {
@@ -59,28 +77,67 @@ impl Cluster {
     /// # Panics
     /// When one does not get ready.
     pub fn start_with(nodes: &[(&'static str, &'static str)], sections: &str) -> Cluster {
-        let place = Place::take();
+        let etcd = EtcdServer::start().expect("etcd starts (Debian package etcd-server)");
+        Self::begin(Place::take(), None, vec![etcd], nodes, sections)
+    }
+
+    /// Each of these nodes and as many members of etcd on a machine of its own, in a network of their own; telephones are in it, too.
+    ///
+    /// # Panics
+    /// When one does not get ready.
+    pub fn start_apart(nodes: &[(&'static str, &'static str)], etcd: u8) -> Cluster {
+        let place = Place::take_apart();
+        let own: Vec<u8> = PHONES.chain([DATABASE]).collect();
+        let mut net = Net::lay(&place, &own);
+        let machines = (ETCD..).take(etcd.into());
+        (1..).zip(nodes).map(|(host, _)| host).chain(machines.clone()).for_each(|host| net.add(host));
+        let at =
+            machines.map(|host| (net.on(host), (place.ip(host), 2379).into(), (place.ip(host), 2380).into()));
+        let etcd = EtcdServer::start_at(&at.collect::<Vec<_>>());
+        let etcd = etcd.expect("etcd starts (Debian package etcd-server)");
+        Self::begin(place, Some(net), etcd, nodes, "")
+    }
+
+    fn begin(
+        place: Place,
+        net: Option<Net>,
+        etcd: Vec<EtcdServer>,
+        nodes: &[(&'static str, &'static str)],
+        sections: &str,
+    ) -> Cluster {
         let folder =
             tempfile::Builder::new().prefix("carillon-cluster-").tempdir().expect("a temporary directory");
-        let etcd = EtcdServer::start().expect("etcd starts (Debian package etcd-server)");
         let database = Database::make();
+        let gate = net.is_some().then(|| Gate::open_at(place.ip(DATABASE)));
         let write = |name: &str, text: &[u8]| {
             std::fs::write(folder.path().join(name), text).expect("a file can be written");
         };
-        write("users.toml", toml::to_string(&Configuration::demo()).expect("it has a TOML form").as_bytes());
+        let mut users = Configuration::demo();
+        add_user(&mut users, "carol", "103");
+        add_user(&mut users, "dave", "104");
+        // Passwords that everybody knows are refused where others than this machine can hear a node.
+        for terminal in &mut users.terminals {
+            terminal.secret = Secret::new(password(&terminal.name));
+        }
+        write("users.toml", toml::to_string(&users).expect("it has a TOML form").as_bytes());
         write("password", PASSWORD.as_bytes());
         write("secret.key", &[7; 32]);
+        let store = match &gate {
+            Some(gate) => database.address_at((place.ip(DATABASE), gate.port).into()),
+            None => database.address(Database::port()),
+        };
         let members = nodes.iter().zip(1..).map(|((name, roles), host)| {
-            let text = file(folder.path(), &place, &etcd, &database, (name, roles, host));
+            let text = file(folder.path(), &place, &etcd, &store, (name, roles, host));
             write(&format!("{name}.toml"), format!("{text}{sections}").as_bytes());
             let config = folder.path().join(format!("{name}.toml"));
             Member { name, roles, host, config, process: None }
         });
         let members = members.collect();
-        let mut cluster = Cluster { place, etcd, database, folder, members };
-        for (name, _) in nodes {
-            cluster.restart(name);
-        }
+        let mut cluster = Cluster { members, etcd, database, gate, folder, net, place };
+        // The first one brings the users.
+        cluster.restart(nodes[0].0);
+        nodes[1..].iter().for_each(|(name, _)| cluster.spawn(name));
+        nodes[1..].iter().for_each(|(name, _)| cluster.wait_until_ready(name));
         cluster.wait_until_all_are_in_reach();
         cluster
     }
@@ -93,6 +150,14 @@ impl Cluster {
     /// The database that the nodes share.
     pub fn database(&self) -> &Database {
         &self.database
+    }
+
+    /// Host part of a node's address.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    pub fn host(&self, name: &str) -> u8 {
+        self.member(name).host
     }
 
     /// The only address of a node.
@@ -116,7 +181,15 @@ impl Cluster {
     /// # Panics
     /// When the address is taken.
     pub fn phone(&self, proxy: &str, host: u8, user: &str) -> Endpoint {
-        Endpoint::udp_to(self.sip(proxy), self.place.sip(host), user)
+        Endpoint::udp_to(self.sip(proxy), self.place.sip(host), user).with_login(user, &password(user))
+    }
+
+    /// The same by TCP.
+    ///
+    /// # Panics
+    /// When the proxy takes no connection.
+    pub fn phone_by_tcp(&self, proxy: &str, host: u8, user: &str) -> Endpoint {
+        Endpoint::tcp_to(self.sip(proxy), self.place.ip(host), user).with_login(user, &password(user))
     }
 
     /// The data directory of a node.
@@ -131,32 +204,6 @@ impl Cluster {
     pub fn process(&mut self, name: &str) -> &mut Process {
         let tail = format!("{name} runs");
         self.member_mut(name).process.as_mut().expect(&tail)
-    }
-
-    /// The node among these whose log has this line.
-    ///
-    /// # Panics
-    /// When none has it in time.
-    pub fn who_says(&self, names: &[&'static str], part: &str) -> &'static str {
-        self.who_says_so_often(names, part, 1)
-    }
-
-    /// The node among these whose log has this line so often.
-    ///
-    /// # Panics
-    /// When none has it in time.
-    pub fn who_says_so_often(&self, names: &[&'static str], part: &str, count: usize) -> &'static str {
-        let end = std::time::Instant::now() + PATIENCE;
-        while std::time::Instant::now() < end {
-            for name in names {
-                let lines = self.member(name).process.as_ref().map(Process::lines).unwrap_or_default();
-                if lines.iter().filter(|line| line.contains(part)).count() >= count {
-                    return name;
-                }
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        panic!("none of {names:?} says {part:?} {count} times");
     }
 
     /// SIGKILL.
@@ -187,35 +234,117 @@ impl Cluster {
     /// # Panics
     /// When it runs already, or does not get ready.
     pub fn restart(&mut self, name: &str) {
-        let folder = self.folder.path().to_owned();
-        let member = self.member_mut(name);
-        assert!(member.process.is_none(), "{name} runs");
-        let mut command = Command::new(carillon());
-        command.arg("serve").arg("--config").arg(&member.config).current_dir(folder).env_remove("RUST_LOG");
-        let process = Process::start(name, &mut command);
-        assert!(
-            process.line_with("carillon is ready", PATIENCE * 2).is_some(),
-            "{name} does not start; {}",
-            process.tail(40)
-        );
-        member.process = Some(process);
+        self.spawn(name);
+        self.wait_until_ready(name);
     }
 
-    /// Waits until every application server knows so many registered contacts.
+    fn spawn(&mut self, name: &str) {
+        let member = self.member(name);
+        assert!(member.process.is_none(), "{name} runs");
+        let mut command = match &self.net {
+            Some(net) => net.command(member.host, carillon()),
+            None => Command::new(carillon()),
+        };
+        command.arg("serve").arg("--config").arg(&member.config);
+        command.current_dir(self.folder.path()).env_remove("RUST_LOG");
+        let process = Process::start(name, &mut command);
+        self.member_mut(name).process = Some(process);
+    }
+
+    fn wait_until_ready(&mut self, name: &str) {
+        let process = self.process(name);
+        let is_ready = process.line_with("carillon is ready", PATIENCE * 2).is_some();
+        assert!(is_ready, "{name} does not start; {}", process.tail(40));
+    }
+
+    /// Changes the configuration of a node that does not run.
     ///
     /// # Panics
-    /// When one does not in time.
-    pub fn wait_until_known(&self, contacts: u32) {
-        let servers =
-            self.members.iter().filter(|member| member.roles.contains("as") && member.process.is_some());
-        for member in servers {
-            let address = SocketAddr::new(self.place.ip(member.host), OPERATE);
-            let end = std::time::Instant::now() + PATIENCE;
-            while Page::of(address).value("carillon_locations") < f64::from(contacts) {
-                assert!(std::time::Instant::now() < end, "{} does not know {contacts} contacts", member.name);
-                std::thread::sleep(std::time::Duration::from_millis(20));
-            }
+    /// When there is no such text in it.
+    pub fn change(&self, name: &str, from: &str, to: &str) {
+        let file = &self.member(name).config;
+        let text = std::fs::read_to_string(file).expect("it was written");
+        assert!(text.contains(from), "{from} is in {text}");
+        std::fs::write(file, text.replace(from, to)).expect("a file can be written");
+    }
+
+    /// Pulls the cable of a node.
+    ///
+    /// # Panics
+    /// When it has none, or that fails.
+    pub fn unplug(&self, name: &str) {
+        self.net().unplug(self.member(name).host);
+    }
+
+    /// Puts it back.
+    ///
+    /// # Panics
+    /// When it has none, or that fails.
+    pub fn plug(&self, name: &str) {
+        self.net().plug(self.member(name).host);
+    }
+
+    /// From now on nothing that one node sends to another arrives.
+    ///
+    /// # Panics
+    /// When they have no cables, or that fails.
+    pub fn cut(&self, from: &str, to: &str) {
+        self.net().cut(self.member(from).host, self.member(to).host);
+    }
+
+    /// What it sends arrives again.
+    ///
+    /// # Panics
+    /// When it was not cut off.
+    pub fn mend(&self, from: &str, to: &str) {
+        self.net().mend(self.member(from).host, self.member(to).host);
+    }
+
+    /// From now on a node and etcd hear nothing of each other.
+    ///
+    /// # Panics
+    /// When they have no cables, or that fails.
+    pub fn cut_from_etcd(&self, name: &str) {
+        for (from, to) in self.ways_to_etcd(name) {
+            self.net().cut(from, to);
         }
+    }
+
+    /// They do again.
+    ///
+    /// # Panics
+    /// When they did.
+    pub fn mend_to_etcd(&self, name: &str) {
+        for (from, to) in self.ways_to_etcd(name) {
+            self.net().mend(from, to);
+        }
+    }
+
+    fn ways_to_etcd(&self, name: &str) -> Vec<(u8, u8)> {
+        let host = self.member(name).host;
+        (ETCD..).take(self.etcd.len()).flat_map(|member| [(host, member), (member, host)]).collect()
+    }
+
+    /// The way from all nodes that live apart to the database.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn gate(&self) -> &Gate {
+        self.gate.as_ref().expect("nodes live apart")
+    }
+
+    fn net(&self) -> &Net {
+        self.net.as_ref().expect("nodes live apart")
+    }
+
+    /// Names of the nodes that run.
+    pub fn running(&self) -> impl Iterator<Item = &'static str> {
+        self.members.iter().filter(|member| member.process.is_some()).map(|member| member.name)
+    }
+
+    /// A directory for files of the test.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// What another node says that has the same configuration but for this text, and does not start.
@@ -247,40 +376,6 @@ impl Cluster {
             process.tail(40)
         );
         process.tail(20)
-    }
-
-    /// Waits until every node has its links to those that it has business with.
-    ///
-    /// # Panics
-    /// When one does not get there.
-    pub fn wait_until_all_are_in_reach(&self) {
-        let has = |member: &Member, role: &str| member.roles.split(',').any(|own| own == role);
-        for one in self.members.iter().filter(|member| member.process.is_some()) {
-            for other in self.members.iter().filter(|other| other.host != one.host && other.process.is_some())
-            {
-                let Some(process) = &one.process else { continue };
-                let wants = [
-                    ("calls", (has(one, "proxy") || has(one, "as")) && has(other, "as")),
-                    ("legs", has(one, "as") && (has(other, "proxy") || has(other, "as"))),
-                    ("relay", has(one, "as") && has(other, "relay")),
-                    ("directory", true),
-                ];
-                for (way, _) in wants.into_iter().filter(|(_, wanted)| *wanted) {
-                    let line = format!("another node is in reach node={} way=\"{way}\"", other.host);
-                    let end = std::time::Instant::now() + PATIENCE;
-                    while !process.lines().iter().any(|told| told.contains(&line)) {
-                        assert!(
-                            std::time::Instant::now() < end,
-                            "{} does not reach {} ({way}); {}",
-                            one.name,
-                            other.name,
-                            process.tail(40)
-                        );
-                        std::thread::sleep(std::time::Duration::from_millis(20));
-                    }
-                }
-            }
-        }
     }
 
     /// Ends all nodes and says which call records there are.
@@ -318,8 +413,8 @@ impl Cluster {
 fn file(
     folder: &Path,
     place: &Place,
-    etcd: &EtcdServer,
-    database: &Database,
+    etcd: &[EtcdServer],
+    store: &str,
     (name, roles, host): (&str, &str, u8),
 ) -> String {
     let ip = place.ip(host);
@@ -331,12 +426,12 @@ fn file(
     let relay = format!("[media]\naddress = \"{ip}\"\nports = \"20000-20999\"\n");
     format!(
         "[node]\nid = {host}\nname = {name:?}\ndata = {:?}\nroles = {roles:?}\n\
-         [cluster]\netcd = [{:?}]\nlisten = \"{ip}:{PEERS}\"\nplain = true\nlease_seconds = 5\ndrain_seconds = 15\n\
+         [cluster]\netcd = [{}]\nlisten = \"{ip}:{PEERS}\"\nplain = true\nlease_seconds = 5\ndrain_seconds = 15\n\
          [store]\nurl = {:?}\npassword_file = {:?}\nkey_file = {:?}\n\
          [operate]\nlisten = \"{ip}:{OPERATE}\"\n[log]\nfilter = \"info,appserver=debug,proxy=debug\"\n{users}{}{}",
         folder.join(name),
-        etcd.url(),
-        database.address(Database::port()),
+        etcd.iter().map(|member| format!("{:?}", member.url())).collect::<Vec<_>>().join(", "),
+        store,
         folder.join("password"),
         folder.join("secret.key"),
         if roles.contains("proxy") { proxy.as_str() } else { "" },

@@ -39,6 +39,8 @@ pub struct Endpoint {
     node: SocketAddr,
     local: SocketAddr,
     login: Client,
+    /// User name and password.
+    account: (String, String),
     /// Messages seen, so that repeats are known as such.
     seen: HashSet<Bytes>,
     /// Received and put back.
@@ -119,9 +121,17 @@ impl Endpoint {
     /// # Panics
     /// When the node does not take the connection.
     pub fn tcp(node: &Node, host: u8, name: &str) -> Endpoint {
-        let stream = connect(node.place().ip(host), node.sip()).expect("the node takes connections");
+        Self::tcp_to(node.sip(), node.place().ip(host), name)
+    }
+
+    /// The same for any listener.
+    ///
+    /// # Panics
+    /// When the node does not take the connection.
+    pub fn tcp_to(node: SocketAddr, from: IpAddr, name: &str) -> Endpoint {
+        let stream = connect(from, node).expect("the node takes connections");
         let local = stream.local_addr().expect("it is connected");
-        Self::new(Wire::Tcp(stream, Box::new(Framer::new())), node.sip(), local, name)
+        Self::new(Wire::Tcp(stream, Box::new(Framer::new())), node, local, name)
     }
 
     /// The same device on the connection that the node opens to its TCP port.
@@ -143,6 +153,7 @@ impl Endpoint {
             node,
             local,
             login: Self::login(name, name),
+            account: (name.to_owned(), name.to_owned()),
             seen: HashSet::new(),
             pending: None,
             trace: String::new(),
@@ -159,7 +170,15 @@ impl Endpoint {
     #[must_use]
     pub fn with_login(mut self, name: &str, password: &str) -> Self {
         self.login = Self::login(name, password);
+        self.account = (name.to_owned(), password.to_owned());
         self
+    }
+
+    /// Speaks UDP to another address of the platform from now on, as a telephone does whose first one does not answer. That one's password
+    /// challenges are another's.
+    pub fn turn_to(&mut self, node: SocketAddr) {
+        self.node = node;
+        self.login = Self::login(&self.account.0, &self.account.1);
     }
 
     /// Its own address.

@@ -61,6 +61,28 @@ pub fn run(arguments: &[&str]) -> Output {
         .expect("the program can be started")
 }
 
+/// One more user with terminal `name`, password `name` and this extension.
+///
+/// # Panics
+/// When the number is none.
+pub fn add_user(users: &mut Configuration, name: &str, number: &str) {
+    let id = u32::try_from(users.users.len() + 1).expect("few users");
+    let mut user = users.users[0].clone();
+    user.id = Id::new(id);
+    (user.first_name, user.last_name) = (name.to_owned(), String::new());
+    (user.terminal, user.extension) = (Some(Id::new(id)), Some(Id::new(id)));
+    let client = user.client;
+    users.users.push(user);
+    let secret = Secret::new(name);
+    users.terminals.push(Terminal { id: Id::new(id), client, name: name.to_owned(), secret });
+    users.extensions.push(Extension {
+        id: Id::new(id),
+        client,
+        number: number.parse().expect("the test gives a right number"),
+        route: ExtensionRoute::User(Id::new(id)),
+    });
+}
+
 /// What a node shall be. The users are those of the demo: alice (101) and bob (102), their names being their passwords.
 pub struct Setup {
     users: Configuration,
@@ -107,21 +129,7 @@ impl Setup {
     /// One more user with terminal `name`, password `name` and this extension.
     #[must_use]
     pub fn add(mut self, name: &str, number: &str) -> Self {
-        let id = u32::try_from(self.users.users.len() + 1).expect("few users");
-        let mut user = self.users.users[0].clone();
-        user.id = Id::new(id);
-        (user.first_name, user.last_name) = (name.to_owned(), String::new());
-        (user.terminal, user.extension) = (Some(Id::new(id)), Some(Id::new(id)));
-        let client = user.client;
-        self.users.users.push(user);
-        let secret = Secret::new(name);
-        self.users.terminals.push(Terminal { id: Id::new(id), client, name: name.to_owned(), secret });
-        self.users.extensions.push(Extension {
-            id: Id::new(id),
-            client,
-            number: number.parse().expect("the test gives a right number"),
-            route: ExtensionRoute::User(Id::new(id)),
-        });
+        add_user(&mut self.users, name, number);
         self
     }
 

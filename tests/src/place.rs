@@ -1,7 +1,7 @@
 //! Addresses for one test: a /24 of the loopback network that no other test uses, so that every test has all ports. IPv6 has
-//! one loopback address only, so there a test has some ports of it.
+//! one loopback address only, so there a test has some ports of it. A test whose nodes live apart has a network of its own instead.
 //!
-//! In: nothing. Out: a [`Place`], held by a lock on a file as long as it lives. Elsewhere: who listens there.
+//! In: nothing. Out: a [`Place`], held by a lock on a file as long as it lives. Elsewhere: who listens there, making networks (`net`).
 
 use std::fs::{File, create_dir_all};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -19,13 +19,16 @@ const PLACES6: u16 = 200;
 const SIP6_PORTS: u16 = 10_000;
 const AUDIO6_PORTS: u16 = SIP6_PORTS + PLACES6 * PORTS6;
 const MEDIA6_PORTS: u16 = AUDIO6_PORTS + PLACES6 * PORTS6;
+/// Networks of 198.18.0.0/15, which RFC 2544 keeps for tests: no machine has anything else there.
+const NETWORKS: u16 = 512;
 /// Host parts that are looked at for leftovers of a test that was killed.
 const HOSTS: u8 = 12;
 
-/// 127.x.y.0/24 for one test alone.
+/// 127.x.y.0/24 for one test alone, or 198.18.x.0/24.
 #[derive(Clone, Debug)]
 pub struct Place {
     number: u16,
+    is_apart: bool,
     /// Advisory lock; given back when the last clone is gone, even by a crash.
     _lock: Arc<File>,
 }
@@ -36,18 +39,30 @@ impl Place {
     /// # Panics
     /// When there is none.
     pub fn take() -> Place {
+        Self::first(PLACES, false)
+    }
+
+    /// The same of a network that is still to be laid.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn take_apart() -> Place {
+        Self::first(NETWORKS, true)
+    }
+
+    fn first(places: u16, is_apart: bool) -> Place {
         let folder = std::env::temp_dir().join("carillon-system-tests");
         create_dir_all(&folder).expect("the folder of locks can be made");
-        for number in 0..PLACES {
+        for number in 0..places {
             let lock = File::create(folder.join(format!("{number}.lock"))).expect("a lock file can be made");
             if lock.try_lock().is_ok() {
-                let place = Place { number, _lock: Arc::new(lock) };
-                if (1..HOSTS).all(|host| place.is_free(host)) {
+                let place = Place { number, is_apart, _lock: Arc::new(lock) };
+                if is_apart || (1..HOSTS).all(|host| place.is_free(host)) {
                     return place;
                 }
             }
         }
-        panic!("all {PLACES} places are taken");
+        panic!("all {places} places are taken");
     }
 
     /// Which place it is: small numbers first.
@@ -58,7 +73,10 @@ impl Place {
     /// Address of one party; the node is 1.
     pub fn ip(&self, host: u8) -> IpAddr {
         let [high, low] = self.number.to_be_bytes();
-        IpAddr::V4(Ipv4Addr::new(127, 64 + high, low, host))
+        IpAddr::V4(match self.is_apart {
+            true => Ipv4Addr::new(198, 18 + high, low, host),
+            false => Ipv4Addr::new(127, 64 + high, low, host),
+        })
     }
 
     /// Where that party hears SIP.

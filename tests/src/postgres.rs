@@ -6,7 +6,7 @@
 mod server;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,7 +35,12 @@ impl Database {
 
     /// Its address for a user who needs a password, by this port of the loopback.
     pub fn address(&self, port: u16) -> String {
-        format!("postgresql://careful@127.0.0.1:{port}/{}", self.name)
+        self.address_at(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// The same by a gate that is elsewhere.
+    pub fn address_at(&self, gate: SocketAddr) -> String {
+        format!("postgresql://careful@{gate}/{}", self.name)
     }
 
     /// The file with the certificate of the authority that the server can be trusted by.
@@ -82,7 +87,7 @@ impl Database {
 
 /// A way to the server that can be shut and opened again.
 pub struct Gate {
-    /// Its port of the loopback.
+    /// Its port.
     pub port: u16,
     state: Arc<Mutex<Passage>>,
 }
@@ -99,7 +104,15 @@ impl Gate {
     /// # Panics
     /// When the loopback has no port.
     pub fn open() -> Gate {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+        Self::open_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// An open one at another address of the test.
+    ///
+    /// # Panics
+    /// When it has no port.
+    pub fn open_at(ip: IpAddr) -> Gate {
+        let listener = TcpListener::bind((ip, 0)).expect("the address has a free port");
         let port = listener.local_addr().expect("it has an address").port();
         let state: Arc<Mutex<Passage>> = Arc::default();
         let passage = Arc::clone(&state);

@@ -152,7 +152,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    fn signal(&self, name: &str) {
+    /// Sends a signal by its name.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
         assert!(status.is_ok_and(|status| status.success()), "cannot send SIG{name} to {}", self.name);
     }

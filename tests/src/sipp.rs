@@ -4,6 +4,7 @@
 //! `{{key}}` or `{{key|default}}` for a value, given by that line or by the test. Elsewhere: the scenarios (`sipp/`).
 
 use crate::node::{NODE, Node};
+use crate::place::Place;
 use crate::process::Process;
 use crate::{DOMAIN, PATIENCE};
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub struct Sipp {
     values: BTreeMap<String, String>,
     arguments: Vec<String>,
     user: String,
+    password: Option<String>,
     number: String,
     host: u8,
     tcp: bool,
@@ -41,6 +43,7 @@ impl Sipp {
             values: BTreeMap::new(),
             arguments: Vec::new(),
             user: "alice".to_owned(),
+            password: None,
             number: "102".to_owned(),
             host: 2,
             tcp: false,
@@ -60,6 +63,13 @@ impl Sipp {
     #[must_use]
     pub fn user(mut self, user: &str) -> Self {
         user.clone_into(&mut self.user);
+        self
+    }
+
+    /// Another password than the user's name.
+    #[must_use]
+    pub fn password(mut self, password: String) -> Self {
+        self.password = Some(password);
         self
     }
 
@@ -125,32 +135,47 @@ impl Sipp {
     /// # Panics
     /// When it does not start.
     pub fn start(self, node: &Node) -> SippRun {
+        self.start_at(node.place(), node.folder(), NODE)
+    }
+
+    /// The same for a node at this host part of a place, with files in a folder.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_at(self, place: &Place, folder: &Path, node: u8) -> SippRun {
         let name = format!("{}-{}-{}", self.scenario, self.host, crate::endpoint::unique());
-        let file = |extension: &str| node.folder().join(format!("{name}.{extension}"));
+        let file = |extension: &str| folder.join(format!("{name}.{extension}"));
         let mut values = self.values.clone();
         for (key, value) in [("user", &self.user), ("number", &self.number), ("domain", &DOMAIN.to_owned())] {
             values.entry(key.to_owned()).or_insert_with(|| value.clone());
         }
         std::fs::write(file("xml"), expand(&self.scenario, &values)).expect("the scenario can be written");
-        let sip = |host| if self.ipv6 { node.place().sip6(host) } else { node.place().sip(host) };
-        let (own, server) = (sip(self.host), sip(NODE));
+        let sip = |host| if self.ipv6 { place.sip6(host) } else { place.sip(host) };
+        let (own, server) = (sip(self.host), sip(node));
         let mut command = Command::new("sipp");
         command.arg(server.to_string()).arg("-sf").arg(file("xml"));
         command.args(["-i", &own.ip().to_string(), "-p", &own.port().to_string()]);
-        let audio = if self.ipv6 { node.place().audio6(self.host).port() } else { 31_000 };
+        let audio = if self.ipv6 { place.audio6(self.host).port() } else { 31_000 };
         command.args(["-mi", &own.ip().to_string(), "-mp", &audio.to_string()]);
         command.args(["-t", if self.tcp { "t1" } else { "u1" }, "-m", &self.calls.to_string()]);
         let uri =
             self.values.get("digest-uri").cloned().unwrap_or_else(|| format!("{}@{DOMAIN}", self.number));
         command.args(["-auth_uri", &uri]);
-        command.args(["-au", &self.user, "-ap", &self.user, "-nostdin", "-timeout_error"]);
+        let password = self.password.as_ref().unwrap_or(&self.user);
+        command.args(["-au", &self.user, "-ap", password, "-nostdin", "-timeout_error"]);
         command.args(["-timeout", &format!("{}s", self.limit_s)]);
         command.args(["-trace_err", "-error_file"]).arg(file("err"));
         command.args(["-trace_msg", "-message_file"]).arg(file("msg"));
-        command.args(&self.arguments).current_dir(node.folder());
+        command.args(["-trace_stat", "-fd", "1", "-stf"]).arg(file("csv"));
+        command.args(&self.arguments).current_dir(folder);
         let process = Process::start(format!("sipp {}", self.scenario), &mut command);
-        let mut run =
-            SippRun { process, files: [file("err"), file("msg")], limit_s: self.limit_s, told: false };
+        let mut run = SippRun {
+            process,
+            files: [file("err"), file("msg")],
+            figures: file("csv"),
+            limit_s: self.limit_s,
+            told: false,
+        };
         if self.listens {
             run.wait_until_listening(own, self.tcp);
         }
@@ -162,6 +187,7 @@ impl Sipp {
 pub struct SippRun {
     process: Process,
     files: [PathBuf; 2],
+    figures: PathBuf,
     limit_s: u32,
     /// Its story is in the failure message.
     told: bool,
@@ -178,6 +204,48 @@ impl SippRun {
             self.told = true;
             panic!("{ended:?}; {}", self.story());
         }
+    }
+
+    /// Lets it begin no more calls, and waits until those that there are have ended, all as they should. How many there were.
+    ///
+    /// # Panics
+    /// When one failed, with the ends of SIPp's logs.
+    pub fn stop(mut self) -> usize {
+        self.process.signal("USR1");
+        let ended = self.process.ended(Duration::from_secs(u64::from(self.limit_s)) + PATIENCE);
+        let (done, failed) = (self.figure("SuccessfulCall(C)"), self.figure("FailedCall(C)"));
+        if ended.is_none() || failed != 0 {
+            self.told = true;
+            panic!("{ended:?}, {failed} calls of {} failed; {}", done + failed, self.story());
+        }
+        done
+    }
+
+    /// Of SIPp's table of figures, which it writes once a second and at its end.
+    fn figure(&self, column: &str) -> usize {
+        let table = std::fs::read_to_string(&self.figures).unwrap_or_default();
+        let mut lines = table.lines();
+        let at = lines.next().and_then(|head| head.split(';').position(|name| name == column));
+        let value = at.and_then(|at| lines.next_back()?.split(';').nth(at)?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {column} in SIPp's figures: {table}"))
+    }
+
+    /// Waits until it has so many calls more that went as they should.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn until_more(&mut self, count: usize) {
+        let wanted = self.done() + count;
+        let end = Instant::now() + PATIENCE * 2;
+        while self.done() < wanted {
+            assert!(self.process.is_alive() && Instant::now() < end, "too few calls; {}", self.story());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
+    fn done(&self) -> usize {
+        let is_there = std::fs::read_to_string(&self.figures).is_ok_and(|table| table.lines().count() > 1);
+        if is_there { self.figure("SuccessfulCall(C)") } else { 0 }
     }
 
     fn story(&self) -> String {

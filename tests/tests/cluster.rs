@@ -2,77 +2,9 @@
 //!
 //! Elsewhere: the same under thousands of faults in simulated time (crate `world`), how long it takes (`bench`).
 
-use model::HungUpBy;
-use std::net::SocketAddr;
-use system_tests::call::{Established, establish, media_address, sdp};
 use system_tests::cluster::{Cluster, TWO_OF_EACH};
-use system_tests::endpoint::{Endpoint, body};
-use system_tests::rtp::{RtpPort, Side, converse, greet};
-
-/// Alice at one proxy, Bob at the other, in a conversation.
-struct Conversation {
-    alice: Endpoint,
-    bob: Endpoint,
-    call: Established,
-    audio: [RtpPort; 2],
-}
-
-impl Conversation {
-    fn begin(cluster: &Cluster) -> Conversation {
-        let (mut alice, mut bob) = (cluster.phone("p1", 8, "alice"), cluster.phone("p2", 9, "bob"));
-        bob.register();
-        alice.register();
-        let audio = [RtpPort::open(alice.ip(), 30_000), RtpPort::open(bob.ip(), 30_002)];
-        cluster.wait_until_known(2);
-        let call = establish(&mut alice, &mut bob);
-        // What a proxy knows of a dialog is elsewhere, too, a moment after the call is answered.
-        cluster.who_says_so_often(&["a1", "a2"], "dialog is kept", 2);
-        Conversation { alice, bob, call, audio }
-    }
-
-    /// Where the platform has the two send.
-    fn to(&self) -> [SocketAddr; 2] {
-        [media_address(&self.call.answer), media_address(&self.call.offer)]
-    }
-
-    /// Both hear each other.
-    fn talk(&self, numbers: std::ops::Range<u16>) {
-        let [to_alice, to_bob] = self.to();
-        let (alice, bob) =
-            (Side { port: &self.audio[0], to: to_alice }, Side { port: &self.audio[1], to: to_bob });
-        if numbers.start == 0 {
-            greet(&alice, &bob);
-        }
-        converse(&alice, &bob, numbers.start.max(1)..numbers.end);
-    }
-
-    fn hang_up(&mut self) {
-        self.alice.in_dialog(&mut self.call.caller, "BYE", "", "");
-        self.bob.hung_up();
-        self.alice.expect("200 BYE");
-    }
-
-    /// A leg is offered another relay: takes it. Where it has this side send from now on.
-    fn moves(phone: &mut Endpoint, port: u16) -> SocketAddr {
-        let request = phone.expect_of(&["INVITE", "UPDATE"]);
-        let answer = sdp(phone.ip(), port);
-        let is_invite = request.method() == sip::msg::Method::Invite;
-        phone.respond(&request, 200, "", "", &answer);
-        if is_invite {
-            phone.expect("ACK");
-        }
-        media_address(&body(&request))
-    }
-}
-
-/// One record, of an answered call that the caller ended.
-fn one_record(cluster: Cluster) {
-    let records = cluster.finish();
-    assert_eq!(records.len(), 1, "one record for one call: {records:#?}");
-    let record = &records[0];
-    assert_eq!((record.cause.status, record.hung_up_by), (200, HungUpBy::Caller), "{record:#?}");
-    assert!(record.answered_us.is_some_and(|answered| answered >= record.started_us), "{record:#?}");
-}
+use system_tests::conversation::{Conversation, one_record};
+use system_tests::rtp::{Side, converse, greet};
 
 #[test]
 fn a_call_uses_nodes_of_every_role() {
@@ -171,7 +103,7 @@ fn a_node_that_cannot_join_says_which_setting_is_wrong() {
     // The same number from another data directory, and an etcd that is not there.
     for (from, to, setting) in [
         (format!("data = {:?}", cluster.data("n1")), format!("data = {:?}", cluster.data("n2")), "node.id"),
-        (cluster.etcd.url(), "http://127.0.0.1:1".to_owned(), "cluster.etcd"),
+        (cluster.etcd[0].url(), "http://127.0.0.1:1".to_owned(), "cluster.etcd"),
     ] {
         let said = cluster.refused("n1", &from, &to);
         assert!(said.contains(setting), "{setting} in {said}");

@@ -15,7 +15,8 @@ use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Le
 use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
 use cluster::switchboard::CallServer;
 use counters::Limits as _;
-use many::{Adoption, Farewells, Finished, Hint, Tenure};
+use farewells::Farewells;
+use many::{Adoption, Finished, Hint, Tenure};
 use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal};
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -394,6 +395,7 @@ impl CallServer for AppServer {
     }
 
     fn proxy_lost(&self, proxy: NodeId) {
+        self.shared.farewells.lock().lost(proxy, self.shared.now().mono);
         self.shared.news(proxy, News::ProxyLost);
     }
 
@@ -401,7 +403,13 @@ impl CallServer for AppServer {
         self.shared.news(proxy, News::ProxyGone);
     }
 
+    fn proxy_left(&self, proxy: NodeId) {
+        self.shared.farewells.lock().left(proxy);
+        self.shared.news(proxy, News::ProxyGone);
+    }
+
     fn proxy_back(&self, proxy: NodeId) {
+        self.shared.farewells.lock().back(proxy);
         self.shared.news(proxy, News::ProxyBack);
     }
 
@@ -830,6 +838,7 @@ impl Actor for Supervisor {
     }
 }
 
+mod farewells;
 mod many;
 #[cfg(test)]
 mod tests;

@@ -55,6 +55,8 @@ pub trait CallServer: MediaSink {
     /// A proxy is gone for good, and its legs with it: it is out of reach and the cluster does not know it any more, or
     /// another process has taken its place.
     fn proxy_gone(&self, proxy: NodeId);
+    /// The same of one that has left in order: it has said to telephones all that it was told to say.
+    fn proxy_left(&self, proxy: NodeId);
     /// A proxy can be reached (again).
     fn proxy_back(&self, proxy: NodeId);
     /// A relay is out of reach.
@@ -132,6 +134,11 @@ struct Lost {
     calls: BTreeSet<NodeId>,
     legs: BTreeSet<NodeId>,
     media: BTreeSet<NodeId>,
+    /// Nodes that etcd has lost sight of, and whose links for legs have been up ever since. Their lease may be over and they alive: they go on with
+    /// what they have. Those that meant to leave are not among them.
+    unseen: BTreeSet<NodeId>,
+    /// Nodes that have left as they meant to, and whose links for legs are still up.
+    left: BTreeSet<NodeId>,
 }
 
 /// Names of legs at one proxy.
@@ -292,6 +299,18 @@ impl Switchboard {
     /// The cluster has changed.
     pub fn view_changed(&self, view: Arc<View>) {
         let before = self.view.swap(Arc::clone(&view));
+        self.mark(|lost| {
+            let Lost { legs, unseen, left, .. } = lost;
+            for node in before.nodes.values().filter(|node| !legs.contains(&node.id)) {
+                if node.draining {
+                    left.insert(node.id)
+                } else {
+                    unseen.insert(node.id)
+                };
+            }
+            left.retain(|node| !view.nodes.contains_key(node));
+            unseen.retain(|node| !view.nodes.contains_key(node));
+        });
         let lost = self.lost.load_full();
         if let Some(server) = self.server.get() {
             for (id, node) in &before.nodes {
@@ -319,7 +338,9 @@ impl Switchboard {
 
     /// The application server of a node is out of reach for this node's custody.
     pub fn calls_lost(&self, node: NodeId) {
-        self.mark(|lost| lost.calls.insert(node));
+        self.mark(|lost| {
+            lost.calls.insert(node);
+        });
         let mut custody = self.custody.lock();
         custody.lost(node, &Placed(self), (self.deps.now)());
         self.carry_out(&mut custody);
@@ -327,25 +348,36 @@ impl Switchboard {
 
     /// The application server of a node can be reached (again).
     pub fn calls_back(&self, node: NodeId) {
-        self.mark(|lost| lost.calls.remove(&node));
+        self.mark(|lost| {
+            lost.calls.remove(&node);
+        });
         self.offer_again();
     }
 
     /// The custody of a node, with its legs, is out of reach for this node's application server.
     pub fn legs_lost(&self, node: NodeId) {
-        self.mark(|lost| lost.legs.insert(node));
+        let has_left = self.lost.load().left.contains(&node);
+        self.mark(|lost| {
+            lost.legs.insert(node);
+            lost.unseen.remove(&node);
+            lost.left.remove(&node);
+        });
         self.names.lock().remove(&node);
         if let Some(server) = self.server.get() {
             server.proxy_lost(node);
-            if !self.view.load().nodes.contains_key(&node) {
-                server.proxy_gone(node);
+            match self.view.load().nodes.contains_key(&node) {
+                true => {}
+                false if has_left => server.proxy_left(node),
+                false => server.proxy_gone(node),
             }
         }
     }
 
     /// The custody of a node can be reached (again).
     pub fn legs_back(&self, node: NodeId) {
-        self.mark(|lost| lost.legs.remove(&node));
+        self.mark(|lost| {
+            lost.legs.remove(&node);
+        });
         if let Some(server) = self.server.get() {
             // Whether it has legs may not be known yet; who has none sets nothing aside.
             self.want_names(node);
@@ -355,7 +387,9 @@ impl Switchboard {
 
     /// The relay of a node is out of reach.
     pub fn relay_lost(&self, node: NodeId) {
-        self.mark(|lost| lost.media.insert(node));
+        self.mark(|lost| {
+            lost.media.insert(node);
+        });
         if let Some(server) = self.server.get() {
             server.relay_lost(node);
         }
@@ -363,7 +397,9 @@ impl Switchboard {
 
     /// The relay of a node can be reached (again).
     pub fn relay_back(&self, node: NodeId) {
-        self.mark(|lost| lost.media.remove(&node));
+        self.mark(|lost| {
+            lost.media.remove(&node);
+        });
         if let Some(server) = self.server.get() {
             server.relay_back(node);
         }
@@ -392,7 +428,7 @@ impl Switchboard {
         }
     }
 
-    fn mark(&self, change: impl Fn(&mut Lost) -> bool) {
+    fn mark(&self, change: impl Fn(&mut Lost)) {
         self.lost.rcu(|lost| {
             let mut lost = (**lost).clone();
             change(&mut lost);
@@ -684,8 +720,9 @@ impl Switchboard {
     }
 
     fn can_reach(&self, node: NodeId) -> bool {
-        node == self.deps.me
-            || !self.lost.load().legs.contains(&node) && self.view.load().nodes.contains_key(&node)
+        let lost = self.lost.load();
+        let is_known = || self.view.load().nodes.contains_key(&node) || lost.unseen.contains(&node);
+        node == self.deps.me || !lost.legs.contains(&node) && is_known()
     }
 }
 
@@ -814,7 +851,9 @@ impl Legs for Switchboard {
     }
 
     fn is_gone(&self, proxy: NodeId) -> bool {
-        proxy != self.deps.me && !self.view.load().nodes.contains_key(&proxy)
+        let is_known =
+            || self.view.load().nodes.contains_key(&proxy) || self.lost.load().unseen.contains(&proxy);
+        proxy != self.deps.me && !is_known()
     }
 
     fn relay_is_lost(&self, relay: NodeId) -> bool {
@@ -921,3 +960,7 @@ impl MediaSink for Switchboard {
         self.say_from_relay(node, FromRelay::Event { call, event });
     }
 }
+
+#[cfg(test)]
+#[path = "switchboard/tests.rs"]
+mod tests;

@@ -1,8 +1,9 @@
-//! An etcd of the machine (Debian package etcd-server) for tests: on free ports of loopback, in a temporary directory.
+//! An etcd of the machine (Debian package etcd-server) for tests: on free ports of loopback, or on machines of a test's own network, in a
+//! temporary directory.
 //!
 //! It is killed when its value is dropped. Plain blocking code, so that tests of any kind can use it.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -30,7 +31,8 @@ pub struct EtcdServer {
     directory: TempDir,
     client: SocketAddr,
     scheme: &'static str,
-    arguments: Vec<String>,
+    /// The command, and what stands before it.
+    words: Vec<String>,
     child: Option<Child>,
 }
 
@@ -59,9 +61,18 @@ impl EtcdServer {
     ///
     /// It is not installed, or does not start.
     pub fn start_several(count: usize) -> io::Result<Vec<Self>> {
-        let peers = (0..count).map(|_| free_address()).collect::<io::Result<Vec<_>>>()?;
-        let mut servers =
-            (0..count).map(|number| Self::new(None, &peers, number)).collect::<io::Result<Vec<_>>>()?;
+        let at = (0..count).map(|_| Ok((Vec::new(), free_address()?, free_address()?)));
+        Self::start_at(&at.collect::<io::Result<Vec<_>>>()?)
+    }
+
+    /// The same, each on a machine of its own: words that begin a command there, where clients and where the others reach it.
+    ///
+    /// # Errors
+    ///
+    /// It is not installed, or does not start.
+    pub fn start_at(at: &[(Vec<String>, SocketAddr, SocketAddr)]) -> io::Result<Vec<Self>> {
+        let servers = (0..at.len()).map(|number| Self::new(None, at, number));
+        let mut servers = servers.collect::<io::Result<Vec<_>>>()?;
         // One alone serves nobody, so all begin before any is waited for.
         servers.iter_mut().try_for_each(Self::spawn)?;
         servers.iter_mut().try_for_each(Self::wait)?;
@@ -69,19 +80,23 @@ impl EtcdServer {
     }
 
     fn start_with(tls: Option<Tls<'_>>) -> io::Result<Self> {
-        let mut server = Self::new(tls, &[free_address()?], 0)?;
+        let mut server = Self::new(tls, &[(Vec::new(), free_address()?, free_address()?)], 0)?;
         server.restart()?;
         Ok(server)
     }
 
-    fn new(tls: Option<Tls<'_>>, peers: &[SocketAddr], number: usize) -> io::Result<Self> {
+    fn new(
+        tls: Option<Tls<'_>>,
+        at: &[(Vec<String>, SocketAddr, SocketAddr)],
+        number: usize,
+    ) -> io::Result<Self> {
         let directory = TempDir::with_prefix("etcd")?;
-        let client = free_address()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let peer = peers[number];
-        let all = peers.iter().enumerate().map(|(number, peer)| format!("n{number}=http://{peer}"));
+        let (mut words, client, peer) = at[number].clone();
+        let all = at.iter().enumerate().map(|(number, (_, _, peer))| format!("n{number}=http://{peer}"));
         let all: Vec<String> = all.collect();
-        let mut arguments = vec![
+        words.extend([
+            "etcd".to_owned(),
             format!("--name=n{number}"),
             format!("--data-dir={}", directory.path().join("data").display()),
             format!("--listen-client-urls={scheme}://{client}"),
@@ -90,16 +105,16 @@ impl EtcdServer {
             format!("--initial-advertise-peer-urls=http://{peer}"),
             format!("--initial-cluster={}", all.join(",")),
             "--logger=zap".to_owned(),
-        ];
+        ]);
         if let Some(tls) = tls {
-            arguments.extend([
+            words.extend([
                 "--client-cert-auth".to_owned(),
                 format!("--trusted-ca-file={}", tls.ca.display()),
                 format!("--cert-file={}", tls.certificate.display()),
                 format!("--key-file={}", tls.key.display()),
             ]);
         }
-        Ok(Self { directory, client, scheme, arguments, child: None })
+        Ok(Self { directory, client, scheme, words, child: None })
     }
 
     /// Where clients reach it, for `cluster.etcd`.
@@ -110,6 +125,25 @@ impl EtcdServer {
     /// The address alone.
     pub fn address(&self) -> SocketAddr {
         self.client
+    }
+
+    /// Whether it leads the others, as far as it knows.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub fn is_leader(&self) -> io::Result<bool> {
+        let mut stream = TcpStream::connect(self.client)?;
+        stream.set_read_timeout(Some(START))?;
+        write!(
+            stream,
+            "POST /v3/maintenance/status HTTP/1.1\r\nHost: etcd\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let number = |field: &str| answer.split_once(field)?.1.split('"').nth(1);
+        let leader = number("\"leader\":").ok_or_else(|| io::Error::other(answer.clone()))?;
+        Ok(number("\"member_id\":") == Some(leader))
     }
 
     /// Its process, while it runs.
@@ -162,8 +196,8 @@ impl EtcdServer {
 
     fn spawn(&mut self) -> io::Result<()> {
         let log = std::fs::File::create(self.directory.path().join("log"))?;
-        let mut command = Command::new("etcd");
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let not_there =
             |error| io::Error::other(format!("cannot start etcd (Debian package etcd-server): {error}"));
         self.child = Some(command.spawn().map_err(not_there)?);

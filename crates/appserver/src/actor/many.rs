@@ -3,6 +3,7 @@
 //! In: words of custodians, news of nodes that are lost or gone. Out: capsules for custodians, claims, calls that go on here. Elsewhere:
 //! the other side of it (`cluster::custody`), the call's own part (`call::Capsule`), calls of a server that stands alone (`actor`).
 
+use super::farewells::Farewell;
 use super::{CallMsg, CallState, Peers, ShardState, Shared};
 use crate::call::{Call, Capsule as CallCapsule};
 use cluster::between::{Capsule, Decline, Happened, KeptLeg, Owner, Stand, Title, ToCalls, ToLegs};
@@ -21,10 +22,6 @@ use tracing::{debug, info, warn};
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// Legs of one call whose states are kept.
 const STATES_MAX: usize = 64;
-/// A proxy that is gone so soon after it was told to hang up may not have done it (that it is gone is known when its lease has ended); so
-/// many are remembered.
-const FAREWELL_LASTS: Duration = Duration::from_secs(30);
-const FAREWELLS_MAX: usize = 16_384;
 /// Calls that have ended and are remembered.
 const FINISHED_MAX: usize = 16_384;
 /// Calls taken by others whose new servers are to be told something, how often that is tried, and after which pause.
@@ -94,29 +91,6 @@ impl Finished {
 
     fn epoch(&self, call: CallId) -> Option<u32> {
         self.epochs.get(&call).copied()
-    }
-}
-
-/// Who was hung up in the last seconds, and by which proxy.
-#[derive(Debug, Default)]
-pub(super) struct Farewells(VecDeque<Farewell>);
-
-#[derive(Debug)]
-struct Farewell {
-    at: Instant,
-    title: Title,
-    leg: KeptLeg,
-}
-
-impl Farewells {
-    fn put(&mut self, farewell: Farewell) {
-        let since = farewell.at;
-        while self.0.len() >= FAREWELLS_MAX
-            || self.0.front().is_some_and(|old| since > old.at + FAREWELL_LASTS)
-        {
-            self.0.pop_front();
-        }
-        self.0.push_back(farewell);
     }
 }
 
@@ -360,13 +334,7 @@ impl ShardState {
     pub(super) fn hang_up_again(&mut self, proxy: NodeId) {
         let shared = Arc::clone(&self.shared);
         let Some(peers) = shared.peers.get() else { return };
-        let since = shared.now().mono;
-        let (here, others): (VecDeque<Farewell>, _) = {
-            let mut all = shared.farewells.lock();
-            std::mem::take(&mut all.0).into_iter().partition(|farewell| farewell.leg.home == proxy)
-        };
-        shared.farewells.lock().0 = others;
-        let farewells = here.into_iter().filter(|farewell| since <= farewell.at + FAREWELL_LASTS);
+        let farewells = shared.farewells.lock().gone(proxy, shared.now().mono);
         for Farewell { title, leg: KeptLeg { leg, home, state }, .. } in farewells {
             let Some(place) = peers.legs.proxy_instead(home, leg) else { continue };
             peers.legs.tell(place, ToLegs::Revive { title, leg, ticket: None, state });

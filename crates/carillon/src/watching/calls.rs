@@ -363,6 +363,10 @@ impl CallServer for OwnerServer {
         self.inner.proxy_gone(proxy);
     }
 
+    fn proxy_left(&self, proxy: NodeId) {
+        self.inner.proxy_left(proxy);
+    }
+
     fn proxy_back(&self, proxy: NodeId) {
         self.inner.proxy_back(proxy);
     }

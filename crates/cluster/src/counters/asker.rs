@@ -136,19 +136,20 @@ impl Asker {
             }
             return self.actions.push_back(Action::Verdict(title.call, number, Verdict::Granted));
         }
-        let Some(stint) = certain else {
-            // Whoever counts may not know of this node, and not wait for it.
-            return self.actions.push_back(Action::Verdict(title.call, number, Verdict::Unknown));
-        };
         let question = (title.call, number);
         if self.asks.contains_key(&question) {
             return; // its answer will come
         }
         let until = now + ANSWER_LIMIT;
         let count = parts.len();
+        let stint = certain.unwrap_or_default();
         self.asks.insert(question, Ask { epoch: title.epoch, stint, until, parts });
         self.due.insert((until, question));
-        (0..count).for_each(|part| self.ask(question, part));
+        match certain {
+            Some(_) => (0..count).for_each(|part| self.ask(question, part)),
+            // Whoever counts may not know of this node, and not wait for it.
+            None => self.unknown(question),
+        }
     }
 
     /// Asks for a part whose answer is not known, whoever was asked before.
@@ -235,7 +236,7 @@ impl Asker {
             return;
         }
         if is_in_doubt {
-            return self.refuse(question, Verdict::Unknown);
+            return self.unknown(question);
         }
         if let Some(full) = full {
             part.asked = None; // it holds nothing there
@@ -264,11 +265,35 @@ impl Asker {
         let title = Title { call: question.0, epoch: ask.epoch };
         for part in &ask.parts {
             self.hold(title, part);
-            if !part.is_limited() {
+            if !part.is_limited() || !part.granted {
                 self.report(title, part);
             }
         }
         self.actions.push_back(Action::Verdict(question.0, question.1, Verdict::Granted));
+    }
+
+    /// Whoever counts does not say in time whether there is a place. Limits that tenants were promised are kept then. That of attempts is there
+    /// for the platform's own sake: what this node holds of them decides, or nobody could call anybody while etcd is away.
+    fn unknown(&mut self, question: Question) {
+        let Some(ask) = self.asks.get(&question) else { return };
+        let held = |partition: u16, counted: Counted| {
+            let calls = self.holds.get(&partition).into_iter().flat_map(BTreeMap::values);
+            u32::try_from(calls.filter(|held| held.counts.contains(&counted)).count()).unwrap_or(u32::MAX)
+        };
+        let open = ask.parts.iter().filter(|part| !part.granted);
+        let limited = open.flat_map(|part| part.claims.iter().map(|claim| (part.partition, *claim)));
+        let refused =
+            limited.filter(|(_, (_, limit))| *limit > 0).find_map(|(partition, (counted, limit))| {
+                match counted {
+                    Counted::Attempts(_) if held(partition, counted) < limit => None,
+                    Counted::Attempts(_) => Some(Verdict::Full(counted)),
+                    Counted::Client(_) | Counted::Brand(_) | Counted::User(_) => Some(Verdict::Unknown),
+                }
+            });
+        match refused {
+            Some(verdict) => self.refuse(question, verdict),
+            None => self.grant(question),
+        }
     }
 
     /// It may not: whoever was asked forgets it.
@@ -369,7 +394,7 @@ impl Asker {
         while let Some((until, question)) = self.due.first().copied()
             && until <= now
         {
-            self.refuse(question, Verdict::Unknown);
+            self.unknown(question);
         }
         while let Some((until, call, partition)) = self.leaving.front().copied()
             && until <= now

@@ -50,6 +50,7 @@ impl CallServer for Server {
     fn told(&self, _: NodeId, _: ToCalls) {}
     fn proxy_lost(&self, _: NodeId) {}
     fn proxy_gone(&self, _: NodeId) {}
+    fn proxy_left(&self, _: NodeId) {}
     fn proxy_back(&self, _: NodeId) {}
     fn relay_lost(&self, _: NodeId) {}
     fn relay_back(&self, _: NodeId) {}

@@ -382,3 +382,38 @@ fn partitions_stay_what_they_were_in_earlier_releases() {
 }
 
 const CLIENTS: [u16; 3] = [12, 143, 235];
+
+#[test]
+fn attempts_are_counted_by_each_server_for_itself_where_nobody_can_be_asked() {
+    let (mut one, mut two) = pair();
+    let claims = |limit: u32| {
+        let attempts = Claim { partition: P, counted: Counted::Attempts(Id::new(1)), limit };
+        [Claim { partition: P, counted: BOB, limit: 0 }, attempts]
+    };
+    let ask = |two: &mut Node, number: u64, claims: &[Claim]| {
+        let title = Title { call: call(number), epoch: 0 };
+        two.go(|counters, sure, now| counters.reserve(title, 1, claims, sure, now))
+    };
+    two.sure.certain = None;
+    for number in [1, 2] {
+        let report = item(&ask(&mut two, number, &claims(2)));
+        assert_eq!((two.verdict(), ticket(&report)), (Some(Verdict::Granted), 0));
+        one.hears(2, report);
+    }
+    assert_eq!(one.counted(), 2, "whoever counts hears of them");
+    assert!(ask(&mut two, 3, &claims(2)).is_empty());
+    assert_eq!(two.verdict(), Some(Verdict::Full(Counted::Attempts(Id::new(1)))));
+    // What was promised to somebody is another matter.
+    let [_, attempts] = claims(3);
+    assert!(ask(&mut two, 4, &[Claim { partition: P, counted: BOB, limit: 9 }, attempts]).is_empty());
+    assert_eq!(two.verdict(), Some(Verdict::Unknown));
+    // An owner that does not answer is waited for.
+    two.sure.certain = Some(2);
+    let asked = item(&ask(&mut two, 5, &claims(3)));
+    assert_eq!(two.verdict(), None);
+    let report = item(&two.pass(ANSWER_LIMIT));
+    assert_eq!((two.verdict(), ticket(&report)), (Some(Verdict::Granted), 0));
+    one.hears(2, asked);
+    one.hears(2, report);
+    assert_eq!(one.counted(), 3, "each counts once");
+}

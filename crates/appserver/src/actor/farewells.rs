@@ -1,0 +1,121 @@
+//! Who was hung up in the last seconds, and by which proxy: should that one have been lost before it could do it, another one has to.
+//!
+//! In: legs of calls that end, what becomes of proxies, time. Out: legs that may not have been hung up. Elsewhere: hanging them up (`many`).
+
+use cluster::between::{KeptLeg, Title};
+use cluster::ids::NodeId;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// A proxy that is gone so soon after it was told to hang up may not have done it (that it is gone is known when its lease has ended); so
+/// many are remembered.
+const LASTS: Duration = Duration::from_secs(30);
+const MOST: usize = 16_384;
+/// A proxy is out of reach for so long before that is known, and telephones had some time to answer. What it was told earlier it has done.
+const UNNOTICED: Duration = Duration::from_secs(3);
+
+/// All of a node's calls.
+#[derive(Debug, Default)]
+pub(super) struct Farewells {
+    all: VecDeque<Farewell>,
+    /// Since when proxies are out of reach.
+    lost: BTreeMap<NodeId, Instant>,
+}
+
+/// One leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Farewell {
+    /// When its proxy was told.
+    pub(super) at: Instant,
+    pub(super) title: Title,
+    pub(super) leg: KeptLeg,
+}
+
+impl Farewells {
+    /// A proxy is told to hang up.
+    pub(super) fn put(&mut self, farewell: Farewell) {
+        let since = farewell.at;
+        while self.all.len() >= MOST || self.all.front().is_some_and(|old| since > old.at + LASTS) {
+            self.all.pop_front();
+        }
+        self.all.push_back(farewell);
+    }
+
+    /// A proxy is out of reach.
+    pub(super) fn lost(&mut self, proxy: NodeId, now: Instant) {
+        self.lost.entry(proxy).or_insert(now);
+    }
+
+    /// It can be reached again.
+    pub(super) fn back(&mut self, proxy: NodeId) {
+        self.lost.remove(&proxy);
+    }
+
+    /// It has left, and done all that it was told.
+    pub(super) fn left(&mut self, proxy: NodeId) {
+        self.lost.remove(&proxy);
+        self.all.retain(|farewell| farewell.leg.home != proxy);
+    }
+
+    /// It is gone: those who may still wait to be hung up.
+    pub(super) fn gone(&mut self, proxy: NodeId, now: Instant) -> Vec<Farewell> {
+        let lost = self.lost.remove(&proxy).unwrap_or(now);
+        let (here, others): (VecDeque<_>, _) =
+            std::mem::take(&mut self.all).into_iter().partition(|farewell| farewell.leg.home == proxy);
+        self.all = others;
+        let is_open = |farewell: &Farewell| farewell.at + UNNOTICED >= lost && farewell.at + LASTS >= now;
+        here.into_iter().filter(is_open).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::ids::{CallId, LegId};
+
+    const PROXY: NodeId = NodeId(2);
+
+    fn farewell(at: Instant, number: u64, home: NodeId) -> Farewell {
+        let title = Title { call: CallId::new(NodeId(1), number), epoch: 0 };
+        let leg = KeptLeg { leg: LegId::new(home, 0, number), home, state: Vec::new().into() };
+        Farewell { at, title, leg }
+    }
+
+    fn numbers(farewells: Vec<Farewell>) -> Vec<u64> {
+        farewells.into_iter().map(|farewell| farewell.title.call.counter()).collect()
+    }
+
+    #[test]
+    fn what_a_proxy_was_told_just_before_it_was_lost_is_said_by_another_when_it_is_gone() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut all = Farewells::default();
+        for (number, second) in [(1, 0), (2, 4), (3, 8), (4, 11)] {
+            all.put(farewell(at(second), number, PROXY));
+        }
+        all.put(farewell(at(11), 5, NodeId(3)));
+        all.lost(PROXY, at(10));
+        all.lost(PROXY, at(12));
+        // What it is told while it is out of reach is not done, either.
+        assert_eq!(numbers(all.gone(PROXY, at(18))), [3, 4]);
+        assert_eq!(numbers(all.gone(PROXY, at(18))), [0; 0], "once");
+        assert_eq!(numbers(all.gone(NodeId(3), at(12))), [5], "another process is there at once");
+    }
+
+    #[test]
+    fn a_proxy_that_was_back_or_has_left_in_order_has_done_what_it_was_told() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut all = Farewells::default();
+        all.put(farewell(at(0), 1, PROXY));
+        all.lost(PROXY, at(1));
+        all.back(PROXY);
+        all.put(farewell(at(20), 2, PROXY));
+        all.lost(PROXY, at(21));
+        assert_eq!(numbers(all.gone(PROXY, at(25))), [2]);
+        all.put(farewell(at(30), 3, PROXY));
+        all.lost(PROXY, at(30));
+        all.left(PROXY);
+        assert_eq!(numbers(all.gone(PROXY, at(31))), [0; 0]);
+    }
+}
