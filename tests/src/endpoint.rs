@@ -655,7 +655,11 @@ pub fn body(message: &Message) -> String {
     String::from_utf8_lossy(&message.body()).into_owned()
 }
 
-fn target(message: &Message) -> String {
+/// The URI of a message's Contact.
+///
+/// # Panics
+/// When there is none.
+pub fn target(message: &Message) -> String {
     let contact = message.contact().ok().flatten().expect("the node's message has a Contact");
     String::from_utf8_lossy(contact.uri_raw).into_owned()
 }

@@ -98,6 +98,11 @@ impl Session {
         }
     }
 
+    /// The peer changes the session: the answer tells it where we are.
+    pub(super) fn answer_announces(&mut self) {
+        self.wanted.take_if(|wanted| matches!(wanted.modify.what, What::Announce));
+    }
+
     /// Sends the change that waits, if its time has come.
     pub(super) fn try_wanted(&mut self, now: Instant) {
         let Some(wanted) = &mut self.wanted else { return };

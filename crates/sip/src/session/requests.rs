@@ -117,6 +117,9 @@ impl Session {
             lines.push("Unsupported", unknown);
             return self.respond(txn, 420, lines, None);
         }
+        if let Method::Invite | Method::Update = method {
+            self.answer_announces();
+        }
         match method {
             Method::Invite => self.on_reinvite(txn, msg, now),
             Method::Update => self.on_update(txn, msg, now),

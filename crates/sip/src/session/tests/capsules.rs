@@ -252,6 +252,18 @@ fn a_peer_that_does_not_hear_where_a_moved_session_is_keeps_its_call() {
 }
 
 #[test]
+fn what_a_peer_asks_of_a_moved_session_tells_it_where_that_is() {
+    let mut world = talking();
+    world.play("move alice");
+    let now = world.now;
+    world.session(ALICE).announce(Duration::from_secs(3), now);
+    world.play("bob does reoffer o2\nbob sends INVITE o2\nalice hears Offer o2 by INVITE\nalice does answer a2\nalice sends 200/INVITE a2\nbob sends ACK\nbob hears Answer a2");
+    let sent = world.count;
+    world.wait(Duration::from_secs(5));
+    assert_eq!(world.count, sent, "nothing more is said");
+}
+
+#[test]
 fn another_relays_descriptions_go_on_where_the_first_ones_ended() {
     let mut world = talking();
     let other = |label: &str| -> Bytes {
