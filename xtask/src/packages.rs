@@ -1,15 +1,16 @@
-//! Debian packages that tests use as real peers: telephones, the database, etcd, a reader of HEP; installed only where they are missing.
+//! Debian packages that tests use as real peers: telephones, the database, etcd, a reader of HEP, networks; installed only where they are missing.
 
 use crate::{run, say};
 use std::process::Command;
 
 /// Program, and the package that brings it.
-const PEERS: [(&str, &str); 5] = [
+const PEERS: [(&str, &str); 6] = [
     ("sipp", "sip-tester"),
     ("baresip", "baresip"),
     ("pg_ctlcluster", "postgresql"),
     ("etcd", "etcd-server"),
     ("sngrep", "sngrep"),
+    ("ip", "iproute2"),
 ];
 
 /// Installs what is missing with apt.
