@@ -12,7 +12,7 @@ use cluster::between::{Counted, Title, ToCalls};
 use cluster::counters::{self, Claim, Verdict};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, Legs};
-use cluster::media::{Media, MediaEvent, MediaReply, MediaSink};
+use cluster::media::{Media, MediaError, MediaEvent, MediaReply, MediaSink};
 use cluster::switchboard::CallServer;
 use counters::Limits as _;
 use farewells::Farewells;
@@ -639,6 +639,15 @@ impl CallState {
         self.call.reserved(number, verdict, &*self.shared, now);
     }
 
+    fn media_reply(&mut self, ticket: u32, reply: MediaReply) {
+        if matches!(reply, MediaReply::Refused(MediaError::Superseded)) && self.call.is_open() && self.doubt()
+        {
+            return; // it is not ours to end
+        }
+        let now = self.shared.now();
+        self.call.media_reply(ticket, reply, now);
+    }
+
     fn take(&mut self, message: CallMsg) {
         let now = self.shared.now();
         let call = &mut self.call;
@@ -650,7 +659,7 @@ impl CallState {
             }
             CallMsg::Leg(leg, event) => call.leg_event(leg, event, now),
             CallMsg::LegLost(leg) => call.leg_lost(leg, now),
-            CallMsg::MediaReply(ticket, reply) => call.media_reply(ticket, reply, now),
+            CallMsg::MediaReply(ticket, reply) => self.media_reply(ticket, reply),
             CallMsg::Media(event) => call.media_event(event, now),
             CallMsg::Reserved(number, verdict) => self.reserved(number, verdict),
             CallMsg::Noted(durable) => {
@@ -714,7 +723,7 @@ impl CallState {
                 }
                 Action::Media(relay, ticket, command, signalling) => {
                     if let Some(reply) = peers.media.submit(relay, self.id, ticket, command, signalling) {
-                        self.call.media_reply(ticket, reply, self.shared.now());
+                        self.media_reply(ticket, reply);
                     }
                 }
                 Action::Note(open) => {

@@ -301,7 +301,7 @@ impl PeerSink for Heard {
             Way::Legs => switchboard.legs_lost(node),
             Way::Relay => switchboard.relay_lost(node),
             Way::Directory => switchboard.directory_lost(node),
-            Way::Media => {}
+            Way::Media => switchboard.media_lost(node),
         }
     }
 

@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 pub const OFFER_LIMIT: Duration = Duration::from_secs(3);
 /// While nobody takes a call it is offered again after this time.
 pub const OFFER_AGAIN: Duration = Duration::from_secs(1);
-/// How long all application servers are asked for a leg before its peer is told that there is none: well below the time after
-/// which telephones give a request up.
-pub const STRAY_LIMIT: Duration = Duration::from_secs(2);
+/// How long all application servers are asked for a leg before its peer is told that there is none, and how often: well below the time
+/// after which telephones give a request up, and long enough for the leg's call to be carried on where its server has been lost.
+pub const STRAY_LIMIT: Duration = Duration::from_secs(8);
+const STRAY_AGAIN: Duration = Duration::from_millis(500);
 /// Events that wait for an owner, of each call.
 const HAPPENED_MAX: usize = 64;
 /// Legs that are asked for at the same time.
@@ -101,6 +102,8 @@ pub struct Custody {
     over: HashMap<CallId, Owner>,
     over_order: VecDeque<CallId>,
     strays: BTreeMap<u64, Stray>,
+    /// When an application server was last lost: its calls are about to be carried on.
+    lost_at: Option<Instant>,
     next_ticket: u64,
     offers: u64,
     superseded: u64,
@@ -152,9 +155,12 @@ enum Service {
 
 #[derive(Debug)]
 struct Stray {
+    call: CallId,
     leg: LegId,
     asked: Vec<NodeId>,
     until: Instant,
+    /// All are asked once more.
+    again: Instant,
 }
 
 impl Custody {
@@ -167,6 +173,7 @@ impl Custody {
             over: HashMap::new(),
             over_order: VecDeque::new(),
             strays: BTreeMap::new(),
+            lost_at: None,
             next_ticket: 0,
             offers: 0,
             superseded: 0,
@@ -190,7 +197,7 @@ impl Custody {
     /// When [`Custody::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let calls = self.due.first().map(|(at, _)| *at);
-        let strays = self.strays.values().map(|stray| stray.until).min();
+        let strays = self.strays.values().map(|stray| stray.until.min(stray.again)).min();
         [calls, strays].into_iter().flatten().min()
     }
 
@@ -311,6 +318,16 @@ impl Custody {
         }
         self.next_ticket += 1;
         let ticket = self.next_ticket;
+        let asked = self.ask_for(ticket, call, leg, servers);
+        if asked.is_empty() {
+            return false;
+        }
+        let stray = Stray { call, leg, asked, until: now + STRAY_LIMIT, again: now + STRAY_AGAIN };
+        self.strays.insert(ticket, stray);
+        true
+    }
+
+    fn ask_for(&mut self, ticket: u64, call: CallId, leg: LegId, servers: &dyn Servers) -> Vec<NodeId> {
         let asked = match self.owner(call) {
             Some(owner) => vec![owner.node],
             None => servers.all(),
@@ -318,11 +335,7 @@ impl Custody {
         for node in &asked {
             self.tell(*node, ToCalls::Stray { ticket, call, leg });
         }
-        if asked.is_empty() {
-            return false;
-        }
-        self.strays.insert(ticket, Stray { leg, asked, until: now + STRAY_LIMIT });
-        true
+        asked
     }
 
     /// Whether a leg that [`Action::Revive`] asked for lives here now.
@@ -407,7 +420,10 @@ impl Custody {
             ToLegs::NoStray { ticket } => {
                 let Some(stray) = self.strays.get_mut(&ticket) else { return };
                 stray.asked.retain(|node| *node != from);
-                if stray.asked.is_empty() {
+                // A call whose server was lost a moment ago may be nobody's just now.
+                let may_come = self.lost_at.is_some_and(|at| now < at + STRAY_LIMIT)
+                    || self.calls.get(&stray.call).is_some_and(|kept| kept.obeyed().is_none());
+                if stray.asked.is_empty() && !may_come {
                     let leg = stray.leg;
                     self.strays.remove(&ticket);
                     self.actions.push_back(Action::NoStray(leg));
@@ -419,6 +435,7 @@ impl Custody {
 
     /// An application server is lost: its calls are offered to others.
     pub fn lost(&mut self, node: NodeId, servers: &dyn Servers, now: Instant) {
+        self.lost_at = Some(now);
         let mut calls: Vec<CallId> =
             self.calls.iter().filter(|(_, kept)| kept.is_with(node)).map(|(id, _)| *id).collect();
         calls.sort_unstable(); // the same order each time
@@ -457,6 +474,19 @@ impl Custody {
         let over = self.strays.extract_if(.., |_, stray| stray.until <= now);
         let over: Vec<LegId> = over.map(|(_, stray)| stray.leg).collect();
         self.actions.extend(over.into_iter().map(Action::NoStray));
+        let again = self.strays.iter_mut().filter(|(_, stray)| stray.again <= now);
+        let again: Vec<(u64, CallId, LegId)> = again
+            .map(|(ticket, stray)| {
+                stray.again = now + STRAY_AGAIN;
+                (*ticket, stray.call, stray.leg)
+            })
+            .collect();
+        for (ticket, call, leg) in again {
+            let asked = self.ask_for(ticket, call, leg, servers);
+            if let Some(stray) = self.strays.get_mut(&ticket) {
+                stray.asked = asked;
+            }
+        }
     }
 
     // --- who is obeyed ---
@@ -524,7 +554,15 @@ impl Custody {
 
     fn claimed(&mut self, from: NodeId, title: Title) {
         if !self.calls.contains_key(&title.call) {
-            self.tell(from, ToCalls::NotHere { title, leg: None });
+            // Whoever had the call before has ended it, and another custodian has not heard of that; or a better owner has.
+            let speaker = Owner { epoch: title.epoch, node: from };
+            let over = self.over.get(&title.call).copied();
+            let over = over.filter(|by| *by > speaker || by.epoch + 1 == title.epoch);
+            let answer = match over {
+                Some(by) => ToCalls::Superseded { title, by },
+                None => ToCalls::NotHere { title, leg: None },
+            };
+            self.tell(from, answer);
         } else if self.obeys(from, title) {
             let Some(kept) = self.calls.get_mut(&title.call) else { return };
             let stand = kept.stand(title);

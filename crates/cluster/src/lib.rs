@@ -23,3 +23,4 @@ pub mod rendezvous;
 pub mod switchboard;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod unclaimed;

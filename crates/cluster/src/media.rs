@@ -42,7 +42,8 @@ pub enum MediaCommand {
         /// Who refused.
         to: MediaLeg,
     },
-    /// A leg that lost the race, rejected or left: its ports are free. Reply: `Report` with that leg alone.
+    /// A leg that lost the race, rejected or left: its ports are free. Reply: `Report` with that leg alone, if it is there. A session that does
+    /// not exist is refused.
     Release {
         /// The leg.
         leg: MediaLeg,
@@ -90,6 +91,9 @@ pub enum MediaError {
     /// The relay cannot be reached: 503, or another relay.
     #[error("the media relay cannot be reached")]
     Unreachable,
+    /// Another application server commands the session: whoever gets this has lost the call, and will hear so from its custodians.
+    #[error("another application server has the call")]
+    Superseded,
     /// The command does not fit the state of the session: a mistake of ours.
     #[error("media session out of step: {0}")]
     OutOfStep(&'static str),
@@ -103,6 +107,9 @@ pub enum MediaEvent {
         /// The leg.
         leg: MediaLeg,
     },
+    /// The application server that commanded the session is out of reach, and nobody has spoken for it since. Whoever has the call
+    /// and needs the session says so by any command; if nobody does, it is closed.
+    Unclaimed,
 }
 
 /// The relays, wherever they run.

@@ -14,6 +14,7 @@ use crate::media::{Media, MediaCommand, MediaError, MediaEvent, MediaReply, Medi
 use crate::node::{Fence, Kind, NodeInfo, Role, View};
 use crate::placement::{self, Reach};
 use crate::question::{Answer, Question};
+use crate::unclaimed::{Due, Unclaimed};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -108,8 +109,12 @@ pub struct Switchboard {
     view: ArcSwap<View>,
     /// Nodes whose link is down, by service.
     lost: ArcSwap<Lost>,
+    /// Which process each node was last, also while the cluster does not know it.
+    processes: Mutex<BTreeMap<NodeId, u64>>,
     /// Who serves the calls that this node's relay carries, and the highest ticket that it has shown.
     relayed: DashMap<CallId, (NodeId, u32)>,
+    /// Of those, calls whose server is out of reach.
+    unclaimed: Mutex<Unclaimed>,
     turn: AtomicU64,
     /// When calls whose relay is about to leave were last looked for.
     leaves: Mutex<Option<Instant>>,
@@ -176,7 +181,9 @@ impl Switchboard {
             names: Mutex::default(),
             view: ArcSwap::default(),
             lost: ArcSwap::default(),
+            processes: Mutex::default(),
             relayed: DashMap::new(),
+            unclaimed: Mutex::default(),
             turn: AtomicU64::new(0),
             leaves: Mutex::default(),
             host: OnceLock::new(),
@@ -279,6 +286,7 @@ impl Switchboard {
                 counters.handle_timeout(lease, now);
             }
         });
+        self.look_for_owners(now);
         let Some(server) = self.server.get() else { return };
         let mut leaves = self.leaves.lock();
         if leaves.is_none_or(|last| now >= last + LEAVES_AGAIN) {
@@ -312,14 +320,12 @@ impl Switchboard {
             unseen.retain(|node| !view.nodes.contains_key(node));
         });
         let lost = self.lost.load_full();
+        let others = self.other_processes(&view);
         if let Some(server) = self.server.get() {
-            for (id, node) in &before.nodes {
-                let now = view.nodes.get(id);
-                let is_other = now.is_some_and(|now| now.instance != node.instance);
-                let is_gone = now.is_none() && lost.legs.contains(id);
-                if *id != self.deps.me && node.roles.has(Role::Proxy) && (is_other || is_gone) {
-                    server.proxy_gone(*id);
-                }
+            let is_gone = |id: &NodeId| !view.nodes.contains_key(id) && lost.legs.contains(id);
+            let proxies = before.with_role(Role::Proxy).map(|node| node.id);
+            for id in proxies.filter(is_gone).chain(others).filter(|id| *id != self.deps.me) {
+                server.proxy_gone(id);
             }
         }
         if let Some(server) = self.server.get() {
@@ -328,12 +334,29 @@ impl Switchboard {
                 server.relay_leaves(node.id);
             }
         }
+        // Whoever was given up because etcd had forgotten it has kept its sessions, and its link.
+        if let Some(server) = self.server.get() {
+            let is_back = |id: &NodeId| before.node(*id).is_none() && !lost.media.contains(id);
+            for node in view.with_role(Role::Relay).filter(|node| is_back(&node.id)) {
+                server.relay_back(node.id);
+            }
+        }
         // One that drains no more takes calls that nobody else would.
         let is_news =
             |node: &Arc<NodeInfo>| !node.draining && before.node(node.id).is_none_or(|old| old.draining);
         if view.nodes.values().any(is_news) {
             self.offer_again();
         }
+    }
+
+    /// Nodes that are other processes than they were when they were last seen.
+    fn other_processes(&self, view: &View) -> Vec<NodeId> {
+        let mut processes = self.processes.lock();
+        let now = view.nodes.values();
+        let is_other = |node: &&Arc<NodeInfo>| {
+            processes.insert(node.id, node.instance).is_some_and(|before| before != node.instance)
+        };
+        now.filter(is_other).map(|node| node.id).collect()
     }
 
     /// The application server of a node is out of reach for this node's custody.
@@ -379,7 +402,8 @@ impl Switchboard {
             lost.legs.remove(&node);
         });
         if let Some(server) = self.server.get() {
-            // Whether it has legs may not be known yet; who has none sets nothing aside.
+            // Whether it has legs may not be known yet; who has none sets nothing aside. What was asked before it could be reached is lost.
+            self.names.lock().entry(node).or_default().asked = false;
             self.want_names(node);
             server.proxy_back(node);
         }
@@ -402,6 +426,37 @@ impl Switchboard {
         });
         if let Some(server) = self.server.get() {
             server.relay_back(node);
+        }
+    }
+
+    /// The application server of a node is out of reach for this node's relay: others carry its calls on, or nobody does.
+    pub fn media_lost(&self, node: NodeId) {
+        let of_it = self.relayed.iter().filter(|entry| entry.value().0 == node);
+        let mut calls: Vec<CallId> = of_it.map(|entry| *entry.key()).collect();
+        calls.sort_unstable(); // the same order each time
+        self.unclaimed.lock().lost(calls.into_iter(), (self.deps.now)());
+    }
+
+    /// Asks for the owners of sessions whose servers are out of reach, and closes those that nobody has.
+    fn look_for_owners(&self, now: Instant) {
+        let due = self.unclaimed.lock().due(now);
+        for due in due {
+            match due {
+                Due::Ask(call) => {
+                    let view = self.view.load();
+                    let event = || FromRelay::Event { call, event: MediaEvent::Unclaimed };
+                    let servers = view.with_role(Role::As).map(|node| node.id);
+                    let told = servers.filter(|node| !self.say_from_relay(*node, event())).count() == 0;
+                    self.unclaimed.lock().asked(call, told, now);
+                }
+                Due::Close(call) => {
+                    self.relayed.remove(&call);
+                    if let Some(relay) = self.relay.get() {
+                        let (close, signalling) = (MediaCommand::Close, Signalling::default());
+                        drop(relay.submit(self.deps.me, call, u32::MAX, close, signalling));
+                    }
+                }
+            }
         }
     }
 
@@ -475,10 +530,12 @@ impl Switchboard {
         let ToRelay::Submit { call, ticket, command, signalling } = message;
         let Some(relay) = self.relay.get() else {
             let reply = MediaReply::Refused(MediaError::Unreachable);
-            return self.say_from_relay(from, FromRelay::Reply { call, ticket, reply });
+            self.say_from_relay(from, FromRelay::Reply { call, ticket, reply });
+            return;
         };
         if !self.is_served_by(from, call, ticket, &command) {
-            return self.say_from_relay(from, FromRelay::Reply { call, ticket, reply: other_server() });
+            self.say_from_relay(from, FromRelay::Reply { call, ticket, reply: other_server() });
+            return;
         }
         if let Some(reply) = relay.submit(self.deps.me, call, ticket, command, signalling) {
             self.say_from_relay(from, FromRelay::Reply { call, ticket, reply });
@@ -663,20 +720,22 @@ impl Switchboard {
         }
     }
 
-    fn say_to_legs(&self, node: NodeId, message: ToLegs) {
+    /// `false`: the node is out of reach.
+    fn say_to_legs(&self, node: NodeId, message: ToLegs) -> bool {
         if node == self.deps.me {
             self.heard_legs(node, message);
-        } else if let Some(wire) = self.wire.get() {
-            wire.to_legs(node, message);
+            return true;
         }
+        self.wire.get().is_some_and(|wire| wire.to_legs(node, message))
     }
 
-    fn say_from_relay(&self, node: NodeId, message: FromRelay) {
+    /// `false`: the node is out of reach.
+    fn say_from_relay(&self, node: NodeId, message: FromRelay) -> bool {
         if node == self.deps.me {
             self.heard_from_relay(node, message);
-        } else if let Some(wire) = self.wire.get() {
-            wire.of_relay(node, message);
+            return true;
         }
+        self.wire.get().is_some_and(|wire| wire.of_relay(node, message))
     }
 
     /// Whether this application server may command the relay for a call. Whoever takes a call over goes on with far higher tickets
@@ -690,6 +749,9 @@ impl Switchboard {
             *serving = (from, if is_numbered { highest.max(ticket) } else { highest });
         }
         drop(serving);
+        if may {
+            self.unclaimed.lock().claimed(call);
+        }
         if may && matches!(command, MediaCommand::Close) {
             self.relayed.remove(&call);
         }
@@ -699,8 +761,8 @@ impl Switchboard {
     /// Asks a proxy to set names aside, unless it is asked already.
     fn want_names(&self, proxy: NodeId) {
         let is_new = !std::mem::replace(&mut self.names.lock().entry(proxy).or_default().asked, true);
-        if is_new {
-            self.say_to_legs(proxy, ToLegs::Names);
+        if is_new && !self.say_to_legs(proxy, ToLegs::Names) {
+            self.names.lock().entry(proxy).or_default().asked = false;
         }
     }
 
@@ -727,7 +789,7 @@ impl Switchboard {
 }
 
 fn other_server() -> MediaReply {
-    MediaReply::Refused(MediaError::OutOfStep("another application server has the call"))
+    MediaReply::Refused(MediaError::Superseded)
 }
 
 /// Who may serve calls, at this moment.
@@ -962,5 +1024,6 @@ impl MediaSink for Switchboard {
 }
 
 #[cfg(test)]
-#[path = "switchboard/tests.rs"]
+mod reach_tests;
+#[cfg(test)]
 mod tests;

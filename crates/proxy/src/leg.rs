@@ -224,6 +224,14 @@ impl Leg {
         will
     }
 
+    /// The leg goes on elsewhere: what refuses that which is open here.
+    pub(crate) fn part(self) -> Vec<Action> {
+        match self.stage {
+            Stage::Live(session) => session.refusals(),
+            Stage::New { .. } | Stage::Over => Vec::new(),
+        }
+    }
+
     fn tell(&self, shared: &Shared, event: LegEvent) {
         if let Some(calls) = shared.calls.get() {
             calls.event(self.call, self.tag.leg, event);

@@ -494,7 +494,7 @@ impl Worker {
             Cmd::Stored { kept, durable } => self.stored(kept, durable, now),
             Cmd::Ping(ping) => self.ping(*ping, now),
             Cmd::Revive { call, leg, state } => self.revive(call, leg, state, now),
-            Cmd::Part(leg) => self.part(leg),
+            Cmd::Part(leg) => self.part(leg, now),
             Cmd::NoStray(leg) => self.no_stray(leg, now),
             Cmd::Settle(teller) => self.settling.push(teller),
             Cmd::Knock(teller) => drop(teller.send(())),

@@ -134,7 +134,7 @@ impl Relay {
                     let report = session.release(&mut desk, leg).into_iter().collect();
                     (session.worker, MediaReply::Report(report))
                 }
-                None => return MediaReply::Report(Vec::new()),
+                None => return no_session(),
             },
         };
         self.clear(desk, worker);

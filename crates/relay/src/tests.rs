@@ -760,7 +760,8 @@ fn silence_is_reported_for_the_leg_that_is_silent() {
     let (_a, _b) = world.talking();
     let mut silent = HashSet::new();
     for _ in 0..2 {
-        let (call, MediaEvent::Silent { leg }) = world.events.recv_timeout(PATIENCE).unwrap();
+        let (call, event) = world.events.recv_timeout(PATIENCE).unwrap();
+        let MediaEvent::Silent { leg } = event else { panic!("{event:?}") };
         silent.insert((call, leg));
     }
     assert_eq!(silent, HashSet::from([A, B].map(|leg| (world.call.get(), leg))));

@@ -4,7 +4,7 @@
 
 use crate::Time;
 use crate::plan::{Fault, MS, SECOND, Spot, Way};
-use crate::world::{Act, World, sip_address};
+use crate::world::{Act, World, node_key, sip_address};
 use cluster::etcd::Request;
 use cluster::ids::NodeId;
 use cluster::node::Role;
@@ -29,6 +29,7 @@ impl World {
                     machine.is_dark = true;
                     machine.down_since = Some(self.now);
                     machine.unfit_since = Some(self.now);
+                    self.lost_for_good(node);
                 }
             }
             Fault::Reset(one, other) => self.reset(one, other),
@@ -92,7 +93,7 @@ impl World {
 
     /// etcd thinks that the node has not kept its lease alive.
     fn expire(&mut self, node: NodeId) {
-        let key = format!("/carillon/nodes/{}", node.0);
+        let key = node_key(node);
         let lease = self.etcd.keys().get(&key).map(|entry| entry.lease);
         if let Some(lease) = lease.filter(|_| self.etcd_away == 0) {
             let _ = self.etcd.serve(&Request::Revoke { lease });

@@ -1,10 +1,11 @@
 //! A whole cluster in one thread: real roles and cores on simulated network, clocks, etcd and stores, with faults by seed.
 //!
 //! In: a seed. Out: what was wrong, and the ladder of it. Rooms: `plan` (what a seed means), `world` (time and ways), `process` (the real
-//! parts), `lines` and `net` (links), `phones`, `relay`, `store`, `faults`, `watch` and `verdict` (what must hold), `trace`.
+//! parts), `lines` and `net` (links), `phones`, `relay`, `store`, `faults`, `watch` and `verdict` (what must hold), `limits`, `trace`.
 //! Elsewhere: one node with ladders to read (crate `world`).
 
 mod faults;
+mod limits;
 mod lines;
 mod net;
 mod phones;
@@ -59,6 +60,10 @@ pub struct Figures {
     pub replaced: u64,
     /// Records that came too late.
     pub refused: u64,
+    /// Places under limits that calls got.
+    pub granted: u64,
+    /// Calls that got none, for there were as many as there may be.
+    pub full: u64,
     /// Simulated seconds.
     pub seconds: u64,
 }
@@ -74,6 +79,8 @@ impl Figures {
             records: self.records + other.records,
             replaced: self.replaced + other.replaced,
             refused: self.refused + other.refused,
+            granted: self.granted + other.granted,
+            full: self.full + other.full,
             seconds: self.seconds + other.seconds,
         }
     }
@@ -95,7 +102,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     let mut world = World::new(seed, plan, options.with_lines);
     world.custody_fault = options.fault;
     world.run_until(CHAOS);
-    while !world.has_rolled() && world.now < 240 * SECOND {
+    while !world.is_calm() && world.now < 240 * SECOND {
         let next = world.now + SECOND;
         world.run_until(next);
     }
@@ -106,6 +113,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     let conversations = phones::by_call(&world.phones);
     let is_one =
         |sides: &&Vec<&phones::Side>| sides.iter().filter(|side| side.answered.is_some()).count() >= 2;
+    let (granted, full) = world.watcher.ledger.verdicts();
     let figures = Figures {
         events: world.trace.events(),
         orders: world.watcher.orders(),
@@ -113,6 +121,8 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         records: world.store.rows().len() as u64,
         replaced: world.store.replaced,
         refused: world.store.refused,
+        granted,
+        full,
         seconds: world.now / SECOND,
     };
     let complaints = world.watcher.complaints();

@@ -49,8 +49,10 @@ pub(crate) struct Side {
     pub(crate) number: String,
     /// Where it sends its voice now, and since when.
     pub(crate) media: Option<(SocketAddr, Time)>,
+    /// It has asked for a change (hold, or its end) then, and has no answer.
+    pub(crate) changing: Option<Time>,
     /// The Call-ID of its dialog.
-    dialog: Vec<u8>,
+    pub(crate) dialog: Vec<u8>,
     agent_call: agent::CallId,
     plans: Vec<(Time, Plan)>,
     pub(crate) behaviour: Behaviour,
@@ -157,6 +159,7 @@ impl Phone {
             retried: false,
             number: String::new(),
             media: None,
+            changing: None,
             dialog,
             agent_call,
             plans: Vec::new(),
@@ -233,10 +236,14 @@ impl Phone {
                         self.agent.hang_up(side.agent_call, at);
                     }
                     Plan::Hold => {
+                        side.changing = Some(now);
                         self.agent.hold(side.agent_call, true, at);
                         side.plans.push((now + 2_000_000, Plan::Resume));
                     }
-                    Plan::Resume => self.agent.hold(side.agent_call, false, at),
+                    Plan::Resume => {
+                        side.changing = Some(now);
+                        self.agent.hold(side.agent_call, false, at);
+                    }
                     Plan::HangUp => {
                         side.hung_up.get_or_insert(now);
                         self.agent.hang_up(side.agent_call, at);
@@ -293,6 +300,7 @@ impl Phone {
                 Event::Agreed { call, agreed } => {
                     if let (Some(side), Some(remote)) = (self.side_of(call), agreed.remote) {
                         side.media = Some((remote, now));
+                        side.changing = None;
                     }
                 }
                 Event::Ended { call, status, by_peer } => {

@@ -5,6 +5,7 @@
 //! dropped as a process without having ended is one that was killed: nothing that its parts say then gets out.
 
 use crate::Time;
+use crate::limits::{Counting, Server, Sure, in_use};
 use crate::lines::{Item, Lines, Want, Way};
 use crate::net::{Carried, ConnId};
 use crate::relay::SimRelay;
@@ -13,12 +14,13 @@ use appserver::{AppServer, CallLog};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cluster::between::{DirectoryItem, FromRelay, Owner, ToCalls, ToLegs, ToRelay};
+use cluster::counters::PARTITIONS;
 use cluster::etcd::{Failure, Request, Response, Ticket, WatchUpdate};
 use cluster::ids::{CallId, NodeId};
 use cluster::leg::LegHost;
 use cluster::media::Media;
 use cluster::member::{Event, Member, MemberSettings};
-use cluster::node::{NodeInfo, Role, Roles, View};
+use cluster::node::{Kind, NodeInfo, Role, Roles, View, partitions};
 use cluster::switchboard::{BindingHost, CallServer, Deps, Switchboard, Wire};
 use model::{BindingRecord, Cdr, Id, OpenCall, Snapshot, Terminal};
 use parking_lot::Mutex;
@@ -137,6 +139,8 @@ pub(crate) struct Process {
     pub(crate) switchboard: Arc<Switchboard>,
     lines: Arc<Mutex<Lines>>,
     member: Member,
+    /// What is certain of it: see `mesh::etcd::Membership`.
+    sure: Arc<Sure>,
     stage: Stage,
     snapshot: Arc<ArcSwap<Snapshot>>,
     watcher: Arc<Watcher>,
@@ -185,6 +189,8 @@ impl Process {
             now: Arc::new(|| Instant::now().into_std()),
             random: Arc::new(move || dice.lock().random::<u128>()),
         });
+        let sure = Arc::new(Sure::default());
+        switchboard.count_by(Arc::clone(&sure) as _, instance);
         let lines_rng = StdRng::seed_from_u64(rng.random());
         let lines =
             Arc::new(Mutex::new(Lines::new(place.id, place.roles, instance, lines_rng, base.into_std())));
@@ -207,6 +213,7 @@ impl Process {
             switchboard,
             lines,
             member,
+            sure,
             stage: Stage::Joining,
             snapshot,
             watcher,
@@ -349,36 +356,61 @@ impl Process {
         std::mem::take(&mut self.outs)
     }
 
+    /// What has happened is told, and only then etcd is asked: see `mesh::etcd::driver`.
     fn membership(&mut self) {
         loop {
-            while let Some((ticket, request)) = self.member.poll_request() {
-                self.outs.push(Out::Etcd(ticket, request));
-            }
-            let Some(event) = self.member.poll_event() else { return };
-            match event {
-                Event::Joined(_) if matches!(self.stage, Stage::Joining) => self.serve(),
-                Event::View(view) => {
-                    if let Stage::Serving(_) = self.stage {
-                        self.view(view);
-                    }
+            let (mut is_news, mut is_view_new, mut is_owned_new, mut has_joined) =
+                (false, false, false, false);
+            while let Some(event) = self.member.poll_event() {
+                is_news = true;
+                match event {
+                    Event::Joined(_) => has_joined |= matches!(self.stage, Stage::Joining),
+                    Event::View(_) => is_view_new = true,
+                    Event::Gained(..) | Event::Lost(..) => is_owned_new = true,
+                    // Refused at the start, or superseded: the process ends, and whoever started it starts another one.
+                    Event::Refused(_) if matches!(self.stage, Stage::Joining) => self.outs.push(Out::Ended),
+                    Event::Superseded | Event::Left => self.outs.push(Out::Ended),
+                    Event::Refused(_) | Event::LostLease => {}
                 }
-                // Refused at the start, or superseded: the process ends, and whoever started it starts another one.
-                Event::Refused(_) if matches!(self.stage, Stage::Joining) => self.outs.push(Out::Ended),
-                Event::Superseded | Event::Left => self.outs.push(Out::Ended),
-                Event::Refused(_)
-                | Event::Joined(_)
-                | Event::LostLease
-                | Event::Gained(..)
-                | Event::Lost(..) => {}
             }
+            self.sure.show(&self.member, is_owned_new);
+            if has_joined {
+                self.serve();
+            } else if is_view_new || is_owned_new {
+                self.follow();
+            }
+            if is_view_new {
+                self.propose();
+            }
+            if !is_news {
+                break;
+            }
+        }
+        while let Some((ticket, request)) = self.member.poll_request() {
+            self.outs.push(Out::Etcd(ticket, request));
         }
     }
 
-    fn view(&mut self, view: Arc<View>) {
+    /// Wishes its share of the partitions that tenants of this world belong to, as [`Member::share`] would of all.
+    fn propose(&mut self) {
+        if !self.place.roles.has(Role::As) || !self.is_serving() {
+            return;
+        }
+        let (kind, now) = (Kind::CLIENTS, self.clock().into_std());
+        let ours = partitions(&self.member.view(), self.place.id, kind, PARTITIONS.into(), Role::As);
+        let ours = ours.into_iter().filter(|partition| in_use().contains(partition)).collect();
+        self.member.wish(kind, ours, now);
+    }
+
+    /// Knows who is there and what it owns: see `carillon::clustered::follow`.
+    fn follow(&mut self) {
+        let Stage::Serving(_) = self.stage else { return };
         let _guard = self.rt.enter();
         let now = Instant::now().into_std();
+        let view = self.member.view();
         self.lines.lock().set_view(&view, now);
-        self.switchboard.view_changed(view);
+        self.switchboard.view_changed(Arc::clone(&view));
+        self.switchboard.ownership_changed(self.member.owns(), &view);
         self.link_wants();
     }
 
@@ -398,7 +430,11 @@ impl Process {
             let calls = self.rt.block_on(AppServer::start(deps, limits)).expect("the runtime is up");
             let around = Arc::new(Around::new(&self.switchboard, Arc::clone(&self.watcher), self.place.id));
             calls.connect(Arc::clone(&around) as _, Arc::clone(&around) as _, around as _);
-            self.switchboard.set_server(Arc::clone(&calls) as Arc<dyn CallServer>);
+            let who = (self.place.id, self.life);
+            let counting = Arc::new(Counting::new(&self.switchboard, Arc::clone(&self.watcher), who));
+            calls.limit_by(Arc::clone(&counting) as _);
+            let server = Server::new(Arc::clone(&calls), counting);
+            self.switchboard.set_server(Arc::new(server) as Arc<dyn CallServer>);
             parts.calls = Some(calls);
         }
         if roles.has(Role::Relay) {
@@ -411,9 +447,9 @@ impl Process {
             parts.proxy = Some(self.serve_sip());
         }
         self.stage = Stage::Serving(Box::new(parts));
-        let view = self.member.view();
-        self.view(view);
+        self.follow();
         let now = self.clock().into_std();
+        self.propose();
         self.member.set_draining(false, now);
         self.membership();
     }
@@ -487,7 +523,8 @@ impl Process {
                     Way::Calls => board.calls_lost(node),
                     Way::Legs => board.legs_lost(node),
                     Way::Relay => board.relay_lost(node),
-                    Way::Media | Way::Directory => {}
+                    Way::Directory => board.directory_lost(node),
+                    Way::Media => board.media_lost(node),
                 },
             }
         }

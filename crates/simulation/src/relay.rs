@@ -82,10 +82,11 @@ impl Media for SimRelay {
             }
             MediaCommand::Withdraw { .. } => MediaReply::Done,
             MediaCommand::Release { leg } => {
-                if let Some(legs) = state.sessions.get_mut(&call) {
-                    legs.remove(&leg);
-                }
-                MediaReply::Report(vec![(leg, MediaReport::default())])
+                let Some(legs) = state.sessions.get_mut(&call) else {
+                    return Some(MediaReply::Refused(MediaError::OutOfStep("no session")));
+                };
+                let report = legs.remove(&leg).map(|_| (leg, MediaReport::default()));
+                MediaReply::Report(report.into_iter().collect())
             }
             MediaCommand::Stop => state.report(call),
             MediaCommand::Close => {

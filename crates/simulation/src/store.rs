@@ -4,7 +4,7 @@
 
 use cluster::ids::NodeId;
 use model::{BindingRecord, Cdr, Id, OpenCall, Terminal};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A record as it stands.
 #[derive(Clone, Debug)]
@@ -24,12 +24,19 @@ pub(crate) struct Store {
     pub(crate) replaced: u64,
     /// Records that came too late.
     pub(crate) refused: u64,
+    /// Of one call: what stood, and what came beside it from another owner or from the same one.
+    pub(crate) twice: Vec<(Row, Row)>,
 }
 
 impl Store {
     /// Takes a record in: a better owner's replaces a lesser one's, in the order in which owners are obeyed.
     pub(crate) fn record(&mut self, by: NodeId, epoch: u32, cdr: Cdr) {
         let row = Row { epoch, by, cdr, recovered: false };
+        // What comes too late is refused, and is no record.
+        let is_taken = |known: &&Row| !known.recovered && (known.epoch, known.by) <= (epoch, by);
+        if let Some(known) = self.rows.get(&row.cdr.call).filter(is_taken) {
+            self.twice.push((known.clone(), row.clone()));
+        }
         match self.rows.get_mut(&row.cdr.call) {
             None => drop(self.rows.insert(row.cdr.call.clone(), row)),
             Some(known) if known.recovered || (known.epoch, known.by) < (epoch, by) => {
@@ -49,6 +56,53 @@ impl Store {
 
     pub(crate) fn rows(&self) -> &BTreeMap<String, Row> {
         &self.rows
+    }
+}
+
+/// Who could go on with which call.
+#[derive(Debug, Default)]
+pub(crate) struct Knowers {
+    serving: BTreeMap<String, BTreeSet<(NodeId, u64)>>,
+    /// On whose disks there was a note.
+    noted: BTreeMap<String, BTreeSet<NodeId>>,
+    forgotten: BTreeSet<String>,
+}
+
+impl Knowers {
+    /// A process serves a call.
+    pub(crate) fn serves(&mut self, who: (NodeId, u64), call: &str) {
+        self.serving.entry(call.to_owned()).or_default().insert(who);
+        self.noted.entry(call.to_owned()).or_default().insert(who.0);
+    }
+
+    /// It serves it no more.
+    pub(crate) fn leaves(&mut self, who: (NodeId, u64), call: &str) {
+        if let Some(servers) = self.serving.get_mut(call) {
+            servers.remove(&who);
+        }
+    }
+
+    /// A process is no more that had these calls in custody; `kept` are those that others have there.
+    pub(crate) fn died(&mut self, who: (NodeId, u64), custody: BTreeSet<String>, kept: &BTreeSet<String>) {
+        let served = self.serving.iter().filter(|(_, servers)| servers.contains(&who));
+        let all: BTreeSet<String> = served.map(|(call, _)| call.clone()).chain(custody).collect();
+        for call in all {
+            self.leaves(who, &call);
+            let is_served = self.serving.get(&call).is_some_and(|servers| !servers.is_empty());
+            if !is_served && !kept.contains(&call) {
+                self.forgotten.insert(call);
+            }
+        }
+    }
+
+    /// Whether there was a moment when nobody was left who knew of the call.
+    pub(crate) fn is_forgotten(&self, call: &str) -> bool {
+        self.forgotten.contains(call)
+    }
+
+    /// Nodes that had written down that there is the call.
+    pub(crate) fn noted(&self, call: &str) -> BTreeSet<NodeId> {
+        self.noted.get(call).cloned().unwrap_or_default()
     }
 }
 

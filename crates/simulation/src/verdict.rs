@@ -3,8 +3,9 @@
 //! In: the world when its faults are over, and when all is at rest. Out: complaints. Elsewhere: what is looked at all the while (`watch`).
 
 use crate::phones::{Behaviour, Side, by_call};
-use crate::plan::{HEALING, Kind, ONE_CALL, SECOND};
+use crate::plan::{Fault, HEALING, Kind, MS, ONE_CALL, SECOND};
 use crate::process::{Open, UNIX};
+use crate::store::Row;
 use crate::world::World;
 use cluster::ids::{CallId, NodeId};
 use cluster::node::Role;
@@ -16,6 +17,8 @@ const ENDING: u64 = 14 * SECOND;
 const REST: u64 = 75 * SECOND;
 /// How far a record's time may be from what telephones have seen, beside the difference of the clocks.
 const RECORDED: i64 = 2_500_000;
+/// How long it takes at most until a dialog that has begun is known beyond its proxy.
+const GAP: u64 = 200 * MS;
 
 impl World {
     /// The nodes that are to work in the end.
@@ -61,7 +64,7 @@ impl World {
             self.complain(format!("views differ: {views:?}"));
         }
         for (call, sides) in by_call(&self.phones) {
-            if is_conversation(&sides) {
+            if is_conversation(&sides) && !self.is_forgotten(call) {
                 self.check_media(call, &sides);
             }
         }
@@ -70,7 +73,7 @@ impl World {
 
     /// Both sides of a conversation send to ports of one session of a relay that lives.
     pub(crate) fn check_media(&self, call: CallId, sides: &[&Side]) {
-        for side in sides.iter().filter(|side| side.is_talking()) {
+        for side in sides.iter().filter(|side| side.is_talking() && !self.is_waiting(side)) {
             let Some((address, _)) = side.media else {
                 self.complain(format!("{} has no media in {call}", self.phones[side.phone].name));
                 continue;
@@ -84,11 +87,31 @@ impl World {
         }
     }
 
+    /// Its proxy died between its ACK and the first copy of its dialog: nobody can tell it that the call is over.
+    fn is_unknown(&self, side: &Side) -> bool {
+        side.answered.is_none_or(|at| self.has_lost_a_proxy(at))
+    }
+
+    /// Its proxy has said that it will answer (100) and died: a telephone waits for that for ever, and takes no other change meanwhile.
+    fn is_waiting(&self, side: &Side) -> bool {
+        side.changing.is_some_and(|at| self.has_lost_a_proxy(at))
+    }
+
+    fn has_lost_a_proxy(&self, around: u64) -> bool {
+        self.plan.troubles.iter().any(|trouble| match trouble.fault {
+            Fault::Crash { node, .. } => {
+                let is_then = (around.saturating_sub(GAP)..around + GAP).contains(&trouble.begin);
+                is_then && self.machines[&node].place.roles.has(Role::Proxy)
+            }
+            _ => false,
+        })
+    }
+
     /// Who hung up is not left alone by the other side.
     fn check_sides(&self) {
         let now = self.now;
-        for (call, sides) in by_call(&self.phones) {
-            for side in sides.iter().filter(|side| side.is_talking()) {
+        for (call, sides) in by_call(&self.phones).into_iter().filter(|(call, _)| !self.is_forgotten(*call)) {
+            for side in sides.iter().filter(|side| side.is_talking() && !self.is_unknown(side)) {
                 let gone = sides
                     .iter()
                     .filter(|other| other.phone != side.phone || other.is_caller != side.is_caller);
@@ -133,6 +156,7 @@ impl World {
             }
         }
         self.check_records();
+        self.check_twice();
         self.check_limits();
         match self.plan.kind {
             Kind::Single => self.check_survival(),
@@ -152,8 +176,6 @@ impl World {
     /// Every conversation has a record, which says that there was one, and when.
     fn check_records(&self) {
         let rows = self.store.rows();
-        let skew = self.machines.values().map(|machine| machine.place.skew_us.abs()).max().unwrap_or(0);
-        let drift = (self.now as f64 * 0.02) as i64;
         for (call, sides) in by_call(&self.phones) {
             let is_answered = sides.iter().filter(|side| side.answered.is_some()).count() >= 2;
             let Some(row) = rows.get(&call.to_string()) else {
@@ -171,9 +193,11 @@ impl World {
             let ended =
                 sides.iter().filter(|side| side.answered.is_some()).filter_map(|side| side.ended).min();
             let unix = |at: u64| UNIX.as_micros() as i64 + at as i64;
-            let allowed = RECORDED + 2 * skew + if skew > 0 { drift } else { 0 };
+            // A telephone repeats its BYE until somebody hears it.
+            let heard = sides.iter().filter_map(|side| self.byes.get(&side.dialog)).min();
             if let (Some(ended), Kind::Single) = (ended, self.plan.kind)
-                && (row.cdr.ended_us - unix(ended)).abs() > allowed
+                && (row.cdr.ended_us < unix(ended) - self.allowed()
+                    || row.cdr.ended_us > unix(ended.max(heard.copied().unwrap_or(0))) + self.allowed())
             {
                 let late = (row.cdr.ended_us - unix(ended)) as f64 / 1e6;
                 self.complain(format!("the record of {call} has its end {late:.3} s late"));
@@ -181,11 +205,45 @@ impl World {
         }
     }
 
-    /// Everybody who could know of the call was lost at some time.
-    fn is_excused(&self, _: CallId) -> bool {
-        self.plan.kind != Kind::Single
-            && self.machines.values().filter(|machine| machine.life > 1 || machine.process.is_none()).count()
-                > 1
+    /// Everybody who knew of the call died before another one did: nobody can go on with it.
+    fn is_forgotten(&self, call: CallId) -> bool {
+        self.knowers.is_forgotten(&call.to_string())
+    }
+
+    /// And of those who had written down that there is the call nobody is left to find it.
+    fn is_excused(&self, call: CallId) -> bool {
+        let broken = self.plan.broken();
+        self.is_forgotten(call)
+            && self.knowers.noted(&call.to_string()).iter().all(|node| broken.contains(node))
+    }
+
+    /// No call has two different records. Those of two owners may differ where the cluster was torn, or where one that stood still refuses a
+    /// call that others have long answered: the better owner's stays.
+    fn check_twice(&self) {
+        for (known, new) in &self.store.twice {
+            let call = &new.cdr.call;
+            let is_same_owner = (known.epoch, known.by) == (new.epoch, new.by);
+            if is_same_owner && known.cdr != new.cdr {
+                self.complain_gravely(format!("node {} has two different records of {call}", new.by.0));
+            }
+            let was_answered = |row: &Row| row.cdr.answered_us.is_some();
+            let differ = was_answered(known) != was_answered(new)
+                || was_answered(new) && (known.cdr.ended_us - new.cdr.ended_us).abs() > self.allowed();
+            let was_late = !was_answered(known) && self.plan.hit().contains(&known.by);
+            if differ && !was_late && self.plan.kind != Kind::Chaos {
+                self.complain_gravely(format!(
+                    "nodes {} and {} have different records of {call}",
+                    known.by.0, new.by.0
+                ));
+            }
+        }
+    }
+
+    /// How far times in records may be from others.
+    fn allowed(&self) -> i64 {
+        let skew = self.machines.values().map(|machine| machine.place.skew_us.abs()).max().unwrap_or(0);
+        let drift = (self.now as f64 * 0.02) as i64;
+        RECORDED + 2 * skew + if skew > 0 { drift } else { 0 }
     }
 
     /// Nobody who takes one call at a time had two, as long as nothing befell those who count.

@@ -2,6 +2,7 @@
 //!
 //! In: what is said to a custody, what it then does to its legs. Out: complaints. Elsewhere: what is seen from outside (`verdict`).
 
+use crate::limits::Ledger;
 use bytes::Bytes;
 use cluster::between::{LegNames, Owner, Title, ToCalls, ToLegs};
 use cluster::ids::{CallId, LegId, NodeId};
@@ -18,6 +19,8 @@ use std::sync::{Arc, Weak};
 #[derive(Debug, Default)]
 pub(crate) struct Watcher {
     state: Mutex<State>,
+    /// What counts for whom.
+    pub(crate) ledger: Ledger,
 }
 
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use crate::net::{Carried, ConnId, Conns, End};
 use crate::phones::{DOMAIN, Phone};
 use crate::plan::{MS, PHONES, Plan, REGISTER, SECOND, Spot};
 use crate::process::{Out, Place, Process, Said, UNIX};
-use crate::store::{Disk, Store};
+use crate::store::{Disk, Knowers, Store};
 use crate::trace::Trace;
 use crate::watch::Watcher;
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use model::{Cdr, Configuration, Snapshot};
 use proxy::{BindingChange, Durable};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use sip::msg::Message;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -90,6 +91,9 @@ pub(crate) struct World {
     pub(crate) etcd: Etcd,
     pub(crate) etcd_away: u32,
     pub(crate) store: Store,
+    pub(crate) knowers: Knowers,
+    /// When a process first heard the BYE of a telephone, by the dialog's Call-ID.
+    pub(crate) byes: BTreeMap<Vec<u8>, Time>,
     pub(crate) store_away: u32,
     pub(crate) conns: Conns,
     pub(crate) cuts: BTreeMap<(Spot, Spot), u32>,
@@ -110,7 +114,7 @@ pub(crate) struct World {
     addresses: Vec<SocketAddr>,
 }
 
-static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
+pub(crate) static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
     let mut rows = Configuration::demo();
     let (user, terminal, extension) =
         (rows.users[0].clone(), rows.terminals[0].clone(), rows.extensions[0].clone());
@@ -179,6 +183,8 @@ impl World {
             etcd: Etcd::default(),
             etcd_away: 0,
             store: Store::default(),
+            knowers: Knowers::default(),
+            byes: BTreeMap::new(),
             store_away: 0,
             conns: Conns::default(),
             cuts: BTreeMap::new(),
@@ -231,6 +237,7 @@ impl World {
         while self.now < end {
             let next = self.queue.first_key_value().map_or(Time::MAX, |((at, _), _)| *at);
             self.now = next.min(self.round_at).min(end).max(self.now);
+            self.watcher.ledger.set_now(self.now);
             while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= self.now) {
                 let act = entry.remove();
                 self.act(act);
@@ -270,6 +277,11 @@ impl World {
                 let Some(machine) = self.machines.get_mut(&node) else { return };
                 if let Some(process) = machine.process.as_mut().filter(|_| !machine.is_dark) {
                     machine.is_dirty = true;
+                    if bytes.starts_with(b"BYE ")
+                        && let Ok(message) = Message::parse(bytes.clone())
+                    {
+                        self.byes.entry(message.call_id().to_vec()).or_insert(self.now);
+                    }
                     process.datagram(from, to, bytes);
                 }
             }
@@ -387,7 +399,10 @@ impl World {
             machine.waiting.clear();
         }
         let Some(process) = machine.process.take() else { return };
+        let others = self.kept_by_others(node);
         let life = process.life;
+        self.watcher.ledger.died((node, life), now);
+        self.knowers.died((node, life), kept(&process), &others);
         process.kill();
         self.trace.mark(now, 2, &node.0.to_le_bytes());
         self.trace.line(now, format_args!("node {} is gone", node.0));
@@ -403,6 +418,20 @@ impl World {
             let dir = usize::from(conn.ends[0].node != node);
             self.carry(id, dir, Carried::Closed);
         }
+    }
+
+    /// It is cut off for good: what it knows nobody will hear.
+    pub(crate) fn lost_for_good(&mut self, node: NodeId) {
+        let others = self.kept_by_others(node);
+        if let Some(process) = self.machines.get(&node).and_then(|machine| machine.process.as_ref()) {
+            self.knowers.died((node, process.life), kept(process), &others);
+        }
+    }
+
+    /// Calls that others have in custody which can go on with them.
+    fn kept_by_others(&self, node: NodeId) -> BTreeSet<String> {
+        let others = self.machines.iter().filter(|(other, machine)| **other != node && !machine.is_dark);
+        others.filter_map(|(_, machine)| machine.process.as_ref()).flat_map(kept).collect()
     }
 
     /// It goes on after a pause: what came is there, and its clock has gone on.
@@ -488,9 +517,11 @@ impl World {
         }
     }
 
-    /// All that were to be drained are, and are back.
-    pub(crate) fn has_rolled(&self) -> bool {
+    /// All that were to be drained are, and are back; nobody is about to leave.
+    pub(crate) fn is_calm(&self) -> bool {
+        let is_leaving = |machine: &Machine| machine.process.as_ref().is_some_and(Process::is_leaving);
         self.to_drain.is_empty()
+            && !self.machines.values().any(|machine| is_leaving(machine) && !machine.paused)
             && (self.plan.kind != crate::Kind::Rolling
                 || self.machines.values().all(|machine| machine.life > 1 && machine.down_since.is_none()))
     }
@@ -713,6 +744,8 @@ impl World {
 
     /// What has changed goes to all who watch, in order; whoever cannot be reached loses his watch.
     pub(crate) fn push_changes(&mut self) {
+        let is_known = |node: &NodeId| self.etcd.keys().contains_key(&node_key(*node));
+        self.watcher.ledger.known(self.machines.keys().copied().filter(is_known).collect());
         let nodes: Vec<NodeId> = self.machines.keys().copied().collect();
         for node in nodes {
             let is_cut = self.etcd_away > 0 || self.is_cut(Spot::Etcd, Spot::Node(node));
@@ -746,12 +779,14 @@ impl World {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         match said {
             Said::Note(note, done) => {
+                self.knowers.serves((node, life), &note.call);
                 machine.disk.notes.insert(note.call.clone(), *note);
                 self.after(disk_delay, Act::Stored { node, life, call: None, done, is: true });
             }
             Said::LetGo(call) => {
                 self.trace.line(self.now, format_args!("n{} lets {call} go", node.0));
                 machine.disk.notes.remove(&call.to_string());
+                self.knowers.leaves((node, life), &call.to_string());
             }
             Said::Binding(change, done) => {
                 match *change {
@@ -835,6 +870,15 @@ impl Act {
             _ => None,
         }
     }
+}
+
+fn kept(process: &Process) -> BTreeSet<String> {
+    process.custody().into_iter().map(|(call, _)| call.to_string()).collect()
+}
+
+/// Where a node's record stands in etcd.
+pub(crate) fn node_key(node: NodeId) -> String {
+    format!("/carillon/nodes/{}", node.0)
 }
 
 fn proxy_of(address: SocketAddr) -> NodeId {

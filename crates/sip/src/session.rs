@@ -412,6 +412,22 @@ impl Session {
         will
     }
 
+    /// What refuses all that the peer of a conversation asks for at this moment, if another node carries the session on: 491 to a change of
+    /// the session, so that the peer tries again (RFC 3261 section 14.1), 500 to anything else.
+    pub fn refusals(&self) -> Vec<Action> {
+        if self.life != Life::Confirmed {
+            return Vec::new();
+        }
+        let mut all: Vec<Action> = self.asked.iter().map(|asked| self.response(asked.txn, 500)).collect();
+        let by = match self.usage.exchange {
+            Exchange::Theirs { by: TheirVehicle::Prack(txn) | TheirVehicle::Update(txn), .. } => Some(txn),
+            _ => None,
+        };
+        let serving = self.serving.as_ref().filter(|serving| !serving.initial).and_then(|s| s.open_txn());
+        all.extend(by.into_iter().chain(serving).map(|txn| self.response(txn, 491)));
+        all
+    }
+
     /// The dialog: what a shell needs to route to this session, or to rebuild it.
     pub fn dialog(&self) -> &Dialog {
         &self.usage.dialog

@@ -18,6 +18,8 @@ const UNNOTICED: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(super) struct Farewells {
     all: VecDeque<Farewell>,
+    /// Those whose proxies were gone when there was no other to do it.
+    stranded: Vec<Farewell>,
     /// Since when proxies are out of reach.
     lost: BTreeMap<NodeId, Instant>,
 }
@@ -39,6 +41,19 @@ impl Farewells {
             self.all.pop_front();
         }
         self.all.push_back(farewell);
+    }
+
+    /// There is no proxy that could do it now.
+    pub(super) fn strand(&mut self, farewell: Farewell) {
+        if self.stranded.len() < MOST {
+            self.stranded.push(farewell);
+        }
+    }
+
+    /// There is a proxy again: those who wait for one, unless it is long ago.
+    pub(super) fn stranded(&mut self, now: Instant) -> Vec<Farewell> {
+        let all = std::mem::take(&mut self.stranded);
+        all.into_iter().filter(|farewell| farewell.at + LASTS >= now).collect()
     }
 
     /// A proxy is out of reach.
@@ -100,6 +115,18 @@ mod tests {
         assert_eq!(numbers(all.gone(PROXY, at(18))), [3, 4]);
         assert_eq!(numbers(all.gone(PROXY, at(18))), [0; 0], "once");
         assert_eq!(numbers(all.gone(NodeId(3), at(12))), [5], "another process is there at once");
+    }
+
+    #[test]
+    fn whoever_no_proxy_could_hang_up_waits_for_one_and_not_for_long() {
+        let begin = Instant::now();
+        let mut all = Farewells::default();
+        for (number, second) in [(1, 0), (2, 20)] {
+            all.strand(farewell(begin + Duration::from_secs(second), number, PROXY));
+        }
+        let later = begin + LASTS + Duration::from_secs(1);
+        assert_eq!(numbers(all.stranded(later)), [2]);
+        assert_eq!(numbers(all.stranded(later)), [0; 0], "once");
     }
 
     #[test]

@@ -191,13 +191,26 @@ impl CallState {
         true
     }
 
+    /// Somebody says that another server has the call: custodians know. `false`: it is in no cluster.
+    pub(super) fn doubt(&mut self) -> bool {
+        let title = self.title();
+        let (Some(tenure), Some(peers)) = (&self.tenure, self.shared.peers.get()) else { return false };
+        for node in &tenure.involved {
+            peers.legs.tell(*node, ToLegs::Claim { title });
+        }
+        true
+    }
+
     /// Carries on a leg at another proxy, or gives it up.
     fn revive(&mut self, leg: LegId, peers: &Peers) {
         let now = self.shared.now();
         let title = self.title();
         let Some(tenure) = &mut self.tenure else { return };
         let home = tenure.home(leg);
-        let place = peers.legs.proxy_instead(home, leg);
+        let place = proxy_for(home, leg, peers);
+        if place.is_none() && tenure.state(leg).is_some() && self.call.is_talking() {
+            return; // until a proxy is back
+        }
         match (tenure.state(leg).cloned(), place) {
             (Some(state), Some(place)) => {
                 info!(call = %self.id, %leg, from = home.0, to = place.0, "leg goes on at another proxy");
@@ -223,8 +236,43 @@ impl CallState {
         // Should the proxy prove to be gone, another one has to say it. Not before: it may be this server that is cut off, and the call
         // with another one.
         if let Some(state) = self.tenure.as_ref().and_then(|tenure| tenure.state(leg)) {
-            let farewell = Farewell { at: self.shared.now().mono, title: self.title(), leg: state.clone() };
+            let (at, title, leg) = (self.shared.now().mono, self.title(), state.clone());
+            let farewell = Farewell { at, title, leg };
             self.shared.farewells.lock().put(farewell);
+        }
+    }
+
+    /// Of two copies of a leg the one that was carried on away from its birthplace is younger: it has spoken to the telephone last, and
+    /// with higher numbers. Gives the proxy whose copy is void, if that is the one that was known.
+    fn take_younger(&mut self, theirs: Option<&KeptLeg>) -> Option<NodeId> {
+        let (tenure, theirs) = (self.tenure.as_mut()?, theirs?);
+        let known = tenure.home(theirs.leg);
+        let is_younger = known == theirs.leg.node() && theirs.home != known;
+        is_younger.then(|| tenure.put(theirs.clone()))?;
+        Some(known)
+    }
+
+    /// Legs at a proxy that was out of reach may have been asked for something by another server, and have not heard what this one wanted:
+    /// all that was under way comes to its end, and what has to be is asked for again.
+    fn break_off_at(&mut self, proxy: NodeId, living: &[LegId], peers: &Peers) {
+        if !self.call.is_talking() {
+            return;
+        }
+        let title = self.title();
+        for leg in self.legs_at(proxy).into_iter().filter(|leg| living.contains(leg)) {
+            peers.legs.command(title, proxy, leg, LegCommand::RejectOffer { status: 491 });
+            let reason = Some("SIP;cause=503;text=\"Application server out of reach\"".to_owned());
+            peers.legs.command(title, proxy, leg, LegCommand::Cancel { reason });
+            self.call.leg_revived(leg);
+        }
+    }
+
+    /// A server that had the call at the same time may have taken its media elsewhere, and told the peers so: then they are told anew.
+    fn hear_of_relays(&mut self, theirs: &Capsule, id: CallId) {
+        let Ok(capsule) = CallCapsule::decode(&theirs.call) else { return };
+        let other: BTreeSet<NodeId> = capsule.relays().collect();
+        if capsule.call() == id && other != self.call.relays().into_iter().collect() {
+            self.call.media_anew();
         }
     }
 
@@ -330,13 +378,21 @@ impl ShardState {
         self.not_awaited(proxy);
     }
 
-    /// A proxy is gone: those who were to be hung up by it a moment ago are told by another one.
+    /// A proxy is gone: those who were to be hung up by it a moment ago are told by another one, or as soon as there is one.
     pub(super) fn hang_up_again(&mut self, proxy: NodeId) {
+        let farewells = self.shared.farewells.lock().gone(proxy, self.shared.now().mono);
+        self.hang_up_elsewhere(farewells);
+    }
+
+    fn hang_up_elsewhere(&mut self, farewells: Vec<Farewell>) {
         let shared = Arc::clone(&self.shared);
         let Some(peers) = shared.peers.get() else { return };
-        let farewells = shared.farewells.lock().gone(proxy, shared.now().mono);
-        for Farewell { title, leg: KeptLeg { leg, home, state }, .. } in farewells {
-            let Some(place) = peers.legs.proxy_instead(home, leg) else { continue };
+        for farewell in farewells {
+            let Some(place) = proxy_for(farewell.leg.home, farewell.leg.leg, peers) else {
+                shared.farewells.lock().strand(farewell);
+                continue;
+            };
+            let Farewell { title, leg: KeptLeg { leg, state, .. }, .. } = farewell;
             peers.legs.tell(place, ToLegs::Revive { title, leg, ticket: None, state });
             peers.legs.command(title, place, leg, LegCommand::Bye { reason: None });
             peers.legs.tell(place, ToLegs::Done { title });
@@ -359,10 +415,20 @@ impl ShardState {
     pub(super) fn proxy_back(&mut self, proxy: NodeId) {
         let shared = Arc::clone(&self.shared);
         let Some(peers) = shared.peers.get() else { return };
+        let stranded = shared.farewells.lock().stranded(shared.now().mono);
+        self.hang_up_elsewhere(stranded);
         for id in self.ids() {
-            let Some(call) = self.calls.get(&id) else { continue };
-            if call.tenure.as_ref().is_some_and(|tenure| !tenure.parked && tenure.involved.contains(&proxy)) {
+            let Some(call) = self.calls.get_mut(&id).filter(|call| !call.is_parked()) else { continue };
+            if call.tenure.as_ref().is_some_and(|tenure| tenure.involved.contains(&proxy)) {
                 peers.legs.tell(proxy, ToLegs::Claim { title: call.title() });
+            }
+            // Their proxies went when there was none to carry them on.
+            let is_stranded = |home: NodeId| home != proxy && peers.legs.is_gone(home);
+            let stranded = call.call.legs().filter(|leg| is_stranded(call.home(*leg)));
+            let stranded: Vec<LegId> = stranded.collect();
+            if !stranded.is_empty() {
+                stranded.into_iter().for_each(|leg| call.revive(leg, peers));
+                self.settle(id);
             }
         }
     }
@@ -578,7 +644,7 @@ impl ShardState {
             return;
         }
         let finished = self.shared.finished.lock().epoch(title.call);
-        if finished.is_some_and(|epoch| epoch + 1 == title.epoch) {
+        if finished.is_some_and(|epoch| epoch + 1 >= title.epoch) {
             return peers.legs.tell(from, ToLegs::Done { title }); // it had not heard of it
         }
         if let Some(why) = self.why_not() {
@@ -595,9 +661,9 @@ impl ShardState {
         }
         let mut awaited: BTreeSet<NodeId> = stand.capsule.custodians.iter().copied().collect();
         awaited.extend(stand.capsule.legs.iter().map(|leg| leg.home));
-        awaited.insert(from);
         awaited.insert(self.shared.node()); // this node may have a leg of it, or keep it, and know more
         awaited.retain(|node| peers.legs.can_reach(*node));
+        awaited.insert(from); // it speaks, whatever the view says of it
         for node in &awaited {
             peers.legs.tell(*node, ToLegs::Claim { title });
         }
@@ -614,6 +680,7 @@ impl ShardState {
         let shared = Arc::clone(&self.shared);
         let Some(peers) = shared.peers.get() else { return };
         let id = stand.title.call;
+        let is_hint = is_hint(&stand);
         if let Some(adoption) = self.adoptions.get_mut(&id) {
             if adoption.title != stand.title {
                 return;
@@ -623,6 +690,9 @@ impl ShardState {
                 if *node != from && !is_known && adoption.awaited.insert(*node) {
                     peers.legs.tell(*node, ToLegs::Claim { title: stand.title });
                 }
+            }
+            if is_hint {
+                return;
             }
             adoption.awaited.remove(&from);
             let is_custodian =
@@ -653,14 +723,21 @@ impl ShardState {
                 }
             }
         }
+        if is_hint {
+            call.hear_of_relays(&stand.capsule, id);
+            return self.settle(id);
+        }
         // A proxy that lost us for a while: what its legs did meanwhile, and which of them are left.
         let here = call.legs_at(from);
-        // Legs that live elsewhere by now; the proxy was given up for lost.
+        // Legs that live elsewhere as well; one of both proxies was given up for lost.
         for leg in stand.legs.iter().filter(|leg| !here.contains(leg)) {
             if call.call.legs().any(|own| own == *leg) {
-                peers.legs.tell(from, ToLegs::Part { title: stand.title, leg: *leg });
+                let theirs = stand.capsule.legs.iter().find(|kept| kept.leg == *leg && kept.home == from);
+                let parted = call.take_younger(theirs).unwrap_or(from);
+                peers.legs.tell(parted, ToLegs::Part { title: stand.title, leg: *leg });
             }
         }
+        call.break_off_at(from, &stand.legs, peers);
         call.happened(stand.happened);
         let is_left = |leg: &LegId| stand.legs.contains(leg) || call.call.is_ringing();
         let lost: Vec<LegId> = here.into_iter().filter(|leg| !is_left(leg)).collect();
@@ -753,6 +830,19 @@ impl ShardState {
     /// Another server has the call by a better title: here it is dropped, without a word and without a record.
     fn superseded(&mut self, from: NodeId, title: Title, by: Owner, shared: &Shared) {
         let id = title.call;
+        let is_over = by.epoch < title.epoch;
+        if let (true, Some(peers)) = (is_over, shared.peers.get())
+            && self.adoptions.get(&id).is_some_and(|adoption| adoption.title == title)
+            && let Some(adoption) = self.adoptions.remove(&id)
+        {
+            // The one before had ended the call, and not all custodians have heard of it.
+            shared.finished.lock().put(title);
+            let custodians: BTreeSet<NodeId> = adoption.stands.iter().map(|(node, _)| *node).collect();
+            for node in custodians.union(&adoption.awaited) {
+                peers.legs.tell(*node, ToLegs::Done { title });
+            }
+            return;
+        }
         if self.adoptions.get(&id).is_some_and(|adoption| is_better(by, adoption.title, shared)) {
             self.adoptions.remove(&id);
         }
@@ -766,7 +856,8 @@ impl ShardState {
             let custodians: Vec<NodeId> = involved.filter(|node| *node != from).collect();
             if by.node != shared.node() && !custodians.is_empty() {
                 let title = Title { call: id, epoch: by.epoch };
-                let capsule = Capsule { custodians, ..Capsule::default() };
+                let last = call.call.capsule().map(|capsule| capsule.encode()).unwrap_or_default();
+                let capsule = Capsule { custodians, call: last, ..Capsule::default() };
                 let (legs, happened) = (Vec::new(), Vec::new());
                 let stand = Stand { title, incoming: None, capsule, legs, happened };
                 if self.hints.len() < HINTS_MAX {
@@ -823,11 +914,14 @@ impl ShardState {
 
     /// A request of a leg's peer came to a proxy that does not have it: the leg goes there.
     fn stray(&mut self, from: NodeId, ticket: u64, id: CallId, leg: LegId, peers: &Peers) {
+        if self.adoptions.contains_key(&id) || self.calls.get(&id).is_some_and(CallState::is_parked) {
+            return; // whoever has the call in a moment is asked again
+        }
         let call = self.calls.get_mut(&id);
         let call = call.filter(|call| call.call.is_talking() && call.call.legs().any(|own| own == leg));
         let Some(call) = call else { return peers.legs.tell(from, ToLegs::NoStray { ticket }) };
         let title = call.title();
-        let Some(tenure) = call.tenure.as_mut().filter(|tenure| !tenure.parked) else {
+        let Some(tenure) = call.tenure.as_mut() else {
             return peers.legs.tell(from, ToLegs::NoStray { ticket });
         };
         let Some(state) = tenure.state(leg).cloned() else {
@@ -894,6 +988,20 @@ impl CallState {
         let (shared, held) = (Arc::clone(shared), Vec::new());
         Self { id, client, call, shared, alarm: None, tenure, let_go: false, asked: None, held }
     }
+}
+
+/// A proxy for a leg whose own one is gone: another, or its own if that is back and there is no other.
+fn proxy_for(gone: NodeId, leg: LegId, peers: &Peers) -> Option<NodeId> {
+    peers.legs.proxy_instead(gone, leg).or_else(|| peers.legs.can_reach(gone).then_some(gone))
+}
+
+/// Whether it is no custodian's, but what a server that had the call before says of those who keep it ([`Hint`]): it has nothing itself.
+fn is_hint(stand: &Stand) -> bool {
+    stand.capsule.version == 0
+        && stand.incoming.is_none()
+        && stand.legs.is_empty()
+        && stand.happened.is_empty()
+        && !stand.capsule.custodians.is_empty()
 }
 
 fn is_better(by: Owner, title: Title, shared: &Shared) -> bool {

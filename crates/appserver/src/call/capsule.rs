@@ -29,7 +29,7 @@ pub const CAPSULE_MAX: usize = 256 * 1024;
 /// What one call counts for.
 const PLACES_MAX: usize = 16;
 /// A leg that no session has.
-const NOBODY: MediaLeg = MediaLeg(u8::MAX);
+pub(super) const NOBODY: MediaLeg = MediaLeg(u8::MAX);
 /// Numbers of requests to relays jump so far when a call is carried on, so that an answer to the one who was lost is not taken for
 /// one to us. No call makes so many requests between two capsules.
 const TICKETS: u32 = 1 << 16;
@@ -246,9 +246,7 @@ impl Call {
         call.end_lost_exchange();
         if let (Phase::Talking(_), true) = (call.phase, capsule.has_media) {
             // Its relays hear whose the call is: nobody else is obeyed there from now on.
-            for relay in capsule.relays() {
-                call.ask(relay, Ticket::Nothing, MediaCommand::Release { leg: NOBODY });
-            }
+            call.claim_sessions();
         }
         for Happened { leg, unix_us, event } in happened {
             let then = Now { unix_us: unix_us.min(now.unix_us), ..now };

@@ -113,7 +113,7 @@ impl Call {
                 let status = match error {
                     MediaError::BadSdp(_) => 488,
                     MediaError::NoPorts | MediaError::Unreachable => 503,
-                    MediaError::OutOfStep(_) => 500,
+                    MediaError::OutOfStep(_) | MediaError::Superseded => 500,
                 };
                 self.tell(offerer, LegCommand::RejectOffer { status });
             }

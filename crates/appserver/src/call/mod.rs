@@ -180,6 +180,8 @@ enum Ticket {
     MovedAnswer,
     /// Nothing depends on it.
     Nothing,
+    /// Whose the call is: the answer says whether the session is there.
+    Claim(NodeId),
 }
 
 /// A request to a relay that has no answer yet.
@@ -328,6 +330,7 @@ impl Call {
             Ticket::Reanswer(to) => self.reanswer_ready(to, reply, now),
             Ticket::MovedOffer => self.moved_offer_ready(reply, now),
             Ticket::MovedAnswer => self.moved_answer_ready(reply, now),
+            Ticket::Claim(relay) => self.claim_answered(relay, reply),
             Ticket::LastFigures | Ticket::EarlierFigures | Ticket::Figures | Ticket::Nothing => {}
         }
         self.move_on();
@@ -335,7 +338,9 @@ impl Call {
 
     /// The relay tells of its own accord.
     pub fn media_event(&mut self, event: MediaEvent, now: Now) {
-        let MediaEvent::Silent { .. } = event;
+        if event == MediaEvent::Unclaimed {
+            return self.claim_sessions();
+        }
         // Who has not moved yet is not heard at the other relay.
         if matches!(self.phase, Phase::Talking(_)) && self.moving.is_none() {
             self.finish(HungUpBy::Platform, 408, "No media", now);

@@ -6,6 +6,7 @@
 //! What cannot move: a call that is not answered yet, whose relay is lost, ends with 503, for an INVITE that is out cannot be
 //! offered anything else. One that is only asked to move does so once it is answered.
 
+use super::capsule::NOBODY;
 use super::exchange::Exchange;
 use super::{Asked, CALLER, Call, LegState, Now, Phase, Slot, Ticket, own};
 use bytes::Bytes;
@@ -99,6 +100,23 @@ impl Call {
         all
     }
 
+    /// Says at the call's relays whose it is. Whoever had it before is not obeyed there any more.
+    pub(super) fn claim_sessions(&mut self) {
+        if self.has_media || self.moving.is_some() {
+            for relay in self.relays() {
+                self.ask(relay, Ticket::Claim(relay), MediaCommand::Release { leg: NOBODY });
+            }
+        }
+    }
+
+    /// What a relay says to that. One that was started anew while the call went from server to server has lost the session, and nobody
+    /// could hear of it: it is made again.
+    pub(super) fn claim_answered(&mut self, relay: NodeId, reply: MediaReply) {
+        if matches!(reply, MediaReply::Refused(MediaError::OutOfStep(_))) && self.relay == Some(relay) {
+            self.media_anew();
+        }
+    }
+
     /// Whether the media is on its way to another relay.
     pub fn is_moving(&self) -> bool {
         self.moving.is_some()
@@ -154,6 +172,17 @@ impl Call {
             self.version += 1;
             self.move_on();
         }
+    }
+
+    /// Both peers may have been told of another relay than this call's: they are told of it anew, once nothing else is under way.
+    pub fn media_anew(&mut self) {
+        let Some(relay) = self.relay.filter(|_| self.has_media && !self.is_ending()) else { return };
+        match &mut self.moving {
+            Some(moving) => moving.again(moving.to),
+            None => self.moving = Some(Move::new(None, relay)),
+        }
+        self.version += 1;
+        self.move_on();
     }
 
     /// Both peers are being moved: nothing else is offered to them.

@@ -243,6 +243,7 @@ impl Call {
             MediaError::NoPorts => (503, "No media port free"),
             MediaError::Unreachable => (503, "Media relay out of reach"),
             MediaError::BadSdp(_) => (488, "Unusable session description"),
+            MediaError::Superseded => (500, "Another application server has the call"),
             MediaError::OutOfStep(_) => (500, "Media session out of step"),
         };
         self.finish(HungUpBy::Platform, status, why, now);

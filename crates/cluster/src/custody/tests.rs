@@ -310,7 +310,7 @@ fn a_leg_that_is_elsewhere_is_asked_for_and_refused_when_nobody_has_it() {
     assert!(desk.custody.stray(other, leg(9), &desk.servers, desk.now), "asked once, whatever is repeated");
     assert_eq!(desk.said(), ["10 Stray", "11 Stray", "12 Stray"]);
     desk.hears(A, ToLegs::NoStray { ticket: 1 });
-    desk.loses(B);
+    desk.hears(B, ToLegs::NoStray { ticket: 1 });
     assert_eq!(desk.said(), Vec::<String>::new());
     desk.hears(C, ToLegs::NoStray { ticket: 1 });
     assert_eq!(desk.said(), [format!("{} unknown", leg(9))]);
@@ -330,6 +330,40 @@ fn a_leg_that_is_elsewhere_is_asked_for_and_refused_when_nobody_has_it() {
     assert_eq!(desk.said(), ["10 Stray"], "the owner is known");
     desk.waits(STRAY_LIMIT);
     assert_eq!(desk.said(), [format!("{} unknown", leg(7))]);
+}
+
+#[test]
+fn a_leg_whose_server_was_lost_a_moment_ago_is_asked_for_again() {
+    let mut desk = Desk::talking();
+    let other = CallId::new(NodeId(2), 9);
+    assert!(desk.custody.stray(other, leg(9), &desk.servers, desk.now));
+    desk.hears(A, ToLegs::NoStray { ticket: 1 });
+    desk.hears(B, ToLegs::NoStray { ticket: 1 });
+    desk.loses(C);
+    desk.said();
+    // A or B will carry its calls on.
+    desk.waits(STRAY_AGAIN);
+    assert_eq!(desk.said(), ["10 Stray", "11 Stray"]);
+    let state = Bytes::from_static(b"dialog");
+    let title = Title { call: other, epoch: 1 };
+    desk.hears(B, ToLegs::Revive { title, leg: leg(9), ticket: Some(1), state });
+    assert_eq!(desk.said(), [format!("{} revived", leg(9))]);
+    // Or nobody does.
+    assert!(desk.custody.stray(other, leg(8), &desk.servers, desk.now));
+    desk.waits(STRAY_LIMIT);
+    assert!(desk.said().contains(&format!("{} unknown", leg(8))));
+}
+
+#[test]
+fn whoever_would_carry_on_a_call_that_is_over_is_told_so() {
+    let mut desk = Desk::talking();
+    desk.hears(A, ToLegs::Done { title: title(0) });
+    desk.said();
+    // Another custodian did not hear of it, and offered the call.
+    desk.hears(B, ToLegs::Claim { title: title(1) });
+    assert_eq!(desk.said(), ["11 Superseded 1 by 0 10"]);
+    desk.hears(B, ToLegs::Claim { title: title(2) });
+    assert_eq!(desk.said(), ["11 NotHere 2"], "others have had it since");
 }
 
 #[test]

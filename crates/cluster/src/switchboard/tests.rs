@@ -1,114 +1,233 @@
-//! Whom a switchboard counts as there when etcd and its links do not say the same.
+//! What a switchboard tells its roles when nodes go and come back, as etcd and the links say it, in whatever order.
+//!
+//! Elsewhere: counters behind it (`counters::shell`), whole clusters (crate `simulation`).
 
 use super::*;
 use crate::node::Roles;
 
-/// What its application server hears of proxies.
 #[derive(Default)]
-struct Server(Mutex<Vec<&'static str>>);
+struct Heard(Mutex<Vec<String>>);
 
-impl MediaSink for Server {
-    fn reply(&self, _: CallId, _: u32, _: MediaReply) {}
-    fn event(&self, _: CallId, _: MediaEvent) {}
+impl Heard {
+    fn say(&self, what: String) {
+        self.0.lock().push(what);
+    }
+
+    fn said(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
+    }
 }
 
-impl CallServer for Server {
+impl MediaSink for Heard {
+    fn reply(&self, _: CallId, _: u32, _: MediaReply) {}
+    fn event(&self, call: CallId, event: MediaEvent) {
+        self.say(format!("{call} {event:?}"));
+    }
+}
+
+impl CallServer for Heard {
     fn told(&self, _: NodeId, _: ToCalls) {}
-    fn proxy_lost(&self, _: NodeId) {}
-    fn proxy_gone(&self, _: NodeId) {
-        self.0.lock().push("gone");
+    fn proxy_lost(&self, proxy: NodeId) {
+        self.say(format!("proxy {} lost", proxy.0));
     }
-    fn proxy_left(&self, _: NodeId) {
-        self.0.lock().push("left");
+    fn proxy_gone(&self, proxy: NodeId) {
+        self.say(format!("proxy {} gone", proxy.0));
     }
-    fn proxy_back(&self, _: NodeId) {}
-    fn relay_lost(&self, _: NodeId) {}
-    fn relay_back(&self, _: NodeId) {}
+    fn proxy_left(&self, proxy: NodeId) {
+        self.say(format!("proxy {} left", proxy.0));
+    }
+    fn proxy_back(&self, proxy: NodeId) {
+        self.say(format!("proxy {} back", proxy.0));
+    }
+    fn relay_lost(&self, relay: NodeId) {
+        self.say(format!("relay {} lost", relay.0));
+    }
+    fn relay_back(&self, relay: NodeId) {
+        self.say(format!("relay {} back", relay.0));
+    }
     fn relay_leaves(&self, _: NodeId) {}
     fn reserved(&self, _: CallId, _: u32, _: Verdict) {}
 }
 
-const PROXY: NodeId = NodeId(2);
-
-fn board() -> (Arc<Switchboard>, Arc<Server>) {
-    let now = Instant::now();
-    let board = Switchboard::new(Deps {
-        me: NodeId(1),
-        snapshot: Arc::default(),
-        unix_us: Arc::new(|| 0),
-        now: Arc::new(move || now),
-        random: Arc::new(|| 7),
-    });
-    let server = Arc::new(Server::default());
-    board.set_server(Arc::clone(&server) as _);
-    (board, server)
+impl Media for Heard {
+    fn submit(
+        &self,
+        _: NodeId,
+        call: CallId,
+        _: u32,
+        command: MediaCommand,
+        _: Signalling,
+    ) -> Option<MediaReply> {
+        self.say(format!("{call} {command:?}"));
+        Some(MediaReply::Done)
+    }
 }
 
-/// The proxy, and whether it is about to leave; none: etcd does not know it.
-fn view(draining: Option<bool>) -> Arc<View> {
+/// Takes what is said to nodes while they can be reached.
+#[derive(Default)]
+struct Ways {
+    open: Mutex<BTreeSet<NodeId>>,
+    said: Heard,
+}
+
+impl Ways {
+    fn send(&self, node: NodeId, what: String) -> bool {
+        let is_open = self.open.lock().contains(&node);
+        if is_open {
+            self.said.say(format!("to {}: {what}", node.0));
+        }
+        is_open
+    }
+}
+
+impl Wire for Ways {
+    fn to_calls(&self, node: NodeId, message: ToCalls) -> bool {
+        self.send(node, format!("{message:?}"))
+    }
+    fn to_legs(&self, node: NodeId, message: ToLegs) -> bool {
+        self.send(node, format!("{message:?}"))
+    }
+    fn to_relay(&self, node: NodeId, _: ToRelay) -> bool {
+        self.send(node, "to its relay".to_owned())
+    }
+    fn of_relay(&self, node: NodeId, message: FromRelay) -> bool {
+        let FromRelay::Event { call, event } = message else { return self.send(node, "reply".to_owned()) };
+        self.send(node, format!("{call} {event:?}"))
+    }
+    fn directory(&self, node: NodeId, _: DirectoryItem) -> bool {
+        self.send(node, "directory".to_owned())
+    }
+}
+
+struct Desk {
+    board: Arc<Switchboard>,
+    heard: Arc<Heard>,
+    relay: Arc<Heard>,
+    ways: Arc<Ways>,
+    now: Arc<Mutex<Instant>>,
+}
+
+const ME: NodeId = NodeId(1);
+const OTHER: NodeId = NodeId(2);
+
+fn view(nodes: &[(u16, u64)]) -> Arc<View> {
     let mut view = View::default();
-    if let Some(draining) = draining {
+    for (id, instance) in nodes {
         let node = NodeInfo {
-            id: PROXY,
-            name: String::new(),
-            instance: 5,
-            identity: 0,
-            roles: Roles::default().with(Role::Proxy),
+            id: NodeId(*id),
+            name: format!("n{id}"),
+            instance: *instance,
+            identity: u128::from(*id),
+            roles: [Role::Proxy, Role::As, Role::Relay].into_iter().collect::<Roles>(),
             zone: String::new(),
             capacity: 100,
             peer: String::new(),
-            sip: vec!["udp:192.0.2.2:5060".to_owned()],
+            sip: vec!["udp:192.0.2.1:5060".to_owned()],
             media: Vec::new(),
-            release: String::new(),
+            release: "1".to_owned(),
             protocol: (1, 1),
-            draining,
+            draining: false,
             calls: 0,
             started_ms: 0,
         };
-        view.nodes.insert(PROXY, Arc::new(node));
+        view.nodes.insert(NodeId(*id), Arc::new(node));
     }
     Arc::new(view)
 }
 
-#[test]
-fn a_proxy_that_only_etcd_has_lost_is_reached_until_its_link_is_lost_too() {
-    let (board, server) = board();
-    board.view_changed(view(Some(false)));
-    board.legs_back(PROXY);
-    assert!(Legs::can_reach(&*board, PROXY));
-    board.view_changed(view(None));
-    assert!(Legs::can_reach(&*board, PROXY) && !Legs::is_gone(&*board, PROXY));
-    assert!(server.0.lock().is_empty());
-    board.legs_lost(PROXY);
-    assert!(!Legs::can_reach(&*board, PROXY) && Legs::is_gone(&*board, PROXY));
-    assert_eq!(*server.0.lock(), ["gone"]);
-    // Where etcd does not know it, a new link does not bring it back.
-    board.legs_back(PROXY);
-    assert!(!Legs::can_reach(&*board, PROXY));
-    board.view_changed(view(Some(false)));
-    assert!(Legs::can_reach(&*board, PROXY) && !Legs::is_gone(&*board, PROXY));
-}
-
-#[test]
-fn a_proxy_that_meant_to_leave_has_left_when_etcd_says_so() {
-    let (board, server) = board();
-    board.view_changed(view(Some(false)));
-    board.view_changed(view(Some(true)));
-    board.view_changed(view(None));
-    assert!(!Legs::can_reach(&*board, PROXY) && Legs::is_gone(&*board, PROXY));
-    board.legs_lost(PROXY);
-    assert_eq!(*server.0.lock(), ["left"]);
-}
-
-#[test]
-fn a_proxy_that_was_out_of_reach_before_is_gone_when_etcd_says_so() {
-    for draining in [false, true] {
-        let (board, server) = board();
-        board.view_changed(view(Some(draining)));
-        board.legs_lost(PROXY);
-        assert!(server.0.lock().is_empty(), "etcd knows it: it may come back");
-        board.view_changed(view(None));
-        assert!(!Legs::can_reach(&*board, PROXY) && Legs::is_gone(&*board, PROXY));
-        assert_eq!(*server.0.lock(), ["gone"]);
+impl Desk {
+    fn new() -> Self {
+        let now = Arc::new(Mutex::new(Instant::now()));
+        let clock = Arc::clone(&now);
+        let deps = Deps {
+            me: ME,
+            snapshot: Arc::default(),
+            unix_us: Arc::new(|| 0),
+            now: Arc::new(move || *clock.lock()),
+            random: Arc::new(|| 7),
+        };
+        let (heard, relay, ways) = (Arc::<Heard>::default(), Arc::<Heard>::default(), Arc::<Ways>::default());
+        let board = Switchboard::new(deps);
+        board.set_server(Arc::clone(&heard) as _);
+        board.set_relay(Arc::clone(&relay) as _);
+        board.set_wire(Arc::clone(&ways) as _);
+        Self { board, heard, relay, ways, now }
     }
+
+    /// Both nodes are there and speak to each other.
+    fn together() -> Self {
+        let desk = Self::new();
+        desk.ways.open.lock().insert(OTHER);
+        desk.board.view_changed(view(&[(1, 11), (2, 12)]));
+        desk.board.legs_back(OTHER);
+        desk.heard.said();
+        desk.ways.said.said();
+        desk
+    }
+
+    fn waits(&self, seconds: u64) {
+        *self.now.lock() += Duration::from_secs(seconds);
+        self.board.tick();
+    }
+}
+
+#[test]
+fn a_relay_that_etcd_forgot_for_a_while_is_back_though_its_link_never_broke() {
+    let desk = Desk::together();
+    desk.board.view_changed(view(&[(1, 11)]));
+    assert!(desk.board.relay_is_lost(OTHER));
+    assert_eq!(desk.heard.said(), Vec::<String>::new());
+    desk.board.view_changed(view(&[(1, 11), (2, 12)]));
+    assert!(desk.heard.said().contains(&"relay 2 back".to_owned()));
+}
+
+#[test]
+fn a_proxy_that_comes_back_as_another_process_is_gone_whatever_is_heard_first() {
+    // Its record ended before anybody noticed that its link was dead, and it is back before that is noticed.
+    let desk = Desk::together();
+    desk.board.view_changed(view(&[(1, 11)]));
+    assert_eq!(desk.heard.said(), Vec::<String>::new(), "its link may be alive");
+    desk.board.view_changed(view(&[(1, 11), (2, 13)]));
+    assert!(desk.heard.said().contains(&"proxy 2 gone".to_owned()));
+    desk.board.view_changed(view(&[(1, 11)]));
+    desk.board.view_changed(view(&[(1, 11), (2, 13)]));
+    assert!(!desk.heard.said().contains(&"proxy 2 gone".to_owned()), "this time it is the same");
+}
+
+#[test]
+fn names_of_legs_that_were_asked_for_in_vain_are_asked_for_again() {
+    let desk = Desk::new();
+    desk.board.view_changed(view(&[(1, 11), (2, 12)]));
+    desk.board.legs_back(OTHER); // and is out of reach again, before it is told
+    desk.ways.open.lock().insert(OTHER);
+    desk.board.legs_back(OTHER);
+    assert_eq!(desk.ways.said.said(), ["to 2: Names"]);
+    // Asked, and lost on the way.
+    desk.board.legs_back(OTHER);
+    assert_eq!(desk.ways.said.said(), ["to 2: Names"]);
+}
+
+#[test]
+fn a_session_whose_server_is_lost_is_closed_when_nobody_has_its_call() {
+    let desk = Desk::together();
+    let [ours, left] = [1, 2].map(|number| CallId::new(OTHER, number));
+    let submit = |call: CallId, ticket: u32| {
+        let command = MediaCommand::Stop;
+        ToRelay::Submit { call, ticket, command, signalling: Signalling::default() }
+    };
+    desk.board.heard_relay(OTHER, submit(ours, 1));
+    desk.board.heard_relay(OTHER, submit(left, 1));
+    desk.relay.said();
+    desk.ways.said.said();
+    desk.board.media_lost(OTHER);
+    desk.waits(10);
+    // Both servers are asked, this node's own among them; ours has the call and says so.
+    assert_eq!(desk.heard.said(), [format!("{ours} Unclaimed"), format!("{left} Unclaimed")]);
+    assert_eq!(desk.ways.said.said(), [format!("to 2: {ours} Unclaimed"), format!("to 2: {left} Unclaimed")]);
+    desk.board.submit(ME, ours, 99, MediaCommand::Stop, Signalling::default());
+    desk.relay.said();
+    desk.waits(5);
+    assert_eq!(desk.relay.said(), [format!("{left} Close")]);
+    desk.waits(60);
+    assert_eq!(desk.relay.said(), Vec::<String>::new());
 }

@@ -58,6 +58,10 @@ impl Wire for FromRelay {
                     event: Some(e::Event::Silent(e::Silent { leg: leg.0.into() })),
                 })
             }
+            FromRelay::Event { call, event: MediaEvent::Unclaimed } => {
+                let event = Some(e::Event::Unclaimed(e::Unclaimed {}));
+                v1::from_relay::Item::Event(v1::MediaEvent { call: call.as_u64(), event })
+            }
         };
         Ok(v1::FromRelay { item: Some(item) })
     }
@@ -70,11 +74,14 @@ impl Wire for FromRelay {
                 reply: read_reply(there("MediaReply.reply", reply.reply)?)?,
             },
             v1::from_relay::Item::Event(event) => {
-                let e::Event::Silent(silent) = there("MediaEvent.event", event.event)?;
-                FromRelay::Event {
-                    call: call("MediaEvent.call", event.call)?,
-                    event: MediaEvent::Silent { leg: media_leg("MediaEvent.Silent.leg", silent.leg)? },
-                }
+                let call = call("MediaEvent.call", event.call)?;
+                let event = match there("MediaEvent.event", event.event)? {
+                    e::Event::Silent(silent) => {
+                        MediaEvent::Silent { leg: media_leg("MediaEvent.Silent.leg", silent.leg)? }
+                    }
+                    e::Event::Unclaimed(e::Unclaimed {}) => MediaEvent::Unclaimed,
+                };
+                FromRelay::Event { call, event }
             }
         })
     }
@@ -147,6 +154,7 @@ fn write_reply(reply: MediaReply) -> Read<r::Reply> {
                 MediaError::NoPorts => (v1::MediaRefusal::NoPorts, String::new()),
                 MediaError::BadSdp(text) => (v1::MediaRefusal::BadSdp, words(text)),
                 MediaError::Unreachable => (v1::MediaRefusal::Unreachable, String::new()),
+                MediaError::Superseded => (v1::MediaRefusal::Superseded, String::new()),
                 MediaError::OutOfStep(text) => (v1::MediaRefusal::OutOfStep, text.to_owned()),
             };
             r::Reply::Refused(r::Refused { why: why.into(), text })
@@ -166,6 +174,7 @@ fn read_reply(reply: r::Reply) -> Read<MediaReply> {
             Ok(v1::MediaRefusal::NoPorts) => MediaError::NoPorts,
             Ok(v1::MediaRefusal::BadSdp) => MediaError::BadSdp(words(refused.text)),
             Ok(v1::MediaRefusal::Unreachable) => MediaError::Unreachable,
+            Ok(v1::MediaRefusal::Superseded) => MediaError::Superseded,
             Ok(v1::MediaRefusal::OutOfStep) => {
                 // A mistake of ours, told by the relay: its words are for the log, and it is logged there.
                 tracing::debug!(why = words(refused.text), "a relay says that a command is out of step");

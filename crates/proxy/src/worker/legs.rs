@@ -126,7 +126,7 @@ impl Worker {
         Some(leg)
     }
 
-    fn act(&mut self, leg: LegId, action: Action, now: Instant) {
+    pub(super) fn act(&mut self, leg: LegId, action: Action, now: Instant) {
         let key = |seq| ClientKey { owner: leg.as_u64(), seq };
         match action {
             Action::Request { seq, draft, to } => {

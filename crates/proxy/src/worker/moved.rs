@@ -99,9 +99,12 @@ impl Worker {
         true
     }
 
-    /// Forgets a leg without a word to its peer: it lives elsewhere now.
-    pub(super) fn part(&mut self, leg: LegId) {
-        drop(self.remove(leg));
+    /// Forgets a leg without a word to its peer: it lives elsewhere now. What the peer asks for at this moment is refused, so that it
+    /// asks there.
+    pub(super) fn part(&mut self, leg: LegId, now: Instant) {
+        for action in self.remove(leg).map(Leg::part).unwrap_or_default() {
+            self.act(leg, action, now);
+        }
     }
 
     /// Nobody has the leg: what waits for it is refused (RFC 3261 section 12.2.2).

@@ -354,13 +354,15 @@ impl Draw {
     }
 
     pub(super) fn media_item(&mut self) -> FromRelay {
-        let reply = match self.below(7) {
+        let reply = match self.below(9) {
             0 => MediaReply::Sdp(self.body()),
             1 => MediaReply::Done,
             2 => MediaReply::Report(self.some(3, |draw| (MediaLeg(draw.0.random()), draw.report()))),
             3 => MediaReply::Refused(MediaError::NoPorts),
             4 => MediaReply::Refused(MediaError::BadSdp(self.text())),
             5 => MediaReply::Refused(MediaError::OutOfStep("so the relay says")),
+            6 => MediaReply::Refused(MediaError::Superseded),
+            7 => return FromRelay::Event { call: self.call(), event: MediaEvent::Unclaimed },
             _ => {
                 let event = MediaEvent::Silent { leg: MediaLeg(self.0.random()) };
                 return FromRelay::Event { call: self.call(), event };

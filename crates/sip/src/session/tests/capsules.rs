@@ -96,6 +96,22 @@ fn calls_over_a_bad_wire_come_to_rest_whatever_moves() {
 }
 
 #[test]
+fn what_a_peer_asks_for_while_its_session_goes_elsewhere_is_refused_so_that_it_asks_again() {
+    let mut world = talking();
+    let refusals = |world: &mut World| {
+        let all = world.session(BOB).refusals().into_iter();
+        let status = |action| if let Action::Respond { draft, .. } = action { draft.status } else { 0 };
+        all.map(status).collect::<Vec<_>>()
+    };
+    assert_eq!(refusals(&mut world), []);
+    world.play("alice does reoffer hold1\nalice sends INVITE hold1\nbob hears Offer hold1 by INVITE");
+    assert_eq!(refusals(&mut world), [491]);
+    let mut ringing = World::new();
+    ringing.play("alice does call o1\nalice sends INVITE o1\nbob hears Incoming o1");
+    assert_eq!(refusals(&mut ringing), [], "an INVITE that nobody has answered is its call's to refuse");
+}
+
+#[test]
 fn a_session_with_something_open_does_not_fit_into_a_capsule() {
     let mut world = World::new();
     let fits = |world: &mut World| {
