@@ -35,11 +35,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            // With the silence before it, a machine that is gone is missed for three seconds: who talks by its relay hears nothing as long.
-            lost_after: Duration::from_millis(1500),
+            // With the silence before it, a machine that is gone is missed for four seconds: who talks by its relay hears nothing as long.
+            lost_after: Duration::from_secs(2),
             heartbeat: Duration::from_millis(500),
-            // Two heartbeats may be lost, or late.
-            silence: Duration::from_millis(1500),
+            // A node that is short of CPU for a moment is not gone.
+            silence: Duration::from_secs(2),
             ack_after: Duration::from_millis(50),
             ack_items: 512,
             // Five seconds of 1000 calls a second with a dozen items each.
