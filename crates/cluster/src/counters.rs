@@ -145,9 +145,9 @@ pub(crate) fn is_about_counters(item: &DirectoryItem) -> bool {
 }
 
 /// Mistakes that simulations must find.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub enum Fault {
     /// An owner grants before others have told what their calls hold.
     DoesNotWait,
     /// Grants of earlier owners are taken however late they come.
@@ -167,6 +167,13 @@ impl Counters {
     /// Of a node that owns nothing and has no calls; `instance` is the number of its process ([`crate::node::NodeInfo`]).
     pub(crate) fn new(me: NodeId, instance: u64) -> Self {
         Self { me, keeper: Keeper::default(), asker: Asker::new(instance), actions: VecDeque::new() }
+    }
+
+    /// Makes a mistake on purpose from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn make_fault(&mut self, fault: Fault) {
+        self.keeper.fault = Some(fault);
+        self.asker.fault = Some(fault);
     }
 
     /// Who is there, and what this node owns: `owned` was looked at before `view`.

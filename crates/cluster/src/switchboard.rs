@@ -228,6 +228,12 @@ impl Switchboard {
         self.custody.lock().make_fault(fault);
     }
 
+    /// Lets the counters make a mistake on purpose from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn miscount(&self, fault: counters::Fault) {
+        self.count(|counters, _, _| counters.make_fault(fault));
+    }
+
     /// Names what is certain of this node, and the number of its process: without that no call has a place where a limit says how many there
     /// are.
     pub fn count_by(&self, lease: Arc<dyn Lease>, instance: u64) {

@@ -1,7 +1,7 @@
 //! A whole cluster in one thread: real roles and cores on simulated network, clocks, etcd and stores, with faults by seed.
 //!
-//! In: a seed. Out: what was wrong, and the ladder of it. Rooms: `plan` (what a seed means), `world` (time and ways), `process` (the real
-//! parts), `lines` and `net` (links), `phones`, `relay`, `store`, `faults`, `watch` and `verdict` (what must hold), `limits`, `trace`.
+//! In: a seed. Out: what was wrong, and the ladder of it. Rooms: `plan` (what a seed means), `world` (time and ways), `process` and `wiring` (the real
+//! parts), `lines`, `net` and `ways` (what goes between places), `services` (etcd, disks), `phones`, `relay`, `store`, `faults`, `watch` and `verdict` (what must hold), `limits`, `trace`.
 //! Elsewhere: one node with ladders to read (crate `world`).
 
 mod faults;
@@ -12,18 +12,29 @@ mod phones;
 mod plan;
 mod process;
 mod relay;
+mod services;
 mod store;
 mod trace;
 mod verdict;
 mod watch;
+mod ways;
+mod wiring;
 mod world;
 
-pub use cluster::custody::Fault;
 pub use plan::Kind;
 pub use watch::Complaint;
 
 use plan::{CHAOS, HEALING, Plan, SECOND};
 use world::World;
+
+/// A mistake to make on purpose, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Of whoever keeps calls.
+    Custody(cluster::custody::Fault),
+    /// Of whoever counts them.
+    Counters(cluster::counters::Fault),
+}
 
 /// Microseconds since a run began.
 pub(crate) type Time = u64;
@@ -100,7 +111,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     let plan = Plan::of(seed);
     let kind = plan.kind;
     let mut world = World::new(seed, plan, options.with_lines);
-    world.custody_fault = options.fault;
+    world.fault = options.fault;
     world.run_until(CHAOS);
     while !world.is_calm() && world.now < 240 * SECOND {
         let next = world.now + SECOND;

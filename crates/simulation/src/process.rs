@@ -10,10 +10,11 @@ use crate::lines::{Item, Lines, Want, Way};
 use crate::net::{Carried, ConnId};
 use crate::relay::SimRelay;
 use crate::watch::{Around, Watched, Watcher};
-use appserver::{AppServer, CallLog};
+use crate::wiring::{Gate, Log, Registrar, Sent, Told};
+use appserver::AppServer;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use cluster::between::{DirectoryItem, FromRelay, Owner, ToCalls, ToLegs, ToRelay};
+use cluster::between::Owner;
 use cluster::counters::PARTITIONS;
 use cluster::etcd::{Failure, Request, Response, Ticket, WatchUpdate};
 use cluster::ids::{CallId, NodeId};
@@ -21,18 +22,18 @@ use cluster::leg::LegHost;
 use cluster::media::Media;
 use cluster::member::{Event, Member, MemberSettings};
 use cluster::node::{Kind, NodeInfo, Role, Roles, View, partitions};
-use cluster::switchboard::{BindingHost, CallServer, Deps, Switchboard, Wire};
-use model::{BindingRecord, Cdr, Id, OpenCall, Snapshot, Terminal};
+use cluster::switchboard::{CallServer, Deps, Switchboard};
+use model::{BindingRecord, Cdr, OpenCall, Snapshot};
 use parking_lot::Mutex;
 use proxy::net::Network;
 use proxy::net::sim::{SimNet, SimPort, Weather};
-use proxy::{BindingChange, BindingLog, Durable, Listener, Proxy, ProxyConfig, SealKey};
+use proxy::{BindingChange, Durable, Listener, Proxy, ProxyConfig, SealKey};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sip::flow::Transport;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
@@ -90,20 +91,6 @@ pub(crate) enum Out {
     Said(Said),
     /// It has done with everything, and ends.
     Ended,
-}
-
-/// Ways out of a process; closed when it is killed.
-pub(crate) struct Gate {
-    open: AtomicBool,
-    said: Mutex<Vec<Said>>,
-}
-
-impl Gate {
-    fn say(&self, said: Said) {
-        if self.open.load(Ordering::Relaxed) {
-            self.said.lock().push(said);
-        }
-    }
 }
 
 /// How far a process is.
@@ -661,83 +648,5 @@ fn info(place: &Place, instance: u64, born: Time) -> NodeInfo {
         draining: true,
         calls: 0,
         started_ms: (UNIX.as_millis() as u64) + born / 1000,
-    }
-}
-
-/// What is said to other nodes.
-struct Sent {
-    lines: Arc<Mutex<Lines>>,
-    gate: Arc<Gate>,
-}
-
-impl Sent {
-    fn send(&self, way: Way, node: NodeId, item: Item) -> bool {
-        self.gate.open.load(Ordering::Relaxed)
-            && self.lines.lock().send(way, node, item, Instant::now().into_std())
-    }
-}
-
-impl Wire for Sent {
-    fn to_calls(&self, node: NodeId, message: ToCalls) -> bool {
-        self.send(Way::Calls, node, Item::ToCalls(Box::new(message)))
-    }
-
-    fn to_legs(&self, node: NodeId, message: ToLegs) -> bool {
-        self.send(Way::Legs, node, Item::ToLegs(Box::new(message)))
-    }
-
-    fn to_relay(&self, node: NodeId, message: ToRelay) -> bool {
-        self.send(Way::Relay, node, Item::ToRelay(Box::new(message)))
-    }
-
-    fn of_relay(&self, node: NodeId, message: FromRelay) -> bool {
-        self.send(Way::Media, node, Item::FromRelay(Box::new(message)))
-    }
-
-    fn directory(&self, node: NodeId, item: DirectoryItem) -> bool {
-        self.send(Way::Directory, node, Item::Directory(Box::new(item)))
-    }
-}
-
-struct Told {
-    gate: Arc<Gate>,
-    switchboard: Weak<Switchboard>,
-}
-
-impl BindingLog for Told {
-    fn append(&self, change: BindingChange, done: Durable) {
-        if let Some(switchboard) = self.switchboard.upgrade() {
-            match &change {
-                BindingChange::Bind(binding) => switchboard.bound(binding.clone()),
-                BindingChange::Unbind { terminal, contact } => switchboard.unbound(*terminal, contact),
-            }
-        }
-        self.gate.say(Said::Binding(Box::new(change), done));
-    }
-}
-
-struct Registrar(Weak<Proxy>);
-
-impl BindingHost for Registrar {
-    fn displaced(&self, terminal: Id<Terminal>, contact: &str) {
-        if let Some(proxy) = self.0.upgrade() {
-            proxy.unbind(terminal, Some(contact));
-        }
-    }
-}
-
-struct Log(Arc<Gate>);
-
-impl CallLog for Log {
-    fn began(&self, call: OpenCall, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
-        self.0.say(Said::Note(Box::new(call), done));
-    }
-
-    fn ended(&self, cdr: Cdr, epoch: u32, done: Box<dyn FnOnce(bool) + Send>) {
-        self.0.say(Said::Record(Box::new(cdr), epoch, done));
-    }
-
-    fn let_go(&self, call: CallId) {
-        self.0.say(Said::LetGo(call));
     }
 }

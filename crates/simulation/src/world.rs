@@ -2,43 +2,39 @@
 //!
 //! Everything happens at points of a grid of two milliseconds. What comes to a process at a point is given to it, then its runtime runs
 //! for a millisecond; a process that nothing comes to runs a tenth of a second at a time. What a process says leaves at the point that it
-//! was heard at, and arrives later: so nobody hears anything before it was said. Elsewhere: what goes wrong (`faults`), what is
-//! asked of the end (`verdict`).
+//! was heard at, and arrives later: so nobody hears anything before it was said. Elsewhere: ways between places (`ways`), what all nodes
+//! share (`services`), what goes wrong (`faults`), what is asked of the end (`verdict`).
 
 use crate::Time;
-use crate::lines::Item;
 use crate::net::{Carried, ConnId, Conns, End};
-use crate::phones::{DOMAIN, Phone};
+use crate::phones::Phone;
 use crate::plan::{MS, PHONES, Plan, REGISTER, SECOND, Spot};
-use crate::process::{Out, Place, Process, Said, UNIX};
+use crate::process::{Out, Place, Process, UNIX};
 use crate::store::{Disk, Knowers, Store};
 use crate::trace::Trace;
 use crate::watch::Watcher;
 use bytes::Bytes;
-use cluster::custody;
 use cluster::etcd::{Failure, Request, Response, Ticket, WatchUpdate};
 use cluster::ids::NodeId;
 use cluster::node::Role;
-use cluster::testing::{Compacted, Etcd};
+use cluster::testing::Etcd;
 use model::{Cdr, Configuration, Snapshot};
-use proxy::{BindingChange, Durable};
+use proxy::Durable;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sip::msg::Message;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-const GRID: Time = 2 * MS;
+pub(crate) const GRID: Time = 2 * MS;
 /// A process runs at least so often.
 const ROUND: Time = 100 * MS;
 /// A request to etcd that is not answered for so long has failed.
-const PATIENCE: Time = 2 * SECOND;
+pub(crate) const PATIENCE: Time = 2 * SECOND;
 /// A process that may not join is started again after this.
 const AGAIN: Time = 2 * SECOND;
-/// What is held up by a cut is tried again after this, as TCP does.
-const RETRY: Time = 300 * MS;
 
 /// A place where a process runs, or did.
 pub(crate) struct Machine {
@@ -52,15 +48,15 @@ pub(crate) struct Machine {
     /// Nothing answers there, not even the kernel.
     pub(crate) is_off: bool,
     /// What came while it was paused.
-    waiting: Vec<Act>,
+    pub(crate) waiting: Vec<Act>,
     /// Since when no process serves there.
     pub(crate) down_since: Option<Time>,
     /// Since when telephones find nobody there who takes calls.
     pub(crate) unfit_since: Option<Time>,
-    asked: BTreeSet<Ticket>,
-    watch: Option<(Ticket, String, u64)>,
-    told: Time,
-    is_dirty: bool,
+    pub(crate) asked: BTreeSet<Ticket>,
+    pub(crate) watch: Option<(Ticket, String, u64)>,
+    pub(crate) told: Time,
+    pub(crate) is_dirty: bool,
 }
 
 pub(crate) enum Act {
@@ -102,16 +98,16 @@ pub(crate) struct World {
     /// Where a telephone's datagrams to a proxy really go.
     pub(crate) moved: BTreeMap<(usize, NodeId), NodeId>,
     pub(crate) watcher: Arc<Watcher>,
-    pub(crate) custody_fault: Option<custody::Fault>,
+    pub(crate) fault: Option<crate::Fault>,
     /// Nodes that are still to be drained, one after the other.
     pub(crate) to_drain: VecDeque<NodeId>,
     pub(crate) drained_at: Time,
     queue: BTreeMap<(Time, u64), Act>,
     order: u64,
     round_at: Time,
-    phone_wakes: Vec<Time>,
+    pub(crate) phone_wakes: Vec<Time>,
     snapshot: Arc<Snapshot>,
-    addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<SocketAddr>,
 }
 
 pub(crate) static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
@@ -192,7 +188,7 @@ impl World {
             weather: (0, 0),
             moved: BTreeMap::new(),
             watcher: Arc::default(),
-            custody_fault: None,
+            fault: None,
             to_drain: VecDeque::new(),
             drained_at: 0,
             queue: BTreeMap::new(),
@@ -378,8 +374,10 @@ impl World {
             Arc::clone(&self.watcher),
             &mut self.rng,
         );
-        if let Some(fault) = self.custody_fault {
-            process.switchboard.make_fault(fault);
+        match self.fault {
+            Some(crate::Fault::Custody(fault)) => process.switchboard.make_fault(fault),
+            Some(crate::Fault::Counters(fault)) => process.switchboard.miscount(fault),
+            None => {}
         }
         machine.process = Some(process);
         self.trace.mark(now, 1, &node.0.to_le_bytes());
@@ -536,297 +534,6 @@ impl World {
             machine.is_dirty = true;
         }
     }
-
-    // --- connections ---
-
-    fn delay(&mut self) -> Time {
-        let usual = self.rng.random_range(self.plan.between.clone());
-        if self.slow > 0 && self.rng.random_bool(0.3) {
-            return usual + self.rng.random_range(0..1500 * MS);
-        }
-        usual
-    }
-
-    pub(crate) fn is_cut(&self, from: Spot, to: Spot) -> bool {
-        self.cuts.contains_key(&(from, to))
-    }
-
-    /// Puts something on its way: to the dialled end (0), or to the dialler (1).
-    pub(crate) fn carry(&mut self, id: ConnId, dir: usize, what: Carried) {
-        let delay = self.delay();
-        let now = self.now;
-        let Some(conn) = self.conns.all.get_mut(&id) else { return };
-        let at = (now + delay).max(conn.last[dir]);
-        conn.last[dir] = at;
-        conn.flying[dir].push_back((at, what));
-        self.after(at - now, Act::Arrive(id, dir));
-    }
-
-    fn arrive(&mut self, id: ConnId, dir: usize) {
-        let Some(conn) = self.conns.all.get(&id) else { return };
-        let (from, to) = (conn.ends[dir], conn.ends[1 - dir]);
-        let Some((at, _)) = conn.flying[dir].front() else { return };
-        if *at > self.now {
-            return; // it waits for its own turn
-        }
-        if self.is_cut(Spot::Node(from.node), Spot::Node(to.node)) {
-            return self.after(RETRY, Act::Arrive(id, dir));
-        }
-        let way = conn.way;
-        let now = self.now;
-        let Some(machine) = self.machines.get_mut(&to.node) else { return };
-        if machine.is_off {
-            return; // for good, or until it answers that it knows no such connection
-        }
-        if machine.paused {
-            return machine.waiting.push(Act::Arrive(id, dir));
-        }
-        let Some(conn) = self.conns.all.get_mut(&id) else { return };
-        let Some((_, what)) = conn.flying[dir].pop_front() else { return };
-        let is_end = matches!(what, Carried::Closed);
-        let kind = [dir as u8, way as u8, what.kind()];
-        self.trace.mark(now, 3, &[&kind[..], &id.0.to_le_bytes()].concat());
-        let mut is_heard = false;
-        if let Some(process) = &mut machine.process
-            && (to.life == process.life || dir == 0 && to.life == 0)
-        {
-            conn.ends[1 - dir].life = process.life;
-            if self.trace.is_told() {
-                tell(&mut self.trace, now, from.node, to.node, &what);
-            }
-            is_heard = process.heard(id, from.node, way, what);
-            machine.is_dirty |= is_heard;
-        }
-        if is_end {
-            self.conns.all.remove(&id);
-        } else if !is_heard {
-            self.carry(id, 1 - dir, Carried::Closed);
-        }
-    }
-
-    /// All connections between two nodes end, and both are told.
-    pub(crate) fn reset(&mut self, one: NodeId, other: NodeId) {
-        let between = |(_, conn): &(&ConnId, &crate::net::Conn)| {
-            let ends = [conn.ends[0].node, conn.ends[1].node];
-            ends == [one, other] || ends == [other, one]
-        };
-        let ids: Vec<ConnId> = self.conns.all.iter().filter(between).map(|(id, _)| *id).collect();
-        for id in ids {
-            if let Some(conn) = self.conns.all.get_mut(&id) {
-                conn.flying.iter_mut().for_each(VecDeque::clear); // what was on its way is lost
-                self.carry(id, 0, Carried::Closed);
-                self.carry(id, 1, Carried::Closed);
-            }
-        }
-    }
-
-    // --- datagrams ---
-
-    fn outside_delay(&mut self) -> Time {
-        let usual = self.rng.random_range(self.plan.outside.clone());
-        if self.weather.0 > 0 { usual + self.rng.random_range(0..150 * MS) } else { usual }
-    }
-
-    fn copies(&mut self) -> usize {
-        let (lost, doubled) = self.weather;
-        if lost > 0 && self.rng.random_range(0..1000) < lost {
-            return 0;
-        }
-        1 + usize::from(doubled > 0 && self.rng.random_range(0..1000) < doubled)
-    }
-
-    fn of_node(&mut self, node: NodeId, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
-        self.trace.mark(self.now, 4, &bytes);
-        if self.machines.get(&node).is_some_and(|machine| machine.is_dark) {
-            return;
-        }
-        let Some(phone) = self.addresses.iter().position(|address| *address == to) else { return };
-        if self.trace.is_told() {
-            let (line, name) = (first_line(&bytes), self.phones[phone].name);
-            self.trace.line(self.now, format_args!("{name:>6} <-  n{}  {line}", node.0));
-        }
-        for _ in 0..self.copies() {
-            let delay = self.outside_delay();
-            self.after(delay, Act::ToPhone { phone, from, bytes: bytes.clone() });
-        }
-    }
-
-    fn phone_speaks(&mut self, phone: usize) {
-        let now = self.now;
-        while let Some((bytes, to)) = self.phones[phone].poll_datagram(now) {
-            self.trace.mark(now, 5, &bytes);
-            // A request within a dialog goes to the contact of its other end (RFC 3261 section 12.2.1.1).
-            let home = proxy_of(contact_in(&bytes).unwrap_or(to));
-            // What belongs to a dialog or an answer goes to the very proxy for as long as that is there.
-            let lives = self.machines.get(&home).is_some_and(|machine| machine.down_since.is_none());
-            let is_new = is_for_domain(&bytes);
-            let moved = self.moved.get(&(phone, home)).copied().filter(|_| is_new || !lives);
-            let node = moved.unwrap_or(home);
-            if self.trace.is_told() {
-                let (line, name) = (first_line(&bytes), self.phones[phone].name);
-                self.trace.line(now, format_args!("{name:>6}  -> n{}  {line}", node.0));
-            }
-            let (from, to) = (self.phones[phone].address, sip_address(node));
-            for _ in 0..self.copies() {
-                let delay = self.outside_delay();
-                self.after(delay, Act::ToNode { node, from, to, bytes: bytes.clone() });
-            }
-        }
-        if let Some(due) = self.phones[phone].due() {
-            let due = due.max(now + GRID);
-            if due < self.phone_wakes[phone] {
-                self.phone_wakes[phone] = due.div_ceil(GRID) * GRID;
-                self.after(due - now, Act::Phone(phone));
-            }
-        }
-    }
-
-    pub(crate) fn wake_phones(&mut self) {
-        (0..self.phones.len()).for_each(|phone| self.phone_speaks(phone));
-    }
-
-    // --- etcd ---
-
-    fn ask_etcd(&mut self, node: NodeId, life: u64, ticket: Ticket, request: Request) {
-        let is_watch = matches!(request, Request::Watch { .. });
-        if !is_watch {
-            if let Some(machine) = self.machines.get_mut(&node) {
-                machine.asked.insert(ticket);
-            }
-            let answer = Err(Failure::Unknown("no answer".to_owned()));
-            self.after(PATIENCE, Act::Answer { node, life, ticket, answer });
-        }
-        if self.is_cut(Spot::Node(node), Spot::Etcd) {
-            if is_watch {
-                self.after(PATIENCE, Act::Watch { node, life, ticket, update: WatchUpdate::Ended });
-            }
-            return;
-        }
-        let delay = self.delay();
-        self.after(delay, Act::Ask { node, life, ticket, request });
-    }
-
-    fn etcd_asked(&mut self, node: NodeId, life: u64, ticket: Ticket, request: Request) {
-        self.etcd_time();
-        let is_cut = self.is_cut(Spot::Etcd, Spot::Node(node));
-        if let Request::Watch { prefix, from } = request {
-            if self.etcd_away > 0 || is_cut {
-                self.after(PATIENCE, Act::Watch { node, life, ticket, update: WatchUpdate::Ended });
-            } else if let Some(machine) = self.machines.get_mut(&node)
-                && machine.life == life
-                && machine.watch.as_ref().is_none_or(|(known, ..)| *known < ticket)
-            {
-                machine.watch = Some((ticket, prefix, from));
-            }
-            return self.push_changes();
-        }
-        if self.etcd_away > 0 {
-            return;
-        }
-        let answer = self.etcd.serve(&request);
-        if let Some(end) = self.etcd.next_end() {
-            self.after((end.as_micros() as Time + GRID).saturating_sub(self.now), Act::Expire);
-        }
-        self.trace.mark(self.now, 6, &self.etcd.revision().to_le_bytes());
-        if !is_cut {
-            let delay = self.delay();
-            self.after(delay, Act::Answer { node, life, ticket, answer });
-        }
-        self.push_changes();
-    }
-
-    fn etcd_time(&mut self) {
-        if self.etcd_away == 0 {
-            self.etcd.advance(Duration::from_micros(self.now));
-            self.push_changes();
-        }
-    }
-
-    /// What has changed goes to all who watch, in order; whoever cannot be reached loses his watch.
-    pub(crate) fn push_changes(&mut self) {
-        let is_known = |node: &NodeId| self.etcd.keys().contains_key(&node_key(*node));
-        self.watcher.ledger.known(self.machines.keys().copied().filter(is_known).collect());
-        let nodes: Vec<NodeId> = self.machines.keys().copied().collect();
-        for node in nodes {
-            let is_cut = self.etcd_away > 0 || self.is_cut(Spot::Etcd, Spot::Node(node));
-            let Some(machine) = self.machines.get_mut(&node) else { continue };
-            let Some((ticket, prefix, from)) = machine.watch.clone() else { continue };
-            if self.etcd_away == 0 && from > self.etcd.revision() {
-                continue;
-            }
-            let update = match self.etcd.changes(&prefix, from) {
-                _ if is_cut => WatchUpdate::Ended,
-                Ok(changes) => WatchUpdate::Changes(changes),
-                Err(Compacted) => WatchUpdate::Compacted,
-            };
-            // A lost connection is noticed by the keep-alive of HTTP/2.
-            let delay = if is_cut { self.rng.random_range(SECOND..8 * SECOND) } else { self.delay() };
-            let next = self.etcd.revision() + 1;
-            let is_end = !matches!(update, WatchUpdate::Changes(_));
-            let now = self.now;
-            let Some(machine) = self.machines.get_mut(&node) else { continue };
-            machine.watch = (!is_end).then_some((ticket, prefix, next));
-            machine.told = machine.told.max(now + delay);
-            let (life, delay) = (machine.life, machine.told - now);
-            self.after(delay, Act::Watch { node, life, ticket, update });
-        }
-    }
-
-    // --- disks and the database ---
-
-    fn said(&mut self, node: NodeId, life: u64, said: Said) {
-        let disk_delay = self.rng.random_range(MS..8 * MS);
-        let Some(machine) = self.machines.get_mut(&node) else { return };
-        match said {
-            Said::Note(note, done) => {
-                self.knowers.serves((node, life), &note.call);
-                machine.disk.notes.insert(note.call.clone(), *note);
-                self.after(disk_delay, Act::Stored { node, life, call: None, done, is: true });
-            }
-            Said::LetGo(call) => {
-                self.trace.line(self.now, format_args!("n{} lets {call} go", node.0));
-                machine.disk.notes.remove(&call.to_string());
-                self.knowers.leaves((node, life), &call.to_string());
-            }
-            Said::Binding(change, done) => {
-                match *change {
-                    BindingChange::Bind(binding) => {
-                        let key = (binding.terminal, binding.contact.clone());
-                        machine.disk.bindings.insert(key, binding);
-                    }
-                    BindingChange::Unbind { terminal, contact } => {
-                        machine.disk.bindings.remove(&(terminal, contact));
-                    }
-                }
-                self.after(disk_delay, Act::Stored { node, life, call: None, done, is: true });
-            }
-            Said::Record(cdr, epoch, done) => {
-                let is_lost = self.store_away > 0 || self.is_cut(Spot::Node(node), Spot::Store);
-                if is_lost {
-                    self.after(PATIENCE, Act::Stored { node, life, call: None, done, is: false });
-                } else {
-                    let delay = self.delay();
-                    self.after(delay, Act::Record { node, life, epoch, cdr, done });
-                }
-            }
-        }
-    }
-
-    fn record(&mut self, node: NodeId, life: u64, epoch: u32, cdr: Cdr, done: Durable) {
-        let call = cdr.call.clone();
-        self.trace.mark(self.now, 7, call.as_bytes());
-        self.trace.line(
-            self.now,
-            format_args!(
-                "n{} records {call} in epoch {epoch}: {} {:?}",
-                node.0, cdr.cause.status, cdr.hung_up_by
-            ),
-        );
-        self.store.record(node, epoch, cdr);
-        let is = !self.is_cut(Spot::Store, Spot::Node(node));
-        let delay = if is { self.delay() } else { PATIENCE };
-        self.after(delay, Act::Stored { node, life, call: Some(call), done, is });
-    }
 }
 
 impl Machine {
@@ -879,68 +586,4 @@ fn kept(process: &Process) -> BTreeSet<String> {
 /// Where a node's record stands in etcd.
 pub(crate) fn node_key(node: NodeId) -> String {
     format!("/carillon/nodes/{}", node.0)
-}
-
-fn proxy_of(address: SocketAddr) -> NodeId {
-    NodeId(u16::from(match address.ip() {
-        std::net::IpAddr::V4(ip) => ip.octets()[3],
-        std::net::IpAddr::V6(_) => 0,
-    }))
-}
-
-/// The address that a Request-URI names, as far as it is one.
-fn contact_in(bytes: &Bytes) -> Option<SocketAddr> {
-    let line = bytes.split(|byte| *byte == b'\r').next()?;
-    let uri = std::str::from_utf8(line).ok()?.strip_suffix(" SIP/2.0")?;
-    uri.split_once('@')?.1.parse().ok()
-}
-
-/// Whether it is a request outside of dialogs.
-fn is_for_domain(bytes: &Bytes) -> bool {
-    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    line.ends_with(b"SIP/2.0") && line.windows(DOMAIN.len()).any(|part| part == DOMAIN.as_bytes())
-}
-
-fn first_line(bytes: &Bytes) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let field = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
-    let line = text.lines().next().unwrap_or_default();
-    format!("{line}   [{}] [{}]", field("CSeq"), field("Call-ID"))
-}
-
-fn tell(trace: &mut Trace, now: Time, from: NodeId, to: NodeId, what: &Carried) {
-    let Carried::Frame(frame) = what else {
-        return trace.line(now, format_args!("n{} => n{}  {}", from.0, to.0, what.name()));
-    };
-    for item in &frame.items {
-        let text = match item {
-            Item::ToCalls(item) => format!("{item:?}"),
-            Item::ToLegs(item) => format!("{item:?}"),
-            Item::ToRelay(item) => format!("{item:?}"),
-            Item::FromRelay(item) => format!("{item:?}"),
-            Item::Directory(item) => format!("{item:?}"),
-        };
-        let short: String = text.chars().take(180).collect();
-        trace.line(now, format_args!("n{} => n{}  {short}", from.0, to.0));
-    }
-}
-
-impl Carried {
-    fn kind(&self) -> u8 {
-        match self {
-            Self::Hello { .. } => 0,
-            Self::Welcome { .. } => 1,
-            Self::Frame(frame) => 2 + frame.items.len().min(200) as u8,
-            Self::Closed => 255,
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Hello { .. } => "hello",
-            Self::Welcome { .. } => "welcome",
-            Self::Frame(_) => "frame",
-            Self::Closed => "closed",
-        }
-    }
 }

@@ -1,15 +1,13 @@
-//! Thousands of stories of a cluster under faults: nothing is ever wrong that must not be, and nearly all of them come right.
+//! Thousands of stories of a cluster under faults: nothing is ever wrong that must not be, and all of them come right.
 //!
 //! `SIMULATION_SEED=n` runs that one seed with its ladder, as a failure names it. Any number of seeds: `cargo run --release -p simulation
 //! --bin simulate -- --seeds 1..100000`.
 
+use cluster::{counters, custody};
 use simulation::{Complaint, Fault, Figures, Kind, Options, Outcome, run};
 use std::fmt::Write as _;
 
 const SEEDS: u64 = 2000;
-/// Stories whose ends are not yet as they should be, of a thousand: two or three faults at once, or one in the very moment of a change.
-/// The number is to go down, never up.
-const UNSETTLED_PER_MILLE: usize = 30;
 
 fn again(outcome: &Outcome) -> String {
     let mut text = format!("seed {} ({:?}):", outcome.seed, outcome.kind);
@@ -26,7 +24,7 @@ fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Vec<Outcome> {
 }
 
 #[test]
-fn every_seed_keeps_the_invariants_and_nearly_all_come_right() {
+fn every_seed_keeps_the_invariants_and_comes_right() {
     if let Some(seed) = std::env::var("SIMULATION_SEED").ok().and_then(|seed| seed.parse().ok()) {
         let outcome = run(seed, Options { with_lines: true, ..Options::default() });
         assert!(outcome.complaints.is_empty(), "{}\n{}", outcome.lines.join("\n"), again(&outcome));
@@ -37,20 +35,13 @@ fn every_seed_keeps_the_invariants_and_nearly_all_come_right() {
             [0, 1].map(|half| scope.spawn(move || run_all((1..=SEEDS).filter(move |seed| seed % 2 == half))));
         halves.into_iter().flat_map(|half| half.join().expect("no seed panics")).collect()
     });
-    let wrong: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.complaints.is_empty()).collect();
-    let grave = wrong.iter().filter(|outcome| outcome.complaints.iter().any(|complaint| complaint.is_grave));
-    let grave: Vec<String> = grave.map(|outcome| again(outcome)).collect();
-    assert!(grave.is_empty(), "{}", grave.join("\n"));
-    let told: Vec<String> = wrong.iter().map(|outcome| again(outcome)).collect();
-    assert!(
-        wrong.len() * 1000 <= outcomes.len() * UNSETTLED_PER_MILLE,
-        "{} seeds\n{}",
-        wrong.len(),
-        told.join("\n")
-    );
+    let wrong = outcomes.iter().filter(|outcome| !outcome.complaints.is_empty());
+    let told: Vec<String> = wrong.map(again).collect();
+    assert!(told.is_empty(), "{} seeds\n{}", told.len(), told.join("\n"));
     // A simulation of nothing proves nothing.
     let sum = outcomes.iter().fold(Figures::default(), |sum, outcome| sum.plus(outcome.figures));
     assert!(sum.conversations > 3 * SEEDS && sum.orders > 10 * SEEDS && sum.replaced > SEEDS / 20, "{sum:?}");
+    assert!(sum.granted > 3 * SEEDS && sum.full > SEEDS / 20, "{sum:?}");
     for kind in [Kind::Single, Kind::Rolling, Kind::Chaos] {
         assert!(outcomes.iter().filter(|outcome| outcome.kind == kind).count() > 100, "{kind:?}");
     }
@@ -74,7 +65,7 @@ fn found(fault: Fault, is_it: impl Fn(&Complaint) -> bool) -> Option<u64> {
 
 #[test]
 fn a_custody_that_compares_no_epochs_is_found() {
-    let seed = found(Fault::IgnoresEpochs, |complaint| {
+    let seed = found(Fault::Custody(custody::Fault::IgnoresEpochs), |complaint| {
         complaint.is_grave && complaint.text.contains("two owners act")
     });
     assert!(seed.is_some());
@@ -82,6 +73,14 @@ fn a_custody_that_compares_no_epochs_is_found() {
 
 #[test]
 fn a_custody_that_forgets_what_happened_is_found() {
-    let seed = found(Fault::ForgetsWhatHappened, |complaint| !complaint.text.is_empty());
+    let seed = found(Fault::Custody(custody::Fault::ForgetsWhatHappened), |complaint| !complaint.text.is_empty());
+    assert!(seed.is_some());
+}
+
+#[test]
+fn counters_that_grant_before_others_have_told_what_their_calls_hold_are_found() {
+    let seed = found(Fault::Counters(counters::Fault::DoesNotWait), |complaint| {
+        complaint.is_grave && complaint.text.contains("gets a place")
+    });
     assert!(seed.is_some());
 }

@@ -3,7 +3,7 @@
 //! In: what calls want and give back, answers and questions of owners, time. Out: words to owners, verdicts for calls. Elsewhere: the other
 //! end (`keeper`), why it is right ([`super`]).
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 use super::Fault;
 use super::{ADOPTION, ANSWER_LIMIT, Action, Claim, HOLDS_MAX, PARTITIONS, Verdict};
 use crate::between::{Counted, DirectoryItem, Hold, Title};
@@ -30,7 +30,7 @@ pub(super) struct Asker {
     leaving: VecDeque<(Instant, CallId, u16)>,
     next_ticket: u64,
     actions: VecDeque<Action>,
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fault: Option<Fault>,
 }
 
@@ -102,7 +102,7 @@ impl Asker {
             leaving: VecDeque::new(),
             next_ticket: 0,
             actions: VecDeque::new(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             fault: None,
         }
     }
@@ -174,7 +174,7 @@ impl Asker {
 
     /// A partition has another owner, or its owner counts anew: what was not granted for good is asked for again.
     fn ask_again(&mut self, partition: u16) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "testing"))]
         if self.fault == Some(Fault::TakesLateGrants) {
             return;
         }
@@ -230,7 +230,7 @@ impl Asker {
         let known = self.owners.get(&part.partition);
         let is_late = known.is_some_and(|known| fence < known.1);
         let is_in_doubt = certain != Some(ask.stint);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "testing"))]
         let is_late = is_late && self.fault != Some(Fault::TakesLateGrants);
         if is_late {
             return;

@@ -3,7 +3,7 @@
 //! In: what servers ask, give back and tell, who is there, what is owned. Out: answers, and questions to those whose calls are not known. Elsewhere:
 //! the other end (`asker`), why it is right ([`super`]).
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 use super::Fault;
 use super::{ADOPTION, Action, Lease};
 use crate::between::{Counted, DirectoryItem, Hold, Title};
@@ -46,7 +46,7 @@ pub(super) struct Keeper {
     /// Servers out of reach, since when.
     lost: BTreeMap<NodeId, Instant>,
     actions: VecDeque<Action>,
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fault: Option<Fault>,
 }
 
@@ -276,7 +276,7 @@ impl Keeper {
     }
 
     fn is_ready(&self, partition: u16, now: Instant) -> bool {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "testing"))]
         if self.fault == Some(Fault::DoesNotWait) {
             return true;
         }

@@ -2,12 +2,13 @@
 //!
 //! Out: what was wrong with which seed, and how to see it again; the status is 1 if anything was.
 
+use cluster::{counters, custody};
 use simulation::{Fault, Figures, Options, run};
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
 const HELP: &str =
-    "usage: simulate [--seeds FROM..TO] [--seed N] [--trace] [--fault ignores-epochs|forgets-what-happened]";
+    "usage: simulate [--seeds FROM..TO] [--seed N] [--trace] [--fault ignores-epochs|forgets-what-happened|grants-untold]";
 
 fn main() -> ExitCode {
     match work(std::env::args().skip(1)) {
@@ -37,8 +38,9 @@ fn work(mut words: impl Iterator<Item = String>) -> Result<bool, String> {
             }
             "--fault" => {
                 options.fault = Some(match value()?.as_str() {
-                    "ignores-epochs" => Fault::IgnoresEpochs,
-                    "forgets-what-happened" => Fault::ForgetsWhatHappened,
+                    "ignores-epochs" => Fault::Custody(custody::Fault::IgnoresEpochs),
+                    "forgets-what-happened" => Fault::Custody(custody::Fault::ForgetsWhatHappened),
+                    "grants-untold" => Fault::Counters(counters::Fault::DoesNotWait),
                     other => return Err(format!("{other} is no fault")),
                 });
             }
