@@ -70,7 +70,7 @@ impl Scenario {
             Scenario::DrainProxy => "`ctl drain` of a proxy",
             Scenario::StopAs => "SIGTERM to the application server",
             Scenario::StopRelay => "SIGTERM to a relay",
-            Scenario::StopProxy => "SIGTERM to a proxy",
+            Scenario::StopProxy => "SIGTERM to a proxy, its address back with another process",
             Scenario::Rolling => "all six nodes restarted in turn, calls begin and end",
         }
     }
@@ -173,6 +173,8 @@ struct Stage {
     rate: u32,
     begun: u64,
     since: Instant,
+    /// From when it counts how long calls take to be carried on.
+    from_us: i64,
 }
 
 impl Stage {
@@ -213,6 +215,7 @@ impl Stage {
             rate: RATE,
             begun: 0,
             since: Instant::now(),
+            from_us: 0,
         };
         stage.go_on(NODE, |stage| Ok(stage.begun >= u64::from(calls)))?;
         stage.rate = 0;
@@ -228,9 +231,9 @@ impl Stage {
         let there = self.book.talking();
         let victim = scenario.role().map(|role| self.victim(role)).transpose()?;
         self.talks.count_from_now();
-        let (began, began_us) = (Instant::now(), now_us());
+        let began = Instant::now();
+        self.from_us = now_us();
         let hit = self.hit(&there, victim)?;
-        let before = self.book.stories.len();
         self.happen(scenario, victim)?;
         for (number, call) in self.book.talking().into_iter().enumerate() {
             let side = if number.is_multiple_of(2) { Whose::Caller } else { Whose::Callee };
@@ -255,14 +258,19 @@ impl Stage {
         self.count(outcome, &records);
         outcome.there += there.len();
         outcome.hit += hit.len();
-        outcome.begun += self.book.stories.len() - before;
+        let begun: Vec<CallKey> =
+            self.book.stories.keys().filter(|call| !there.contains(call)).copied().collect();
+        outcome.begun += begun.len();
         outcome.elsewhere += self.desk.report.elsewhere;
         outcome.lost += losses.values().sum::<usize>();
-        for call in &hit {
+        for call in hit.iter().chain(&begun) {
             let Some(story) = self.book.stories.get(call) else { continue };
             if let Some(heard) = story.heard {
                 outcome.gap.push((heard.gap_ms * 1e6) as u64);
                 outcome.silence.push((heard.silence_ms * 1e6) as u64);
+                if heard.lost > 0 && scenario == Scenario::Rolling {
+                    eprintln!("    {call:?} lost {} packets: {heard:?}", heard.lost);
+                }
             }
             if scenario.role() == Some("relay")
                 && let [Some(caller), Some(callee)] = story.moved
@@ -270,7 +278,7 @@ impl Stage {
                 outcome.carried_on.push((caller.max(callee) - began).as_nanos() as u64);
             }
         }
-        self.carried_on(scenario, began_us, outcome)?;
+        self.carried_on(scenario, outcome)?;
         eprintln!(
             "    {} calls, {} hit, lost {losses:?}, {} RTP lost of {} so far, audio {:.1} ms behind, records {:?}",
             there.len(),
@@ -325,6 +333,10 @@ impl Stage {
         let ended = self.go_on(NODE, |stage| stage.cluster.has_ended(at))?;
         let name = self.cluster.nodes()[at].name;
         eprintln!("    {name} ended {:.1} s after SIGTERM", began.elapsed().as_secs_f64());
+        if self.cluster.nodes()[at].is("proxy") {
+            // Until then its legs are where they were.
+            self.from_us = now_us();
+        }
         if ended { Ok(()) } else { Err(io::Error::other(format!("{name} does not end"))) }
     }
 
@@ -385,17 +397,17 @@ impl Stage {
     }
 
     /// When nodes said that they carry calls or legs on.
-    fn carried_on(&self, scenario: Scenario, began_us: i64, outcome: &mut Outcome) -> io::Result<()> {
+    fn carried_on(&self, scenario: Scenario, outcome: &mut Outcome) -> io::Result<()> {
         let logs = self.cluster.logs()?;
         outcome.panics += logs.matches("panicked at").count();
         let parts: &[&str] = match scenario.role() {
             Some("as") => &["call is carried on here"],
-            Some("proxy") => &["leg goes on at another proxy", "leg follows its telephone"],
+            Some("proxy") => &["leg goes on at another proxy"],
             _ => &[],
         };
         for line in logs.lines().filter(|line| parts.iter().any(|part| line.contains(part))) {
             let when = line.split_ascii_whitespace().next().and_then(|time| time.parse::<Timestamp>().ok());
-            let after = when.map_or(0, |when| when.as_microsecond() - began_us);
+            let after = when.map_or(0, |when| when.as_microsecond() - self.from_us);
             outcome.carried_on.push(after.unsigned_abs() * 1000);
         }
         Ok(())

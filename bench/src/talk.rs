@@ -54,6 +54,7 @@ struct Side {
     last: Option<(u32, u64)>,
     /// The longest run of packets that never came.
     missing: u32,
+    missing_to: u32,
     /// The longest time from one packet to the next.
     silence: u64,
 }
@@ -69,6 +70,8 @@ pub(crate) struct Heard {
     pub(crate) gap_ms: f64,
     /// The longest time that a side heard nothing, in milliseconds: 20 and what the network and the machine's load add.
     pub(crate) silence_ms: f64,
+    /// Which packet was the next one that came.
+    pub(crate) gap_to: u32,
     /// Both sides heard the other to the end.
     pub(crate) alive: bool,
 }
@@ -137,7 +140,12 @@ impl Talks {
             let last = side.last.map_or(0, |(number, _)| number);
             let missing = talk.number.saturating_sub(last);
             heard.alive &= missing <= RATE as u32 / 2;
-            side.missing = side.missing.max(missing);
+            if missing > side.missing {
+                (side.missing, side.missing_to) = (missing, talk.number);
+            }
+            if side.missing > 0 {
+                heard.gap_to = side.missing_to;
+            }
             heard.sent += side.sent;
             heard.gap_ms = heard.gap_ms.max(f64::from(side.missing) * PACE.as_secs_f64() * 1e3);
             heard.silence_ms = heard.silence_ms.max(side.silence as f64 / 1e6);
@@ -215,7 +223,9 @@ impl Talks {
             match heard.last {
                 Some((last, _)) if number <= last => continue,
                 Some((last, at)) if its_mark == *mark => {
-                    heard.missing = heard.missing.max(number - last - 1);
+                    if number - last - 1 > heard.missing {
+                        (heard.missing, heard.missing_to) = (number - last - 1, number);
+                    }
                     heard.silence = heard.silence.max(arrived.saturating_sub(at));
                 }
                 _ => {}

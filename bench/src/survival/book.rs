@@ -193,7 +193,10 @@ impl Story {
         };
         let Some((side, ended_us)) = self.hung_up else { return false };
         let by = if side == Whose::Callee { "Callee" } else { "Caller" };
-        near("started_us", self.began_us)
+        // A call begins when the INVITE comes in, which may be a repeated one.
+        let started = record["started_us"].as_i64().unwrap_or_default();
+        let is_within = (self.began_us - TOLERANCE_US..=self.answered_us + TOLERANCE_US).contains(&started);
+        is_within
             && near("answered_us", self.answered_us)
             && near("ended_us", ended_us)
             && record["hung_up_by"].as_str() == Some(by)
