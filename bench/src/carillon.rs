@@ -12,8 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Builds the release binary that is measured; where it is.
+/// Builds the release binary that is measured, unless `CARILLON_BIN` names one; where it is.
 pub(crate) fn build() -> io::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CARILLON_BIN") {
+        return Ok(PathBuf::from(path));
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo).args(["build", "--release", "-q", "-p", "carillon"]).status()?;
     if !status.success() {
@@ -34,7 +37,7 @@ pub(crate) fn start(
 ) -> io::Result<(Server, Generator)> {
     let port = udp::free_port()?;
     let cast = Cast {
-        server: ([127, 0, 0, 1], port).into(),
+        servers: vec![([127, 0, 0, 1], port).into()],
         domain: "bench.example".to_owned(),
         users,
         first_extension: 1000,
@@ -65,7 +68,7 @@ pub(crate) fn start(
 }
 
 /// One client with `cast.users` users: terminal `uN`, its extension, unlimited calls at a time.
-fn configuration(cast: &Cast) -> io::Result<Configuration> {
+pub(crate) fn configuration(cast: &Cast) -> io::Result<Configuration> {
     let (brand, client) = (Id::new(1), Id::new(1));
     let mut configuration = Configuration {
         brands: vec![Brand { id: brand, name: "Bench".to_owned() }],

@@ -2,7 +2,7 @@
 //!
 //! In: a data directory of `population`. Out: rows of the table. Elsewhere: the load (`restload`).
 
-use crate::cpu::Server;
+use crate::cpu::{Measured as _, Server};
 use crate::population;
 use crate::restload::{self, Request};
 use crate::suite::{Pair, Side, Suite};

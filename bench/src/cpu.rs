@@ -5,13 +5,15 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// The core that every server under test is pinned to.
 pub(crate) const SERVER_CORE: u32 = 0;
 /// The core that the generators are pinned to.
 pub(crate) const GENERATOR_CORE: usize = 1;
+/// The last of them.
+const LAST_CORE: usize = GENERATOR_CORE;
 /// Enough for the ports of the most calls that we offer.
 const OPEN_FILES: u32 = 262_144;
 /// Clock ticks a second in /proc/PID/stat: `USER_HZ`, 100 on every Linux.
@@ -37,16 +39,53 @@ impl Server {
         arguments: &[String],
         directory: &Path,
     ) -> io::Result<Server> {
-        let log = directory.join("server.log");
+        let _ = std::fs::remove_file(directory.join("server.log"));
+        Self::start_as("server", Some(cores), program, arguments, directory)
+    }
+
+    /// One of several: what it says is added to a file of its name in `directory`. Without `cores` it may use all.
+    pub(crate) fn start_as(
+        name: &str,
+        cores: Option<&str>,
+        program: &Path,
+        arguments: &[String],
+        directory: &Path,
+    ) -> io::Result<Server> {
+        let log = directory.join(format!("{name}.log"));
+        let said = File::options().create(true).append(true).open(&log)?;
+        let all = format!("0-{}", LAST_CORE);
         let child = Command::new("taskset")
-            .args(["-c", cores, "setpriv", "--pdeathsig", "TERM"]) // nothing outlives us
+            .args(["-c", cores.unwrap_or(&all), "setpriv", "--pdeathsig", "TERM"]) // nothing outlives us
             .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(&log)?)
+            .stderr(said)
             .spawn()?;
-        Ok(Server { child, name: program.display().to_string(), log })
+        Ok(Server { child, name: name.to_owned(), log })
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends it a signal, such as "TERM".
+    pub(crate) fn signal(&self, signal: &str) -> io::Result<()> {
+        let done =
+            Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status()?;
+        if done.success() { Ok(()) } else { Err(io::Error::other(format!("kill -{signal}: {done}"))) }
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Ends it at once, without a word.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
     }
 
     /// Its standard output, once.
@@ -65,15 +104,14 @@ impl Server {
         }
     }
 
-    /// CPU time of the whole tree so far: user and system, all threads, living and reaped children.
-    pub(crate) fn cpu(&self) -> Duration {
-        let ticks: u64 = self.tree().into_iter().filter_map(ticks_of).sum();
-        Duration::from_millis(ticks * 1000 / TICKS)
-    }
-
     /// Memory of the whole tree in KiB, pages shared between its processes counted once (sum of Pss).
     pub(crate) fn memory_kib(&self) -> u64 {
-        self.tree().into_iter().filter_map(pss_of).sum()
+        self.tree().into_iter().filter_map(|pid| rollup_of(pid, "Pss:")).sum()
+    }
+
+    /// Memory of the whole tree in KiB, shared pages counted for each process (sum of Rss).
+    pub(crate) fn resident_kib(&self) -> u64 {
+        self.tree().into_iter().filter_map(|pid| rollup_of(pid, "Rss:")).sum()
     }
 
     /// Its processes, the root first.
@@ -92,8 +130,29 @@ impl Server {
     }
 }
 
+/// One server, or several that are one service.
+pub(crate) trait Measured {
+    /// CPU time so far: user and system, all threads, living and reaped children; of each process tree.
+    fn cpus(&self) -> Vec<Duration>;
+
+    /// The same of all together.
+    fn cpu(&self) -> Duration {
+        self.cpus().iter().sum()
+    }
+}
+
+impl Measured for Server {
+    fn cpus(&self) -> Vec<Duration> {
+        let ticks: u64 = self.tree().into_iter().filter_map(ticks_of).sum();
+        vec![Duration::from_millis(ticks * 1000 / TICKS)]
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         let tree = self.tree();
         let (root, others) = (tree.first().copied(), tree.get(1..).unwrap_or_default());
         let ids = |ids: &mut dyn Iterator<Item = u32>| ids.map(|pid| pid.to_string()).collect::<Vec<_>>();
@@ -124,9 +183,9 @@ fn ticks_of(pid: u32) -> Option<u64> {
     Some(fields.split(' ').skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum())
 }
 
-fn pss_of(pid: u32) -> Option<u64> {
+fn rollup_of(pid: u32, key: &str) -> Option<u64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?.split_ascii_whitespace().next()?.parse().ok()
+    rollup.lines().find_map(|line| line.strip_prefix(key))?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// CPU time of this process so far, all threads.
@@ -156,6 +215,13 @@ pub(crate) fn open_files() -> u32 {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let hard = line.and_then(|line| line.split_ascii_whitespace().nth(1));
     hard.and_then(|hard| hard.parse().ok()).unwrap_or(OPEN_FILES)
+}
+
+/// Whether we may do everything.
+pub(crate) fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    line.and_then(|ids| ids.split_ascii_whitespace().nth(1)) == Some("0")
 }
 
 /// Where a program is installed.

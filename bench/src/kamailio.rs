@@ -37,7 +37,7 @@ pub(crate) fn install() -> io::Result<()> {
 pub(crate) fn start(role: Role, users: u32, directory: &Path) -> io::Result<(Server, Generator)> {
     let port = udp::free_port()?;
     let cast = Cast {
-        server: ([127, 0, 0, 1], port).into(),
+        servers: vec![([127, 0, 0, 1], port).into()],
         domain: "bench.example".to_owned(),
         users,
         first_extension: 1000,

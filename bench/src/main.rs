@@ -7,9 +7,11 @@
 mod carillon;
 mod configuration;
 mod cpu;
+mod deployment;
 mod digest;
 mod kamailio;
 mod parse;
+mod placement;
 mod population;
 mod profile;
 mod relays;
@@ -17,13 +19,17 @@ mod restload;
 mod rtpengine;
 mod rtpload;
 mod sipload;
+mod split;
 mod suite;
+mod survival;
 mod table;
+mod talk;
 mod udp;
 
 use crate::digest::Algorithm;
 use crate::sipload::Work;
 use crate::suite::{Side, Suite};
+use crate::survival::Scenario;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::io;
 
@@ -56,7 +62,24 @@ enum What {
     /// Offered twice the most.
     Overload,
     /// Memory of established calls.
-    Memory,
+    Memory {
+        /// Of each process of a cluster, beside the one process.
+        #[arg(long)]
+        cluster: bool,
+    },
+    /// Calls that talk while nodes of a cluster are killed, drained, stopped and started anew.
+    Survival {
+        /// Calls that talk.
+        #[arg(long, default_value_t = 100)]
+        calls: u32,
+        /// One scenario alone.
+        #[arg(long)]
+        scenario: Option<Scenario>,
+    },
+    /// Proxy, application server and relay as processes beside one process.
+    Split,
+    /// What it costs to decide who serves what.
+    Placement,
     /// RTP.
     Relay,
     /// REST on 100,000 users, and the start with 1,000,000 endpoints.
@@ -103,6 +126,9 @@ fn main() -> io::Result<()> {
         What::ServeRelay { calls, caller, callee } => return relays::serve_relay(calls, caller, callee),
         What::ServeHello { port } => return configuration::serve_hello(port),
         What::Profile { load, rate } => return profile_of(load, rate),
+        What::Memory { cluster: true } | What::Survival { .. } | What::Split | What::Placement => {
+            return of_cluster(what, arguments.rounds, arguments.quick);
+        }
         What::All => &[
             Suite::parse,
             Suite::register,
@@ -117,7 +143,7 @@ fn main() -> io::Result<()> {
         What::Register => &[Suite::register],
         What::Calls => &[Suite::calls],
         What::Overload => &[Suite::overload],
-        What::Memory => &[Suite::memory],
+        What::Memory { .. } => &[Suite::memory],
         What::Relay => &[Suite::relay],
         What::Configuration => &[Suite::rest, Suite::start_up],
         What::Rest => &[Suite::rest],
@@ -136,6 +162,20 @@ fn main() -> io::Result<()> {
     }
     println!("{}, {} rounds\n", date()?, arguments.rounds);
     println!("{}\n\n{}", cpu::machine(), suite.table.markdown());
+    Ok(())
+}
+
+/// What is measured of a cluster has tables of its own.
+fn of_cluster(what: What, rounds: usize, quick: bool) -> io::Result<()> {
+    let carillon = if what == What::Placement { None } else { Some(carillon::build()?) };
+    let mut suite = Suite::new(rounds, quick, vec![Side::Ours, Side::Peer], carillon)?;
+    let text = match what {
+        What::Survival { calls, scenario } => survival::run(&suite, calls, scenario.as_slice())?,
+        What::Split => split::calls(&mut suite)?,
+        What::Placement => placement::run(&suite)?,
+        _ => split::memory(&mut suite)?,
+    };
+    println!("{}, {rounds} rounds\n\n{}\n\n{text}", date()?, cpu::machine());
     Ok(())
 }
 

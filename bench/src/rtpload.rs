@@ -3,7 +3,7 @@
 //! In: the relay's ports of each call. Out: a [`Trial`]. A packet carries the time when it was sent; when it arrived is
 //! the kernel's word (SO_TIMESTAMPNS), so that the generator's own haste or delay counts as little as can be.
 
-use crate::cpu::{self, Server};
+use crate::cpu::{self, Measured as _, Server};
 use crate::udp::{self, Samples};
 use netio::{RecvBatch, SendBatch};
 use std::io;
@@ -11,11 +11,13 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// RTP header and 20 ms of G.711.
-const PACKET: usize = 172;
+pub(crate) const PACKET: usize = 172;
 /// Packets of a second in one direction.
-const RATE: usize = 50;
+pub(crate) const RATE: usize = 50;
 /// Packets stamped and sent in one go by each socket.
-const BURST: usize = 16;
+pub(crate) const BURST: usize = 16;
+/// SSRC of the first stream.
+pub(crate) const FIRST_STREAM: u32 = 0x1000_0000;
 /// Sent before figures are taken, so that the relay has locked to its sources and its caches are warm.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Longest wait for stragglers.
@@ -192,17 +194,18 @@ impl Peers {
 }
 
 /// RFC 3550 section 5.1: version 2, PCMU; the payload begins with trial and time.
-fn write_packet(packet: &mut [u8; PACKET], stream: u32, sequence: u64, mark: u32) {
+pub(crate) fn write_packet(packet: &mut [u8; PACKET], stream: u32, sequence: u64, mark: u32) {
     packet[0] = 0x80;
     packet[2..4].copy_from_slice(&(sequence as u16).to_be_bytes());
     packet[4..8].copy_from_slice(&(sequence as u32).wrapping_mul(160).to_be_bytes());
-    packet[8..12].copy_from_slice(&(0x1000_0000 + stream).to_be_bytes());
+    packet[8..12].copy_from_slice(&(FIRST_STREAM + stream).to_be_bytes());
     packet[12..16].copy_from_slice(&mark.to_be_bytes());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     packet[16..24].copy_from_slice(&(now.as_nanos() as u64).to_be_bytes());
 }
 
-fn read_packet(packet: &[u8]) -> Option<(u32, u64)> {
+/// Trial and time of a packet.
+pub(crate) fn read_packet(packet: &[u8]) -> Option<(u32, u64)> {
     let mark = u32::from_be_bytes(packet.get(12..16)?.try_into().ok()?);
     Some((mark, u64::from_be_bytes(packet.get(16..24)?.try_into().ok()?)))
 }

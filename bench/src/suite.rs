@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Users who register and are called by turns.
-const USERS: u32 = 1000;
+pub(crate) const USERS: u32 = 1000;
 /// Users of the REGISTER benchmark.
 const REGISTRANTS: u32 = 10_000;
 /// Calls through a relay at which CPU and latency are read.
@@ -387,7 +387,7 @@ impl Suite {
             if report.behind > BEHIND_MAX {
                 eprintln!("    the generator itself did not keep up with {rate:.0}/s");
             }
-            if report.goodput() >= CARRIED * rate && report.setup.quantile_ms(0.99) <= SETUP_MAX_MS {
+            if is_carried(&mut report, rate) {
                 return Ok(Some(Peak {
                     goodput: report.goodput(),
                     cpu_per_thousand: report.cpu_per_thousand(),
@@ -396,6 +396,11 @@ impl Suite {
         }
         Ok(None)
     }
+}
+
+/// Whether a level counts as carried.
+pub(crate) fn is_carried(report: &mut Report, rate: f64) -> bool {
+    report.goodput() >= CARRIED * rate && report.setup.quantile_ms(0.99) <= SETUP_MAX_MS
 }
 
 /// A relay under test with its calls.

@@ -27,7 +27,7 @@ pub(crate) fn free_port() -> io::Result<u16> {
     Ok(bind()?.local_addr()?.port())
 }
 
-/// A socket that talks to one server.
+/// A socket that talks to servers.
 pub(crate) struct Wire {
     inbox: RecvBatch,
     outbox: Outbox,
@@ -36,29 +36,18 @@ pub(crate) struct Wire {
 /// The sending half of a [`Wire`]: datagrams wait here until the next flush.
 pub(crate) struct Outbox {
     socket: UdpSocket,
-    server: SocketAddr,
     batch: SendBatch,
     arena: Vec<u8>,
-    ends: Vec<usize>,
+    /// Where each datagram ends, and where it goes.
+    waiting: Vec<(usize, SocketAddr)>,
 }
 
 impl Wire {
-    /// Binds a free port on loopback for talking to `server`.
-    pub(crate) fn to(server: SocketAddr) -> io::Result<Wire> {
-        let outbox = Outbox {
-            socket: bind()?,
-            server,
-            batch: SendBatch::new(BATCH),
-            arena: Vec::new(),
-            ends: Vec::new(),
-        };
+    /// Binds a free port on loopback.
+    pub(crate) fn bind() -> io::Result<Wire> {
+        let (socket, batch) = (bind()?, SendBatch::new(BATCH));
+        let outbox = Outbox { socket, batch, arena: Vec::new(), waiting: Vec::new() };
         Ok(Wire { inbox: RecvBatch::new(BATCH, DATAGRAM_MAX), outbox })
-    }
-
-    /// Talks to `server` from now on.
-    #[cfg(test)]
-    pub(crate) fn aim(&mut self, server: SocketAddr) {
-        self.outbox.server = server;
     }
 
     /// The port of this end.
@@ -71,17 +60,17 @@ impl Wire {
         &mut self.outbox
     }
 
-    /// Hands up to `most` waiting datagrams to `each`; how many there were.
+    /// Hands up to `most` waiting datagrams with their sources to `each`; how many there were.
     pub(crate) fn receive(
         &mut self,
         most: usize,
-        mut each: impl FnMut(&[u8], &mut Outbox),
+        mut each: impl FnMut(&[u8], SocketAddr, &mut Outbox),
     ) -> io::Result<usize> {
         let mut count = 0;
         while count < most {
             let got = self.inbox.recv(&self.outbox.socket)?;
             for datagram in self.inbox.iter() {
-                each(datagram.bytes, &mut self.outbox);
+                each(datagram.bytes, datagram.from, &mut self.outbox);
             }
             count += got;
             if got < self.inbox.slots() {
@@ -94,25 +83,25 @@ impl Wire {
 
 impl Outbox {
     /// Queues one datagram, written by `write`.
-    pub(crate) fn queue(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn queue(&mut self, to: SocketAddr, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.arena);
-        self.ends.push(self.arena.len());
+        self.waiting.push((self.arena.len(), to));
     }
 
     /// Sends what is queued; waits while the socket's buffer is full.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let mut sent = 0;
-        while let Some(waiting) = self.ends.get(sent..).filter(|waiting| !waiting.is_empty()) {
-            let mut from = sent.checked_sub(1).map_or(0, |last| self.ends[last]);
-            let datagrams = waiting.iter().map(|&end| {
+        while let Some(waiting) = self.waiting.get(sent..).filter(|waiting| !waiting.is_empty()) {
+            let mut from = sent.checked_sub(1).map_or(0, |last| self.waiting[last].0);
+            let datagrams = waiting.iter().map(|&(end, to)| {
                 let datagram = &self.arena[from..end];
                 from = end;
-                (datagram, self.server)
+                (datagram, to)
             });
             sent += self.batch.send(&self.socket, datagrams)?;
         }
         self.arena.clear();
-        self.ends.clear();
+        self.waiting.clear();
         Ok(())
     }
 }

@@ -1,7 +1,9 @@
 //! What the generator reads of a message: the lines it copies or decides by. Trusts the server under test to write
 //! full header names.
 
+use super::CallKey;
 use smallvec::SmallVec;
+use std::net::SocketAddr;
 
 /// A message, its lines found.
 #[derive(Default)]
@@ -24,6 +26,10 @@ pub(super) struct View<'a> {
     pub(super) cseq: &'a [u8],
     /// Value of Contact.
     pub(super) contact: &'a [u8],
+    /// Value of the header by which callees know calls again.
+    pub(super) marker: &'a [u8],
+    /// What follows the headers.
+    pub(super) body: &'a [u8],
 }
 
 impl<'a> View<'a> {
@@ -36,6 +42,7 @@ impl<'a> View<'a> {
             if from == 0 {
                 view.start = line;
             } else if line.is_empty() {
+                view.body = message.get(at + 1..)?;
                 return Some(view).filter(|view| !view.call_id.is_empty() && !view.cseq.is_empty());
             } else {
                 view.header(line);
@@ -56,6 +63,7 @@ impl<'a> View<'a> {
             b"Call-ID" => self.call_id = line,
             b"CSeq" => self.cseq = line,
             b"Contact" => self.contact = value.trim_ascii(),
+            b"X-Bench" => self.marker = value.trim_ascii(),
             b"Record-Route" => self.record_routes.push(line),
             b"WWW-Authenticate" | b"Proxy-Authenticate" => self.challenges.push(value.trim_ascii()),
             _ => {}
@@ -74,6 +82,27 @@ impl<'a> View<'a> {
         Some((number(value.get(..blank)?)?, value.get(blank + 1..)?.trim_ascii()))
     }
 
+    /// Where the peer wants its audio: the first media line of its description.
+    pub(super) fn audio(&self) -> Option<SocketAddr> {
+        let text = std::str::from_utf8(self.body).ok()?;
+        let value = |key| text.lines().find_map(|line| line.strip_prefix(key));
+        let port = value("m=audio ")?.split(' ').next()?.parse().ok()?;
+        Some(SocketAddr::new(value("c=IN IP4 ")?.trim().parse().ok()?, port))
+    }
+
+    /// Whether it is inside a dialog.
+    pub(super) fn in_dialog(&self) -> bool {
+        memchr::memmem::find(after(self.to, b'>'), b";tag=").is_some()
+    }
+
+    /// The call that it belongs to: callees are told by a header, callers named it themselves.
+    pub(super) fn call(&self) -> Option<CallKey> {
+        key(self.marker).or_else(|| {
+            let value = after(self.call_id, b':').trim_ascii().strip_prefix(b"c")?;
+            key(value.get(..memchr::memchr(b'@', value)?)?)
+        })
+    }
+
     /// The URI in the To line, without angle brackets.
     pub(super) fn to_uri(&self) -> &'a [u8] {
         uri(after(self.to, b':'))
@@ -85,6 +114,20 @@ pub(super) fn uri(value: &[u8]) -> &[u8] {
     let value = value.trim_ascii();
     let value = memchr::memchr(b'<', value).map_or(value, |at| value.get(at + 1..).unwrap_or_default());
     value.get(..memchr::memchr(b'>', value).unwrap_or(value.len())).unwrap_or_default()
+}
+
+/// Reads `AT.GENERATION`.
+fn key(text: &[u8]) -> Option<CallKey> {
+    let (at, generation) = text.split_at_checked(memchr::memchr(b'.', text)?)?;
+    let number = |digits: &[u8]| u32::try_from(number(digits)?).ok();
+    Some(CallKey { at: number(at)?, generation: number(generation.get(1..)?)? })
+}
+
+/// Where a SIP URI leads, if it names an address and a port.
+pub(super) fn address(uri: &[u8]) -> Option<SocketAddr> {
+    let text = std::str::from_utf8(uri).ok()?.strip_prefix("sip:")?;
+    let host = text.rsplit_once('@').map_or(text, |(_, host)| host);
+    host.split([';', '?']).next()?.parse().ok()
 }
 
 /// What stands behind the first `byte`.
@@ -115,6 +158,21 @@ mod tests {
         let view = View::of(text).unwrap();
         assert_eq!((view.status(), view.vias.len(), view.sequence()), (200, 2, Some((17, &b"INVITE"[..]))));
         assert_eq!((view.to_uri(), uri(view.contact)), (&b"sip:b@c"[..], &b"sip:d@e;x=y"[..]));
+        assert_eq!(
+            (view.call(), view.in_dialog(), view.body),
+            (Some(CallKey { at: 1, generation: 2 }), true, &b"body"[..])
+        );
         assert!(View::of(b"SIP/2.0 200 OK\r\nCSeq: 1 INVITE").is_none());
+    }
+
+    #[test]
+    fn a_request_says_which_call_it_is_of_and_where_its_sender_hears() {
+        let text = b"INVITE sip:x SIP/2.0\r\nFrom: a\r\nTo: <sip:b@c>\r\nX-Bench: 7.9\r\nCall-ID: 5@x\r\nCSeq: 1 INVITE\r\n\r\n\
+                     v=0\r\nc=IN IP4 127.0.0.9\r\nt=0 0\r\nm=audio 4002 RTP/AVP 0\r\n";
+        let view = View::of(text).unwrap();
+        assert_eq!((view.call(), view.in_dialog()), (Some(CallKey { at: 7, generation: 9 }), false));
+        assert_eq!(view.audio(), Some(([127, 0, 0, 9], 4002).into()));
+        assert_eq!(address(b"sip:l1-c2@127.0.0.3:5062;transport=udp"), Some(([127, 0, 0, 3], 5062).into()));
+        assert_eq!((address(b"sip:b@example.com"), address(b"tel:1")), (None, None));
     }
 }

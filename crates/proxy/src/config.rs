@@ -2,7 +2,7 @@
 //!
 //! In: nothing. Out: plain values, checked by [`ProxyConfig::check`]. Elsewhere: reading them from a file (crate `carillon`).
 
-use cluster::ids::NodeId;
+use cluster::ids::{LegId, NodeId};
 use sip::digest::Algorithm;
 use sip::flow::Transport;
 use sip::session::{Rel100, TimerPolicy};
@@ -52,6 +52,13 @@ pub struct SealKey(pub [u8; 32]);
 impl std::fmt::Debug for SealKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SealKey(…)")
+    }
+}
+
+impl SealKey {
+    /// The secret in the tag of a leg: made once, and looked at in every request inside its dialog.
+    pub fn secret_of(&self, leg: LegId) -> u64 {
+        crate::legs::seal(self, leg)
     }
 }
 
