@@ -6,7 +6,7 @@ use crate::Time;
 use crate::plan::{MS, SECOND, Spot};
 use crate::process::Said;
 use crate::world::{Act, GRID, PATIENCE, World, node_key};
-use cluster::etcd::{Request, Ticket, WatchUpdate, Failure};
+use cluster::etcd::{Failure, Request, Ticket, WatchUpdate};
 use cluster::ids::NodeId;
 use cluster::testing::Compacted;
 use model::Cdr;

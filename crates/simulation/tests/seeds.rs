@@ -73,7 +73,8 @@ fn a_custody_that_compares_no_epochs_is_found() {
 
 #[test]
 fn a_custody_that_forgets_what_happened_is_found() {
-    let seed = found(Fault::Custody(custody::Fault::ForgetsWhatHappened), |complaint| !complaint.text.is_empty());
+    let seed =
+        found(Fault::Custody(custody::Fault::ForgetsWhatHappened), |complaint| !complaint.text.is_empty());
     assert!(seed.is_some());
 }
 

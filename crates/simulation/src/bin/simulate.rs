@@ -7,8 +7,7 @@ use simulation::{Fault, Figures, Options, run};
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
-const HELP: &str =
-    "usage: simulate [--seeds FROM..TO] [--seed N] [--trace] [--fault ignores-epochs|forgets-what-happened|grants-untold]";
+const HELP: &str = "usage: simulate [--seeds FROM..TO] [--seed N] [--trace] [--fault ignores-epochs|forgets-what-happened|grants-untold]";
 
 fn main() -> ExitCode {
     match work(std::env::args().skip(1)) {
