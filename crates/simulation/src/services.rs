@@ -6,7 +6,7 @@ use crate::Time;
 use crate::plan::{MS, SECOND, Spot};
 use crate::process::Said;
 use crate::world::{Act, GRID, PATIENCE, World, node_key};
-use cluster::etcd::{Request, Ticket, WatchUpdate, Failure};
+use cluster::etcd::{Failure, Request, Ticket, WatchUpdate};
 use cluster::ids::NodeId;
 use cluster::testing::Compacted;
 use model::Cdr;
@@ -116,7 +116,7 @@ impl World {
             Said::LetGo(call) => {
                 self.trace.line(self.now, format_args!("n{} lets {call} go", node.0));
                 machine.disk.notes.remove(&call.to_string());
-                self.knowers.leaves((node, life), &call.to_string());
+                self.knowers.lets_go((node, life), &call.to_string());
             }
             Said::Binding(change, done) => {
                 match *change {

@@ -4,8 +4,8 @@
 
 use crate::lines::{Item, Lines, Way};
 use crate::process::Said;
-use cluster::between::{DirectoryItem, FromRelay, ToCalls, ToLegs, ToRelay};
 use appserver::CallLog;
+use cluster::between::{DirectoryItem, FromRelay, ToCalls, ToLegs, ToRelay};
 use cluster::ids::{CallId, NodeId};
 use cluster::switchboard::{BindingHost, Switchboard, Wire};
 use model::{Cdr, Id, OpenCall, Terminal};
