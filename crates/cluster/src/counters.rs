@@ -150,6 +150,8 @@ pub(crate) fn is_about_counters(item: &DirectoryItem) -> bool {
 pub enum Fault {
     /// An owner grants before others have told what their calls hold.
     DoesNotWait,
+    /// A new owner does not listen to what others' calls hold.
+    ForgetsHolds,
     /// Grants of earlier owners are taken however late they come.
     TakesLateGrants,
 }

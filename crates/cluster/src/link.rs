@@ -35,11 +35,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            // With the silence before it, a machine that is gone is missed for four seconds: who talks by its relay hears nothing as long.
+            // A caller who hangs up is not kept waiting longer than he would wait for a lost datagram.
             lost_after: Duration::from_secs(2),
-            heartbeat: Duration::from_millis(500),
-            // A node that is short of CPU for a moment is not gone.
-            silence: Duration::from_secs(2),
+            heartbeat: Duration::from_secs(1),
+            // Two heartbeats may be lost, or late.
+            silence: Duration::from_secs(3),
             ack_after: Duration::from_millis(50),
             ack_items: 512,
             // Five seconds of 1000 calls a second with a dozen items each.
@@ -48,6 +48,13 @@ impl Default for Settings {
             frame_octets: 256 * 1024,
             frame_items: 1024,
         }
+    }
+}
+
+impl Settings {
+    /// What is sent to a node that has just been lost may look as if it had arrived for so long.
+    pub fn unnoticed(&self) -> Duration {
+        self.silence + self.lost_after
     }
 }
 

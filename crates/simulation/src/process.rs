@@ -128,6 +128,8 @@ pub(crate) struct Process {
     member: Member,
     /// What is certain of it: see `mesh::etcd::Membership`.
     sure: Arc<Sure>,
+    /// What its share of the partitions was last proposed from.
+    candidates: Vec<(NodeId, Roles, bool)>,
     stage: Stage,
     snapshot: Arc<ArcSwap<Snapshot>>,
     watcher: Arc<Watcher>,
@@ -201,6 +203,7 @@ impl Process {
             lines,
             member,
             sure,
+            candidates: Vec::new(),
             stage: Stage::Joining,
             snapshot,
             watcher,
@@ -383,8 +386,14 @@ impl Process {
         if !self.place.roles.has(Role::As) || !self.is_serving() {
             return;
         }
-        let (kind, now) = (Kind::CLIENTS, self.clock().into_std());
-        let ours = partitions(&self.member.view(), self.place.id, kind, PARTITIONS.into(), Role::As);
+        let (kind, now, view) = (Kind::CLIENTS, self.clock().into_std(), self.member.view());
+        let of = |node: &Arc<NodeInfo>| (node.id, node.roles, node.draining);
+        let candidates: Vec<(NodeId, Roles, bool)> = view.nodes.values().map(of).collect();
+        if self.candidates == candidates {
+            return; // loads change all the time
+        }
+        self.candidates = candidates;
+        let ours = partitions(&view, self.place.id, kind, PARTITIONS.into(), Role::As);
         let ours = ours.into_iter().filter(|partition| in_use().contains(partition)).collect();
         self.member.wish(kind, ours, now);
     }

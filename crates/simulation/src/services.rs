@@ -116,7 +116,7 @@ impl World {
             Said::LetGo(call) => {
                 self.trace.line(self.now, format_args!("n{} lets {call} go", node.0));
                 machine.disk.notes.remove(&call.to_string());
-                self.knowers.leaves((node, life), &call.to_string());
+                self.knowers.lets_go((node, life), &call.to_string());
             }
             Said::Binding(change, done) => {
                 match *change {

@@ -76,9 +76,17 @@ impl Knowers {
     }
 
     /// It serves it no more.
-    pub(crate) fn leaves(&mut self, who: (NodeId, u64), call: &str) {
+    fn leaves(&mut self, who: (NodeId, u64), call: &str) {
         if let Some(servers) = self.serving.get_mut(call) {
             servers.remove(&who);
+        }
+    }
+
+    /// Another process has it, and what this node has written down of it is void.
+    pub(crate) fn lets_go(&mut self, who: (NodeId, u64), call: &str) {
+        self.leaves(who, call);
+        if let Some(nodes) = self.noted.get_mut(call) {
+            nodes.remove(&who.0);
         }
     }
 

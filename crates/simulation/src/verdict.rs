@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 const ENDING: u64 = 14 * SECOND;
 /// All must be at rest so long after the last telephone has hung up.
 const REST: u64 = 75 * SECOND;
+/// How long a transaction lasts after its answer, and a little.
+const REMEMBERED: u64 = 36 * SECOND;
 /// How far a record's time may be from what telephones have seen, beside the difference of the clocks.
 const RECORDED: i64 = 2_500_000;
 /// How long it takes at most until a dialog that has begun is known beyond its proxy.
@@ -173,6 +175,14 @@ impl World {
             })
     }
 
+    /// Nothing is open but transactions.
+    fn only_remembers(&self) -> bool {
+        self.healthy().iter().all(|node| {
+            let process = self.machines.get(node).and_then(|machine| machine.process.as_ref());
+            process.is_some_and(|process| Open { transactions: 0, ..process.open() } == Open::default())
+        })
+    }
+
     /// Every conversation has a record, which says that there was one, and when.
     fn check_records(&self) {
         let rows = self.store.rows();
@@ -326,6 +336,12 @@ impl World {
         let end = self.now + REST;
         while self.now < end && !self.is_at_rest() {
             let next = (self.now + 2 * SECOND).min(end);
+            self.run_until(next);
+        }
+        // Telephones go on registering; what was answered is remembered for repeats (RFC 3261 section 17.2.2, timer J).
+        let end = self.now + REMEMBERED;
+        while self.now < end && !self.is_at_rest() && self.only_remembers() {
+            let next = self.now + SECOND;
             self.run_until(next);
         }
         self.check_rest();

@@ -6,6 +6,7 @@
 use cluster::{counters, custody};
 use simulation::{Complaint, Fault, Figures, Kind, Options, Outcome, run};
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 const SEEDS: u64 = 2000;
 
@@ -55,9 +56,9 @@ fn a_seed_tells_the_same_story_each_time() {
     }
 }
 
-/// The first seed that is wrong with a mistake made on purpose, and right without it.
-fn found(fault: Fault, is_it: impl Fn(&Complaint) -> bool) -> Option<u64> {
-    (1..=300).find(|seed| {
+/// The first of these seeds that is wrong with a mistake made on purpose, and right without it.
+fn found(mut seeds: RangeInclusive<u64>, fault: Fault, is_it: impl Fn(&Complaint) -> bool) -> Option<u64> {
+    seeds.find(|seed| {
         let outcome = run(*seed, Options { fault: Some(fault), ..Options::default() });
         outcome.complaints.iter().any(&is_it) && run(*seed, Options::default()).complaints.is_empty()
     })
@@ -65,7 +66,7 @@ fn found(fault: Fault, is_it: impl Fn(&Complaint) -> bool) -> Option<u64> {
 
 #[test]
 fn a_custody_that_compares_no_epochs_is_found() {
-    let seed = found(Fault::Custody(custody::Fault::IgnoresEpochs), |complaint| {
+    let seed = found(1..=300, Fault::Custody(custody::Fault::IgnoresEpochs), |complaint| {
         complaint.is_grave && complaint.text.contains("two owners act")
     });
     assert!(seed.is_some());
@@ -73,14 +74,16 @@ fn a_custody_that_compares_no_epochs_is_found() {
 
 #[test]
 fn a_custody_that_forgets_what_happened_is_found() {
-    let seed =
-        found(Fault::Custody(custody::Fault::ForgetsWhatHappened), |complaint| !complaint.text.is_empty());
+    let seed = found(1..=300, Fault::Custody(custody::Fault::ForgetsWhatHappened), |complaint| {
+        !complaint.text.is_empty()
+    });
     assert!(seed.is_some());
 }
 
 #[test]
-fn counters_that_grant_before_others_have_told_what_their_calls_hold_are_found() {
-    let seed = found(Fault::Counters(counters::Fault::DoesNotWait), |complaint| {
+fn counters_that_forget_what_calls_hold_when_they_have_a_new_owner_are_found() {
+    // Few stories call somebody again just after his owner has changed.
+    let seed = found(501..=900, Fault::Counters(counters::Fault::ForgetsHolds), |complaint| {
         complaint.is_grave && complaint.text.contains("gets a place")
     });
     assert!(seed.is_some());

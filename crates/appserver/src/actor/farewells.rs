@@ -4,6 +4,7 @@
 
 use cluster::between::{KeptLeg, Title};
 use cluster::ids::NodeId;
+use cluster::link::Settings;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 /// many are remembered.
 const LASTS: Duration = Duration::from_secs(30);
 const MOST: usize = 16_384;
-/// A proxy is out of reach for so long before that is known, and telephones had some time to answer. What it was told earlier it has done.
-const UNNOTICED: Duration = Duration::from_secs(3);
+/// Telephones answer within that time, mostly.
+const ANSWERED: Duration = Duration::from_secs(1);
 
 /// All of a node's calls.
 #[derive(Debug, Default)]
@@ -78,7 +79,9 @@ impl Farewells {
         let (here, others): (VecDeque<_>, _) =
             std::mem::take(&mut self.all).into_iter().partition(|farewell| farewell.leg.home == proxy);
         self.all = others;
-        let is_open = |farewell: &Farewell| farewell.at + UNNOTICED >= lost && farewell.at + LASTS >= now;
+        // It was out of reach for some time before that was known. What it was told earlier it has done.
+        let unnoticed = Settings::default().unnoticed() + ANSWERED;
+        let is_open = |farewell: &Farewell| farewell.at + unnoticed >= lost && farewell.at + LASTS >= now;
         here.into_iter().filter(is_open).collect()
     }
 }
@@ -105,7 +108,7 @@ mod tests {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         let mut all = Farewells::default();
-        for (number, second) in [(1, 0), (2, 4), (3, 8), (4, 11)] {
+        for (number, second) in [(1, 0), (2, 4), (3, 6), (4, 11)] {
             all.put(farewell(at(second), number, PROXY));
         }
         all.put(farewell(at(11), 5, NodeId(3)));

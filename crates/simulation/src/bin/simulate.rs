@@ -7,7 +7,7 @@ use simulation::{Fault, Figures, Options, run};
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
-const HELP: &str = "usage: simulate [--seeds FROM..TO] [--seed N] [--trace] [--fault ignores-epochs|forgets-what-happened|grants-untold]";
+const HELP: &str = "usage: simulate [--seeds FROM..TO] [--seed N] [--trace] [--fault ignores-epochs|forgets-what-happened|forgets-holds]";
 
 fn main() -> ExitCode {
     match work(std::env::args().skip(1)) {
@@ -39,7 +39,7 @@ fn work(mut words: impl Iterator<Item = String>) -> Result<bool, String> {
                 options.fault = Some(match value()?.as_str() {
                     "ignores-epochs" => Fault::Custody(custody::Fault::IgnoresEpochs),
                     "forgets-what-happened" => Fault::Custody(custody::Fault::ForgetsWhatHappened),
-                    "grants-untold" => Fault::Counters(counters::Fault::DoesNotWait),
+                    "forgets-holds" => Fault::Counters(counters::Fault::ForgetsHolds),
                     other => return Err(format!("{other} is no fault")),
                 });
             }
