@@ -167,15 +167,15 @@ impl Ledger {
     }
 }
 
-/// For what a call asks.
-type Wish = (Title, Vec<Claim>);
+/// Questions without an answer.
+type Asked = BTreeMap<(CallId, u32), (Title, Vec<Claim>)>;
 
 /// Whom the calls of a process ask, looked at.
 pub(crate) struct Counting {
     board: Weak<Switchboard>,
     watcher: Arc<Watcher>,
     who: Who,
-    asked: Mutex<BTreeMap<(CallId, u32), Wish>>,
+    asked: Mutex<Asked>,
 }
 
 impl Counting {

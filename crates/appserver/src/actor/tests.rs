@@ -1,5 +1,7 @@
 //! What the shell adds to the core: crashes end tidily, records come first, limits hold.
 
+mod many;
+
 use super::*;
 use crate::call::UNANSWERED_MAX;
 use bytes::Bytes;

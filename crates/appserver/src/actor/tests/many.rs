@@ -1,0 +1,174 @@
+//! A server that is one of many: whose word it takes for what.
+//!
+//! Elsewhere: whole clusters under faults (crate `simulation`).
+
+use super::*;
+use cluster::between::{Capsule, Stand, ToLegs};
+use cluster::media::MediaError;
+use sip::session::OfferVia;
+use std::collections::VecDeque;
+
+/// Neighbours of a cluster: says what was said to custodians as well.
+struct Others {
+    said: UnboundedSender<String>,
+    is_superseded: AtomicBool,
+}
+
+impl Others {
+    fn say(&self, line: String) {
+        let _ = self.said.send(line);
+    }
+}
+
+impl Legs for Others {
+    fn originate(&self, _: Title, _: Originate) -> Option<(LegId, String)> {
+        Some((LegId::new(NodeId(1), 0, 2), "b@us".to_owned()))
+    }
+
+    fn command(&self, _: Title, _: NodeId, leg: LegId, command: LegCommand) {
+        if matches!(command, LegCommand::Bye { .. } | LegCommand::Reject { .. }) {
+            self.say(format!("{leg} ends"));
+        }
+    }
+
+    fn tell(&self, custodian: NodeId, message: ToLegs) {
+        let what = match message {
+            ToLegs::Claim { .. } => "Claim",
+            ToLegs::Revive { .. } => "Revive",
+            ToLegs::Part { .. } => "Part",
+            ToLegs::Done { .. } => "Done",
+            _ => return,
+        };
+        self.say(format!("{} {what}", custodian.0));
+    }
+
+    fn is_cluster(&self) -> bool {
+        true
+    }
+
+    fn can_reach(&self, _: NodeId) -> bool {
+        true
+    }
+
+    fn relay(&self, _: Id<Client>, _: LegId, _: CallId, _: Option<NodeId>) -> Option<NodeId> {
+        Some(NodeId(7))
+    }
+
+    fn proxy_instead(&self, _: NodeId, _: LegId) -> Option<NodeId> {
+        Some(NodeId(6))
+    }
+}
+
+impl Directory for Others {
+    fn bindings(&self, _: Id<Terminal>) -> Vec<Binding> {
+        let remote = ([192, 0, 2, 1], 5060).into();
+        let flow = Flow { transport: Transport::Udp, listener: 0, remote, conn: ConnId(0) };
+        let (contact, home) = ("sip:bob@192.0.2.1".to_owned(), NodeId(1));
+        vec![Binding { contact, path: Vec::new(), flow, q: 1000, newness: 1, home }]
+    }
+}
+
+impl Media for Others {
+    fn submit(
+        &self,
+        _: NodeId,
+        _: CallId,
+        _: u32,
+        command: MediaCommand,
+        _: Signalling,
+    ) -> Option<MediaReply> {
+        if self.is_superseded.load(Ordering::Relaxed) {
+            return Some(MediaReply::Refused(MediaError::Superseded));
+        }
+        Some(match command {
+            MediaCommand::Offer { sdp, .. } | MediaCommand::Answer { sdp, .. } => MediaReply::Sdp(sdp),
+            MediaCommand::Withdraw { .. } => MediaReply::Done,
+            _ => MediaReply::Report(Vec::new()),
+        })
+    }
+}
+
+struct Unwritten(UnboundedSender<String>);
+
+impl CallLog for Unwritten {
+    fn began(&self, _: OpenCall, _: u32, done: Done) {
+        done(true);
+    }
+
+    fn ended(&self, cdr: Cdr, _: u32, done: Done) {
+        let _ = self.0.send(format!("record {}", cdr.cause.status));
+        done(true);
+    }
+}
+
+fn title() -> Title {
+    Title { call: CallId::new(NodeId(1), CALL), epoch: 0 }
+}
+
+/// A server with a conversation, whose legs are at node 1.
+async fn talking() -> (Arc<AppServer>, Arc<Others>, UnboundedReceiver<String>) {
+    let (said, lines) = unbounded_channel();
+    let world = Arc::new(Others { said: said.clone(), is_superseded: AtomicBool::new(false) });
+    let snapshot = Snapshot::build(&Configuration::demo()).unwrap();
+    let deps = Deps {
+        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+        log: Arc::new(Unwritten(said)),
+        clock: Arc::new(|| 1_000_000),
+        node: NodeId(2),
+    };
+    let server = AppServer::start(deps, Limits { calls: 9, ring: Duration::from_secs(30) }).await.unwrap();
+    server.connect(Arc::clone(&world) as _, Arc::clone(&world) as _, Arc::clone(&world) as _);
+    server.told(NodeId(1), ToCalls::Incoming { title: title(), incoming: Box::new(incoming(CALL)) });
+    let [caller, callee] = [1, 2].map(|number| LegId::new(NodeId(1), 0, number));
+    let answer = LegEvent::Answered { sdp: Some(Bytes::from_static(b"a")), fork: 0 };
+    server.told(NodeId(1), ToCalls::Event { title: title(), leg: callee, event: answer });
+    server.told(
+        NodeId(1),
+        ToCalls::Event { title: title(), leg: caller, event: LegEvent::Confirmed { sdp: None } },
+    );
+    for leg in [caller, callee] {
+        let state = Bytes::from_static(b"dialog");
+        server.told(NodeId(1), ToCalls::LegState { title: title(), leg, state });
+    }
+    (server, world, lines)
+}
+
+/// Everything that the server says because of what it was told.
+async fn said(server: &AppServer, lines: &mut UnboundedReceiver<String>) -> VecDeque<String> {
+    for knocked in server.knock() {
+        knocked.await.unwrap();
+    }
+    let mut all = VecDeque::new();
+    while let Ok(line) = lines.try_recv() {
+        all.push_back(line);
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_a_server_says_of_custodians_is_not_the_word_of_its_own_proxy() {
+    let (server, _world, mut lines) = talking().await;
+    assert_eq!(said(&server, &mut lines).await, Vec::<String>::new());
+    // The server of node 1 had the call before; its proxy has the legs.
+    let capsule = Capsule { custodians: vec![NodeId(3)], ..Capsule::default() };
+    let stand = Stand { title: title(), incoming: None, capsule, legs: Vec::new(), happened: Vec::new() };
+    server.told(NodeId(1), ToCalls::Claimed(Box::new(stand.clone())));
+    assert_eq!(said(&server, &mut lines).await, ["3 Claim"], "no leg is given up");
+    // The proxy itself has none of them.
+    let capsule = Capsule { version: 9, ..Capsule::default() };
+    server.told(NodeId(1), ToCalls::Claimed(Box::new(Stand { capsule, ..stand })));
+    assert_eq!(said(&server, &mut lines).await, ["6 Revive", "6 Revive"]);
+}
+
+#[tokio::test]
+async fn a_call_whose_relay_obeys_another_server_is_not_ended_by_this_one() {
+    let (server, world, mut lines) = talking().await;
+    said(&server, &mut lines).await;
+    world.is_superseded.store(true, Ordering::Relaxed);
+    let leg = LegId::new(NodeId(1), 0, 2);
+    let offer = LegEvent::Offer { sdp: Some(Bytes::from_static(b"o2")), via: OfferVia::Invite };
+    server.told(NodeId(1), ToCalls::Event { title: title(), leg, event: offer });
+    // Custodians are asked whose it is; neither a leg ends, nor is there a record.
+    assert_eq!(said(&server, &mut lines).await, ["1 Claim"]);
+    assert_eq!(server.stats().calls, 1);
+}
