@@ -108,7 +108,7 @@ mod tests {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         let mut all = Farewells::default();
-        for (number, second) in [(1, 0), (2, 4), (3, 6), (4, 11)] {
+        for (number, second) in [(1, 0), (2, 3), (3, 6), (4, 11)] {
             all.put(farewell(at(second), number, PROXY));
         }
         all.put(farewell(at(11), 5, NodeId(3)));
