@@ -776,10 +776,11 @@ fn commands_out_of_step_are_refused_and_change_nothing() {
     out_of_step(world.answer(B, A, &phone.sdp("")));
     out_of_step(world.offer(A, A, &phone.sdp("")));
     assert!(matches!(world.submit(MediaCommand::Withdraw { from: A, to: B }), MediaReply::Refused(_)));
-    assert!(report(world.submit(MediaCommand::Release { leg: A })).is_empty());
+    assert!(matches!(world.submit(MediaCommand::Release { leg: A }), MediaReply::Refused(_)), "no session");
     assert!(matches!(world.offer(A, B, "nonsense"), Err(MediaError::BadSdp(_))));
     assert_eq!(world.relay.stats().sessions, 0);
     world.offer(A, B, &phone.sdp("")).unwrap();
+    assert!(report(world.submit(MediaCommand::Release { leg: MediaLeg(255) })).is_empty(), "no such leg");
     out_of_step(world.answer(A, B, &phone.sdp("")));
     let two = phone.sdp("m=video 4000 RTP/AVP 31\r\n");
     assert!(matches!(world.answer(B, A, &two), Err(MediaError::BadSdp(why)) if why.contains("2 media")));
