@@ -6,6 +6,7 @@
 use crate::carillon;
 use crate::cpu::{self, Measured, Server};
 use crate::sipload::Cast;
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -19,6 +20,10 @@ const PEERS: u16 = 7400;
 const OPERATE: u16 = 9090;
 /// How long a program may take to start.
 const START: Duration = Duration::from_secs(60);
+/// Complaints of each node that are shown.
+const COMPLAINTS: usize = 8;
+/// What our folders' names begin with; then the number of the process follows.
+const FOLDER: &str = "carillon-bench-";
 /// How often is looked whether something has happened that nobody tells of.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
@@ -48,7 +53,8 @@ impl Backing {
         }
         let programs = postgres_programs()?;
         // Elsewhere than our other files, for PostgreSQL runs as another user.
-        let folder = std::env::temp_dir().join(format!("carillon-bench-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("{FOLDER}{}", std::process::id()));
+        forget_the_dead();
         std::fs::DirBuilder::new().mode(0o755).create(&folder)?;
         match Self::start_in(cores, &programs, &folder) {
             Ok((etcd, postgres, [etcd_port, postgres_port])) => {
@@ -338,6 +344,26 @@ impl Cluster {
         Ok(all)
     }
 
+    /// What nodes complained of in their logs, each once for a node: for whoever looks for the reason of a loss.
+    pub(crate) fn complaints(&self) -> io::Result<Vec<String>> {
+        let mut told = Vec::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let log = self.log(at)?;
+            let mut kinds: BTreeMap<String, (usize, &str)> = BTreeMap::new();
+            for line in log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")) {
+                // Numbers differ, the complaint does not.
+                let kind =
+                    line.chars().skip_while(|c| *c != ' ').filter(|c| !c.is_ascii_digit()).take(80).collect();
+                kinds.entry(kind).or_insert((0, line)).0 += 1;
+            }
+            told.extend(kinds.values().take(COMPLAINTS).map(|(count, line)| {
+                let line: String = line.chars().take(300).collect();
+                format!("{} says {count} times: {line}", node.name)
+            }));
+        }
+        Ok(told)
+    }
+
     /// All call records, one JSON object each.
     pub(crate) fn records(&self) -> io::Result<Vec<serde_json::Value>> {
         let mut command = Command::new(&self.program);
@@ -440,6 +466,18 @@ fn file(
 fn ip(host: u8) -> [u8; 4] {
     let [.., high, low] = std::process::id().to_be_bytes();
     [127, 128 | high >> 1, low, host]
+}
+
+/// Removes what runs left that were killed.
+fn forget_the_dead() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(FOLDER)?.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn free_port() -> io::Result<u16> {

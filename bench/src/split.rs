@@ -29,7 +29,7 @@ struct Deployed {
 
 enum Service {
     One(Server),
-    Split(Whole),
+    Split(Box<Whole>),
 }
 
 impl Service {
@@ -74,7 +74,7 @@ fn deploy(suite: &Suite, side: Side) -> io::Result<Deployed> {
             let cluster = Cluster::start(&mut backing, suite.ours()?, &wish, &mut cast)?;
             let mut generator = Generator::new(cast)?;
             generator.register_all(Algorithm::Md5, 1000)?;
-            Ok(Deployed { service: Service::Split(Whole { cluster, backing }), generator })
+            Ok(Deployed { service: Service::Split(Box::new(Whole { cluster, backing })), generator })
         }
     }
 }
@@ -202,6 +202,11 @@ fn carried(suite: &Suite, side: Side, work: Work, rate: f64) -> io::Result<Optio
         eprintln!("    {}: {}", name(side), report.line());
         if suite::is_carried(&mut report, rate) {
             return Ok(Some((report, service.names())));
+        }
+        if let Service::Split(whole) = &service {
+            for complaint in whole.cluster.complaints()? {
+                eprintln!("      {complaint}");
+            }
         }
     }
     Ok(None)

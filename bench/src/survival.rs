@@ -288,6 +288,11 @@ impl Stage {
             self.talks.behind.as_secs_f64() * 1e3,
             outcome.records,
         );
+        if !losses.is_empty() || self.book.compare(&records).missing > 0 {
+            for complaint in self.cluster.complaints()? {
+                eprintln!("      {complaint}");
+            }
+        }
         Ok(())
     }
 

@@ -269,7 +269,7 @@ mod tests {
             [right, missing, doubled, wrong, strange]
         };
         assert_eq!(found(&[]), [0, 1, 0, 0, 0]);
-        assert_eq!(found(&[right.clone()]), [1, 0, 0, 0, 0]);
+        assert_eq!(found(std::slice::from_ref(&right)), [1, 0, 0, 0, 0]);
         assert_eq!(found(&[right.clone(), wrong.clone()]), [0, 0, 1, 0, 0]);
         assert_eq!(found(&[wrong]), [0, 0, 0, 1, 0]);
         let mut late = right.clone();
