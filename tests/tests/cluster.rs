@@ -1,6 +1,6 @@
 //! Many nodes as one exchange, in real processes: what a call needs of each, and what becomes of it when one is killed.
 //!
-//! Elsewhere: the same under thousands of faults in simulated time (crate `world`), how long it takes (`bench`).
+//! Elsewhere: the same under thousands of faults in simulated time (crate `simulation`), how long it takes (`bench`).
 
 use system_tests::cluster::{Cluster, TWO_OF_EACH};
 use system_tests::conversation::{Conversation, one_record};
