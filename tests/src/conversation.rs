@@ -8,7 +8,6 @@ use crate::endpoint::{Endpoint, body};
 use crate::rtp::{RtpPort, Side, converse, greet};
 use model::HungUpBy;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// Alice at one proxy, Bob at the other, in a conversation.
 pub struct Conversation {
@@ -76,25 +75,6 @@ impl Conversation {
     pub fn nobody_was_told_anything(&mut self) {
         self.alice.register();
         self.bob.register();
-    }
-
-    /// Neither is hung up; whoever is offered another relay, because owners and relays lost each other for a moment, takes it.
-    ///
-    /// # Panics
-    /// When one hears anything else.
-    pub fn nobody_was_hung_up(&mut self) {
-        for (at, port) in [(0, 30_000), (1, 30_002)] {
-            let phone = if at == 0 { &mut self.alice } else { &mut self.bob };
-            while let Some(request) = phone.fresh(Duration::from_secs(3)) {
-                if request.method() != sip::msg::Method::Invite {
-                    phone.fail("it hears something else than an offer");
-                }
-                phone.respond(&request, 200, "", "", &sdp(phone.ip(), port));
-                phone.expect("ACK");
-                let heard = body(&request);
-                if at == 0 { self.call.answer = heard } else { self.call.offer = heard }
-            }
-        }
     }
 
     /// Both are offered another relay, and the old one serves them until they have moved.

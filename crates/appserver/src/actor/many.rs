@@ -52,6 +52,9 @@ pub(super) struct Tenure {
     fresh: Vec<LegId>,
     /// It is offered to others, and nothing is done for it here any more.
     pub(super) parked: bool,
+    /// Whoever has a leg of it promised to obey nobody lesser before anything was done for it here, and told all that had happened: no
+    /// telephone has heard of anything that is not known here.
+    is_sole: bool,
 }
 
 /// A call that is being taken over: its custodians are asked what they have.
@@ -268,7 +271,11 @@ impl CallState {
     }
 
     /// A server that had the call at the same time may have taken its media elsewhere, and told the peers so: then they are told anew.
+    /// One that no leg obeyed meanwhile told nobody.
     fn hear_of_relays(&mut self, theirs: &Capsule, id: CallId) {
+        if self.tenure.as_ref().is_some_and(|tenure| tenure.is_sole) {
+            return;
+        }
         let Ok(capsule) = CallCapsule::decode(&theirs.call) else { return };
         let other: BTreeSet<NodeId> = capsule.relays().collect();
         if capsule.call() == id && other != self.call.relays().into_iter().collect() {
@@ -793,7 +800,15 @@ impl ShardState {
         let mut happened: Vec<Happened> =
             stands.iter().flat_map(|(_, stand)| stand.happened.clone()).collect();
         happened.sort_by_key(|happened| happened.unix_us);
+        // An answer that is not in the capsule may be one to an offer of another relay.
+        let is_answer = |happened: &Happened| matches!(happened.event, Some(LegEvent::Answer { .. }));
+        let has_answers = happened.iter().any(is_answer);
         let call = Call::adopt(&capsule, happened, now);
+        let is_told = |leg: LegId| {
+            let home = tenure.home(leg);
+            stands.iter().any(|(node, stand)| *node == home && stand.legs.contains(&leg))
+        };
+        tenure.is_sole = !has_answers && call.legs().all(is_told);
         info!(call = %id, epoch = title.epoch, custodians = stands.len(), "call is carried on here");
         shared.adopted.fetch_add(1, Ordering::Relaxed);
         let mut state = CallState::adopted(call, capsule.client(), Box::new(tenure), &shared);

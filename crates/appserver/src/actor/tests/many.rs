@@ -3,7 +3,7 @@
 //! Elsewhere: whole clusters under faults (crate `simulation`).
 
 use super::*;
-use cluster::between::{Capsule, Stand, ToLegs};
+use cluster::between::{Capsule, Happened, Stand, ToLegs};
 use cluster::media::MediaError;
 use sip::session::OfferVia;
 use std::collections::VecDeque;
@@ -12,6 +12,10 @@ use std::collections::VecDeque;
 struct Others {
     said: UnboundedSender<String>,
     is_superseded: AtomicBool,
+    /// Where calls' media go.
+    relay: NodeId,
+    /// What custodians have of a call.
+    kept: parking_lot::Mutex<Capsule>,
 }
 
 impl Others {
@@ -29,6 +33,9 @@ impl Legs for Others {
         if matches!(command, LegCommand::Bye { .. } | LegCommand::Reject { .. }) {
             self.say(format!("{leg} ends"));
         }
+        if matches!(command, LegCommand::Reoffer { .. }) {
+            self.say(format!("{leg} is told anew"));
+        }
     }
 
     fn tell(&self, custodian: NodeId, message: ToLegs) {
@@ -37,6 +44,7 @@ impl Legs for Others {
             ToLegs::Revive { .. } => "Revive",
             ToLegs::Part { .. } => "Part",
             ToLegs::Done { .. } => "Done",
+            ToLegs::Keep { capsule, .. } => return *self.kept.lock() = *capsule,
             _ => return,
         };
         self.say(format!("{} {what}", custodian.0));
@@ -51,7 +59,7 @@ impl Legs for Others {
     }
 
     fn relay(&self, _: Id<Client>, _: LegId, _: CallId, _: Option<NodeId>) -> Option<NodeId> {
-        Some(NodeId(7))
+        Some(self.relay)
     }
 
     fn proxy_instead(&self, _: NodeId, _: LegId) -> Option<NodeId> {
@@ -105,10 +113,11 @@ fn title() -> Title {
     Title { call: CallId::new(NodeId(1), CALL), epoch: 0 }
 }
 
-/// A server with a conversation, whose legs are at node 1.
-async fn talking() -> (Arc<AppServer>, Arc<Others>, UnboundedReceiver<String>) {
+/// A server whose calls' media go to this relay.
+async fn server(relay: NodeId) -> (Arc<AppServer>, Arc<Others>, UnboundedReceiver<String>) {
     let (said, lines) = unbounded_channel();
-    let world = Arc::new(Others { said: said.clone(), is_superseded: AtomicBool::new(false) });
+    let (is_superseded, kept) = (AtomicBool::new(false), parking_lot::Mutex::default());
+    let world = Arc::new(Others { said: said.clone(), is_superseded, relay, kept });
     let snapshot = Snapshot::build(&Configuration::demo()).unwrap();
     let deps = Deps {
         snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -118,6 +127,12 @@ async fn talking() -> (Arc<AppServer>, Arc<Others>, UnboundedReceiver<String>) {
     };
     let server = AppServer::start(deps, Limits { calls: 9, ring: Duration::from_secs(30) }).await.unwrap();
     server.connect(Arc::clone(&world) as _, Arc::clone(&world) as _, Arc::clone(&world) as _);
+    (server, world, lines)
+}
+
+/// One with a conversation, whose legs are at node 1.
+async fn talking_by(relay: NodeId) -> (Arc<AppServer>, Arc<Others>, UnboundedReceiver<String>) {
+    let (server, world, lines) = server(relay).await;
     server.told(NodeId(1), ToCalls::Incoming { title: title(), incoming: Box::new(incoming(CALL)) });
     let [caller, callee] = [1, 2].map(|number| LegId::new(NodeId(1), 0, number));
     let answer = LegEvent::Answered { sdp: Some(Bytes::from_static(b"a")), fork: 0 };
@@ -131,6 +146,10 @@ async fn talking() -> (Arc<AppServer>, Arc<Others>, UnboundedReceiver<String>) {
         server.told(NodeId(1), ToCalls::LegState { title: title(), leg, state });
     }
     (server, world, lines)
+}
+
+async fn talking() -> (Arc<AppServer>, Arc<Others>, UnboundedReceiver<String>) {
+    talking_by(NodeId(7)).await
 }
 
 /// Everything that the server says because of what it was told.
@@ -171,4 +190,50 @@ async fn a_call_whose_relay_obeys_another_server_is_not_ended_by_this_one() {
     // Custodians are asked whose it is; neither a leg ends, nor is there a record.
     assert_eq!(said(&server, &mut lines).await, ["1 Claim"]);
     assert_eq!(server.stats().calls, 1);
+}
+
+/// What custodians keep of a conversation by this relay.
+async fn kept(relay: NodeId) -> Capsule {
+    let (server, world, mut lines) = talking_by(relay).await;
+    said(&server, &mut lines).await;
+    let kept = world.kept.lock().clone();
+    assert!(!kept.call.is_empty());
+    kept
+}
+
+#[tokio::test]
+async fn peers_are_told_anew_of_their_relay_where_another_server_may_have_told_them_something() {
+    let [own, other] = [kept(NodeId(7)).await, kept(NodeId(8)).await];
+    let [caller, callee] = [1, 2].map(|number| LegId::new(NodeId(1), 0, number));
+    let answer =
+        Happened { leg: callee, unix_us: 1, event: Some(LegEvent::Answer { sdp: Bytes::from_static(b"c") }) };
+    let anew: &[&str] = &["is told anew"; 2];
+    for (happened, hint, expected) in [
+        // The proxy has both legs and promised to obey nobody else: what another server did meanwhile no telephone heard.
+        (vec![], &other, &anew[..0]),
+        (vec![], &own, &anew[..0]),
+        // It has answered something that is not known here.
+        (vec![answer], &other, anew),
+    ] {
+        let (server, _world, mut lines) = server(NodeId(7)).await;
+        let title = Title { epoch: 1, ..title() };
+        let stand =
+            Stand { title, incoming: None, capsule: own.clone(), legs: vec![caller, callee], happened };
+        server.told(NodeId(1), ToCalls::Offer(Box::new(stand.clone())));
+        server.told(NodeId(1), ToCalls::Claimed(Box::new(stand)));
+        // This node's own custody, which is asked as well, has nothing of it.
+        let capsule = Capsule::default();
+        let nothing = Stand { title, incoming: None, capsule, legs: Vec::new(), happened: Vec::new() };
+        server.told(NodeId(2), ToCalls::Claimed(Box::new(nothing)));
+        said(&server, &mut lines).await;
+        assert_eq!(server.stats().adopted_total, 1);
+        let capsule = Capsule { version: 0, custodians: vec![NodeId(1)], legs: Vec::new(), ..hint.clone() };
+        let hint = Stand { title, incoming: None, capsule, legs: Vec::new(), happened: Vec::new() };
+        server.told(NodeId(3), ToCalls::Claimed(Box::new(hint)));
+        let mut heard = said(&server, &mut lines).await;
+        heard.append(&mut said(&server, &mut lines).await); // what the relay answers comes behind
+        heard.append(&mut said(&server, &mut lines).await);
+        heard.retain(|line| line.ends_with("is told anew"));
+        assert_eq!(heard.len(), expected.len(), "{heard:?}");
+    }
 }
