@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use cluster::between::{DirectoryItem, FromRelay, ToCalls, ToLegs, ToRelay};
 use cluster::counters::{Lease, PARTITIONS};
 use cluster::ids::NodeId;
+use cluster::link::Lost;
 use cluster::node::{Fence, Kind, NodeInfo, Role, View};
 use cluster::switchboard::{BindingHost, Deps, Switchboard, Wire};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -293,11 +294,11 @@ impl PeerSink for Heard {
         }
     }
 
-    fn lost(&self, node: NodeId, way: Way) {
-        warn!(node = node.0, way = way.name(), "another node is out of reach");
+    fn lost(&self, node: NodeId, way: Way, why: Lost) {
+        warn!(node = node.0, way = way.name(), %why, "another node is out of reach");
         let Some(switchboard) = self.0.upgrade() else { return };
         match way {
-            Way::Calls => switchboard.calls_lost(node),
+            Way::Calls => switchboard.calls_lost(node, why.is_final()),
             Way::Legs => switchboard.legs_lost(node),
             Way::Relay => switchboard.relay_lost(node),
             Way::Directory => switchboard.directory_lost(node),

@@ -42,6 +42,8 @@ pub trait Servers {
     fn for_lost(&self, client: Option<Id<Client>>, call: CallId) -> Vec<NodeId>;
     /// All there are.
     fn all(&self) -> Vec<NodeId>;
+    /// Whether this node has left the cluster, as far as is known. Otherwise it may live, out of reach from here alone.
+    fn is_gone(&self, node: NodeId) -> bool;
 }
 
 /// What the shell must do.
@@ -316,6 +318,9 @@ impl Custody {
         if self.strays.len() >= STRAYS_MAX {
             return false;
         }
+        if self.calls.get(&call).is_some_and(Kept::is_left_alone) {
+            self.owner_lost(call, servers, now); // somebody here needs an owner now
+        }
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         let asked = self.ask_for(ticket, call, leg, servers);
@@ -433,14 +438,20 @@ impl Custody {
         }
     }
 
-    /// An application server is lost: its calls are offered to others.
-    pub fn lost(&mut self, node: NodeId, servers: &dyn Servers, now: Instant) {
+    /// An application server is out of reach, and its process no more if `is_gone`: its calls are offered to others. Those of which
+    /// only a copy is here wait until it is known to be gone: it may serve them well where their legs are.
+    pub fn lost(&mut self, node: NodeId, is_gone: bool, servers: &dyn Servers, now: Instant) {
         self.lost_at = Some(now);
         let mut calls: Vec<CallId> =
             self.calls.iter().filter(|(_, kept)| kept.is_with(node)).map(|(id, _)| *id).collect();
         calls.sort_unstable(); // the same order each time
+        let is_gone = is_gone || servers.is_gone(node);
         for call in calls {
-            self.owner_lost(call, servers, now);
+            if is_gone || self.calls.get(&call).is_some_and(|kept| !kept.is_mere_copy()) {
+                self.owner_lost(call, servers, now);
+            } else {
+                self.set_due(call, now + OFFER_AGAIN);
+            }
         }
         let waiting: Vec<u64> = self.strays.keys().copied().collect();
         for ticket in waiting {
@@ -456,10 +467,15 @@ impl Custody {
         for call in calls {
             self.offer(call, Vec::new(), servers, now);
         }
+        // Whoever is back as the process that it was claims what it has.
+        let is_left_alone = |call: &CallId| self.calls.get(call).is_some_and(Kept::is_left_alone);
+        let calls: Vec<CallId> = self.due.iter().map(|(_, call)| *call).filter(is_left_alone).collect();
+        for call in calls {
+            self.set_due(call, now + OFFER_LIMIT);
+        }
     }
 
-    /// The owner, being about to leave, wants others to have its calls: as if it were lost, but that it is obeyed until another
-    /// one claims them.
+    /// Does what is due.
     pub fn handle_timeout(&mut self, servers: &dyn Servers, now: Instant) {
         while let Some((at, call)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, call));
@@ -468,7 +484,14 @@ impl Custody {
             match std::mem::replace(&mut kept.service, Service::Waiting) {
                 Service::Offered(tried) => self.offer(call, tried, servers, now),
                 Service::Waiting => self.offer(call, Vec::new(), servers, now),
-                served @ Service::Served(_) => kept.service = served,
+                served @ Service::Served(owner) => {
+                    kept.service = served;
+                    if servers.is_gone(owner.node) || servers.all().contains(&owner.node) {
+                        self.owner_lost(call, servers, now);
+                    } else {
+                        self.set_due(call, now + OFFER_AGAIN);
+                    }
+                }
             }
         }
         let over = self.strays.extract_if(.., |_, stray| stray.until <= now);
@@ -500,7 +523,12 @@ impl Custody {
             return true;
         }
         match kept.obeyed() {
-            Some(owner) if owner == speaker => true,
+            Some(owner) if owner == speaker => {
+                if let Some(at) = kept.due.take() {
+                    self.due.remove(&(at, title.call));
+                }
+                true
+            }
             Some(owner) if owner > speaker => {
                 self.superseded += 1;
                 self.tell(from, ToCalls::Superseded { title, by: owner });
@@ -735,6 +763,16 @@ impl Kept {
             Service::Served(owner) => Some(owner),
             Service::Offered(_) | Service::Waiting => None,
         }
+    }
+
+    /// No leg of it is here, or was.
+    fn is_mere_copy(&self) -> bool {
+        self.incoming.is_none() && self.legs.is_empty() && self.happened.is_empty()
+    }
+
+    /// Its owner is out of reach, and may live.
+    fn is_left_alone(&self) -> bool {
+        self.due.is_some() && self.obeyed().is_some()
     }
 
     /// Served by this node, or on offer to it.

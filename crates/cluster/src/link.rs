@@ -128,6 +128,13 @@ pub enum Lost {
     Broken(#[from] Broken),
 }
 
+impl Lost {
+    /// Whether the process at the other end is no more. Otherwise it may live, out of reach from here alone.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::OtherInstance | Self::Left | Self::Gone)
+    }
+}
+
 /// Why a connection is to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HangUp {

@@ -340,16 +340,18 @@ impl Switchboard {
                 server.relay_leaves(node.id);
             }
         }
-        // Whoever was given up because etcd had forgotten it has kept its sessions, and its link.
-        if let Some(server) = self.server.get() {
-            let is_back = |id: &NodeId| before.node(*id).is_none() && !lost.media.contains(id);
-            for node in view.with_role(Role::Relay).filter(|node| is_back(&node.id)) {
-                server.relay_back(node.id);
-            }
-        }
-        // One that drains no more takes calls that nobody else would.
         let is_news =
             |node: &Arc<NodeInfo>| !node.draining && before.node(node.id).is_none_or(|old| old.draining);
+        // A relay that was given up because etcd had forgotten it has kept its sessions, and its link. One that has just started, or
+        // drains no more, takes conversations that had none.
+        if let Some(server) = self.server.get() {
+            for node in view.with_role(Role::Relay).filter(|node| !lost.media.contains(&node.id)) {
+                if is_news(node) || before.node(node.id).is_none() {
+                    server.relay_back(node.id);
+                }
+            }
+        }
+        // A server that drains no more takes calls that nobody else would.
         if view.nodes.values().any(is_news) {
             self.offer_again();
         }
@@ -365,13 +367,13 @@ impl Switchboard {
         now.filter(is_other).map(|node| node.id).collect()
     }
 
-    /// The application server of a node is out of reach for this node's custody.
-    pub fn calls_lost(&self, node: NodeId) {
+    /// The application server of a node is out of reach for this node's custody, and its process no more if `is_gone`.
+    pub fn calls_lost(&self, node: NodeId, is_gone: bool) {
         self.mark(|lost| {
             lost.calls.insert(node);
         });
         let mut custody = self.custody.lock();
-        custody.lost(node, &Placed(self), (self.deps.now)());
+        custody.lost(node, is_gone, &Placed(self), (self.deps.now)());
         self.carry_out(&mut custody);
     }
 
@@ -821,6 +823,10 @@ impl Servers for Placed<'_> {
         let (view, lost) = (self.0.view.load(), self.0.lost.load());
         let servers = view.with_role(Role::As).map(|node| node.id);
         servers.filter(|node| !lost.calls.contains(node)).collect()
+    }
+
+    fn is_gone(&self, node: NodeId) -> bool {
+        node != self.0.deps.me && !self.0.view.load().nodes.contains_key(&node)
     }
 }
 

@@ -20,7 +20,7 @@ pub use tls::{NODE_NAME, Tls, TlsError};
 use crate::wire::WireError;
 use cluster::between::{DirectoryItem, FromRelay, ToCalls, ToLegs, ToRelay};
 use cluster::ids::NodeId;
-use cluster::link;
+use cluster::link::{self, Lost};
 use figures::Sayings;
 use lane::{CallsLane, DirectoryLane, Lane, LegsLane, MediaLane, RelayLane};
 use line::Lines;
@@ -136,7 +136,7 @@ pub trait PeerSink: Send + Sync + 'static {
     /// From any node.
     fn directory(&self, from: NodeId, item: DirectoryItem);
     /// The link is lost: what was sent by it may have arrived or not, and nothing more comes of that session.
-    fn lost(&self, node: NodeId, way: Way);
+    fn lost(&self, node: NodeId, way: Way, why: Lost);
     /// The link has a new session: items are taken from now on. Comes before any item of the session, and never twice without
     /// [`PeerSink::lost`] in between.
     fn back(&self, node: NodeId, way: Way);

@@ -7,6 +7,7 @@ mod common;
 use cluster::between::{DirectoryItem, FromRelay, ToCalls, ToLegs, ToRelay};
 use cluster::ids::NodeId;
 use cluster::leg::LegEvent;
+use cluster::link::Lost;
 use common::{APPLICATION, Authority, PROXY, config, numbered};
 use mesh::peer::{PeerAddress, PeerConfig, PeerSink, Peers, TcpAccept, TcpConnect, Tls, Way};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ impl PeerSink for Counter {
     fn to_relay(&self, _: NodeId, _: ToRelay) {}
     fn from_relay(&self, _: NodeId, _: FromRelay) {}
     fn directory(&self, _: NodeId, _: DirectoryItem) {}
-    fn lost(&self, node: NodeId, way: Way) {
+    fn lost(&self, node: NodeId, way: Way, _: Lost) {
         panic!("{node:?} {way:?}");
     }
     fn back(&self, _: NodeId, _: Way) {}

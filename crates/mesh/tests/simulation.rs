@@ -7,6 +7,7 @@ mod common;
 
 use cluster::between::{DirectoryItem, FromRelay, ToCalls, ToLegs, ToRelay};
 use cluster::ids::NodeId;
+use cluster::link::Lost;
 use common::{APPLICATION, PROXY, config, down, up};
 use mesh::peer::{Accept, Connect, Io, PeerAddress, PeerSink, Peers, Way};
 use parking_lot::Mutex;
@@ -86,7 +87,7 @@ impl PeerSink for End {
         panic!("{item:?}");
     }
 
-    fn lost(&self, _: NodeId, way: Way) {
+    fn lost(&self, _: NodeId, way: Way, _: Lost) {
         if way != Way::Directory {
             let mut session = self.0.lock();
             assert!(session.open, "what is lost was there");

@@ -6,7 +6,7 @@
 use crate::net::{Carried, ConnId};
 use cluster::between::{DirectoryItem, FromRelay, ToCalls, ToLegs, ToRelay};
 use cluster::ids::NodeId;
-use cluster::link::{Event, Greeting, Link, Settings};
+use cluster::link::{Event, Greeting, Link, Lost, Settings};
 use cluster::node::{Role, Roles, View};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -59,7 +59,7 @@ pub(crate) enum Want {
     Say(ConnId, Carried),
     /// Tell the switchboard.
     Back(Way, NodeId),
-    Lost(Way, NodeId),
+    Lost(Way, NodeId, Lost),
     Item(NodeId, Item),
 }
 
@@ -324,7 +324,7 @@ impl Lines {
         while let Some(event) = self.lines.get_mut(&key).and_then(|line| line.link.poll_event()) {
             match event {
                 Event::Back => self.wants.push_back(Want::Back(key.0, key.1)),
-                Event::Lost(_) => self.wants.push_back(Want::Lost(key.0, key.1)),
+                Event::Lost(why) => self.wants.push_back(Want::Lost(key.0, key.1, why)),
                 Event::HangUp(_) => hangs_up = true,
             }
         }

@@ -515,8 +515,8 @@ impl Process {
                     Way::Directory => board.directory_back(node),
                     Way::Media => {}
                 },
-                Want::Lost(way, node) => match way {
-                    Way::Calls => board.calls_lost(node),
+                Want::Lost(way, node, why) => match way {
+                    Way::Calls => board.calls_lost(node, why.is_final()),
                     Way::Legs => board.legs_lost(node),
                     Way::Relay => board.relay_lost(node),
                     Way::Directory => board.directory_lost(node),

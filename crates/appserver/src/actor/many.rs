@@ -736,7 +736,11 @@ impl ShardState {
         }
         // A proxy that lost us for a while: what its legs did meanwhile, and which of them are left.
         let here = call.legs_at(from);
-        // Legs that live elsewhere as well; one of both proxies was given up for lost.
+        // Legs that live elsewhere as well; one of both proxies was given up for lost, and another server may have spoken by it.
+        if stand.legs.iter().any(|leg| !here.contains(leg) && call.call.legs().any(|own| own == *leg)) {
+            call.tenure.iter_mut().for_each(|tenure| tenure.is_sole = false);
+            call.hear_of_relays(&stand.capsule, id);
+        }
         for leg in stand.legs.iter().filter(|leg| !here.contains(leg)) {
             if call.call.legs().any(|own| own == *leg) {
                 let theirs = stand.capsule.legs.iter().find(|kept| kept.leg == *leg && kept.home == from);

@@ -12,8 +12,8 @@ const B: NodeId = NodeId(11);
 const C: NodeId = NodeId(12);
 const CLIENT: Id<Client> = Id::new(1);
 
-/// Application servers in this order, for new calls and lost ones.
-struct Order(Vec<NodeId>);
+/// Application servers in this order, for new calls and lost ones. Others have left if that is so.
+struct Order(Vec<NodeId>, bool);
 
 impl Servers for Order {
     fn for_new(&self, _: Id<Client>, _: CallId) -> Vec<NodeId> {
@@ -26,6 +26,10 @@ impl Servers for Order {
 
     fn all(&self) -> Vec<NodeId> {
         self.0.clone()
+    }
+
+    fn is_gone(&self, node: NodeId) -> bool {
+        self.1 && !self.0.contains(&node)
     }
 }
 
@@ -77,7 +81,7 @@ fn capsule(version: u32) -> Box<Capsule> {
 impl Desk {
     fn new() -> Self {
         let mut desk =
-            Self { custody: Custody::new(PROXY), servers: Order(vec![A, B, C]), now: Instant::now() };
+            Self { custody: Custody::new(PROXY), servers: Order(vec![A, B, C], false), now: Instant::now() };
         assert!(desk.custody.incoming(incoming(), &desk.servers, desk.now));
         assert_eq!(desk.said(), ["10 Incoming 0"]);
         desk
@@ -97,7 +101,7 @@ impl Desk {
 
     fn loses(&mut self, node: NodeId) {
         self.servers.0.retain(|server| *server != node);
-        self.custody.lost(node, &self.servers, self.now);
+        self.custody.lost(node, false, &self.servers, self.now);
     }
 
     fn waits(&mut self, time: Duration) {
@@ -161,6 +165,46 @@ fn a_call_is_offered_to_the_next_server_when_its_own_is_lost() {
     assert_eq!(desk.custody.owner(call()), Some(Owner { epoch: 1, node: B }));
     desk.custody.event(call(), leg(1), ended(), 5);
     assert_eq!(desk.said(), ["11 Event 1"]);
+}
+
+/// A custody that keeps a copy of A's call, whose legs are elsewhere, and cannot reach A.
+fn copying(is_gone: bool) -> Desk {
+    let mut desk = Desk::talking();
+    desk.custody = Custody::new(NodeId(2));
+    desk.hears(A, ToLegs::Keep { title: title(0), capsule: capsule(1) });
+    desk.servers.0 = vec![B, C];
+    desk.custody.lost(A, is_gone, &desk.servers, desk.now);
+    desk
+}
+
+#[test]
+fn a_mere_copy_of_a_call_is_offered_when_its_server_is_known_to_be_gone_or_somebody_asks_for_a_leg() {
+    assert_eq!(copying(true).said(), ["11 Offer 1 happened 0"]);
+    let mut desk = copying(false);
+    desk.waits(OFFER_AGAIN);
+    assert_eq!(desk.said(), Vec::<String>::new(), "it may serve its call well, for those who reach it");
+    desk.servers.1 = true;
+    desk.waits(OFFER_AGAIN);
+    assert_eq!(desk.said(), ["11 Offer 1 happened 0"]);
+    // A telephone comes by way of this node.
+    let mut desk = copying(false);
+    assert!(desk.custody.stray(call(), leg(1), &desk.servers, desk.now));
+    assert_eq!(desk.said(), ["11 Offer 1 happened 0", "11 Stray", "12 Stray"]);
+}
+
+#[test]
+fn a_server_that_is_in_reach_again_claims_its_call_or_is_not_what_it_was() {
+    for (claims, offered) in [(true, &[][..]), (false, &["11 Offer 1 happened 0"][..])] {
+        let mut desk = copying(false);
+        desk.servers.0.push(A);
+        desk.custody.back(&desk.servers, desk.now);
+        if claims {
+            desk.hears(A, ToLegs::Claim { title: title(0) });
+            assert_eq!(desk.said(), ["10 Claimed 0 version 1 legs 0 happened 0"]);
+        }
+        desk.waits(OFFER_LIMIT);
+        assert_eq!(desk.said(), offered);
+    }
 }
 
 #[test]
@@ -272,7 +316,7 @@ fn a_new_call_whose_server_is_lost_before_it_said_anything_begins_anew() {
     let message = ToLegs::Originate { title: title(0), leg: leg(2), sip_call_id: "x".to_owned(), order };
     other.told(A, message, &desk.servers, desk.now);
     assert!(matches!(other.poll_action(), Some(Action::Originate { .. })));
-    other.lost(A, &desk.servers, desk.now);
+    other.lost(A, true, &desk.servers, desk.now);
     assert!(matches!(other.poll_action(), Some(Action::Leg(_, LegCommand::Bye { .. }))));
     assert!(!other.keeps(call()));
 }

@@ -182,6 +182,18 @@ fn a_relay_that_etcd_forgot_for_a_while_is_back_though_its_link_never_broke() {
 }
 
 #[test]
+fn a_relay_that_has_started_takes_conversations_that_have_none_once_it_says_that_it_may() {
+    let desk = Desk::new();
+    let mut starting = View::clone(&view(&[(1, 11), (2, 12)]));
+    starting.nodes.values_mut().for_each(|node| Arc::make_mut(node).draining = node.id == OTHER);
+    desk.board.view_changed(Arc::new(starting));
+    desk.board.relay_back(OTHER);
+    desk.heard.said(); // there is nothing that it could take yet
+    desk.board.view_changed(view(&[(1, 11), (2, 12)]));
+    assert_eq!(desk.heard.said(), ["relay 2 back"]);
+}
+
+#[test]
 fn a_proxy_that_comes_back_as_another_process_is_gone_whatever_is_heard_first() {
     // Its record ended before anybody noticed that its link was dead, and it is back before that is noticed.
     let desk = Desk::together();

@@ -156,7 +156,7 @@ impl<L: Lane> Line<L> {
                 }
                 Some(Event::Lost(why)) => {
                     tracing::warn!(peer = node.0, way = way.name(), %why, "a node is lost");
-                    guarded(node, || sink.lost(node, way));
+                    guarded(node, || sink.lost(node, way, why));
                 }
             }
         }

@@ -9,6 +9,7 @@
 
 use cluster::between::{DirectoryItem, FromRelay, Title, ToCalls, ToLegs, ToRelay};
 use cluster::ids::{CallId, LegId, NodeId};
+use cluster::link::Lost;
 use mesh::peer::{
     LinkStatus, PeerAddress, PeerConfig, PeerRoles, PeerSink, Peers, TcpAccept, TcpConnect, Tls, Way,
 };
@@ -85,7 +86,7 @@ impl PeerSink for Ear {
         self.item(from, Way::Directory, None, &item);
     }
 
-    fn lost(&self, node: NodeId, way: Way) {
+    fn lost(&self, node: NodeId, way: Way, _: Lost) {
         self.hear(Heard::Lost(node.0, way));
     }
 
