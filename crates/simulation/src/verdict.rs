@@ -187,7 +187,7 @@ impl World {
     fn check_records(&self) {
         let rows = self.store.rows();
         for (call, sides) in by_call(&self.phones) {
-            let is_answered = sides.iter().filter(|side| side.answered.is_some()).count() >= 2;
+            let is_answered = has_talked(&sides);
             let Some(row) = rows.get(&call.to_string()) else {
                 if is_answered && !self.is_excused(call) {
                     self.complain_gravely(format!("no record of {call}"));
@@ -227,9 +227,10 @@ impl World {
             && self.knowers.noted(&call.to_string()).iter().all(|node| broken.contains(node))
     }
 
-    /// No call has two different records. Those of two owners may differ where the cluster was torn, or where one that stood still refuses a
-    /// call that others have long answered: the better owner's stays.
+    /// No call has two different records. Those of two owners may differ in whether there was an answer, where one was cut off from a telephone
+    /// that gave up meanwhile: then the better owner's stays, and is right. Where the cluster was torn, they may differ in more.
     fn check_twice(&self) {
+        let calls = by_call(&self.phones);
         for (known, new) in &self.store.twice {
             let call = &new.cdr.call;
             let is_same_owner = (known.epoch, known.by) == (new.epoch, new.by);
@@ -237,10 +238,14 @@ impl World {
                 self.complain_gravely(format!("node {} has two different records of {call}", new.by.0));
             }
             let was_answered = |row: &Row| row.cdr.answered_us.is_some();
-            let differ = was_answered(known) != was_answered(new)
-                || was_answered(new) && (known.cdr.ended_us - new.cdr.ended_us).abs() > self.allowed();
-            let was_late = !was_answered(known) && self.plan.hit().contains(&known.by);
-            if differ && !was_late && self.plan.kind != Kind::Chaos {
+            let has_talked = calls.iter().any(|(id, sides)| id.to_string() == *call && has_talked(sides));
+            let stays = self.store.rows().get(call).unwrap_or(new);
+            let differ = if was_answered(known) == was_answered(new) {
+                was_answered(new) && (known.cdr.ended_us - new.cdr.ended_us).abs() > self.allowed()
+            } else {
+                was_answered(stays) != has_talked
+            };
+            if differ && self.plan.kind != Kind::Chaos {
                 self.complain_gravely(format!(
                     "nodes {} and {} have different records of {call}",
                     known.by.0, new.by.0
@@ -380,6 +385,14 @@ impl World {
             }
         }
     }
+}
+
+/// Two have heard of an answer before either of them ended.
+fn has_talked(sides: &[&Side]) -> bool {
+    let answered = || sides.iter().filter(|side| side.answered.is_some());
+    let all_were_in = answered().filter_map(|side| side.answered).max();
+    let one_was_out = answered().filter_map(|side| side.ended).min();
+    answered().count() >= 2 && one_was_out.is_none_or(|out| all_were_in < Some(out))
 }
 
 fn is_conversation(sides: &[&Side]) -> bool {
