@@ -329,6 +329,9 @@ pub enum DirectoryItem {
     WholeTold,
     /// A binding of the sender.
     Bound(Box<Located>),
+    /// A binding of another proxy, which has left the cluster. Told to nodes that come after that, for a telephone that registered by
+    /// UDP can be called by way of others until its binding expires.
+    Orphan(Box<Located>),
     /// The sender has no such binding any more.
     Unbound {
         /// The endpoint.

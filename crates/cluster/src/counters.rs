@@ -279,6 +279,7 @@ impl Counters {
             DirectoryItem::Whole
             | DirectoryItem::WholeTold
             | DirectoryItem::Bound(_)
+            | DirectoryItem::Orphan(_)
             | DirectoryItem::Unbound { .. }
             | DirectoryItem::Forget { .. }
             | DirectoryItem::Ask { .. }

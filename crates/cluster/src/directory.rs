@@ -61,6 +61,13 @@ impl Locations {
         items
     }
 
+    /// What proxies had that have left the cluster, for a node that has just come.
+    pub fn orphans(&self, is_gone: impl Fn(NodeId) -> bool) -> Vec<DirectoryItem> {
+        let all =
+            self.bound.values().flatten().filter(|located| located.home != self.me && is_gone(located.home));
+        all.map(|located| DirectoryItem::Orphan(Box::new(located.clone()))).collect()
+    }
+
     /// What another node says. Out: bindings of this node's own registrar that it is to drop.
     pub fn told(&mut self, from: NodeId, item: &DirectoryItem, now_us: i64) -> Vec<Displaced> {
         match item {
@@ -86,6 +93,17 @@ impl Locations {
                 // A clock that is ahead must not make a registration unbeatable.
                 located.stamp_us = located.stamp_us.min(now_us.saturating_add(CLOCKS_US));
                 if self.count >= ALL_MAX { Vec::new() } else { self.put(located) }
+            }
+            DirectoryItem::Orphan(located) => {
+                let mut located = (**located).clone();
+                located.conn = 0;
+                located.stamp_us = located.stamp_us.min(now_us.saturating_add(CLOCKS_US));
+                let is_as_late =
+                    |known: &Located| is_same(known, &located) && known.stamp_us >= located.stamp_us;
+                let is_news = !self.of(located.binding.terminal).any(is_as_late);
+                // Those who are here speak for themselves.
+                let is_orphan = located.home != self.me && located.home != from;
+                if is_news && is_orphan && self.count < ALL_MAX { self.put(located) } else { Vec::new() }
             }
             DirectoryItem::Unbound { terminal, contact, .. } => {
                 self.remove(*terminal, |located, _| {
@@ -305,6 +323,27 @@ mod tests {
             pair.1.told(NodeId(1), &item, 12);
         }
         assert_eq!(homes(&pair.1), [(2, "sip:c@2".to_owned()), (1, "sip:b@1".to_owned())]);
+    }
+
+    #[test]
+    fn a_node_that_comes_hears_of_bindings_whose_proxy_has_gone() {
+        let mut pair = Pair::new();
+        pair.at_first(record("sip:a@1", None), 10);
+        pair.at_second(record("sip:b@2", None), 11);
+        let told = pair.1.orphans(|home| home == NodeId(1));
+        assert_eq!((told.len(), pair.1.orphans(|_| false).len()), (1, 0));
+        let mut newcomer = Locations::new(NodeId(3));
+        assert_eq!(newcomer.told(NodeId(2), &told[0], 20), []);
+        assert_eq!(homes(&newcomer), [(1, "sip:a@1".to_owned())]);
+        // It says so itself when it is back, and nothing older counts then.
+        let again = pair.0.bound(record("sip:a@1", None), 30);
+        newcomer.told(NodeId(1), &again, 30);
+        newcomer.told(NodeId(2), &told[0], 31);
+        assert_eq!(newcomer.of_at(ALICE, 0).map(|located| located.stamp_us).collect::<Vec<_>>(), [30]);
+        // Nobody is told of his own, nor by himself in another's name.
+        pair.0.unbound(ALICE, "sip:a@1", 32);
+        pair.0.told(NodeId(2), &told[0], 33);
+        assert_eq!(homes(&pair.0), [(2, "sip:b@2".to_owned())]);
     }
 
     #[test]

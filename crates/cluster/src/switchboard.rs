@@ -485,8 +485,10 @@ impl Switchboard {
     pub fn directory_back(&self, node: NodeId) {
         self.count(|counters, lease, now| counters.back(node, lease, now));
         let Some(wire) = self.wire.get() else { return };
+        let view = self.view.load();
         let locations = self.locations.lock(); // changes come after the whole
-        for item in locations.whole() {
+        let orphans = locations.orphans(|home| home != node && !view.nodes.contains_key(&home));
+        for item in locations.whole().into_iter().chain(orphans) {
             wire.directory(node, item);
         }
     }
@@ -584,6 +586,11 @@ impl Switchboard {
         }
         if counters::is_about_counters(item) {
             return self.count(|counters, lease, now| counters.told(from, item.clone(), lease, now));
+        }
+        if let DirectoryItem::Orphan(located) = item
+            && self.view.load().nodes.contains_key(&located.home)
+        {
+            return; // it is here, and speaks for itself
         }
         let displaced = self.locations.lock().told(from, item, (self.deps.unix_us)());
         if let Some(bindings) = self.bindings.get() {

@@ -23,6 +23,7 @@ impl Wire for DirectoryItem {
             DirectoryItem::Whole => Item::Whole(Whole {}),
             DirectoryItem::WholeTold => Item::WholeTold(WholeTold {}),
             DirectoryItem::Bound(located) => Item::Bound(write_located(*located)?),
+            DirectoryItem::Orphan(located) => Item::Orphan(write_located(*located)?),
             DirectoryItem::Unbound { terminal, contact, stamp_us } => Item::Unbound(v1::Unbound {
                 terminal: terminal.get(),
                 contact: text("Unbound.contact", contact)?,
@@ -73,6 +74,7 @@ impl Wire for DirectoryItem {
             Item::Whole(_) => DirectoryItem::Whole,
             Item::WholeTold(_) => DirectoryItem::WholeTold,
             Item::Bound(located) => DirectoryItem::Bound(Box::new(read_located(located)?)),
+            Item::Orphan(located) => DirectoryItem::Orphan(Box::new(read_located(located)?)),
             Item::Unbound(unbound) => DirectoryItem::Unbound {
                 terminal: id("Unbound.terminal", unbound.terminal)?,
                 contact: text("Unbound.contact", unbound.contact)?,

@@ -407,10 +407,11 @@ impl Draw {
     }
 
     pub(super) fn directory_item(&mut self) -> DirectoryItem {
-        match self.below(12) {
+        match self.below(13) {
             0 => DirectoryItem::Whole,
             1 => DirectoryItem::WholeTold,
             2 => DirectoryItem::Bound(Box::new(self.located())),
+            12 => DirectoryItem::Orphan(Box::new(self.located())),
             3 => DirectoryItem::Unbound {
                 terminal: self.id(),
                 contact: self.text(),
