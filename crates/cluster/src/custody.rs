@@ -133,6 +133,8 @@ struct Kept {
     /// The largest epoch seen.
     epoch: u32,
     incoming: Option<Box<Incoming>>,
+    /// Who did not take it when it was new.
+    declined: Vec<NodeId>,
     capsule: Capsule,
     legs: Vec<Here>,
     happened: Vec<Happened>,
@@ -250,6 +252,7 @@ impl Custody {
             former: Vec::new(),
             epoch: 0,
             incoming: Some(Box::new(incoming.clone())),
+            declined: Vec::new(),
             capsule: Capsule::default(),
             legs: vec![Here { leg, lives: true }],
             happened: Vec::new(),
@@ -459,6 +462,11 @@ impl Custody {
         }
     }
 
+    /// An application server has left the cluster, and its link may not be lost yet: its calls are about to be carried on.
+    pub fn left(&mut self, now: Instant) {
+        self.lost_at = Some(now);
+    }
+
     /// An application server can be reached (again): calls that nobody would take are offered at once.
     pub fn back(&mut self, servers: &dyn Servers, now: Instant) {
         let is_waiting = |kept: &Kept| kept.service == Service::Waiting;
@@ -571,6 +579,7 @@ impl Custody {
             former: Vec::new(),
             epoch: title.epoch,
             incoming: None,
+            declined: Vec::new(),
             capsule: Capsule::default(),
             legs: Vec::new(),
             happened: Vec::new(),
@@ -626,6 +635,7 @@ impl Custody {
         if !news.call.is_empty() {
             capsule.call = news.call;
             kept.incoming = None;
+            kept.declined = Vec::new();
         }
         let custodians = news.custodians;
         news.legs.into_iter().for_each(|leg| kept.put(leg));
@@ -661,11 +671,10 @@ impl Custody {
     fn offer_new(&mut self, call: CallId, declined_by: NodeId, servers: &dyn Servers) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
         let Some(incoming) = kept.incoming.clone() else { return };
+        // The order may be another one by now: somebody drains, or it is another's turn.
+        kept.declined.push(declined_by);
         let order = servers.for_new(incoming.client, call);
-        // Whoever stands before the one that declined did so, too. Round robin may have turned meanwhile; then the epoch bounds it.
-        let next = order.iter().skip_while(|node| **node != declined_by).nth(1).copied();
-        let next = next.filter(|_| (kept.epoch as usize) < order.len());
-        let Some(next) = next else {
+        let Some(next) = order.into_iter().find(|node| !kept.declined.contains(node)) else {
             for here in kept.legs.iter().filter(|here| here.lives) {
                 let headers = HeaderText::new();
                 let refusal = LegCommand::Reject { status: 503, reason: None, headers };

@@ -326,6 +326,9 @@ impl Switchboard {
             unseen.retain(|node| !view.nodes.contains_key(node));
         });
         let lost = self.lost.load_full();
+        if before.with_role(Role::As).any(|node| !view.nodes.contains_key(&node.id)) {
+            self.custody.lock().left((self.deps.now)());
+        }
         let others = self.other_processes(&view);
         if let Some(server) = self.server.get() {
             let is_gone = |id: &NodeId| !view.nodes.contains_key(id) && lost.legs.contains(id);

@@ -287,6 +287,17 @@ fn a_new_call_that_a_server_does_not_take_goes_to_the_next_and_is_refused_by_the
 }
 
 #[test]
+fn a_new_call_that_a_draining_server_declines_goes_to_one_that_was_not_asked_whatever_the_order_is_by_then() {
+    let mut desk = Desk::new();
+    desk.servers.0 = vec![C, B]; // it is known now that A drains
+    desk.hears(A, ToLegs::Decline { title: title(0), why: Decline::Draining });
+    assert_eq!(desk.said(), ["12 Incoming 1"]);
+    desk.servers.0 = vec![B, C]; // it is B's turn
+    desk.hears(C, ToLegs::Decline { title: title(1), why: Decline::Full });
+    assert_eq!(desk.said(), ["11 Incoming 2"]);
+}
+
+#[test]
 fn a_new_call_whose_server_is_lost_before_it_said_anything_begins_anew() {
     let mut desk = Desk::new();
     desk.loses(A);
@@ -396,6 +407,21 @@ fn a_leg_whose_server_was_lost_a_moment_ago_is_asked_for_again() {
     assert!(desk.custody.stray(other, leg(8), &desk.servers, desk.now));
     desk.waits(STRAY_LIMIT);
     assert!(desk.said().contains(&format!("{} unknown", leg(8))));
+}
+
+#[test]
+fn a_leg_is_asked_for_again_while_a_server_has_left_whose_link_is_not_lost_yet() {
+    let mut desk = Desk::talking();
+    let other = CallId::new(NodeId(2), 9);
+    desk.servers.0 = vec![A, B];
+    desk.custody.left(desk.now);
+    assert!(desk.custody.stray(other, leg(9), &desk.servers, desk.now));
+    desk.said();
+    desk.hears(A, ToLegs::NoStray { ticket: 1 });
+    desk.hears(B, ToLegs::NoStray { ticket: 1 });
+    assert_eq!(desk.said(), Vec::<String>::new(), "C's calls are about to be carried on");
+    desk.waits(STRAY_AGAIN);
+    assert_eq!(desk.said(), ["10 Stray", "11 Stray"]);
 }
 
 #[test]
