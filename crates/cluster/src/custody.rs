@@ -638,7 +638,10 @@ impl Custody {
             kept.declined = Vec::new();
         }
         let custodians = news.custodians;
-        news.legs.into_iter().for_each(|leg| kept.put(leg));
+        // A proxy is right about legs that live here: an owner that was out of reach may know an older state, of another home.
+        let lives_here = |leg: LegId| kept.legs.iter().any(|here| here.lives && here.leg == leg);
+        let news: Vec<KeptLeg> = news.legs.into_iter().filter(|state| !lives_here(state.leg)).collect();
+        news.into_iter().for_each(|leg| kept.put(leg));
         let capsule = &mut kept.capsule;
         if !custodians.is_empty() {
             capsule.custodians = custodians;

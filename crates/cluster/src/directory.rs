@@ -7,7 +7,7 @@
 use crate::between::{DirectoryItem, Located};
 use crate::ids::NodeId;
 use model::{BindingRecord, Id, Terminal};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Contacts of one endpoint that are remembered, of all proxies together.
 const OF_ONE_MAX: usize = 64;
@@ -22,6 +22,8 @@ pub struct Locations {
     count: usize,
     /// Nodes that are telling all they have, and how much was known of theirs before: what they do not tell again is void.
     telling: BTreeMap<NodeId, i64>,
+    /// Nodes that have told all they have since this process began.
+    spoken: BTreeSet<NodeId>,
 }
 
 /// What follows from news.
@@ -36,7 +38,7 @@ pub struct Displaced {
 impl Locations {
     /// Nothing is known yet.
     pub fn new(me: NodeId) -> Self {
-        Self { me, bound: HashMap::new(), count: 0, telling: BTreeMap::new() }
+        Self { me, bound: HashMap::new(), count: 0, telling: BTreeMap::new(), spoken: BTreeSet::new() }
     }
 
     /// The registrar of this node has a new or refreshed binding; what to tell the others.
@@ -81,6 +83,7 @@ impl Locations {
                 Vec::new()
             }
             DirectoryItem::WholeTold => {
+                self.spoken.insert(from);
                 if self.telling.remove(&from).is_some() {
                     self.remove_all(|located| located.home == from && located.conn == STALE);
                 }
@@ -101,8 +104,9 @@ impl Locations {
                 let is_as_late =
                     |known: &Located| is_same(known, &located) && known.stamp_us >= located.stamp_us;
                 let is_news = !self.of(located.binding.terminal).any(is_as_late);
-                // Those who are here speak for themselves.
-                let is_orphan = located.home != self.me && located.home != from;
+                // Whoever has spoken is right about what he had.
+                let is_orphan =
+                    ![self.me, from].contains(&located.home) && !self.spoken.contains(&located.home);
                 if is_news && is_orphan && self.count < ALL_MAX { self.put(located) } else { Vec::new() }
             }
             DirectoryItem::Unbound { terminal, contact, .. } => {
@@ -335,13 +339,14 @@ mod tests {
         let mut newcomer = Locations::new(NodeId(3));
         assert_eq!(newcomer.told(NodeId(2), &told[0], 20), []);
         assert_eq!(homes(&newcomer), [(1, "sip:a@1".to_owned())]);
-        // It says so itself when it is back, and nothing older counts then.
-        let again = pair.0.bound(record("sip:a@1", None), 30);
-        newcomer.told(NodeId(1), &again, 30);
+        // It speaks for itself when it is back, and nobody for it from then on.
+        pair.0.unbound(ALICE, "sip:a@1", 30);
+        for item in pair.0.whole() {
+            newcomer.told(NodeId(1), &item, 30);
+        }
         newcomer.told(NodeId(2), &told[0], 31);
-        assert_eq!(newcomer.of_at(ALICE, 0).map(|located| located.stamp_us).collect::<Vec<_>>(), [30]);
+        assert_eq!(homes(&newcomer), []);
         // Nobody is told of his own, nor by himself in another's name.
-        pair.0.unbound(ALICE, "sip:a@1", 32);
         pair.0.told(NodeId(2), &told[0], 33);
         assert_eq!(homes(&pair.0), [(2, "sip:b@2".to_owned())]);
     }

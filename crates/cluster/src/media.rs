@@ -112,10 +112,19 @@ pub enum MediaEvent {
     Unclaimed,
 }
 
+/// How many requests to relays a call makes at most under one title.
+pub const TICKETS: u32 = 1 << 16;
+
+/// The first ticket of a call under a title of this epoch. So a ticket says whose it is: an answer to another owner is not taken for
+/// one to oneself, and of two owners a relay obeys the better one, as custodians do.
+pub fn tickets_of(epoch: u32) -> u32 {
+    epoch % (u32::MAX / TICKETS) * TICKETS
+}
+
 /// The relays, wherever they run.
 pub trait Media: Send + Sync + 'static {
-    /// Has a command carried out by the relay of this node. Tickets of a call grow, and jump when another application server takes
-    /// it over; `u32::MAX` stands for none. A relay in this process answers at once; another one answers
+    /// Has a command carried out by the relay of this node. Tickets of a call grow, from [`tickets_of`] its title; `u32::MAX` stands
+    /// for none. A relay in this process answers at once; another one answers
     /// later with [`MediaSink::reply`] under the same ticket. One that is lost never answers.
     fn submit(
         &self,

@@ -10,7 +10,7 @@ use crate::custody::{Action, Custody, Figures, Servers};
 use crate::directory::Locations;
 use crate::ids::{CallId, LegId, NodeId};
 use crate::leg::{Binding, Calls, Directory, Incoming, LegCommand, LegEvent, LegHost, Legs, Originate};
-use crate::media::{Media, MediaCommand, MediaError, MediaEvent, MediaReply, MediaSink, Signalling};
+use crate::media::{Media, MediaCommand, MediaError, MediaEvent, MediaReply, MediaSink, Signalling, TICKETS};
 use crate::node::{Fence, Kind, NodeInfo, Role, View};
 use crate::placement::{self, Reach};
 use crate::question::{Answer, Question};
@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 const NAMES: u32 = 65_536;
 /// Calls whose relay is about to leave are looked for so often: some could not move before, or came since.
 const LEAVES_AGAIN: Duration = Duration::from_secs(1);
+/// A node that has come counts as new for so long: longer than it takes until one that died before is known to be gone.
+const NEWCOMER: Duration = Duration::from_secs(30);
 /// More names are asked for when so many are left.
 const NAMES_LOW: u64 = 8192;
 
@@ -109,6 +111,8 @@ pub struct Switchboard {
     view: ArcSwap<View>,
     /// Nodes whose link is down, by service.
     lost: ArcSwap<Lost>,
+    /// When there was a link for the directory to a node (again).
+    newcomers: Mutex<BTreeMap<NodeId, Instant>>,
     /// Which process each node was last, also while the cluster does not know it.
     processes: Mutex<BTreeMap<NodeId, u64>>,
     /// Who serves the calls that this node's relay carries, and the highest ticket that it has shown.
@@ -139,6 +143,9 @@ struct Lost {
     calls: BTreeSet<NodeId>,
     legs: BTreeSet<NodeId>,
     media: BTreeSet<NodeId>,
+    directory: BTreeSet<NodeId>,
+    /// Nodes whose links for legs are up.
+    linked: BTreeSet<NodeId>,
     /// Nodes that etcd has lost sight of, and whose links for legs have been up ever since. Their lease may be over and they alive: they go on with
     /// what they have. Those that meant to leave are not among them.
     unseen: BTreeSet<NodeId>,
@@ -181,6 +188,7 @@ impl Switchboard {
             names: Mutex::default(),
             view: ArcSwap::default(),
             lost: ArcSwap::default(),
+            newcomers: Mutex::default(),
             processes: Mutex::default(),
             relayed: DashMap::new(),
             unclaimed: Mutex::default(),
@@ -314,13 +322,13 @@ impl Switchboard {
     pub fn view_changed(&self, view: Arc<View>) {
         let before = self.view.swap(Arc::clone(&view));
         self.mark(|lost| {
-            let Lost { legs, unseen, left, .. } = lost;
-            for node in before.nodes.values().filter(|node| !legs.contains(&node.id)) {
-                if node.draining {
-                    left.insert(node.id)
-                } else {
-                    unseen.insert(node.id)
-                };
+            let Lost { legs, linked, unseen, left, .. } = lost;
+            for node in before.nodes.values() {
+                if node.draining && !legs.contains(&node.id) {
+                    left.insert(node.id);
+                } else if linked.contains(&node.id) {
+                    unseen.insert(node.id);
+                }
             }
             left.retain(|node| !view.nodes.contains_key(node));
             unseen.retain(|node| !view.nodes.contains_key(node));
@@ -393,6 +401,7 @@ impl Switchboard {
         let has_left = self.lost.load().left.contains(&node);
         self.mark(|lost| {
             lost.legs.insert(node);
+            lost.linked.remove(&node);
             lost.unseen.remove(&node);
             lost.left.remove(&node);
         });
@@ -411,6 +420,7 @@ impl Switchboard {
     pub fn legs_back(&self, node: NodeId) {
         self.mark(|lost| {
             lost.legs.remove(&node);
+            lost.linked.insert(node);
         });
         if let Some(server) = self.server.get() {
             // Whether it has legs may not be known yet; who has none sets nothing aside. What was asked before it could be reached is lost.
@@ -474,6 +484,10 @@ impl Switchboard {
     /// The link for the directory to a node is lost.
     pub fn directory_lost(&self, node: NodeId) {
         self.count(|counters, _, now| counters.lost(node, now));
+        self.mark(|lost| {
+            lost.directory.insert(node);
+        });
+        self.tell_newcomers_of(node);
         if let Some(shell) = self.shell.get() {
             shell.silent(node);
         }
@@ -488,11 +502,34 @@ impl Switchboard {
     pub fn directory_back(&self, node: NodeId) {
         self.count(|counters, lease, now| counters.back(node, lease, now));
         let Some(wire) = self.wire.get() else { return };
-        let view = self.view.load();
+        self.mark(|lost| {
+            lost.directory.remove(&node);
+        });
+        let (view, lost) = (self.view.load(), self.lost.load());
+        let is_gone = |home: NodeId| !view.nodes.contains_key(&home) || lost.directory.contains(&home);
+        let mut newcomers = self.newcomers.lock();
+        newcomers.insert(node, (self.deps.now)());
         let locations = self.locations.lock(); // changes come after the whole
-        let orphans = locations.orphans(|home| home != node && !view.nodes.contains_key(&home));
+        let orphans = locations.orphans(|home| home != node && is_gone(home));
         for item in locations.whole().into_iter().chain(orphans) {
             wire.directory(node, item);
+        }
+    }
+
+    /// A node is out of reach. Whoever came a moment ago may never have heard of it what telephones it had.
+    fn tell_newcomers_of(&self, gone: NodeId) {
+        let Some(wire) = self.wire.get() else { return };
+        let now = (self.deps.now)();
+        let mut newcomers = self.newcomers.lock();
+        newcomers.retain(|_, came| now < *came + NEWCOMER);
+        if newcomers.is_empty() {
+            return;
+        }
+        let orphans = self.locations.lock().orphans(|home| home == gone);
+        for node in newcomers.keys().filter(|node| **node != gone) {
+            for item in &orphans {
+                wire.directory(*node, item.clone());
+            }
         }
     }
 
@@ -589,11 +626,6 @@ impl Switchboard {
         }
         if counters::is_about_counters(item) {
             return self.count(|counters, lease, now| counters.told(from, item.clone(), lease, now));
-        }
-        if let DirectoryItem::Orphan(located) = item
-            && self.view.load().nodes.contains_key(&located.home)
-        {
-            return; // it is here, and speaks for itself
         }
         let displaced = self.locations.lock().told(from, item, (self.deps.unix_us)());
         if let Some(bindings) = self.bindings.get() {
@@ -762,7 +794,7 @@ impl Switchboard {
         let is_numbered = ticket != u32::MAX;
         let mut serving = self.relayed.entry(call).or_insert((from, if is_numbered { ticket } else { 0 }));
         let (node, highest) = *serving;
-        let may = node == from || is_numbered && ticket > highest;
+        let may = node == from || is_numbered && (ticket / TICKETS, from) > (highest / TICKETS, node);
         if may {
             *serving = (from, if is_numbered { highest.max(ticket) } else { highest });
         }

@@ -640,6 +640,7 @@ impl ShardState {
             tenure.involved.insert(from);
             if title.epoch > tenure.epoch {
                 tenure.epoch = title.epoch;
+                call.call.reign(title.epoch);
                 self.shared.limits().adopt(title, &call.held);
                 for node in &tenure.involved {
                     peers.legs.tell(*node, ToLegs::Claim { title });
@@ -648,7 +649,7 @@ impl ShardState {
                 let title = call.title();
                 peers.legs.tell(from, ToLegs::Claim { title });
             }
-            return;
+            return self.settle(title.call);
         }
         let finished = self.shared.finished.lock().epoch(title.call);
         if finished.is_some_and(|epoch| epoch + 1 >= title.epoch) {
@@ -807,7 +808,7 @@ impl ShardState {
         // An answer that is not in the capsule may be one to an offer of another relay.
         let is_answer = |happened: &Happened| matches!(happened.event, Some(LegEvent::Answer { .. }));
         let has_answers = happened.iter().any(is_answer);
-        let call = Call::adopt(&capsule, happened, now);
+        let call = Call::adopt(&capsule, title.epoch, happened, now);
         let is_told = |leg: LegId| {
             let home = tenure.home(leg);
             stands.iter().any(|(node, stand)| *node == home && stand.legs.contains(&leg))
@@ -979,13 +980,9 @@ impl CallState {
     /// The call of an INVITE.
     pub(super) fn new(incoming: &Incoming, tenure: Option<Box<Tenure>>, shared: &Arc<Shared>) -> Self {
         shared.total.fetch_add(1, Ordering::Relaxed);
-        Self::adopted_or_new(
-            Call::new(incoming, shared.now()),
-            incoming.call,
-            incoming.client,
-            tenure,
-            shared,
-        )
+        let mut call = Call::new(incoming, shared.now());
+        call.reign(tenure.as_ref().map_or(0, |tenure| tenure.epoch));
+        Self::adopted_or_new(call, incoming.call, incoming.client, tenure, shared)
     }
 
     fn adopted(call: Call, client: Id<Client>, tenure: Box<Tenure>, shared: &Arc<Shared>) -> Self {

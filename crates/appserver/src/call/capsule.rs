@@ -12,7 +12,7 @@ use cluster::between::Happened;
 use cluster::counters::Claim;
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{LegCommand, LegEvent};
-use cluster::media::{MediaCommand, MediaLeg};
+use cluster::media::{MediaCommand, MediaLeg, tickets_of};
 use model::entities::UserRejectCallMethod;
 use model::{Client, HungUpBy, Id};
 use prost::Message as _;
@@ -30,9 +30,6 @@ pub const CAPSULE_MAX: usize = 256 * 1024;
 const PLACES_MAX: usize = 16;
 /// A leg that no session has.
 pub(super) const NOBODY: MediaLeg = MediaLeg(u8::MAX);
-/// Numbers of requests to relays jump so far when a call is carried on, so that an answer to the one who was lost is not taken for
-/// one to us. No call makes so many requests between two capsules.
-const TICKETS: u32 = 1 << 16;
 
 /// What another application server needs to carry a call on: its story, its legs, what their peers have agreed upon, where its
 /// media is, what it counts for.
@@ -49,7 +46,6 @@ pub struct Capsule {
     repair: Option<Bytes>,
     changed: Option<(Slot, Bytes)>,
     held: Vec<Claim>,
-    next_ticket: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,7 +225,6 @@ impl Call {
             repair: self.repair.clone(),
             changed: self.changed.clone(),
             held: self.held.clone(),
-            next_ticket: self.next_ticket / (TICKETS / 2) * (TICKETS / 2),
         };
         (wire::Call::from(&capsule).encoded_len() <= CAPSULE_MAX).then_some(capsule)
     }
@@ -239,10 +234,10 @@ impl Call {
     ///
     /// A call that talks goes on; a change of the session that was under way is refused with 491, so that its peer tries again. One
     /// that rings ends: 503 for the caller, CANCEL for the callees, and BYE for whoever was answered
-    /// after the capsule was made. One that has ended writes its record again. Afterwards drain [`Call::poll_action`], as always;
+    /// after the capsule was made. One that has ended writes its record again. `epoch` is that of the title under which it is carried on. Afterwards drain [`Call::poll_action`], as always;
     /// say that it counts here ([`Call::held`]), and say [`Call::relay_lost`] if one of [`Capsule::relays`] is not there any more.
-    pub fn adopt(capsule: &Capsule, happened: Vec<Happened>, now: Now) -> Self {
-        let mut call = Self::of(capsule, now);
+    pub fn adopt(capsule: &Capsule, epoch: u32, happened: Vec<Happened>, now: Now) -> Self {
+        let mut call = Self::of(capsule, epoch, now);
         call.end_lost_exchange();
         if let (Phase::Talking(_), true) = (call.phase, capsule.has_media) {
             // Its relays hear whose the call is: nobody else is obeyed there from now on.
@@ -271,7 +266,7 @@ impl Call {
     }
 
     /// The call as the capsule has it.
-    fn of(capsule: &Capsule, now: Now) -> Self {
+    fn of(capsule: &Capsule, epoch: u32, now: Now) -> Self {
         let phase = match capsule.stage {
             Stage::Ringing => Phase::Ringing { until: now.mono },
             Stage::Talking(callee) => Phase::Talking(callee),
@@ -308,7 +303,7 @@ impl Call {
             has_media: capsule.has_media,
             moving: capsule.moving.map(|(from, to)| Move::new(from, to)),
             tickets: Vec::new(),
-            next_ticket: capsule.next_ticket.wrapping_add(TICKETS),
+            next_ticket: tickets_of(epoch),
             note_again: None,
             version: 0,
             actions: VecDeque::new(),

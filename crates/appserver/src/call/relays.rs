@@ -12,7 +12,7 @@ use super::{Asked, CALLER, Call, LegState, Now, Phase, Slot, Ticket, own};
 use bytes::Bytes;
 use cluster::ids::{LegId, NodeId};
 use cluster::leg::LegCommand;
-use cluster::media::{MediaCommand, MediaError, MediaLeg, MediaReply};
+use cluster::media::{MediaCommand, MediaError, MediaLeg, MediaReply, tickets_of};
 use model::HungUpBy;
 use std::time::{Duration, Instant};
 
@@ -98,6 +98,12 @@ impl Call {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// The call is had under a title of this epoch from now on, and its relays are told.
+    pub fn reign(&mut self, epoch: u32) {
+        self.next_ticket = self.next_ticket.max(tickets_of(epoch));
+        self.claim_sessions();
     }
 
     /// Says at the call's relays whose it is. Whoever had it before is not obeyed there any more.

@@ -230,7 +230,8 @@ impl Test {
         let bytes = capsule.encode();
         let capsule = Capsule::decode(&bytes).unwrap();
         assert_eq!(capsule.encode(), bytes);
-        let call = Call::adopt(&capsule, happened, self.time());
+        let epoch = self.adoptions + 1;
+        let call = Call::adopt(&capsule, epoch, happened, self.time());
         self.over();
         self.held = capsule.held().to_vec();
         self.places.adopt(Title { call: capsule.call(), epoch: 1 }, &self.held);

@@ -343,6 +343,27 @@ fn a_server_that_hands_its_call_over_hears_when_it_may_forget_it() {
 }
 
 #[test]
+fn a_proxy_is_right_about_the_legs_that_live_there() {
+    let mut desk = Desk::talking();
+    let state = |home: NodeId, text: &'static str| KeptLeg {
+        leg: leg(1),
+        home,
+        state: Bytes::from_static(text.as_bytes()),
+    };
+    desk.custody.leg_state(call(), leg(1), Bytes::from_static(b"new"));
+    desk.said();
+    // The owner was out of reach, and knows the leg as it was at another proxy.
+    let old = Capsule { legs: vec![state(NodeId(2), "old")], ..*capsule(2) };
+    desk.hears(A, ToLegs::Keep { title: title(0), capsule: Box::new(old.clone()) });
+    let kept = |desk: &Desk| desk.custody.calls[&call()].capsule.legs.clone();
+    assert_eq!(kept(&desk), [state(PROXY, "new")]);
+    // When it is to live elsewhere, it is parted with.
+    desk.hears(A, ToLegs::Part { title: title(0), leg: leg(1) });
+    desk.hears(A, ToLegs::Keep { title: title(0), capsule: Box::new(old) });
+    assert_eq!(kept(&desk), [state(NodeId(2), "old")]);
+}
+
+#[test]
 fn custody_ends_when_the_record_is_durable() {
     let mut desk = Desk::talking();
     desk.hears(A, ToLegs::Done { title: title(0) });

@@ -3,6 +3,7 @@
 //! Elsewhere: counters behind it (`counters::shell`), whole clusters (crate `simulation`).
 
 use super::*;
+use crate::media::tickets_of;
 use crate::node::Roles;
 
 #[derive(Default)]
@@ -220,6 +221,23 @@ fn names_of_legs_that_were_asked_for_in_vain_are_asked_for_again() {
 }
 
 #[test]
+fn of_two_servers_with_one_epoch_a_relay_obeys_the_one_that_custodians_obey() {
+    let desk = Desk::together();
+    let call = CallId::new(OTHER, 1);
+    let submit = |node: NodeId, ticket: u32, command: MediaCommand| {
+        let signalling = Signalling::default();
+        desk.board.heard_relay(node, ToRelay::Submit { call, ticket, command, signalling });
+        desk.relay.said().len()
+    };
+    let third = NodeId(3);
+    assert_eq!(submit(OTHER, tickets_of(1), MediaCommand::Stop), 1);
+    assert_eq!(submit(third, tickets_of(1), MediaCommand::Stop), 1, "its title is better");
+    assert_eq!(submit(OTHER, tickets_of(1) + 1, MediaCommand::Close), 0, "however often it tries");
+    assert_eq!(submit(OTHER, u32::MAX, MediaCommand::Close), 0);
+    assert_eq!(submit(OTHER, tickets_of(2), MediaCommand::Stop), 1, "until it has another title");
+}
+
+#[test]
 fn a_session_whose_server_is_lost_is_closed_when_nobody_has_its_call() {
     let desk = Desk::together();
     let [ours, left] = [1, 2].map(|number| CallId::new(OTHER, number));
@@ -236,7 +254,7 @@ fn a_session_whose_server_is_lost_is_closed_when_nobody_has_its_call() {
     // Both servers are asked, this node's own among them; ours has the call and says so.
     assert_eq!(desk.heard.said(), [format!("{ours} Unclaimed"), format!("{left} Unclaimed")]);
     assert_eq!(desk.ways.said.said(), [format!("to 2: {ours} Unclaimed"), format!("to 2: {left} Unclaimed")]);
-    desk.board.submit(ME, ours, 99, MediaCommand::Stop, Signalling::default());
+    desk.board.submit(ME, ours, tickets_of(1), MediaCommand::Stop, Signalling::default());
     desk.relay.said();
     desk.waits(5);
     assert_eq!(desk.relay.said(), [format!("{left} Close")]);

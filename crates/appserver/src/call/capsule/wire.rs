@@ -59,8 +59,6 @@ pub(super) struct Call {
     changed: Option<Changed>,
     #[prost(message, repeated, tag = "21")]
     places: Vec<Place>,
-    #[prost(uint32, tag = "22")]
-    next_ticket: u32,
     #[prost(message, repeated, tag = "23")]
     earlier: Vec<Figures>,
 }
@@ -222,7 +220,6 @@ impl From<&Capsule> for Call {
                 .as_ref()
                 .map(|(slot, before)| Changed { leg: number_of(*slot), before: before.clone() }),
             places: capsule.held.iter().map(Place::of).collect(),
-            next_ticket: capsule.next_ticket,
             earlier: story.earlier.iter().map(|(leg, report)| Figures::of(*leg, report)).collect(),
         }
     }
@@ -283,7 +280,6 @@ impl Call {
             repair: self.repair,
             changed: self.changed.map(|changed| (changed.leg as usize, changed.before)),
             held: self.places.iter().map(Place::claim).collect::<Result<_, _>>()?,
-            next_ticket: self.next_ticket,
         })
     }
 }

@@ -296,7 +296,7 @@ proptest! {
         }
         if let Ok(capsule) = Capsule::decode(&bytes) {
             let bye = Happened { leg: test.names[1].0, unix_us: 5, event: bye() };
-            let mut call = Call::adopt(&capsule, vec![bye], test.time());
+            let mut call = Call::adopt(&capsule, 1, vec![bye], test.time());
             call.relay_lost(NodeId(1), Some(NodeId(2)), test.time());
             call.hang_up(480, "enough", test.time());
             test.names = capsule.legs().map(|leg| (leg, "leg".to_owned())).collect();
