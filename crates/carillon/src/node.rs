@@ -109,6 +109,8 @@ const RECORDS: Duration = Duration::from_secs(10);
 /// And then this long for telephones to answer. A BYE that is lost is repeated after 0.5, 1.5, 3.5 seconds (RFC 3261 section
 /// 17.1.2.2) and would go on for 32 seconds, which is too long for whoever restarts a node whose telephones are gone.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// One of many waits this long for changes of conversations that are under way: what it has is carried on by others.
+const REST: Duration = Duration::from_secs(2);
 
 /// A node that stands alone drains no longer than this when an operator wants it to.
 const DRAIN_ALONE: Duration = Duration::from_secs(120);
@@ -298,6 +300,11 @@ impl Node {
             api.task.abort();
         }
         if let Some(cluster) = self.cluster.take() {
+            if let Some(proxy) = &self.proxy
+                && timeout(REST, proxy.rest()).await.is_err()
+            {
+                warn!("something is open in a dialog still, and whoever carries it on will not know");
+            }
             cluster.membership.leave().await;
             if let Some(proxy) = &self.proxy {
                 proxy.abandon().await;

@@ -311,6 +311,11 @@ impl Leg {
         }
     }
 
+    /// Whether another proxy could not carry it on at this moment, for its peer or its call waits for something.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(&self.stage, Stage::Live(session) if session.is_busy())
+    }
+
     /// Gathers what the session wants, tells what happened. `false`: nothing is left to do.
     fn drain(&mut self, shared: &Shared, now: Instant, wishes: &mut Wishes) -> bool {
         while let Stage::Live(session) = &mut self.stage {

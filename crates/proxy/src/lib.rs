@@ -375,12 +375,24 @@ impl Proxy {
     /// what ends calls is repeated until it has arrived (RFC 3261 section 17), and that takes a proxy that runs. Whoever
     /// waits for this drains, hangs up all calls first, and has a bound: a telephone that is gone answers nothing.
     pub async fn settled(&self) {
-        let settle = |link: &Link| {
+        self.all(Cmd::Settle).await;
+    }
+
+    /// Begins nothing new in any dialog, and returns when nothing is open in those that are confirmed: other proxies can carry them on
+    /// then. Requests that come by datagram meanwhile are left unanswered, so that they are repeated to whoever has their leg next.
+    /// For whoever is about to [abandon](Proxy::abandon) it; has a bound, for a telephone that is gone answers nothing.
+    pub async fn rest(&self) {
+        self.all(Cmd::Rest).await;
+    }
+
+    /// Returns when every worker has let go of what it was given.
+    async fn all(&self, command: impl Fn(oneshot::Sender<()>) -> Cmd) {
+        let ask = |link: &Link| {
             let (teller, told) = oneshot::channel();
-            link.send(Cmd::Settle(teller));
+            link.send(command(teller));
             told
         };
-        let workers: Vec<_> = self.shared.links.iter().map(settle).collect();
+        let workers: Vec<_> = self.shared.links.iter().map(ask).collect();
         for told in workers {
             let _ = told.await; // the worker only lets go of its end
         }

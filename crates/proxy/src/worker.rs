@@ -87,6 +87,8 @@ pub(crate) enum Cmd {
     NoStray(LegId),
     /// Let go of this when nothing is awaited from any peer of a call.
     Settle(oneshot::Sender<()>),
+    /// Begin nothing new in dialogs, and let go of this when nothing is open in any.
+    Rest(oneshot::Sender<()>),
     /// Give a sign of life.
     Knock(oneshot::Sender<()>),
     /// End, and all legs with it.
@@ -255,6 +257,9 @@ pub(crate) struct Worker {
     failed: Vec<SocketAddr>,
     /// Who waits for the last answers.
     settling: Vec<oneshot::Sender<()>>,
+    /// Who waits until other proxies can carry the legs on; nothing new begins in dialogs then.
+    resting: Vec<oneshot::Sender<()>>,
+    rests: bool,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -293,6 +298,8 @@ impl Worker {
             backlog: Backlog::new(),
             failed: Vec::new(),
             settling: Vec::new(),
+            resting: Vec::new(),
+            rests: false,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
     }
@@ -419,6 +426,9 @@ impl Worker {
         if !self.settling.is_empty() && self.legs.is_empty() && !self.transactions.awaits_peers(PING_OWNER) {
             self.settling.clear();
         }
+        if !self.resting.is_empty() && !self.legs.values().any(Leg::is_busy) {
+            self.resting.clear();
+        }
         true
     }
 
@@ -497,6 +507,10 @@ impl Worker {
             Cmd::Part(leg) => self.part(leg, now),
             Cmd::NoStray(leg) => self.no_stray(leg, now),
             Cmd::Settle(teller) => self.settling.push(teller),
+            Cmd::Rest(teller) => {
+                self.rests = true;
+                self.resting.push(teller);
+            }
             Cmd::Knock(teller) => drop(teller.send(())),
             Cmd::Stop | Cmd::Quit => {}
         }

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// Unix time when a run begins.
@@ -52,6 +53,7 @@ pub(crate) const LEASE: u32 = 5;
 const DRAIN: Duration = Duration::from_secs(15);
 /// And how long it waits for records after that.
 const RECORDS: Duration = Duration::from_secs(10);
+const RESTING: Duration = Duration::from_secs(2);
 
 /// What is the same for all processes of a node.
 #[derive(Clone, Debug)]
@@ -110,6 +112,7 @@ struct Parts {
 enum Farewell {
     HandingOver { until: Instant, next: Instant },
     HangingUp { until: Instant },
+    Resting { until: Instant, done: Option<JoinHandle<()>> },
     Leaving,
 }
 
@@ -558,6 +561,13 @@ impl Process {
             Some(Farewell::HangingUp { until }) => {
                 let calls = parts.calls.as_ref().map_or(0, |calls| calls.stats().calls);
                 if calls == 0 || now >= *until {
+                    let done =
+                        parts.proxy.clone().map(|proxy| self.rt.spawn(async move { proxy.rest().await }));
+                    self.farewell = Some(Farewell::Resting { until: now + RESTING, done });
+                }
+            }
+            Some(Farewell::Resting { until, done }) => {
+                if done.as_ref().is_none_or(JoinHandle::is_finished) || now >= *until {
                     self.farewell = Some(Farewell::Leaving);
                     self.member.leave(now.into_std());
                     self.membership();

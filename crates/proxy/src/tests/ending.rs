@@ -4,7 +4,7 @@
 
 use super::calls::{bye, calling, ringing, talking};
 use super::world::{SDP, World};
-use cluster::leg::{LegCommand, LegHost};
+use cluster::leg::{LegCommand, LegEvent, LegHost};
 use sip::draft::HeaderText;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,4 +124,34 @@ async fn without_calls_nothing_is_waited_for() {
     assert_eq!(bob.recv().await.method_bytes(), b"OPTIONS");
     assert!(world.open_transactions().await > 0);
     Waiting::on(&world).ends_at_once().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_whose_legs_others_carry_on_waits_for_what_is_open_and_begins_nothing_new() {
+    let mut world = World::new().await;
+    let (mut alice, answer, leg) = talking(&mut world).await;
+    let held = SDP.replace("o=- 1 1", "o=- 1 2") + "a=sendonly\r\n";
+    let contact = alice.contact();
+    let hold = alice.in_dialog("INVITE", &answer, &contact, &held);
+    alice.send(hold);
+    assert_eq!(alice.recv().await.status(), 100);
+    let event = world.hear_event().await;
+    assert!(matches!(event, (_, LegEvent::Offer { .. })), "{event:?}");
+    let proxy = Arc::clone(&world.proxy);
+    let resting = Waiting(tokio::spawn(async move { proxy.rest().await }));
+    // What comes now is left for the next proxy: it is repeated.
+    let info = alice.in_dialog("INFO", &answer, "", "");
+    alice.send(info.clone());
+    assert!(alice.hears_nothing().await && !resting.0.is_finished());
+    let sdp = bytes::Bytes::from_static(SDP.as_bytes());
+    world.proxy.command(leg, LegCommand::Answer { sdp });
+    let changed = alice.recv().await;
+    assert_eq!(changed.status(), 200);
+    assert!(!resting.0.is_finished(), "its ACK is awaited");
+    alice.cseq -= 1; // the ACK has the number of its INVITE, not of the INFO
+    let ack = alice.in_dialog("ACK", &changed, "", "");
+    alice.send(ack);
+    resting.ends_at_once().await;
+    alice.send(info);
+    assert!(alice.hears_nothing().await);
 }

@@ -120,6 +120,10 @@ impl Worker {
             false => self.shared.config.limits.leg_requests_per_second,
         };
         match self.admit(tag, second, limit) {
+            // Whoever has the leg in a moment takes it when it is repeated.
+            Admission::Yes if self.rests && !flow.transport.is_reliable() => {
+                debug!(leg = %tag.leg, "a request waits for the next proxy");
+            }
             Admission::Yes => {
                 self.admitted = Some(Admitted::Leg(tag));
                 self.transactions.begin(new, msg, flow, now);

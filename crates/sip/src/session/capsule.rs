@@ -92,6 +92,11 @@ impl Session {
             && self.events.is_empty()
     }
 
+    /// Whether something is open in a dialog that is confirmed: nobody else could carry it on at this moment.
+    pub fn is_busy(&self) -> bool {
+        self.life == Life::Confirmed && !self.is_at_rest()
+    }
+
     /// What another node needs to carry this session on; `None` while something is open ([`Session::is_at_rest`]), or
     /// when the peer has made it too big.
     pub fn capsule(&self, now: Instant) -> Option<Capsule> {
