@@ -4,7 +4,7 @@
 
 use crate::Time;
 use crate::plan::{Fault, MS, SECOND, Spot, Way};
-use crate::world::{Act, World, node_key, sip_address};
+use crate::world::{Act, Machine, World, node_key, sip_address};
 use cluster::etcd::Request;
 use cluster::ids::NodeId;
 use cluster::node::Role;
@@ -123,24 +123,37 @@ impl World {
         })
     }
 
+    fn proxies(&self) -> impl Iterator<Item = NodeId> {
+        let has_one = |(_, machine): &(&NodeId, &Machine)| machine.place.roles.has(Role::Proxy);
+        self.machines.iter().filter(has_one).map(|(node, _)| *node)
+    }
+
+    /// The proxy that a telephone is set up for, and the one that it uses.
+    pub(crate) fn proxy_of(&self, phone: usize) -> Option<(NodeId, NodeId)> {
+        let server = self.phones[phone].server;
+        let home = self.proxies().find(|node| sip_address(*node) == server)?;
+        Some((home, self.moved.get(&(phone, home)).copied().unwrap_or(home)))
+    }
+
     /// A telephone that is refused with 503 tries another proxy (RFC 3263 section 4.3), once.
     pub(crate) fn try_elsewhere(&mut self, phone: usize) {
         let is_refused = |side: &crate::phones::Side| {
             side.is_caller
-                && side.ended.is_some()
+                && side.ended.is_some_and(|at| self.now < at + SECOND)
                 && side.status == 503
                 && !side.retried
                 && side.answered.is_none()
         };
         let Some(at) = self.phones[phone].sides.iter().position(is_refused) else { return };
-        let server = self.phones[phone].server;
-        let proxies = self.machines.iter().filter(|(_, machine)| machine.place.roles.has(Role::Proxy));
-        let home = proxies.clone().map(|(node, _)| *node).find(|node| sip_address(*node) == server);
-        let Some(home) = home else { return };
-        let now_at = self.moved.get(&(phone, home)).copied().unwrap_or(home);
-        let other = proxies.map(|(node, _)| *node).find(|node| *node != now_at && self.takes_calls(*node));
-        let Some(other) = other.filter(|_| !self.takes_calls(now_at)) else { return };
-        self.moved.insert((phone, home), other);
+        let Some((home, now_at)) = self.proxy_of(phone) else { return };
+        // It may have noticed meanwhile that its proxy leaves.
+        let has_moved = self.phones[phone].sides[at].asked.is_some_and(|asked| asked != now_at);
+        if !has_moved || !self.takes_calls(now_at) {
+            let mut others = self.proxies().filter(|node| *node != now_at && self.takes_calls(*node));
+            let Some(other) = others.next().filter(|_| !self.takes_calls(now_at)) else { return };
+            drop(others);
+            self.moved.insert((phone, home), other);
+        }
         let side = &mut self.phones[phone].sides[at];
         side.retried = true;
         let (number, behaviour, now) = (side.number.clone(), side.behaviour, self.now);

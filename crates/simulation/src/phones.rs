@@ -4,7 +4,7 @@
 
 use crate::Time;
 use bytes::Bytes;
-use cluster::ids::CallId;
+use cluster::ids::{CallId, NodeId};
 use phone::agent::{self, Agent, AgentConfig, Event, flow};
 use sip::digest::Login;
 use sip::flow::{ConnId, Transport};
@@ -47,6 +47,8 @@ pub(crate) struct Side {
     /// It was refused with 503, and made again by another proxy.
     pub(crate) retried: bool,
     pub(crate) number: String,
+    /// The proxy that it asked for the call.
+    pub(crate) asked: Option<NodeId>,
     /// Where it sends its voice now, and since when.
     pub(crate) media: Option<(SocketAddr, Time)>,
     /// It has asked for a change (hold, or its end) then, and has no answer.
@@ -83,6 +85,8 @@ pub(crate) struct Phone {
     base: Instant,
     pub(crate) registered: bool,
     register_at: Option<Time>,
+    /// For how many seconds it registers.
+    expires: u32,
     /// What it does with calls that come.
     pub(crate) incoming: Behaviour,
     pub(crate) sides: Vec<Side>,
@@ -115,6 +119,7 @@ impl Phone {
             base,
             registered: false,
             register_at: None,
+            expires: EXPIRES,
             incoming: Behaviour::default(),
             sides: Vec::new(),
             index,
@@ -127,6 +132,12 @@ impl Phone {
 
     pub(crate) fn register_at(&mut self, at: Time) {
         self.register_at = Some(at);
+    }
+
+    /// Registers once more, for longer than the story lasts.
+    pub(crate) fn register_for_good(&mut self, now: Time) {
+        self.expires = 3600;
+        self.register_at = Some(now);
     }
 
     /// Calls a number.
@@ -157,6 +168,7 @@ impl Phone {
             by_peer: false,
             status: 0,
             retried: false,
+            asked: None,
             number: String::new(),
             media: None,
             changing: None,
@@ -216,7 +228,7 @@ impl Phone {
         let at = self.at(now);
         if self.register_at.is_some_and(|at| at <= now) {
             self.register_at = None;
-            self.agent.register(EXPIRES, at);
+            self.agent.register(self.expires, at);
         }
         if self.agent.poll_timeout().is_some_and(|due| due <= at) {
             self.agent.handle_timeout(at);

@@ -338,12 +338,16 @@ impl World {
         self.wake_phones();
         self.run_until(now + 5 * SECOND);
         self.probe();
+        for phone in &mut self.phones {
+            phone.register_for_good(self.now);
+        }
+        self.wake_phones();
         let end = self.now + REST;
         while self.now < end && !self.is_at_rest() {
             let next = (self.now + 2 * SECOND).min(end);
             self.run_until(next);
         }
-        // Telephones go on registering; what was answered is remembered for repeats (RFC 3261 section 17.2.2, timer J).
+        // What was answered is remembered for repeats (RFC 3261 section 17.2.2, timer J).
         let end = self.now + REMEMBERED;
         while self.now < end && !self.is_at_rest() && self.only_remembers() {
             let next = self.now + SECOND;

@@ -344,6 +344,10 @@ impl World {
         let name = self.phones[caller].name;
         self.trace.line(now, format_args!("{name} calls {number}"));
         self.phones[caller].dial(number, behaviour, now);
+        let asked = self.proxy_of(caller).map(|(_, now_at)| now_at);
+        if let Some(side) = self.phones[caller].sides.last_mut() {
+            side.asked = asked;
+        }
         self.phone_speaks(caller);
     }
 
