@@ -1,14 +1,15 @@
 //! Who is asking: logins, access tokens (JWT, RFC 7519, signed with EdDSA), refresh tokens, impersonation, and throttling.
 //!
-//! In: names, passwords, tokens. Out: a caller, or 401. Elsewhere: what a caller may do (`model::scope`).
+//! In: names, passwords, tokens, certificates. Out: a caller, or 401. Elsewhere: what a caller may do (`model::scope`).
 
 use crate::http::{Ask, Problem};
 use crate::live::{Live, Who};
 use crate::passwords::{self, Verdict};
 use crate::serving::owner;
 use crate::shares::{Bounds, Full, Part, Shares};
+use crate::tls::{Certificate, quoted};
 use crate::work::Tenant;
-use axum::http::StatusCode;
+use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -394,35 +395,87 @@ impl Identity {
     }
 }
 
-/// The caller behind the request's token.
+/// Headers of requests whose sender is not their author: a browser shows its certificate for pages of anybody, and a proxy its
+/// own for whoever comes to it.
+const FOR_ANOTHER: [&str; 4] = ["origin", "x-forwarded-for", "forwarded", "via"];
+
+/// What a request proves its sender by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proof {
+    authorization: Option<String>,
+    certificate: Option<Arc<Certificate>>,
+}
+
+impl Proof {
+    /// That of a request: its header Authorization, or else the certificate of its connection.
+    pub(crate) fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
+        let header = headers.get(header::AUTHORIZATION);
+        let is_for_another = FOR_ANOTHER.iter().any(|name| headers.contains_key(*name));
+        let certificate =
+            extensions.get::<Arc<Certificate>>().filter(|_| header.is_none() && !is_for_another);
+        Self {
+            authorization: header.and_then(|value| value.to_str().ok()).map(str::to_owned),
+            certificate: certificate.cloned(),
+        }
+    }
+}
+
+/// The caller behind the request's token, or certificate.
 pub(crate) fn identify(tokens: &Tokens, rows: &Rows, ask: &Ask) -> Result<Identity, Problem> {
-    let header = ask.headers.get(axum::http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let claims = bearer(tokens, rows, header)?;
+    let zone = ask.query.get("_timezone").and_then(|name| TimeZone::get(name).ok());
+    if let Some(certificate) = ask.proof.certificate.as_ref().filter(|_| ask.level == Level::Platform) {
+        return by_certificate(rows, certificate, zone);
+    }
+    let claims = bearer(tokens, rows, &ask.proof)?;
     if !claims.roles.iter().any(|name| name == role(ask.level)) {
         // Rather like a wrong role than a wrong token; but an account of another level is none of this one's.
         return Err(Problem::forbidden("Access Denied."));
     }
-    let zone = ask.query.get("_timezone").and_then(|name| TimeZone::get(name).ok());
     let caller = caller(rows, ask.level, zone, &claims)?;
     Ok(Identity { caller, claims })
 }
 
-/// The caller behind a token of any level: where no path says which.
-pub(crate) fn identify_any(
-    tokens: &Tokens,
-    rows: &Rows,
-    authorization: Option<&str>,
-) -> Result<Identity, Problem> {
-    let claims = bearer(tokens, rows, authorization)?;
+/// The caller behind a token of any level, or a certificate: where no path says which level.
+pub(crate) fn identify_any(tokens: &Tokens, rows: &Rows, proof: &Proof) -> Result<Identity, Problem> {
+    if let Some(certificate) = &proof.certificate {
+        return by_certificate(rows, certificate, None);
+    }
+    let claims = bearer(tokens, rows, proof)?;
     let of = |level: &Level| claims.roles.iter().any(|name| name == role(*level));
     let level = Level::ALL.into_iter().find(of).ok_or_else(|| Problem::forbidden("Access Denied."))?;
     let caller = caller(rows, level, None, &claims)?;
     Ok(Identity { caller, claims })
 }
 
+/// The administrator of the platform whose user name is the certificate's common name, with his rights of now.
+fn by_certificate(
+    rows: &Rows,
+    certificate: &Certificate,
+    zone: Option<TimeZone>,
+) -> Result<Identity, Problem> {
+    let name = certificate.name().map_err(|error| Problem::token(&error))?;
+    let refused = |why: &str| Problem::token(&format!("the certificate is {}'s: {why}", quoted(name)));
+    let found = find(rows, Level::Platform, name).filter(|account| account.level() == Level::Platform);
+    let Some(Account::Admin(admin)) = found else {
+        return Err(refused(
+            "no administrator of the platform has this user name; make one that has it, or show another certificate",
+        ));
+    };
+    if !admin.active || admin.internal {
+        return Err(refused(
+            "this administrator is disabled; enable the account, or show another certificate",
+        ));
+    }
+    let claims = Account::Admin(admin).claims(rows, Level::Platform, ACCESS_SECONDS);
+    let caller = caller(rows, Level::Platform, zone, &claims)?;
+    Ok(Identity { caller, claims: Arc::new(claims) })
+}
+
 /// What the token of an `Authorization: Bearer` says.
-fn bearer(tokens: &Tokens, rows: &Rows, authorization: Option<&str>) -> Result<Arc<Claims>, Problem> {
-    let token = authorization
+fn bearer(tokens: &Tokens, rows: &Rows, proof: &Proof) -> Result<Arc<Claims>, Problem> {
+    let token = proof
+        .authorization
+        .as_deref()
         .and_then(|text| text.split_once(' '))
         .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     let (_, token) = token.ok_or_else(|| Problem::token("JWT Token not found"))?;

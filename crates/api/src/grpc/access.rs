@@ -3,7 +3,7 @@
 //! Elsewhere: passwords, tokens and counting failures (`auth`).
 
 use super::{Service, status, wrong};
-use crate::auth;
+use crate::auth::{self, Proof};
 use crate::http::{Ask, Format, Query};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
@@ -38,6 +38,7 @@ impl Access for Service {
             raw_path: String::new(),
             query: Query::default(),
             headers,
+            proof: Proof::default(),
             body: Bytes::from(form.to_string()),
             format: Format::Json,
             from,
