@@ -5,11 +5,12 @@
 use crate::http::{Ask, Problem};
 use crate::live::{Live, Who};
 use crate::passwords::{self, Verdict};
+use crate::proof::Proof;
 use crate::serving::owner;
 use crate::shares::{Bounds, Full, Part, Shares};
 use crate::tls::{Certificate, quoted};
 use crate::work::Tenant;
-use axum::http::{Extensions, HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -392,31 +393,6 @@ impl Identity {
     /// Whose share of the work it takes.
     pub(crate) fn tenant(&self) -> Option<Tenant> {
         self.caller.brand.map(|brand| (brand, self.caller.company))
-    }
-}
-
-/// Headers of requests whose sender is not their author: a browser shows its certificate for pages of anybody, and a proxy its
-/// own for whoever comes to it.
-const FOR_ANOTHER: [&str; 4] = ["origin", "x-forwarded-for", "forwarded", "via"];
-
-/// What a request proves its sender by.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Proof {
-    authorization: Option<String>,
-    certificate: Option<Arc<Certificate>>,
-}
-
-impl Proof {
-    /// That of a request: its header Authorization, or else the certificate of its connection.
-    pub(crate) fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
-        let header = headers.get(header::AUTHORIZATION);
-        let is_for_another = FOR_ANOTHER.iter().any(|name| headers.contains_key(*name));
-        let certificate =
-            extensions.get::<Arc<Certificate>>().filter(|_| header.is_none() && !is_for_another);
-        Self {
-            authorization: header.and_then(|value| value.to_str().ok()).map(str::to_owned),
-            certificate: certificate.cloned(),
-        }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Elsewhere: what is done with them (`routes`).
 
-use crate::auth::Proof;
 use crate::live::NotKept;
+use crate::proof::Proof;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;

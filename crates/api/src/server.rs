@@ -2,13 +2,14 @@
 //!
 //! Elsewhere: what requests do (`routes`).
 
-use crate::auth::{self, Proof, Tokens};
+use crate::auth::{self, Tokens};
 use crate::bodies;
 use crate::custom;
 use crate::grpc::{self, Watchers};
 use crate::http::{Ask, Format, LARGEST_BODY, LARGEST_FORM, LARGEST_UPLOAD, Problem, Query};
 use crate::live::Live;
 use crate::outside::Surroundings;
+use crate::proof::Proof;
 use crate::routes;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, Request, State};

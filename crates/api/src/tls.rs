@@ -506,5 +506,11 @@ mod tests {
         let old = read(&[DnValue::Utf8String("ops\n".to_owned())], 2001).name().unwrap_err();
         assert_eq!(old, "the certificate of \"ops\\n\" has expired; show a newer one");
         assert!(Certificate::read(b"0\x03").name().is_err());
+        // One who has two names may be either.
+        let der = CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let mut two = x509_cert::Certificate::from_der(der.der()).unwrap();
+        two.tbs_certificate.subject = "CN=ops,CN=admin".parse().unwrap();
+        let two = Certificate::read(&two.to_der().unwrap());
+        assert!(two.name().unwrap_err().contains("several common names"));
     }
 }

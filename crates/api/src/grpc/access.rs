@@ -3,8 +3,9 @@
 //! Elsewhere: passwords, tokens and counting failures (`auth`).
 
 use super::{Service, status, wrong};
-use crate::auth::{self, Proof};
+use crate::auth;
 use crate::http::{Ask, Format, Query};
+use crate::proof::Proof;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;

@@ -5,8 +5,8 @@
 use super::operation::{for_the_platform, not_here};
 use super::watch::RECHECK;
 use super::{Asked, Service, wrong};
-use crate::auth::Proof;
 use crate::outside::{ClusterDeed, ClusterEvent, ClusterNode, NodeNow, NotChanged, Outside};
+use crate::proof::Proof;
 use crate::shares::Part;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use proto::v1;

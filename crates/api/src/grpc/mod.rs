@@ -14,10 +14,11 @@ mod watch;
 
 pub use watch::Watchers;
 
-use crate::auth::{self, Identity, Proof};
+use crate::auth::{self, Identity};
 use crate::bodies;
 use crate::http::{LARGEST_FORM, Problem};
 use crate::live::{ChangeError, NotKept};
+use crate::proof::Proof;
 use crate::routes::{self, Deed};
 use crate::server::Api;
 use crate::shares::Part;

@@ -5,8 +5,8 @@
 
 use super::told::{self, Key};
 use super::{Act, Service, entity, may, status, wrong};
-use crate::auth::Proof;
 use crate::live::{History, Step};
+use crate::proof::Proof;
 use crate::shares::{Bounds, Full, Part, Shares};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use model::define::Table;
