@@ -239,6 +239,10 @@ class World:
         if ("cert_file" in config["cluster"]) == config["cluster"].get("plain", False):
             yield "neither has certificates nor says that there are none"
         role = one["metadata"]["labels"]["app.kubernetes.io/component"]
+        tls = self.values["api"]["tls"]
+        for key, named in (("cert_file", tls["existingSecret"]), ("key_file", tls["existingSecret"]), ("client_ca_file", tls["clientCa"]["name"])):
+            if role == "portal" and (key in config["api"]) != bool(named):
+                yield f"api.{key} is {config['api'].get(key)}, and the values name {named!r}"
         for section, of in (("sip", "proxy"), ("media", "relay"), ("api", "portal")):
             if (section in config) != (role == of):
                 yield f"[{section}] does not belong to {role}"
@@ -286,6 +290,9 @@ class World:
         if not pods:
             yield "selects no pod of ours"
         for port in spec["ports"]:
+            by_tls = port["targetPort"] == "api" and self.values["api"]["tls"]["existingSecret"]
+            if port.get("appProtocol") != ("https" if by_tls else None):
+                yield f"its port {port['targetPort']} is {port.get('appProtocol')}"
             for pod in pods:
                 names = {it["name"] for container in pod["spec"]["containers"] for it in container["ports"]}
                 if port["targetPort"] not in names:

@@ -154,9 +154,10 @@ def check_changes(checks):
 
     for name, wanted, unwanted in (
         ("trial", ["FOR TRIALS ONLY: etcd and PostgreSQL", "FOR TRIALS ONLY: peers.plain", "within 20 s"], ["custom.metrics"]),
-        ("minimal", ["_sip._udp.example.com.", "enforce=privileged", "No node knows its zone"], ["FOR TRIALS ONLY"]),
+        ("minimal", ["_sip._udp.example.com.", "enforce=privileged", "No node knows its zone", "in plain HTTP"], ["FOR TRIALS ONLY", "by TLS"]),
         ("daemonset", ["kubectl drain` leaves pods of a DaemonSet"], ["No node knows its zone"]),
-        ("everything", ["custom.metrics.k8s.io", "9500 of proxies, 9501 of relays", "within 300 s"], ["settings.api.behind"]),
+        ("everything", ["custom.metrics.k8s.io", "9500 of proxies, 9501 of relays", "within 300 s", "backend-protocol: HTTPS"], ["settings.api.behind"]),
+        ("tls", ["by TLS; it takes certificates of administrators"], ["in plain HTTP", "backend-protocol"]),
     ):
         command = ["install", "exchange", CHART, "--namespace", "telephony", "--dry-run=client"]
         done, _, said = checks.run(checks.tools / "helm", *command, "--values", CHART / f"ci/{name}-values.yaml")

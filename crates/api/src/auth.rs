@@ -1,12 +1,14 @@
 //! Who is asking: logins, access tokens (JWT, RFC 7519, signed with EdDSA), refresh tokens, impersonation, and throttling.
 //!
-//! In: names, passwords, tokens. Out: a caller, or 401. Elsewhere: what a caller may do (`model::scope`).
+//! In: names, passwords, tokens, certificates. Out: a caller, or 401. Elsewhere: what a caller may do (`model::scope`).
 
 use crate::http::{Ask, Problem};
 use crate::live::{Live, Who};
 use crate::passwords::{self, Verdict};
+use crate::proof::Proof;
 use crate::serving::owner;
 use crate::shares::{Bounds, Full, Part, Shares};
+use crate::tls::{Certificate, quoted};
 use crate::work::Tenant;
 use axum::http::StatusCode;
 use base64::Engine as _;
@@ -394,35 +396,62 @@ impl Identity {
     }
 }
 
-/// The caller behind the request's token.
+/// The caller behind the request's token, or certificate.
 pub(crate) fn identify(tokens: &Tokens, rows: &Rows, ask: &Ask) -> Result<Identity, Problem> {
-    let header = ask.headers.get(axum::http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let claims = bearer(tokens, rows, header)?;
+    let zone = ask.query.get("_timezone").and_then(|name| TimeZone::get(name).ok());
+    if let Some(certificate) = ask.proof.certificate.as_ref().filter(|_| ask.level == Level::Platform) {
+        return by_certificate(rows, certificate, zone);
+    }
+    let claims = bearer(tokens, rows, &ask.proof)?;
     if !claims.roles.iter().any(|name| name == role(ask.level)) {
         // Rather like a wrong role than a wrong token; but an account of another level is none of this one's.
         return Err(Problem::forbidden("Access Denied."));
     }
-    let zone = ask.query.get("_timezone").and_then(|name| TimeZone::get(name).ok());
     let caller = caller(rows, ask.level, zone, &claims)?;
     Ok(Identity { caller, claims })
 }
 
-/// The caller behind a token of any level: where no path says which.
-pub(crate) fn identify_any(
-    tokens: &Tokens,
-    rows: &Rows,
-    authorization: Option<&str>,
-) -> Result<Identity, Problem> {
-    let claims = bearer(tokens, rows, authorization)?;
+/// The caller behind a token of any level, or a certificate: where no path says which level.
+pub(crate) fn identify_any(tokens: &Tokens, rows: &Rows, proof: &Proof) -> Result<Identity, Problem> {
+    if let Some(certificate) = &proof.certificate {
+        return by_certificate(rows, certificate, None);
+    }
+    let claims = bearer(tokens, rows, proof)?;
     let of = |level: &Level| claims.roles.iter().any(|name| name == role(*level));
     let level = Level::ALL.into_iter().find(of).ok_or_else(|| Problem::forbidden("Access Denied."))?;
     let caller = caller(rows, level, None, &claims)?;
     Ok(Identity { caller, claims })
 }
 
+/// The administrator of the platform whose user name is the certificate's common name, with his rights of now.
+fn by_certificate(
+    rows: &Rows,
+    certificate: &Certificate,
+    zone: Option<TimeZone>,
+) -> Result<Identity, Problem> {
+    let name = certificate.name().map_err(|error| Problem::token(&error))?;
+    let refused = |why: &str| Problem::token(&format!("the certificate is {}'s: {why}", quoted(name)));
+    let found = find(rows, Level::Platform, name).filter(|account| account.level() == Level::Platform);
+    let Some(Account::Admin(admin)) = found else {
+        return Err(refused(
+            "no administrator of the platform has this user name; make one that has it, or show another certificate",
+        ));
+    };
+    if !admin.active || admin.internal {
+        return Err(refused(
+            "this administrator is disabled; enable the account, or show another certificate",
+        ));
+    }
+    let claims = Account::Admin(admin).claims(rows, Level::Platform, ACCESS_SECONDS);
+    let caller = caller(rows, Level::Platform, zone, &claims)?;
+    Ok(Identity { caller, claims: Arc::new(claims) })
+}
+
 /// What the token of an `Authorization: Bearer` says.
-fn bearer(tokens: &Tokens, rows: &Rows, authorization: Option<&str>) -> Result<Arc<Claims>, Problem> {
-    let token = authorization
+fn bearer(tokens: &Tokens, rows: &Rows, proof: &Proof) -> Result<Arc<Claims>, Problem> {
+    let token = proof
+        .authorization
+        .as_deref()
         .and_then(|text| text.split_once(' '))
         .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     let (_, token) = token.ok_or_else(|| Problem::token("JWT Token not found"))?;

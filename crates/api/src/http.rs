@@ -3,6 +3,7 @@
 //! Elsewhere: what is done with them (`routes`).
 
 use crate::live::NotKept;
+use crate::proof::Proof;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
@@ -127,6 +128,8 @@ pub(crate) struct Ask {
     pub(crate) query: Query,
     /// Its headers.
     pub(crate) headers: HeaderMap,
+    /// What it proves its sender by.
+    pub(crate) proof: Proof,
     /// Its body.
     pub(crate) body: Bytes,
     /// What the caller wants to read.

@@ -6,7 +6,8 @@
 //! what all share), `list` (filters, order, pages), `collate` (texts as people compare them), `show` (a row in an answer),
 //! `write` (a body to a row), `work` (whose turn it is), `files` and `storage` (uploads, and where they lie), `custom`
 //! (operations of their own), `grpc` (the same for operators' programs), `docs` (documents about all of it), [`server`]
-//! (what binds them), [`serving`] (connections). Elsewhere: definitions and rules (crate `model`).
+//! (what binds them), [`serving`] (connections), [`tls`] (their certificates), `proof` (what
+//! a request shows of its sender). Elsewhere: definitions and rules (crate `model`).
 
 mod auth;
 mod bodies;
@@ -21,12 +22,14 @@ pub mod live;
 pub mod outside;
 mod passwords;
 mod power;
+mod proof;
 mod routes;
 pub mod server;
 pub mod serving;
 mod shares;
 mod show;
 mod storage;
+pub mod tls;
 mod work;
 mod write;
 

@@ -9,6 +9,7 @@ use crate::grpc::{self, Watchers};
 use crate::http::{Ask, Format, LARGEST_BODY, LARGEST_FORM, LARGEST_UPLOAD, Problem, Query};
 use crate::live::Live;
 use crate::outside::Surroundings;
+use crate::proof::Proof;
 use crate::routes;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, Request, State};
@@ -141,6 +142,7 @@ fn preflight() -> Response<Body> {
 /// What a request says before its body.
 fn begin(request: Request, format: Format) -> Result<(Ask, Body), Problem> {
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let proof = Proof::of(request.headers(), request.extensions());
     let (mut parts, body) = request.into_parts();
     // HTTP/2 names the host elsewhere.
     let authority = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
@@ -157,8 +159,19 @@ fn begin(request: Request, format: Format) -> Result<(Ask, Body), Problem> {
     let path = segments.collect();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let (method, headers, nothing) = (parts.method, parts.headers, Bytes::new());
-    let ask =
-        Ask { level, method, path, raw_path, query, headers, body: nothing, format, from, memory: None };
+    let ask = Ask {
+        level,
+        method,
+        path,
+        raw_path,
+        query,
+        headers,
+        proof,
+        body: nothing,
+        format,
+        from,
+        memory: None,
+    };
     Ok((ask, body))
 }
 

@@ -3,6 +3,7 @@
 //! Strangers open connections as they like: each address has its share, and one that asks nothing is closed. Elsewhere: what
 //! requests do (`server`, `routes`).
 
+use crate::tls::{Certificate, LOOK, Tls};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -17,8 +18,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{self, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tower::ServiceExt as _;
 
 /// How often a silent connection of HTTP/2 is tried.
@@ -55,9 +58,12 @@ impl Default for Limits {
     }
 }
 
-/// Serves a listener until the future is dropped; its connections end with it.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits) {
+/// Serves a listener until the future is dropped; its connections end with it. With `tls` they speak that and nothing else, and its files
+/// are looked at now and then.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, tls: Option<Arc<Tls>>) {
     let limits = Arc::new(limits);
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connections: JoinSet<()> = JoinSet::new();
     let mut owners: HashMap<task::Id, IpAddr> = HashMap::new();
     let mut counts: HashMap<IpAddr, usize> = HashMap::new();
@@ -75,6 +81,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits) {
                     leave(&mut counts, owner);
                 }
             }
+            _ = look.tick(), if tls.is_some() => {
+                if let Some(tls) = tls.clone() {
+                    task::spawn_blocking(move || tls.look_again());
+                }
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let owner = owner(peer.ip());
@@ -84,8 +95,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits) {
                         continue;
                     }
                     *counts.entry(owner).or_default() += 1;
-                    let (router, limits) = (router.clone(), Arc::clone(&limits));
-                    let work = async move { connection(stream, peer, router, &limits).await };
+                    let (router, limits, tls) = (router.clone(), Arc::clone(&limits), tls.clone());
+                    let work = async move { connection(stream, peer, router, &limits, tls).await };
                     owners.insert(connections.spawn(work).id(), owner);
                 }
                 Err(error) => {
@@ -148,13 +159,40 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: &Limits) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: &Limits,
+    tls: Option<Arc<Tls>>,
+) {
     let _ = stream.set_nodelay(true);
+    // With its handshake and without, a connection has so long until it asks something.
+    let deadline = Instant::now() + limits.idle;
+    let Some(tls) = tls else { return requests(stream, None, peer, router, limits, deadline).await };
+    if let Ok(Some(stream)) = timeout_at(deadline, tls.accept(stream)).await {
+        drop(tls);
+        let shown = Certificate::shown(&stream);
+        requests(stream, shown, peer, router, limits, deadline).await;
+    }
+}
+
+async fn requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    shown: Option<Arc<Certificate>>,
+    peer: SocketAddr,
+    router: Router,
+    limits: &Limits,
+    deadline: Instant,
+) {
     let asked = AtomicBool::new(false);
     let service = service_fn(|mut request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
         let origin = SocketAddr::new(limits.origin(peer.ip(), request.headers()), peer.port());
         request.extensions_mut().insert(ConnectInfo(origin));
+        if let Some(shown) = &shown {
+            request.extensions_mut().insert(Arc::clone(shown));
+        }
         router.clone().oneshot(request.map(Body::new))
     });
     let mut builder = Builder::new(TokioExecutor::new());
@@ -174,7 +212,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits:
     // A broken connection concerns its peer alone.
     tokio::select! {
         _ = &mut served => return,
-        () = tokio::time::sleep(limits.idle) => {}
+        () = sleep_until(deadline) => {}
     }
     if asked.load(Ordering::Relaxed) {
         let _ = served.await;
@@ -221,7 +259,7 @@ mod tests {
             let info = request.extensions().get::<ConnectInfo<SocketAddr>>();
             info.map(|info| info.0.ip().to_string()).unwrap_or_default()
         });
-        (address, tokio::spawn(serve(listener, router, limits)))
+        (address, tokio::spawn(serve(listener, router, limits, None)))
     }
 
     async fn ask(stream: &mut TcpStream) -> Option<String> {
@@ -257,7 +295,7 @@ mod tests {
         let router = Router::new().fallback(async |request: Asked| {
             assert!(!request.uri().path().starts_with("/broken"));
         });
-        let server = tokio::spawn(serve(listener, router, limits(10, 1, &[])));
+        let server = tokio::spawn(serve(listener, router, limits(10, 1, &[]), None));
         let mut broken = TcpStream::connect(address).await.unwrap();
         broken.write_all(b"GET /broken HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut answer = Vec::new();

@@ -2,6 +2,7 @@
 //!
 //! In: TOML text. Out: a [`NodeConfig`], or all mistakes. Elsewhere: what tenants configure (crate `model`).
 
+mod api_tls;
 mod cluster;
 mod watch;
 
@@ -62,6 +63,8 @@ pub(crate) struct NodeConfig {
     pub(crate) store: StoreConfig,
     /// Where the API is served; `None`: nowhere.
     pub(crate) api: Option<SocketAddr>,
+    /// Where it speaks TLS: by these files.
+    pub(crate) api_tls: Option<api::tls::Files>,
     /// What it allows.
     pub(crate) api_limits: api::serving::Limits,
     /// Host names by which everybody comes to it.
@@ -183,6 +186,7 @@ impl Default for NodeConfig {
                 keep_log: Duration::from_secs(400 * 86_400),
             },
             api: None,
+            api_tls: None,
             api_limits: api::serving::Limits::default(),
             api_hosts: Vec::new(),
             files: api::FileLimits::default(),
@@ -400,6 +404,7 @@ impl Reader {
                 "write an IP address and a port, such as \"127.0.0.1:8080\"",
             ),
         }
+        self.api_tls(&mut api, &mut config);
         self.number(&mut api, "connections", 16..=1_000_000, |n| config.api_limits.connections = n as usize);
         self.number(&mut api, "connections_per_ip", 1..=1_000_000, |n| {
             config.api_limits.per_address = n as usize;

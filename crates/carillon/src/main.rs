@@ -72,7 +72,7 @@ enum Command {
     /// A softphone: register, call, answer, play and record audio.
     Phone(phone_command::Arguments),
     /// Read, change, watch, import, export, back up and restore the configuration of a node.
-    Ctl(ctl::Arguments),
+    Ctl(Box<ctl::Arguments>),
     /// List call records: those of a data directory that no node is using, or those of a cluster.
     Cdrs(cdrs::Arguments),
 }
@@ -82,7 +82,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => run(0, true, demo::run(arguments)),
         Command::Serve { config, roles, check } => serve(&config, roles, check),
         Command::Phone(arguments) => run(1, false, phone_command::run(arguments)),
-        Command::Ctl(arguments) => ctl::start(arguments),
+        Command::Ctl(arguments) => ctl::start(*arguments),
         Command::Cdrs(arguments) => finish(cdrs::run(&arguments)),
     };
     logging::finish();

@@ -86,13 +86,14 @@ fn no_users_remedy(config: &NodeConfig) -> String {
     let by_api = match config.api {
         Some(address) => {
             let file = config.data.join(kept::FIRST_PASSWORD);
+            let scheme = if config.api_tls.is_some() { "https" } else { "http" };
             let password = if file.exists() {
                 format!(" (the file {} has the password of \"admin\")", file.display())
             } else {
                 String::new()
             };
             format!(
-                "make a brand, a client, its users and their terminals by the API at http://{address}/api/platform/docs{password}, or \
+                "make a brand, a client, its users and their terminals by the API at {scheme}://{address}/api/platform/docs{password}, or \
                  with `carillon ctl apply`, with immediate effect"
             )
         }
@@ -231,7 +232,8 @@ impl Node {
         let api = match config.api.filter(|_| config.roles.has(Role::Portal)) {
             Some(address) => {
                 let limits = config.api_limits.clone();
-                Some(apart.spawn(serve_api(address, Arc::clone(&served), limits)).await??)
+                let tls = config.api_tls.clone().map(api::tls::Tls::read).transpose()?.map(Arc::new);
+                Some(apart.spawn(serve_api(address, Arc::clone(&served), limits, tls)).await??)
             }
             None => None,
         };
@@ -562,6 +564,7 @@ async fn serve_api(
     address: SocketAddr,
     api: Arc<api::server::Api>,
     limits: api::serving::Limits,
+    tls: Option<Arc<api::tls::Tls>>,
 ) -> Result<Served, StartError> {
     let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
         StartError(format!(
@@ -569,7 +572,7 @@ async fn serve_api(
         ))
     })?;
     let address = listener.local_addr()?;
-    let task = tokio::spawn(api::serving::serve(listener, api::server::router(api), limits));
+    let task = tokio::spawn(api::serving::serve(listener, api::server::router(api), limits, tls));
     Ok(Served { address, task })
 }
 

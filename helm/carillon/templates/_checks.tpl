@@ -39,6 +39,9 @@
 {{- if and $v.peers.certManager.enabled (not $v.peers.certManager.issuer.name) -}}
 {{- $wrong = append $wrong "peers.certManager.issuer.name: missing; name an issuer with an authority of the cluster's own" -}}
 {{- end -}}
+{{- if and $v.api.tls.clientCa.name (not $v.api.tls.existingSecret) -}}
+{{- $wrong = append $wrong "api.tls.existingSecret: missing for api.tls.clientCa.name, as certificates are shown by TLS; name a Secret with tls.crt and tls.key" -}}
+{{- end -}}
 {{- if and $v.telemetry.hepPasswordSecret.name (not $v.telemetry.hep) -}}
 {{- $wrong = append $wrong "telemetry.hepPasswordSecret.name: is for telemetry.hep, which names nobody" -}}
 {{- end -}}

@@ -104,6 +104,13 @@ advertise = {{ . | quote }}
 
 [api]
 listen = "{{ ternary "[::]" "0.0.0.0" (eq $v.ipFamily "IPv6") }}:{{ int $own.apiPort }}"
+{{- if $v.api.tls.existingSecret }}
+cert_file = "{{ $at }}/api.pem"
+key_file = "{{ $at }}/api.key"
+{{- if $v.api.tls.clientCa.name }}
+client_ca_file = "{{ $at }}/api-client-ca.pem"
+{{- end }}
+{{- end }}
 {{- include "carillon.toml" $v.settings.api }}
 {{- end }}
 {{- with $v.telemetry }}

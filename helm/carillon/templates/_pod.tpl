@@ -253,6 +253,15 @@ spec:
           {{- include "carillon.secretFile" (dict "name" . "key" "tls.crt" "path" "peer.pem") | nindent 10 }}
           {{- include "carillon.secretFile" (dict "name" . "key" "tls.key" "path" "peer.key") | nindent 10 }}
           {{- end }}
+          {{- if and (eq .role "portal") $v.api.tls.existingSecret }}
+          {{- include "carillon.secretFile" (dict "name" $v.api.tls.existingSecret "key" "tls.crt" "path" "api.pem") | nindent 10 }}
+          {{- include "carillon.secretFile" (dict "name" $v.api.tls.existingSecret "key" "tls.key" "path" "api.key") | nindent 10 }}
+          {{- with $v.api.tls.clientCa }}
+          {{- if .name }}
+          {{- include "carillon.secretFile" (dict "name" .name "key" .key "path" "api-client-ca.pem") | nindent 10 }}
+          {{- end }}
+          {{- end }}
+          {{- end }}
           {{- with $v.telemetry }}
           {{- if and .hep .hepPasswordSecret.name }}
           {{- include "carillon.secretFile" (dict "name" .hepPasswordSecret.name "key" .hepPasswordSecret.key "path" "hep-password") | nindent 10 }}

@@ -247,6 +247,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = tokio::net::TcpListener::bind(arguments.listen).await?;
     // Whoever measures it comes from one address.
     let limits = Limits { connections: 4096, per_address: 4096, ..Limits::default() };
-    serve(listener, router(api), limits).await;
+    serve(listener, router(api), limits, None).await;
     Ok(())
 }

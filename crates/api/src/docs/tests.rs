@@ -52,6 +52,7 @@ fn ask(level: Level, path: &str, accept: &str, query: &str) -> Ask {
         query: Query::parse(query),
         format: Format::accepted(&headers),
         headers,
+        proof: Default::default(),
         body: bytes::Bytes::new(),
         from: None,
         memory: None,

@@ -5,6 +5,7 @@
 use super::{Service, status, wrong};
 use crate::auth;
 use crate::http::{Ask, Format, Query};
+use crate::proof::Proof;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
@@ -38,6 +39,7 @@ impl Access for Service {
             raw_path: String::new(),
             query: Query::default(),
             headers,
+            proof: Proof::default(),
             body: Bytes::from(form.to_string()),
             format: Format::Json,
             from,

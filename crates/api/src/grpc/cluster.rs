@@ -6,6 +6,7 @@ use super::operation::{for_the_platform, not_here};
 use super::watch::RECHECK;
 use super::{Asked, Service, wrong};
 use crate::outside::{ClusterDeed, ClusterEvent, ClusterNode, NodeNow, NotChanged, Outside};
+use crate::proof::Proof;
 use crate::shares::Part;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use proto::v1;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Status;
-use tonic::metadata::MetadataMap;
 
 /// How often it is told how far a drain has come.
 const LOOK: Duration = Duration::from_millis(500);
@@ -124,20 +124,20 @@ fn is_over(state: NodeNow) -> bool {
 /// Events for one who watches.
 struct Watching {
     service: Service,
-    metadata: MetadataMap,
+    proof: Proof,
     events: mpsc::Receiver<ClusterEvent>,
     _place: Part,
 }
 
 pub(super) async fn watch(
     service: &Service,
-    metadata: MetadataMap,
+    proof: Proof,
 ) -> Result<BoxStream<'static, Result<v1::ClusterEvent, Status>>, Status> {
-    let asked = service.begin(&metadata)?;
+    let asked = service.begin(&proof)?;
     for_the_platform(&asked, "events of nodes are")?;
     let place = service.api.watchers.place(asked.caller())?;
     let events = asked.api.surroundings.outside.events().await.map_err(not_here)?;
-    let watching = Watching { service: service.clone(), metadata, events, _place: place };
+    let watching = Watching { service: service.clone(), proof, events, _place: place };
     Ok(stream::unfold(Some(watching), |watching| async {
         let mut watching = watching?;
         match watching.next().await {
@@ -164,7 +164,7 @@ impl Watching {
 
     /// Whether the caller is still who he was.
     fn check(&self) -> Result<(), Status> {
-        let asked = self.service.begin(&self.metadata)?;
+        let asked = self.service.begin(&self.proof)?;
         for_the_platform(&asked, "events of nodes are")
     }
 }

@@ -3,7 +3,7 @@
 //! Elsewhere: many changes as one (`apply`), changes as they are made (`watch`).
 
 use super::told::{self, Form};
-use super::{Act, Asked, Service, apply, entity, known_access, may, not_made, status, watch, wrong};
+use super::{Act, Asked, Service, apply, entity, known_access, may, not_made, proof, status, watch, wrong};
 use crate::http::{Parameter, Query};
 use crate::list;
 use crate::routes;
@@ -36,7 +36,7 @@ impl Configuration for Service {
         &self,
         request: Request<v1::DescribeRequest>,
     ) -> Result<Response<v1::DescribeResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         let names = request.into_inner().entities;
         let caller = asked.caller();
         let tables: Vec<(&'static Table, &'static Access)> = if names.is_empty() {
@@ -55,7 +55,7 @@ impl Configuration for Service {
     }
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         let request = request.into_inner();
         let (table, access) = asked.entity(&request.entity, Act::List)?;
         let (caller, rows) = (asked.caller(), &asked.rows);
@@ -83,7 +83,7 @@ impl Configuration for Service {
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Document>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         let request = request.into_inner();
         let (table, _) = asked.entity(&request.entity, Act::Get)?;
         let (caller, rows) = (asked.caller(), &asked.rows);
@@ -92,7 +92,7 @@ impl Configuration for Service {
     }
 
     async fn put(&self, request: Request<v1::PutRequest>) -> Result<Response<v1::Document>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         let v1::PutRequest { entity, id, json } = request.into_inner();
         let act = if id.is_some() { Act::Change } else { Act::Create };
         let (table, access) = asked.entity(&entity, act)?;
@@ -125,7 +125,7 @@ impl Configuration for Service {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         let v1::DeleteRequest { entity, id } = request.into_inner();
         let (table, _) = asked.entity(&entity, Act::Delete)?;
         let caller = asked.caller();
@@ -137,15 +137,15 @@ impl Configuration for Service {
     }
 
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         apply::apply(&asked, request.into_inner()).await.map(Response::new)
     }
 
     type WatchStream = BoxStream<'static, Result<v1::WatchResponse, Status>>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let metadata = request.metadata().clone();
-        watch::begin(self, metadata, request.into_inner()).map(Response::new)
+        let proof = proof(&request);
+        watch::begin(self, proof, request.into_inner()).map(Response::new)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::auth::{self, Identity};
 use crate::bodies;
 use crate::http::{LARGEST_FORM, Problem};
 use crate::live::{ChangeError, NotKept};
+use crate::proof::Proof;
 use crate::routes::{self, Deed};
 use crate::server::Api;
 use crate::shares::Part;
@@ -36,7 +37,6 @@ use proto::v1::configuration_server::ConfigurationServer;
 use proto::v1::operation_server::OperationServer;
 use std::sync::Arc;
 use std::time::Duration;
-use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
@@ -67,20 +67,16 @@ pub(crate) struct Service {
 
 impl Service {
     /// Who is calling.
-    fn identify(&self, rows: &Rows, metadata: &MetadataMap) -> Result<Identity, Status> {
-        self.identify_by(rows, metadata.get("authorization").and_then(|value| value.to_str().ok()))
-    }
-
-    fn identify_by(&self, rows: &Rows, authorization: Option<&str>) -> Result<Identity, Status> {
+    fn identify(&self, rows: &Rows, proof: &Proof) -> Result<Identity, Status> {
         if self.trusts {
             return Ok(Identity::at_the_machine());
         }
-        auth::identify_any(&self.api.tokens, rows, authorization).map_err(status)
+        auth::identify_any(&self.api.tokens, rows, proof).map_err(status)
     }
 
     /// The call with its message, which is read when it is known who sends it: strangers send little, and what others send
     /// is paid for as bodies of REST are. The second part holds its memory.
-    async fn admit(&self, request: Request) -> Result<(Request, Option<Part>), Status> {
+    async fn admit(&self, mut request: Request) -> Result<(Request, Option<Part>), Status> {
         let path = request.uri().path();
         // A stream of messages, each of which is small.
         if path.starts_with(REFLECTION) {
@@ -89,8 +85,9 @@ impl Service {
         let (most, caller) = if path.starts_with(ACCESS) || path.starts_with(HEALTH) {
             (LARGEST_FORM, None)
         } else {
-            let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-            let caller = self.identify_by(&self.api.live.rows(), header)?.caller;
+            let proof = Proof::of(request.headers(), request.extensions());
+            let caller = self.identify(&self.api.live.rows(), &proof)?.caller;
+            request.extensions_mut().insert(proof);
             // The operator's own messages take nothing of what others share.
             (LARGEST_MESSAGE, Some(caller).filter(|caller| !caller.operator))
         };
@@ -100,11 +97,16 @@ impl Service {
     }
 
     /// A call with what serving it takes.
-    fn begin(&self, metadata: &MetadataMap) -> Result<Asked<'_>, Status> {
+    fn begin(&self, proof: &Proof) -> Result<Asked<'_>, Status> {
         let rows = self.api.live.rows();
-        let identity = self.identify(&rows, metadata)?;
+        let identity = self.identify(&rows, proof)?;
         Ok(Asked { api: &self.api, identity, rows })
     }
+}
+
+/// What a call proves its sender by; it was noted when the call was let in.
+fn proof<T>(request: &tonic::Request<T>) -> Proof {
+    request.extensions().get::<Proof>().cloned().unwrap_or_default()
 }
 
 /// A call while it is served.

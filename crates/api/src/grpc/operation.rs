@@ -2,7 +2,7 @@
 //!
 //! Elsewhere: who knows (`outside`), what concerns nodes (`cluster`).
 
-use super::{Asked, Service, cluster, status, wrong};
+use super::{Asked, Service, cluster, proof, status, wrong};
 use crate::http::Problem;
 use crate::outside::{ActiveCall, CallFilter, FoundCalls, LogFilter, NotChanged, NotHere};
 use crate::routes::{self, Deed};
@@ -46,7 +46,7 @@ impl Operation for Service {
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         if asked.caller().level != Level::Platform {
             return Err(Status::permission_denied(
                 "the state of a node is for the platform's administrators",
@@ -70,7 +70,7 @@ impl Operation for Service {
         &self,
         request: Request<v1::ListCallsRequest>,
     ) -> Result<Response<v1::ListCallsResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         let v1::ListCallsRequest { limit, brand, company, text } = request.into_inner();
         let limit = match limit {
             0 => CALLS,
@@ -89,7 +89,7 @@ impl Operation for Service {
     }
 
     async fn get_call(&self, request: Request<v1::GetCallRequest>) -> Result<Response<v1::Call>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         let call = the_call(&asked, Deed::Read, &request.into_inner().id).await?;
         Ok(Response::new(told(call)))
     }
@@ -98,7 +98,7 @@ impl Operation for Service {
         &self,
         request: Request<v1::HangUpRequest>,
     ) -> Result<Response<v1::HangUpResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         let id = the_call(&asked, Deed::Delete, &request.into_inner().id).await?.id;
         if !asked.api.surroundings.outside.hang_up(&id).await.map_err(not_here)? {
             return Err(no_such_call(&[]));
@@ -112,7 +112,7 @@ impl Operation for Service {
         &self,
         request: Request<v1::ListBindingsRequest>,
     ) -> Result<Response<v1::ListBindingsResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         let (user, domain) = address(&asked, &request.into_inner().address, Deed::Read)?;
         let found = asked.api.surroundings.outside.registrations(&user, &domain).await;
         let binding = |found: crate::outside::Registration| v1::Binding {
@@ -129,7 +129,7 @@ impl Operation for Service {
         &self,
         request: Request<v1::RemoveBindingsRequest>,
     ) -> Result<Response<v1::RemoveBindingsResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         let v1::RemoveBindingsRequest { address: of, contact } = request.into_inner();
         let (user, domain) = address(&asked, &of, Deed::Update)?;
         let contact = Some(contact.as_str()).filter(|contact| !contact.is_empty());
@@ -157,7 +157,7 @@ impl Operation for Service {
         &self,
         request: Request<v1::GetLogFilterRequest>,
     ) -> Result<Response<v1::LogFilter>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         for_the_platform(&asked, "the log is")?;
         let filter = asked.api.surroundings.outside.log_filter().await.map_err(not_here)?;
         Ok(Response::new(log_filter(filter)))
@@ -167,7 +167,7 @@ impl Operation for Service {
         &self,
         request: Request<v1::SetLogFilterRequest>,
     ) -> Result<Response<v1::LogFilter>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         for_the_platform(&asked, "the log is")?;
         let v1::SetLogFilterRequest { filter, seconds } = request.into_inner();
         if seconds > LONGEST_LOG {
@@ -195,7 +195,7 @@ impl Operation for Service {
         &self,
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         cluster::nodes(&asked).await.map(Response::new)
     }
 
@@ -203,7 +203,7 @@ impl Operation for Service {
         &self,
         request: Request<v1::ListOwnersRequest>,
     ) -> Result<Response<v1::ListOwnersResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         cluster::owners(&asked, request.into_inner().company).await.map(Response::new)
     }
 
@@ -211,14 +211,14 @@ impl Operation for Service {
         &self,
         request: Request<v1::ListLinksRequest>,
     ) -> Result<Response<v1::ListLinksResponse>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         cluster::links(&asked).await.map(Response::new)
     }
 
     type DrainStream = BoxStream<'static, Result<v1::DrainResponse, Status>>;
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<Self::DrainStream>, Status> {
-        let asked = self.begin(request.metadata())?;
+        let asked = self.begin(&proof(&request))?;
         cluster::drain(&asked, request.into_inner()).await.map(Response::new)
     }
 
@@ -228,7 +228,7 @@ impl Operation for Service {
         &self,
         request: Request<v1::WatchClusterRequest>,
     ) -> Result<Response<Self::WatchClusterStream>, Status> {
-        cluster::watch(self, request.metadata().clone()).await.map(Response::new)
+        cluster::watch(self, proof(&request)).await.map(Response::new)
     }
 }
 

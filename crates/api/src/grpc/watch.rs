@@ -6,6 +6,7 @@
 use super::told::{self, Key};
 use super::{Act, Service, entity, may, status, wrong};
 use crate::live::{History, Step};
+use crate::proof::Proof;
 use crate::shares::{Bounds, Full, Part, Shares};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use model::define::Table;
@@ -20,7 +21,6 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tonic::Status;
-use tonic::metadata::MetadataMap;
 
 /// Streams of changes that a node has.
 const MOST: Bounds = Bounds { account: 8, brand: 64, brands: 192, accounts: 248, all: 256 };
@@ -59,7 +59,7 @@ impl Watchers {
 
 struct Watching {
     service: Service,
-    metadata: MetadataMap,
+    proof: Proof,
     steps: broadcast::Receiver<Step>,
     /// None: all that the caller may read.
     tables: Option<Vec<usize>>,
@@ -82,12 +82,12 @@ struct Watching {
 /// A stream of what changes.
 pub(super) fn begin(
     service: &Service,
-    metadata: MetadataMap,
+    proof: Proof,
     request: v1::WatchRequest,
 ) -> Result<BoxStream<'static, Result<v1::WatchResponse, Status>>, Status> {
     // First of all: nothing may happen between the rows and the steps after them.
     let steps = service.api.live.watch();
-    let asked = service.begin(&metadata)?;
+    let asked = service.begin(&proof)?;
     let mut tables = None;
     if !request.entities.is_empty() {
         let mut wanted = Vec::new();
@@ -117,7 +117,7 @@ pub(super) fn begin(
     let (identity, rows) = (asked.identity, asked.rows);
     let watching = Watching {
         service: service.clone(),
-        metadata,
+        proof,
         steps,
         tables,
         identity,
@@ -221,7 +221,7 @@ impl Watching {
     /// Whether the caller is still who he was.
     fn check(&mut self) -> Result<(), Status> {
         let rows = self.service.api.live.rows();
-        self.identity = self.service.identify(&rows, &self.metadata)?;
+        self.identity = self.service.identify(&rows, &self.proof)?;
         Ok(())
     }
 

@@ -224,7 +224,7 @@ impl Reader {
         }
     }
 
-    fn file(&mut self, section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
+    pub(super) fn file(&mut self, section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
         let mut file = None;
         self.text(section, key, |text| file = Some(PathBuf::from(text)));
         file

@@ -1,4 +1,4 @@
-//! The way of `carillon ctl` to a node's gRPC: the control socket of a data directory, or a listener and a login.
+//! The way of `carillon ctl` to a node's gRPC: the control socket of a data directory, or a listener and a login or a certificate.
 //!
 //! Out: a client. Elsewhere: the node's side (`control`; crate `api`, room `grpc`).
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
 /// Most octets of an answer.
@@ -27,13 +27,24 @@ const CONNECT: Duration = Duration::from_secs(10);
 const PASSWORD: &str = "CARILLON_PASSWORD";
 /// Most octets of a file with a token or a password.
 const LONGEST_SECRET: u64 = 16 << 10;
+/// Most octets of a file with certificates or a key.
+const LONGEST_PEM: u64 = 1 << 20;
 
 /// Another node than that of a data directory.
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct Reach {
-    /// Ask the API of a node, http://HOST:PORT, instead of the socket in --data.
+    /// Ask the API of a node, https://HOST:PORT or http://HOST:PORT, instead of the socket in --data.
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     server: Option<String>,
+    /// With --server https://…: a file with certificates of the authorities that may have signed the node's.
+    #[arg(long, alias = "ca", value_name = "FILE", requires = "server")]
+    ca_file: Option<PathBuf>,
+    /// With --server https://…: a file with a certificate that has an administrator's user name as common name, instead of a token.
+    #[arg(long, alias = "cert", value_name = "FILE", requires_all = ["server", "key_file"])]
+    cert_file: Option<PathBuf>,
+    /// With --cert-file: a file with its key.
+    #[arg(long, alias = "key", value_name = "FILE", requires = "cert_file")]
+    key_file: Option<PathBuf>,
     /// With --server: a file with an access token.
     #[arg(long, value_name = "FILE", requires = "server", conflicts_with = "user")]
     token_file: Option<PathBuf>,
@@ -83,15 +94,15 @@ pub(crate) async fn operation(
 async fn connect(data: Option<&Path>, reach: &Reach) -> Result<(Channel, Bearer), StartError> {
     match (&reach.server, data) {
         (Some(server), _) => {
-            let channel = remote(server).await?;
-            let token = reach.token(&channel).await?;
+            let channel = reach.remote(server).await?;
+            let Some(token) = reach.token(&channel).await? else { return Ok((channel, Bearer(None))) };
             let value = format!("Bearer {token}").parse();
             let value = value.map_err(|_| StartError("a token is one line of letters and digits".to_owned()))?;
             Ok((channel, Bearer(Some(value))))
         }
         (None, Some(data)) => Ok((local(data).await?, Bearer(None))),
         (None, None) => Err(StartError(
-            "name the node: --data DIR, the directory that it has as `data` in [node], or --server http://HOST:PORT"
+            "name the node: --data DIR, the directory that it has as `data` in [node], or --server https://HOST:PORT"
                 .to_owned(),
         )),
     }
@@ -99,6 +110,9 @@ async fn connect(data: Option<&Path>, reach: &Reach) -> Result<(Channel, Bearer)
 
 /// What the node answered instead.
 pub(crate) fn refused(status: &Status) -> StartError {
+    if let Some(text) = std::error::Error::source(status).and_then(about_tls) {
+        return StartError(text);
+    }
     let text = match (status.message(), std::error::Error::source(status)) {
         ("", Some(cause)) => cause.to_string(),
         ("", None) => status.code().description().to_owned(),
@@ -107,17 +121,40 @@ pub(crate) fn refused(status: &Status) -> StartError {
     StartError(text)
 }
 
-async fn remote(server: &str) -> Result<Channel, StartError> {
-    let wrong = |error: &dyn std::fmt::Display| StartError(format!("--server {server}: {error}"));
-    if !server.starts_with("http://") {
-        return Err(wrong(
-            &"write http://HOST:PORT, and let a tunnel or a proxy of your own encrypt the way",
-        ));
+/// What is wrong with TLS, if an error is about that, and what to do. Errors of connections keep no more than each other's words.
+fn about_tls(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let words: String = std::iter::successors(Some(error), |error| error.source())
+        .map(|error| format!("{error}\n"))
+        .collect();
+    let after = |mark: &str| words.split_once(mark).map(|(_, rest)| rest.lines().next().unwrap_or_default());
+    if let Some(alert) = after("received fatal alert: ") {
+        return Some(if alert.starts_with("CertificateExpired") {
+            "the node refuses the certificate in --cert-file: it has expired; make a new one".to_owned()
+        } else {
+            format!(
+                "the node refuses the certificate in --cert-file ({alert}); show one that an authority in the node's `client_ca_file` of \
+                 [api] has signed for a client"
+            )
+        });
     }
-    let endpoint = Endpoint::from_shared(server.to_owned()).map_err(|error| wrong(&error))?;
-    endpoint.connect_timeout(CONNECT).connect().await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        wrong(&format!("{error}{cause}; name where the node has `listen` in [api]"))
+    if let Some(why) = after("invalid peer certificate: ") {
+        let remedy = if why.starts_with("certificate not valid for name") {
+            "write in --server the name that it is for"
+        } else if why.starts_with("certificate expired") {
+            "give the node a new one, `cert_file` in [api]"
+        } else {
+            "name the authority that has signed it as --ca-file"
+        };
+        return Some(format!("the node's certificate is not believed ({why}); {remedy}"));
+    }
+    if words.contains("InvalidContentType") {
+        return Some("the node does not speak TLS there; write http:// in --server".to_owned());
+    }
+    // The first letters of an answer of HTTP/1.1, as a frame of HTTP/2.
+    let is_answer = words.contains("frame with invalid size");
+    is_answer.then(|| {
+        "no gRPC is spoken there; where the node has `cert_file` in [api], write https:// in --server"
+            .to_owned()
     })
 }
 
@@ -149,12 +186,64 @@ pub(crate) fn unreachable(data: &Path, error: &io::Error) -> StartError {
 }
 
 impl Reach {
-    async fn token(&self, channel: &Channel) -> Result<String, StartError> {
-        let Some(name) = &self.user else {
-            let file = self.token_file.as_ref().ok_or_else(|| {
-                StartError("--server: say who you are, by --token-file FILE or --user NAME".to_owned())
+    async fn remote(&self, server: &str) -> Result<Channel, StartError> {
+        let wrong = |error: &dyn std::fmt::Display| StartError(format!("--server {server}: {error}"));
+        let is_tls = server.starts_with("https://");
+        if !is_tls && !server.starts_with("http://") {
+            return Err(wrong(&"write https://HOST:PORT, or http://HOST:PORT where the node speaks no TLS"));
+        }
+        if !is_tls && (self.ca_file.is_some() || self.cert_file.is_some()) {
+            return Err(wrong(
+                &"--ca-file and --cert-file are for TLS; write https://HOST:PORT, or leave them out",
+            ));
+        }
+        let mut endpoint = Endpoint::from_shared(server.to_owned()).map_err(|error| wrong(&error))?;
+        if is_tls {
+            endpoint = endpoint.tls_config(self.tls(server)?).map_err(|error| {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                wrong(&format!(
+                    "{error}{}; --ca-file, --cert-file and --key-file name files in PEM form",
+                    cause.unwrap_or_default()
+                ))
             })?;
-            return secret(file);
+        }
+        endpoint.connect_timeout(CONNECT).connect().await.map_err(|error| {
+            if let Some(text) = about_tls(&error) {
+                return wrong(&text);
+            }
+            let cause =
+                std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            wrong(&format!("{error}{cause}; name where the node has `listen` in [api]"))
+        })
+    }
+
+    /// Whom the way to the node trusts, and what it shows.
+    fn tls(&self, server: &str) -> Result<ClientTlsConfig, StartError> {
+        let Some(ca) = &self.ca_file else {
+            return Err(StartError(format!(
+                "--server {server}: name a file with the certificate of the authority that has signed the node's, by --ca-file FILE"
+            )));
+        };
+        let text = pem("--ca-file", ca, "-----BEGIN CERTIFICATE-----", "certificate")?;
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(text));
+        if let (Some(cert), Some(key)) = (&self.cert_file, &self.key_file) {
+            let cert = pem("--cert-file", cert, "-----BEGIN CERTIFICATE-----", "certificate")?;
+            tls = tls.identity(Identity::from_pem(cert, pem("--key-file", key, "PRIVATE KEY-----", "key")?));
+        }
+        Ok(tls)
+    }
+
+    /// A token to show; none: the certificate says who it is.
+    async fn token(&self, channel: &Channel) -> Result<Option<String>, StartError> {
+        let Some(name) = &self.user else {
+            return match &self.token_file {
+                Some(file) => secret(file).map(Some),
+                None if self.cert_file.is_some() => Ok(None),
+                None => Err(StartError(
+                    "--server: say who you are, by --token-file FILE, --user NAME, or --cert-file FILE and --key-file FILE"
+                        .to_owned(),
+                )),
+            };
         };
         let password = match &self.password_file {
             Some(file) => secret(file)?,
@@ -168,15 +257,30 @@ impl Reach {
             let StartError(why) = refused(&status);
             StartError(format!("--user {name}: {why}"))
         })?;
-        Ok(answer.into_inner().token)
+        Ok(Some(answer.into_inner().token))
     }
+}
+
+/// What a file has that must have something in PEM form.
+fn pem(option: &str, file: &Path, mark: &str, what: &str) -> Result<String, StartError> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        StartError(format!("{option} {}: {why}; name a file with a {what} in PEM form", file.display()))
+    };
+    let text = read(file, LONGEST_PEM).map_err(|error| wrong(&error))?;
+    if text.contains(mark) { Ok(text) } else { Err(wrong(&format!("no {what} is in it"))) }
+}
+
+fn read(file: &Path, longest: u64) -> io::Result<String> {
+    let mut text = String::new();
+    let open = std::fs::File::open(file)?;
+    io::Read::read_to_string(&mut io::Read::take(open, longest), &mut text)?;
+    Ok(text)
 }
 
 /// A line of a file that is nobody else's business.
 fn secret(file: &Path) -> Result<String, StartError> {
-    let mut text = String::new();
-    let read = std::fs::File::open(file)
-        .and_then(|open| io::Read::read_to_string(&mut io::Read::take(open, LONGEST_SECRET), &mut text));
-    read.map_err(|error| StartError(format!("{}: {error}; name a file with one line", file.display())))?;
+    let text = read(file, LONGEST_SECRET);
+    let text =
+        text.map_err(|error| StartError(format!("{}: {error}; name a file with one line", file.display())))?;
     Ok(text.trim().to_owned())
 }

@@ -57,7 +57,7 @@ pub(super) async fn serve(
         idle: IDLE,
         ..api::serving::Limits::default()
     };
-    let task = tokio::spawn(api::serving::serve(listener, router(registry, health), limits));
+    let task = tokio::spawn(api::serving::serve(listener, router(registry, health), limits, None));
     Ok(Served { address, task })
 }
 
