@@ -152,12 +152,19 @@ impl Drainer {
         is_known && self.parts.left() == Left::default()
     }
 
-    /// Returns when nothing is left, or the time is over, or it was undone; `true`: nothing is left.
+    /// Returns when nothing is left, nor comes for a moment, or the time is over, or it was undone; `true`: nothing is left.
     pub(crate) async fn drained(&self) -> bool {
+        // Others may have heard of the drain a little later, and what they sent until then is on its way.
+        let mut empty_since = None;
         loop {
             match self.state() {
-                Some(state) if state.done => return true,
-                Some(state) if state.left_ms > 0 => {}
+                Some(state) if state.done => {
+                    let now = Instant::now();
+                    if now >= *empty_since.get_or_insert(now) + HAND_OVER {
+                        return true;
+                    }
+                }
+                Some(state) if state.left_ms > 0 => empty_since = None,
                 Some(_) | None => return false,
             }
             tokio::time::sleep(HAND_OVER / 4).await;
@@ -204,7 +211,9 @@ mod tests {
         drainer.begin(false);
         let state = DrainState { left_ms: 15_000, done: true, ending: false };
         assert_eq!(drainer.state(), Some(state));
+        let begun = Instant::now();
         assert!(drainer.drained().await, "there is nothing");
+        assert!(begun.elapsed() >= HAND_OVER, "and nothing came that was on its way");
         assert_eq!(drainer.undo(), Ok(()));
         assert_eq!((drainer.state(), health.is_draining(), is_told()), (None, false, false));
         assert!(!drainer.drained().await, "it does not drain");

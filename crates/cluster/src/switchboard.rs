@@ -113,6 +113,8 @@ pub struct Switchboard {
     lost: ArcSwap<Lost>,
     /// When there was a link for the directory to a node (again).
     newcomers: Mutex<BTreeMap<NodeId, Instant>>,
+    /// When this process began.
+    began: Instant,
     /// Which process each node was last, also while the cluster does not know it.
     processes: Mutex<BTreeMap<NodeId, u64>>,
     /// Who serves the calls that this node's relay carries, and the highest ticket that it has shown.
@@ -180,7 +182,7 @@ impl Names {
 impl Switchboard {
     /// A switchboard that knows no other node yet.
     pub fn new(deps: Deps) -> Arc<Self> {
-        let me = deps.me;
+        let (me, began) = (deps.me, (deps.now)());
         Arc::new(Self {
             deps,
             custody: Mutex::new(Custody::new(me)),
@@ -189,6 +191,7 @@ impl Switchboard {
             view: ArcSwap::default(),
             lost: ArcSwap::default(),
             newcomers: Mutex::default(),
+            began,
             processes: Mutex::default(),
             relayed: DashMap::new(),
             unclaimed: Mutex::default(),
@@ -362,6 +365,14 @@ impl Switchboard {
                 }
             }
         }
+        // And a proxy takes telephones whose own one went when there was no other.
+        if let Some(server) = self.server.get() {
+            for node in view.with_role(Role::Proxy).filter(|node| lost.linked.contains(&node.id)) {
+                if is_news(node) {
+                    server.proxy_back(node.id);
+                }
+            }
+        }
         // A server that drains no more takes calls that nobody else would.
         if view.nodes.values().any(is_news) {
             self.offer_again();
@@ -520,6 +531,9 @@ impl Switchboard {
     fn tell_newcomers_of(&self, gone: NodeId) {
         let Some(wire) = self.wire.get() else { return };
         let now = (self.deps.now)();
+        if now < self.began + NEWCOMER {
+            return; // it has come itself a moment ago, and others know more
+        }
         let mut newcomers = self.newcomers.lock();
         newcomers.retain(|_, came| now < *came + NEWCOMER);
         if newcomers.is_empty() {

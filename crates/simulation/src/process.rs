@@ -110,7 +110,7 @@ struct Parts {
 
 /// How far a process is with its end.
 enum Farewell {
-    HandingOver { until: Instant, next: Instant },
+    HandingOver { until: Instant, next: Instant, was_empty: bool },
     HangingUp { until: Instant },
     Resting { until: Instant, done: Option<JoinHandle<()>> },
     Leaving,
@@ -297,7 +297,7 @@ impl Process {
                 proxy.drain(true);
             }
             self.member.set_draining(true, now.into_std());
-            self.farewell = Some(Farewell::HandingOver { until: now + DRAIN, next: now });
+            self.farewell = Some(Farewell::HandingOver { until: now + DRAIN, next: now, was_empty: false });
         }
     }
 
@@ -539,7 +539,7 @@ impl Process {
         };
         match &mut self.farewell {
             None => {}
-            Some(Farewell::HandingOver { until, next }) => {
+            Some(Farewell::HandingOver { until, next, was_empty }) => {
                 if now < *next {
                     return;
                 }
@@ -551,7 +551,10 @@ impl Process {
                 let calls = parts.calls.as_ref().map_or(0, |calls| calls.stats().calls);
                 let legs = parts.proxy.as_ref().map_or(0, |proxy| proxy.stats().legs);
                 let media = parts.relay.as_ref().map_or(0, |relay| relay.sessions().len());
-                if calls == 0 && legs == 0 && media == 0 || now >= *until {
+                let me = self.member.info().id;
+                let is_known = self.member.view().node(me).is_none_or(|me| me.draining);
+                let is_empty = calls == 0 && legs == 0 && media == 0 && is_known;
+                if std::mem::replace(was_empty, is_empty) && is_empty || now >= *until {
                     if let Some(calls) = parts.calls.clone() {
                         self.rt.spawn(async move { calls.hang_up_all().await });
                     }

@@ -183,15 +183,16 @@ fn a_relay_that_etcd_forgot_for_a_while_is_back_though_its_link_never_broke() {
 }
 
 #[test]
-fn a_relay_that_has_started_takes_conversations_that_have_none_once_it_says_that_it_may() {
+fn a_node_that_has_started_takes_what_there_was_none_for_once_it_says_that_it_may() {
     let desk = Desk::new();
     let mut starting = View::clone(&view(&[(1, 11), (2, 12)]));
     starting.nodes.values_mut().for_each(|node| Arc::make_mut(node).draining = node.id == OTHER);
     desk.board.view_changed(Arc::new(starting));
     desk.board.relay_back(OTHER);
+    desk.board.legs_back(OTHER);
     desk.heard.said(); // there is nothing that it could take yet
     desk.board.view_changed(view(&[(1, 11), (2, 12)]));
-    assert_eq!(desk.heard.said(), ["relay 2 back"]);
+    assert_eq!(desk.heard.said(), ["relay 2 back", "proxy 2 back"]);
 }
 
 #[test]
