@@ -409,7 +409,7 @@ impl CallServer for AppServer {
     }
 
     fn proxy_back(&self, proxy: NodeId) {
-        self.shared.farewells.lock().back(proxy);
+        self.shared.farewells.lock().back(proxy, self.shared.now().mono);
         self.shared.news(proxy, News::ProxyBack);
     }
 

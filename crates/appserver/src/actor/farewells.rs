@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 /// many are remembered.
 const LASTS: Duration = Duration::from_secs(30);
 const MOST: usize = 16_384;
+/// That a node is another process is known so soon after its link is up.
+const KNOWN: Duration = Duration::from_secs(5);
 /// Telephones answer within that time, mostly.
 const ANSWERED: Duration = Duration::from_secs(1);
 
@@ -21,8 +23,8 @@ pub(super) struct Farewells {
     all: VecDeque<Farewell>,
     /// Those whose proxies were gone when there was no other to do it.
     stranded: Vec<Farewell>,
-    /// Since when proxies are out of reach.
-    lost: BTreeMap<NodeId, Instant>,
+    /// Since when proxies are out of reach, or were until they were back.
+    lost: BTreeMap<NodeId, (Instant, Option<Instant>)>,
 }
 
 /// One leg.
@@ -59,12 +61,17 @@ impl Farewells {
 
     /// A proxy is out of reach.
     pub(super) fn lost(&mut self, proxy: NodeId, now: Instant) {
-        self.lost.entry(proxy).or_insert(now);
+        let (since, back) = self.lost.entry(proxy).or_insert((now, None));
+        if back.take().is_some() {
+            *since = now;
+        }
     }
 
-    /// It can be reached again.
-    pub(super) fn back(&mut self, proxy: NodeId) {
-        self.lost.remove(&proxy);
+    /// It can be reached again; whether it is another process, which [has gone](Self::gone), is known a moment later.
+    pub(super) fn back(&mut self, proxy: NodeId, now: Instant) {
+        if let Some((_, back)) = self.lost.get_mut(&proxy) {
+            *back = Some(now);
+        }
     }
 
     /// It has left, and done all that it was told.
@@ -75,7 +82,9 @@ impl Farewells {
 
     /// It is gone: those who may still wait to be hung up.
     pub(super) fn gone(&mut self, proxy: NodeId, now: Instant) -> Vec<Farewell> {
-        let lost = self.lost.remove(&proxy).unwrap_or(now);
+        let is_fresh = |back: Option<Instant>| back.is_none_or(|back| now < back + KNOWN);
+        let lost = self.lost.remove(&proxy).filter(|(_, back)| is_fresh(*back));
+        let lost = lost.map_or(now, |(since, _)| since);
         let (here, others): (VecDeque<_>, _) =
             std::mem::take(&mut self.all).into_iter().partition(|farewell| farewell.leg.home == proxy);
         self.all = others;
@@ -139,7 +148,7 @@ mod tests {
         let mut all = Farewells::default();
         all.put(farewell(at(0), 1, PROXY));
         all.lost(PROXY, at(1));
-        all.back(PROXY);
+        all.back(PROXY, at(2));
         all.put(farewell(at(20), 2, PROXY));
         all.lost(PROXY, at(21));
         assert_eq!(numbers(all.gone(PROXY, at(25))), [2]);
@@ -147,5 +156,16 @@ mod tests {
         all.lost(PROXY, at(30));
         all.left(PROXY);
         assert_eq!(numbers(all.gone(PROXY, at(31))), [0; 0]);
+    }
+
+    #[test]
+    fn a_proxy_that_is_back_as_another_process_has_done_nothing_since_it_was_lost() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut all = Farewells::default();
+        all.lost(PROXY, at(1));
+        all.put(farewell(at(2), 1, PROXY));
+        all.back(PROXY, at(20));
+        assert_eq!(numbers(all.gone(PROXY, at(21))), [1]);
     }
 }

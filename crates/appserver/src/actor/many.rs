@@ -28,6 +28,7 @@ const FINISHED_MAX: usize = 16_384;
 const HINTS_MAX: usize = 65_536;
 const HINT_TRIES: u8 = 60;
 const HINT_AGAIN: Duration = Duration::from_secs(1);
+const HINT_SOON: Duration = Duration::from_millis(25);
 /// Sessions that are to be closed when their relays can be reached again.
 const UNCLOSED_MAX: usize = 65_536;
 /// How long whoever has taken a call over may need to tell its relays.
@@ -400,9 +401,12 @@ impl ShardState {
                 continue;
             };
             let Farewell { title, leg: KeptLeg { leg, state, .. }, .. } = farewell;
+            let again = KeptLeg { leg, home: place, state: state.clone() };
             peers.legs.tell(place, ToLegs::Revive { title, leg, ticket: None, state });
             peers.legs.command(title, place, leg, LegCommand::Bye { reason: None });
             peers.legs.tell(place, ToLegs::Done { title });
+            // That one may be gone as well, and nobody have noticed yet.
+            shared.farewells.lock().put(Farewell { at: shared.now().mono, title, leg: again });
         }
     }
 
@@ -902,7 +906,9 @@ impl ShardState {
         if is_told || hint.tries >= HINT_TRIES {
             self.hints.remove(&id);
         } else if let Some(alarms) = shared.alarms.get() {
-            alarms.set(shared.now().mono + HINT_AGAIN, id);
+            // Soon at first: its link is most likely about to be up, and it may be about to end what it cannot know.
+            let again = HINT_AGAIN.min(HINT_SOON * 2u32.pow(u32::from(hint.tries.min(8))));
+            alarms.set(shared.now().mono + again, id);
         }
     }
 
