@@ -462,6 +462,16 @@ impl Custody {
         }
     }
 
+    /// An application server that was out of reach is another process now: what it had left alone is offered to others.
+    pub fn is_another(&mut self, node: NodeId, servers: &dyn Servers, now: Instant) {
+        let is_left = |kept: &Kept| kept.is_left_alone() && kept.is_with(node);
+        let mut calls: Vec<CallId> = self.due.iter().map(|(_, call)| *call).collect();
+        calls.retain(|call| self.calls.get(call).is_some_and(is_left));
+        for call in calls {
+            self.owner_lost(call, servers, now);
+        }
+    }
+
     /// An application server has left the cluster, and its link may not be lost yet: its calls are about to be carried on.
     pub fn left(&mut self, now: Instant) {
         self.lost_at = Some(now);

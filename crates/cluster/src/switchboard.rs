@@ -341,6 +341,13 @@ impl Switchboard {
             self.custody.lock().left((self.deps.now)());
         }
         let others = self.other_processes(&view);
+        if !others.is_empty() {
+            let mut custody = self.custody.lock();
+            for node in &others {
+                custody.is_another(*node, &Placed(self), (self.deps.now)());
+            }
+            self.carry_out(&mut custody);
+        }
         if let Some(server) = self.server.get() {
             let is_gone = |id: &NodeId| !view.nodes.contains_key(id) && lost.legs.contains(id);
             let proxies = before.with_role(Role::Proxy).map(|node| node.id);

@@ -312,6 +312,14 @@ impl Lines {
         self.events_of(key, now);
     }
 
+    /// The process of a node is no more.
+    pub(crate) fn gone(&mut self, node: NodeId, now: Instant) {
+        for line in self.lines.iter_mut().filter(|((_, other), _)| *other == node).map(|(_, line)| line) {
+            line.link.gone(now);
+        }
+        self.events(now);
+    }
+
     fn events(&mut self, now: Instant) {
         let keys: Vec<(Way, NodeId)> = self.lines.keys().copied().collect();
         for key in keys {

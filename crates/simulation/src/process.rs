@@ -277,6 +277,13 @@ impl Process {
         true
     }
 
+    /// Nobody listens where the node did.
+    pub(crate) fn refused(&mut self, by: NodeId) {
+        let now = self.clock().into_std();
+        self.lines.lock().gone(by, now);
+        self.link_wants();
+    }
+
     pub(crate) fn dialled(&mut self, way: Way, to: NodeId, conn: ConnId) {
         self.lines.lock().dialled(way, to, conn);
     }

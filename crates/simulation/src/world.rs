@@ -35,6 +35,8 @@ const ROUND: Time = 100 * MS;
 pub(crate) const PATIENCE: Time = 2 * SECOND;
 /// A process that may not join is started again after this.
 const AGAIN: Time = 2 * SECOND;
+/// A connection that broke is dialled again so soon.
+const KNOCK: std::ops::Range<Time> = 10 * MS..300 * MS;
 
 /// A place where a process runs, or did.
 pub(crate) struct Machine {
@@ -62,14 +64,55 @@ pub(crate) struct Machine {
 pub(crate) enum Act {
     Start(NodeId),
     Arrive(ConnId, usize),
-    ToNode { node: NodeId, from: SocketAddr, to: SocketAddr, bytes: Bytes },
-    ToPhone { phone: usize, from: SocketAddr, bytes: Bytes },
-    Ask { node: NodeId, life: u64, ticket: Ticket, request: Request },
-    Answer { node: NodeId, life: u64, ticket: Ticket, answer: Result<Response, Failure> },
-    Watch { node: NodeId, life: u64, ticket: Ticket, update: WatchUpdate },
+    /// A node dials another one, where a process was: see [`World::gone`].
+    Knock {
+        node: NodeId,
+        at: NodeId,
+    },
+    ToNode {
+        node: NodeId,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Bytes,
+    },
+    ToPhone {
+        phone: usize,
+        from: SocketAddr,
+        bytes: Bytes,
+    },
+    Ask {
+        node: NodeId,
+        life: u64,
+        ticket: Ticket,
+        request: Request,
+    },
+    Answer {
+        node: NodeId,
+        life: u64,
+        ticket: Ticket,
+        answer: Result<Response, Failure>,
+    },
+    Watch {
+        node: NodeId,
+        life: u64,
+        ticket: Ticket,
+        update: WatchUpdate,
+    },
     Expire,
-    Record { node: NodeId, life: u64, epoch: u32, cdr: Box<Cdr>, done: Durable },
-    Stored { node: NodeId, life: u64, call: Option<String>, done: Durable, is: bool },
+    Record {
+        node: NodeId,
+        life: u64,
+        epoch: u32,
+        cdr: Box<Cdr>,
+        done: Durable,
+    },
+    Stored {
+        node: NodeId,
+        life: u64,
+        call: Option<String>,
+        done: Durable,
+        is: bool,
+    },
     Phone(usize),
     Register(usize),
     Begin(usize),
@@ -269,6 +312,7 @@ impl World {
         match act {
             Act::Start(node) => self.start(node),
             Act::Arrive(conn, dir) => self.arrive(conn, dir),
+            Act::Knock { node, at } => self.knock(node, at),
             Act::ToNode { node, from, to, bytes } => {
                 let Some(machine) = self.machines.get_mut(&node) else { return };
                 if let Some(process) = machine.process.as_mut().filter(|_| !machine.is_dark) {
@@ -419,6 +463,28 @@ impl World {
             let Some(conn) = self.conns.all.get(&id) else { continue };
             let dir = usize::from(conn.ends[0].node != node);
             self.carry(id, dir, Carried::Closed);
+        }
+        // Everybody dials it again, and is refused.
+        for other in self.machines.keys().copied().filter(|other| *other != node).collect::<Vec<_>>() {
+            let soon = self.rng.random_range(KNOCK);
+            self.after(soon, Act::Knock { node: other, at: node });
+        }
+    }
+
+    /// Whoever listens nowhere refuses connections, where it can be reached; a machine that is gone is silent.
+    fn knock(&mut self, node: NodeId, at: NodeId) {
+        let is_cut =
+            self.is_cut(Spot::Node(node), Spot::Node(at)) || self.is_cut(Spot::Node(at), Spot::Node(node));
+        let is_there = |machine: &Machine| machine.process.is_some() || machine.is_off || machine.paused;
+        if is_cut || self.machines.get(&at).is_none_or(is_there) {
+            return;
+        }
+        if let Some(machine) =
+            self.machines.get_mut(&node).filter(|machine| !machine.paused && !machine.is_off)
+            && let Some(process) = &mut machine.process
+        {
+            process.refused(at);
+            machine.is_dirty = true;
         }
     }
 

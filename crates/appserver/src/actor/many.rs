@@ -380,6 +380,8 @@ impl ShardState {
             if legs.is_empty() {
                 continue;
             }
+            // Whoever was to offer it to others is gone: whoever carries its legs on is asked next.
+            call.tenure.iter_mut().for_each(|tenure| tenure.parked = false);
             legs.into_iter().for_each(|leg| call.revive(leg, peers));
             self.settle(id);
         }

@@ -193,6 +193,17 @@ fn a_mere_copy_of_a_call_is_offered_when_its_server_is_known_to_be_gone_or_someb
 }
 
 #[test]
+fn a_mere_copy_is_offered_when_its_server_is_another_process() {
+    let mut desk = copying(false);
+    desk.custody.is_another(B, &desk.servers, desk.now);
+    assert_eq!(desk.said(), Vec::<String>::new());
+    desk.custody.is_another(A, &desk.servers, desk.now);
+    assert_eq!(desk.said(), ["11 Offer 1 happened 0"]);
+    desk.custody.is_another(B, &desk.servers, desk.now);
+    assert_eq!(desk.said(), Vec::<String>::new(), "what it is offered is no call of an earlier process");
+}
+
+#[test]
 fn a_server_that_is_in_reach_again_claims_its_call_or_is_not_what_it_was() {
     for (claims, offered) in [(true, &[][..]), (false, &["11 Offer 1 happened 0"][..])] {
         let mut desk = copying(false);
