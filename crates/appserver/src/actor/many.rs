@@ -27,6 +27,8 @@ const FINISHED_MAX: usize = 16_384;
 /// Calls taken by others whose new servers are to be told something, how often that is tried, and after which pause.
 const HINTS_MAX: usize = 65_536;
 const HINT_TRIES: u8 = 60;
+/// Nodes that are named to custodians of one call.
+const CUSTODIANS_MAX: usize = 64;
 const HINT_AGAIN: Duration = Duration::from_secs(1);
 const HINT_SOON: Duration = Duration::from_millis(25);
 /// Sessions that are to be closed when their relays can be reached again.
@@ -314,7 +316,8 @@ impl Tenure {
         self.told = Some(call.version());
         let title = Title { call: call_id, epoch: self.epoch };
         let bytes = capsule.encode();
-        let all: Vec<NodeId> = keepers.iter().copied().collect();
+        // Whoever was given up for lost may live, and serve the call with others: the next owner has to know of it.
+        let all: Vec<NodeId> = keepers.union(&self.involved).copied().take(CUSTODIANS_MAX).collect();
         for node in keepers {
             let is_new = self.custodians.insert(node);
             // A proxy has its own legs anyway.
