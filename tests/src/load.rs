@@ -101,7 +101,33 @@ impl Load {
         assert_eq!(names.len(), records.len(), "no call has two");
         records.iter().for_each(as_it_was);
     }
+
+    /// Ends it after nodes have died: conversations went on, whatever died; of calls that were being set up at such a moment so many may
+    /// have failed. Each call has one record.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub fn finish_after_deaths(self, cluster: Cluster, failures: usize) {
+        let (done, failed) = self.calls.stop_with(failures);
+        self.registrations.stop();
+        self.answers.stop_with(failures);
+        let records = cluster.finish();
+        let names: BTreeSet<&str> = records.iter().map(|record| record.call.as_str()).collect();
+        assert_eq!(names.len(), records.len(), "no call has two");
+        let (talked, others): (Vec<&Cdr>, Vec<&Cdr>) =
+            records.iter().partition(|record| record.conversation_us().is_some_and(|us| us >= LONG_US));
+        assert!(talked.len() >= done, "{done} calls went well, {} talked: {others:#?}", talked.len());
+        assert!(talked.len() <= done + failed, "{failed} failed: {others:#?}");
+        // A call that fails may be made once more by the other proxy.
+        assert!(others.len() <= 2 * failures, "{others:#?}");
+        for record in talked {
+            assert_eq!((record.cause.status, record.hung_up_by), (200, HungUpBy::Caller), "{record:#?}");
+        }
+    }
 }
+
+/// Nearly as long as they talk.
+const LONG_US: i64 = TALK_MS as i64 * 900;
 
 fn as_it_was(record: &Cdr) {
     check(record);
@@ -111,7 +137,7 @@ fn as_it_was(record: &Cdr) {
         return;
     }
     let talked_us = record.conversation_us().unwrap_or_default();
-    assert!(talked_us >= i64::from(TALK_MS) * 900, "nearly as long as they talked: {record:#?}");
+    assert!(talked_us >= LONG_US, "nearly as long as they talked: {record:#?}");
     // Both ways: the called telephone sends back what it hears.
     let [caller, callee] = record.legs.as_slice() else { panic!("two legs: {record:#?}") };
     for leg in [caller, callee] {

@@ -576,14 +576,14 @@ impl Process {
                     self.farewell = Some(Farewell::Resting { until: now + RESTING, done });
                 }
             }
-            Some(Farewell::Resting { until, done }) => {
-                if done.as_ref().is_none_or(JoinHandle::is_finished) || now >= *until {
-                    self.farewell = Some(Farewell::Leaving);
-                    self.member.leave(now.into_std());
-                    self.membership();
-                }
+            Some(Farewell::Resting { until, done })
+                if done.as_ref().is_none_or(JoinHandle::is_finished) || now >= *until =>
+            {
+                self.farewell = Some(Farewell::Leaving);
+                self.member.leave(now.into_std());
+                self.membership();
             }
-            Some(Farewell::Leaving) => {}
+            Some(Farewell::Resting { .. } | Farewell::Leaving) => {}
         }
     }
 

@@ -10,6 +10,7 @@ use crate::world::World;
 use cluster::ids::{CallId, NodeId};
 use cluster::node::Role;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// How long a hang-up may take to reach the other side, whatever was broken when it happened, once all is healed.
 const ENDING: u64 = 14 * SECOND;
@@ -91,18 +92,18 @@ impl World {
 
     /// Its proxy died between its ACK and the first copy of its dialog: nobody can tell it that the call is over.
     fn is_unknown(&self, side: &Side) -> bool {
-        side.answered.is_none_or(|at| self.has_lost_a_proxy(at))
+        side.answered.is_none_or(|at| self.has_lost_a_proxy(at..at))
     }
 
     /// Its proxy has said that it will answer (100) and died: a telephone waits for that for ever, and takes no other change meanwhile.
     fn is_waiting(&self, side: &Side) -> bool {
-        side.changing.is_some_and(|at| self.has_lost_a_proxy(at))
+        side.changing.is_some_and(|at| self.has_lost_a_proxy(at..self.now))
     }
 
-    fn has_lost_a_proxy(&self, around: u64) -> bool {
+    fn has_lost_a_proxy(&self, around: Range<u64>) -> bool {
         self.plan.troubles.iter().any(|trouble| match trouble.fault {
             Fault::Crash { node, .. } => {
-                let is_then = (around.saturating_sub(GAP)..around + GAP).contains(&trouble.begin);
+                let is_then = (around.start.saturating_sub(GAP)..around.end + GAP).contains(&trouble.begin);
                 is_then && self.machines[&node].place.roles.has(Role::Proxy)
             }
             _ => false,

@@ -1,4 +1,4 @@
-//! Thousands of stories of a cluster under faults: nothing is ever wrong that must not be, and all but a few come right.
+//! Thousands of stories of a cluster under faults: nothing is ever wrong that must not be, and all comes right in the end.
 //!
 //! `SIMULATION_SEED=n` runs that one seed with its ladder, as a failure names it. Any number of seeds: `cargo run --release -p simulation
 //! --bin simulate -- --seeds 1..100000`.
@@ -9,9 +9,6 @@ use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
 const SEEDS: u64 = 2000;
-/// Stories that may end with something left over: a telephone that nobody hung up when its proxy, its owner and etcd were gone at
-/// once (532, 1588), a description of a relay's port that is not there any more (537). The number is to go down, never up.
-const UNSETTLED_MAX: usize = 4;
 
 fn again(outcome: &Outcome) -> String {
     let mut text = format!("seed {} ({:?}):", outcome.seed, outcome.kind);
@@ -28,7 +25,7 @@ fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Vec<Outcome> {
 }
 
 #[test]
-fn every_seed_keeps_the_invariants_and_nearly_all_come_right() {
+fn every_seed_keeps_the_invariants_and_comes_right() {
     if let Some(seed) = std::env::var("SIMULATION_SEED").ok().and_then(|seed| seed.parse().ok()) {
         let outcome = run(seed, Options { with_lines: true, ..Options::default() });
         assert!(outcome.complaints.is_empty(), "{}\n{}", outcome.lines.join("\n"), again(&outcome));
@@ -39,12 +36,9 @@ fn every_seed_keeps_the_invariants_and_nearly_all_come_right() {
             [0, 1].map(|half| scope.spawn(move || run_all((1..=SEEDS).filter(move |seed| seed % 2 == half))));
         halves.into_iter().flat_map(|half| half.join().expect("no seed panics")).collect()
     });
-    let wrong: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.complaints.is_empty()).collect();
-    let is_grave = |outcome: &&&Outcome| outcome.complaints.iter().any(|complaint| complaint.is_grave);
-    let grave: Vec<String> = wrong.iter().filter(is_grave).map(|outcome| again(outcome)).collect();
-    assert!(grave.is_empty(), "{}", grave.join("\n"));
-    let told: Vec<String> = wrong.iter().map(|outcome| again(outcome)).collect();
-    assert!(told.len() <= UNSETTLED_MAX, "{} seeds\n{}", told.len(), told.join("\n"));
+    let wrong = outcomes.iter().filter(|outcome| !outcome.complaints.is_empty());
+    let told: Vec<String> = wrong.map(again).collect();
+    assert!(told.is_empty(), "{} seeds\n{}", told.len(), told.join("\n"));
     // A simulation of nothing proves nothing.
     let sum = outcomes.iter().fold(Figures::default(), |sum, outcome| sum.plus(outcome.figures));
     assert!(sum.conversations > 3 * SEEDS && sum.orders > 10 * SEEDS && sum.replaced > SEEDS / 20, "{sum:?}");
