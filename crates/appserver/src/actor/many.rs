@@ -65,6 +65,8 @@ pub(super) struct Adoption {
     title: Title,
     stands: Vec<(NodeId, Stand)>,
     awaited: BTreeSet<NodeId>,
+    /// Of whom it was said that they keep it.
+    named: BTreeSet<NodeId>,
     until: Instant,
     queue: Vec<(LegId, Option<LegEvent>)>,
 }
@@ -358,7 +360,9 @@ impl ShardState {
         }
         let until = self.shared.now().mono + CLAIM_LIMIT;
         // Should it not answer the claim, what it offered counts.
-        let adoption = Adoption { title, stands: vec![(from, stand)], awaited, until, queue: Vec::new() };
+        let named = stand.capsule.custodians.iter().copied().collect();
+        let stands = vec![(from, stand)];
+        let adoption = Adoption { title, stands, awaited, named, until, queue: Vec::new() };
         self.adoptions.insert(title.call, adoption);
         if let Some(alarms) = self.shared.alarms.get() {
             alarms.set(until, title.call);
@@ -374,6 +378,7 @@ impl ShardState {
             if adoption.title != stand.title {
                 return;
             }
+            adoption.named.extend(&stand.capsule.custodians);
             for node in stand.capsule.custodians.iter().filter(|node| peers.legs.can_reach(**node)) {
                 let is_known = adoption.stands.iter().any(|(known, _)| known == node);
                 if *node != from && !is_known && adoption.awaited.insert(*node) {
@@ -406,8 +411,9 @@ impl ShardState {
         }
         let Some(call) = self.at(stand.title) else { return };
         if let Some(tenure) = &mut call.tenure {
-            for node in stand.capsule.custodians.iter().filter(|node| peers.legs.can_reach(**node)) {
-                if tenure.involved.insert(*node) {
+            // One that is out of reach is asked when it is back.
+            for node in &stand.capsule.custodians {
+                if tenure.involved.insert(*node) && peers.legs.can_reach(*node) {
                     peers.legs.tell(*node, ToLegs::Claim { title: stand.title });
                 }
             }
@@ -446,7 +452,7 @@ impl ShardState {
         let shared = Arc::clone(&self.shared);
         let Some(peers) = shared.peers.get() else { return };
         let Some(adoption) = self.adoptions.remove(&id) else { return };
-        let Adoption { title, mut stands, queue, .. } = adoption;
+        let Adoption { title, mut stands, named, queue, .. } = adoption;
         let now = shared.now();
         let newest = stands.iter().max_by_key(|(node, stand)| (stand.capsule.version, *node));
         let Some((_, newest)) = newest else { return };
@@ -464,7 +470,7 @@ impl ShardState {
         let mut tenure = Tenure {
             epoch: title.epoch,
             version: newest.capsule.version,
-            involved: newest.capsule.custodians.iter().copied().collect(),
+            involved: named,
             ..Tenure::default()
         };
         // Newer states go over older ones, and of equal ones a proxy is right about its own legs.
