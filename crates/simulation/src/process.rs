@@ -589,6 +589,10 @@ impl Process {
 
     // --- for whoever looks on ---
 
+    pub(crate) fn born(&self) -> Time {
+        self.born
+    }
+
     pub(crate) fn instance(&self) -> u64 {
         self.member.info().instance
     }

@@ -66,11 +66,16 @@ pub(crate) struct Knowers {
     /// On whose disks there was a note.
     noted: BTreeMap<String, BTreeSet<NodeId>>,
     forgotten: BTreeSet<String>,
+    /// Processes that are no more, or that nobody will ever hear again.
+    gone: BTreeSet<(NodeId, u64)>,
 }
 
 impl Knowers {
     /// A process serves a call.
     pub(crate) fn serves(&mut self, who: (NodeId, u64), call: &str) {
+        if self.gone.contains(&who) {
+            return;
+        }
         self.serving.entry(call.to_owned()).or_default().insert(who);
         self.noted.entry(call.to_owned()).or_default().insert(who.0);
     }
@@ -92,6 +97,7 @@ impl Knowers {
 
     /// A process is no more that had these calls in custody; `kept` are those that others have there.
     pub(crate) fn died(&mut self, who: (NodeId, u64), custody: BTreeSet<String>, kept: &BTreeSet<String>) {
+        self.gone.insert(who);
         let served = self.serving.iter().filter(|(_, servers)| servers.contains(&who));
         let all: BTreeSet<String> = served.map(|(call, _)| call.clone()).chain(custody).collect();
         for call in all {

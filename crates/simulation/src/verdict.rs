@@ -296,6 +296,9 @@ impl World {
     }
 
     fn check_ended_by_them(&self, call: CallId, sides: &[&&Side]) {
+        if sides.iter().any(|side| self.is_waiting(side)) {
+            return; // its media cannot move
+        }
         let first = sides.iter().filter_map(|side| side.hung_up).min();
         for side in sides {
             let Some(ended) = side.ended else { continue };
@@ -357,6 +360,21 @@ impl World {
         self.check_rest();
     }
 
+    /// Its proxy stays broken, and whoever had heard from that one where the telephone is has died since: it has to register again.
+    fn is_unheard_of(&self, phone: usize) -> bool {
+        let Some((home, _)) = self.proxy_of(phone) else { return false };
+        let broken = self.plan.troubles.iter().filter(|trouble| trouble.end.is_none());
+        let of_home = broken.filter(|trouble| match trouble.fault {
+            Fault::Crash { node, .. } | Fault::Isolate(node) => node == home,
+            _ => false,
+        });
+        of_home.map(|trouble| trouble.begin).min().is_some_and(|begin| {
+            let mut processes =
+                self.healthy().into_iter().filter_map(|node| self.machines[&node].process.as_ref());
+            processes.all(|process| process.born() > begin)
+        })
+    }
+
     /// New calls succeed.
     fn probe(&mut self) {
         let healthy = self.healthy();
@@ -379,7 +397,7 @@ impl World {
         }
         self.run_until(self.now + 4 * SECOND);
         let side = &self.phones[caller].sides[before];
-        if side.answered.is_none() || side.status != 200 {
+        if (side.answered.is_none() || side.status != 200) && !self.is_unheard_of(callee) {
             self.complain(format!("a new call fails: {} (answered {:?})", side.status, side.answered));
             for (node, machine) in &self.machines {
                 if let Some(process) = &machine.process {

@@ -71,10 +71,10 @@ pub(super) struct Adoption {
     queue: Vec<(LegId, Option<LegEvent>)>,
 }
 
-/// Custodians of a call that another server has taken, which it may not know of.
+/// What another server that has taken a call may not know: who else keeps it, or that it is over.
 pub(super) struct Hint {
     to: NodeId,
-    stand: Stand,
+    message: ToCalls,
     tries: u8,
 }
 
@@ -550,6 +550,26 @@ impl ShardState {
             }
             return;
         }
+        // The same, found out later: what goes on here goes on nowhere else.
+        if let (true, Some(peers)) = (is_over, shared.peers.get())
+            && self.calls.get(&id).is_some_and(|call| call.title() == title)
+            && let Some(mut call) = self.calls.remove(&id)
+        {
+            debug!(call = %id, by = by.node.0, "call was over before it was taken");
+            call.let_go = true;
+            call.done(peers);
+            let relays = call.call.relays();
+            drop(call);
+            relays.into_iter().for_each(|relay| self.unclosed(relay, id));
+            return self.close_later(id);
+        }
+        let finished = shared.finished.lock().epoch(id);
+        if let Some(epoch) = finished.filter(|epoch| *epoch < by.epoch && !self.calls.contains_key(&id)) {
+            let title = Title { call: id, epoch: by.epoch };
+            let by_us = Owner { epoch, node: shared.node() };
+            self.hint(id, by.node, ToCalls::Superseded { title, by: by_us });
+            return self.give_hint(id);
+        }
         if self.adoptions.get(&id).is_some_and(|adoption| is_better(by, adoption.title, shared)) {
             self.adoptions.remove(&id);
         }
@@ -567,9 +587,7 @@ impl ShardState {
                 let capsule = Capsule { custodians, call: last, ..Capsule::default() };
                 let (legs, happened) = (Vec::new(), Vec::new());
                 let stand = Stand { title, incoming: None, capsule, legs, happened };
-                if self.hints.len() < HINTS_MAX {
-                    self.hints.insert(id, Hint { to: by.node, stand, tries: 0 });
-                }
+                self.hint(id, by.node, ToCalls::Claimed(Box::new(stand)));
             }
             // That one may not know of a relay that the media went to last.
             let relays = call.call.relays();
@@ -580,12 +598,18 @@ impl ShardState {
         }
     }
 
-    /// Tells the server that has taken a call who else keeps it, or tries again later.
+    fn hint(&mut self, id: CallId, to: NodeId, message: ToCalls) {
+        if self.hints.len() < HINTS_MAX {
+            self.hints.insert(id, Hint { to, message, tries: 0 });
+        }
+    }
+
+    /// Tells the server that has taken a call what it may not know, or tries again later.
     fn give_hint(&mut self, id: CallId) {
         let shared = Arc::clone(&self.shared);
         let (Some(peers), Some(hint)) = (shared.peers.get(), self.hints.get_mut(&id)) else { return };
         hint.tries += 1;
-        let is_told = peers.legs.tell_server(hint.to, ToCalls::Claimed(Box::new(hint.stand.clone())));
+        let is_told = peers.legs.tell_server(hint.to, hint.message.clone());
         if is_told || hint.tries >= HINT_TRIES {
             self.hints.remove(&id);
         } else if let Some(alarms) = shared.alarms.get() {

@@ -3,7 +3,7 @@
 //! Elsewhere: whole clusters under faults (crate `simulation`).
 
 use super::*;
-use cluster::between::{Capsule, Happened, Stand, ToLegs};
+use cluster::between::{Capsule, Happened, Owner, Stand, ToLegs};
 use cluster::media::MediaError;
 use sip::session::OfferVia;
 use std::collections::VecDeque;
@@ -201,10 +201,30 @@ async fn kept(relay: NodeId) -> Capsule {
     kept
 }
 
+/// A server that has taken a conversation over from custodians who have this.
+async fn taken_over(
+    own: &Capsule,
+    happened: Vec<Happened>,
+) -> (Arc<AppServer>, Arc<Others>, UnboundedReceiver<String>) {
+    let (server, world, mut lines) = server(NodeId(7)).await;
+    let legs = [1, 2].map(|number| LegId::new(NodeId(1), 0, number)).to_vec();
+    let title = Title { epoch: 1, ..title() };
+    let stand = Stand { title, incoming: None, capsule: own.clone(), legs, happened };
+    server.told(NodeId(1), ToCalls::Offer(Box::new(stand.clone())));
+    server.told(NodeId(1), ToCalls::Claimed(Box::new(stand)));
+    // This node's own custody, which is asked as well, has nothing of it.
+    let capsule = Capsule::default();
+    let nothing = Stand { title, incoming: None, capsule, legs: Vec::new(), happened: Vec::new() };
+    server.told(NodeId(2), ToCalls::Claimed(Box::new(nothing)));
+    said(&server, &mut lines).await;
+    assert_eq!(server.stats().adopted_total, 1);
+    (server, world, lines)
+}
+
 #[tokio::test]
 async fn peers_are_told_anew_of_their_relay_where_another_server_may_have_told_them_something() {
     let [own, other] = [kept(NodeId(7)).await, kept(NodeId(8)).await];
-    let [caller, callee] = [1, 2].map(|number| LegId::new(NodeId(1), 0, number));
+    let callee = LegId::new(NodeId(1), 0, 2);
     let answer =
         Happened { leg: callee, unix_us: 1, event: Some(LegEvent::Answer { sdp: Bytes::from_static(b"c") }) };
     let anew: &[&str] = &["is told anew"; 2];
@@ -215,19 +235,9 @@ async fn peers_are_told_anew_of_their_relay_where_another_server_may_have_told_t
         // It has answered something that is not known here.
         (vec![answer], &other, anew),
     ] {
-        let (server, _world, mut lines) = server(NodeId(7)).await;
-        let title = Title { epoch: 1, ..title() };
-        let stand =
-            Stand { title, incoming: None, capsule: own.clone(), legs: vec![caller, callee], happened };
-        server.told(NodeId(1), ToCalls::Offer(Box::new(stand.clone())));
-        server.told(NodeId(1), ToCalls::Claimed(Box::new(stand)));
-        // This node's own custody, which is asked as well, has nothing of it.
-        let capsule = Capsule::default();
-        let nothing = Stand { title, incoming: None, capsule, legs: Vec::new(), happened: Vec::new() };
-        server.told(NodeId(2), ToCalls::Claimed(Box::new(nothing)));
-        said(&server, &mut lines).await;
-        assert_eq!(server.stats().adopted_total, 1);
+        let (server, _world, mut lines) = taken_over(&own, happened).await;
         let capsule = Capsule { version: 0, custodians: vec![NodeId(1)], legs: Vec::new(), ..hint.clone() };
+        let title = Title { epoch: 1, ..title() };
         let hint = Stand { title, incoming: None, capsule, legs: Vec::new(), happened: Vec::new() };
         server.told(NodeId(3), ToCalls::Claimed(Box::new(hint)));
         let mut heard = said(&server, &mut lines).await;
@@ -236,4 +246,16 @@ async fn peers_are_told_anew_of_their_relay_where_another_server_may_have_told_t
         heard.retain(|line| line.ends_with("is told anew"));
         assert_eq!(heard.len(), expected.len(), "{heard:?}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_was_over_before_it_was_taken_goes_on_nowhere() {
+    let (server, _world, mut lines) = taken_over(&kept(NodeId(7)).await, Vec::new()).await;
+    let title = Title { epoch: 1, ..title() };
+    // One that lost it to this server says that its record is written.
+    server.told(NodeId(3), ToCalls::Superseded { title, by: Owner { epoch: 0, node: NodeId(3) } });
+    let heard = said(&server, &mut lines).await;
+    assert!(heard.contains(&"1 Done".to_owned()), "{heard:?}");
+    assert!(!heard.iter().any(|line| line.ends_with("ends")), "{heard:?}");
+    assert_eq!(server.stats().calls, 0);
 }
