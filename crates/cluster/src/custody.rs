@@ -838,10 +838,14 @@ impl Kept {
     }
 
     fn stand(&self, title: Title) -> Stand {
+        // Owners that were lost may have ended it since.
+        let mut custodians = self.capsule.custodians.clone();
+        let former = self.former.iter().map(|owner| owner.node);
+        custodians.extend(former.filter(|node| !self.capsule.custodians.contains(node)));
         Stand {
             title,
             incoming: self.incoming.clone(),
-            capsule: Capsule { client: self.client, ..self.capsule.clone() },
+            capsule: Capsule { client: self.client, custodians, ..self.capsule.clone() },
             legs: self.legs.iter().filter(|here| here.lives).map(|here| here.leg).collect(),
             happened: self.happened.clone(),
         }

@@ -32,6 +32,8 @@ const NAMES: u32 = 65_536;
 const LEAVES_AGAIN: Duration = Duration::from_secs(1);
 /// A node that has come counts as new for so long: longer than it takes until one that died before is known to be gone.
 const NEWCOMER: Duration = Duration::from_secs(30);
+/// A node that has come has links to all others after this time.
+const SETTLED: Duration = Duration::from_secs(5);
 /// More names are asked for when so many are left.
 const NAMES_LOW: u64 = 8192;
 

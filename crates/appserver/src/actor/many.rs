@@ -82,6 +82,8 @@ pub(super) struct Hint {
 #[derive(Debug, Default)]
 pub(super) struct Finished {
     epochs: HashMap<CallId, u32>,
+    /// Those of them that talked until a telephone hung up: they are over, whoever has taken them meanwhile.
+    hung_up: BTreeSet<CallId>,
     order: VecDeque<CallId>,
 }
 
@@ -94,11 +96,16 @@ impl Finished {
             && let Some(oldest) = self.order.pop_front()
         {
             self.epochs.remove(&oldest);
+            self.hung_up.remove(&oldest);
         }
     }
 
     fn epoch(&self, call: CallId) -> Option<u32> {
         self.epochs.get(&call).copied()
+    }
+
+    fn hung_up(&self, call: CallId) -> Option<u32> {
+        self.epoch(call).filter(|_| self.hung_up.contains(&call))
     }
 }
 
@@ -563,7 +570,7 @@ impl ShardState {
             relays.into_iter().for_each(|relay| self.unclosed(relay, id));
             return self.close_later(id);
         }
-        let finished = shared.finished.lock().epoch(id);
+        let finished = shared.finished.lock().hung_up(id);
         if let Some(epoch) = finished.filter(|epoch| *epoch < by.epoch && !self.calls.contains_key(&id)) {
             let title = Title { call: id, epoch: by.epoch };
             let by_us = Owner { epoch, node: shared.node() };

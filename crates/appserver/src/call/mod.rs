@@ -449,6 +449,11 @@ impl Call {
         matches!(self.phase, Phase::Recording { .. } | Phase::Over)
     }
 
+    /// It was a conversation that a telephone has hung up.
+    pub fn was_hung_up(&self) -> bool {
+        self.story.was_hung_up()
+    }
+
     /// The last will of a call whose actor died: every leg is ended and the record made, whatever state the call is in.
     /// Does not touch what a half-done step may have left inconsistent.
     pub fn bury(&mut self, now: Now) -> Vec<Action> {

@@ -90,6 +90,12 @@ impl Story {
             .for_each(|leg| leg.role = LegRole::Callee);
     }
 
+    /// They talked, and a telephone hung up.
+    pub(super) fn was_hung_up(&self) -> bool {
+        let by_one = |(_, by, _): &(i64, HungUpBy, _)| *by != HungUpBy::Platform;
+        self.answered_us.is_some() && self.ended.as_ref().is_some_and(by_one)
+    }
+
     /// The first ending counts. The end of an answered call is a normal one unless we ended it.
     pub(super) fn end(&mut self, by: HungUpBy, status: u16, why: &str, now: Now) {
         if self.ended.is_none() {

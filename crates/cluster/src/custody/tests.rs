@@ -457,6 +457,15 @@ fn a_leg_is_asked_for_again_while_a_server_has_left_whose_link_is_not_lost_yet()
 }
 
 #[test]
+fn whoever_is_offered_a_call_hears_of_its_former_owner_who_may_have_ended_it() {
+    let mut desk = Desk::talking();
+    desk.servers.0 = vec![B, C];
+    desk.custody.lost(A, true, &desk.servers, desk.now);
+    let Some(Action::Tell(B, ToCalls::Offer(stand))) = desk.custody.poll_action() else { panic!("no offer") };
+    assert_eq!(stand.capsule.custodians, [PROXY, A]);
+}
+
+#[test]
 fn whoever_would_carry_on_a_call_that_is_over_is_told_so() {
     let mut desk = Desk::talking();
     desk.hears(A, ToLegs::Done { title: title(0) });

@@ -211,7 +211,10 @@ impl Switchboard {
         let (view, lost) = (self.view.load(), self.lost.load());
         let is_gone = |home: NodeId| !view.nodes.contains_key(&home) || lost.directory.contains(&home);
         let mut newcomers = self.newcomers.lock();
-        newcomers.insert(node, (self.deps.now)());
+        let now = (self.deps.now)();
+        if now >= self.began + SETTLED {
+            newcomers.insert(node, now); // before, this one was new itself
+        }
         let locations = self.locations.lock(); // changes come after the whole
         let orphans = locations.orphans(|home| home != node && is_gone(home));
         for item in locations.whole().into_iter().chain(orphans) {
@@ -223,9 +226,6 @@ impl Switchboard {
     fn tell_newcomers_of(&self, gone: NodeId) {
         let Some(wire) = self.wire.get() else { return };
         let now = (self.deps.now)();
-        if now < self.began + NEWCOMER {
-            return; // it has come itself a moment ago, and others know more
-        }
         let mut newcomers = self.newcomers.lock();
         newcomers.retain(|_, came| now < *came + NEWCOMER);
         if newcomers.is_empty() {

@@ -69,7 +69,12 @@ impl CallState {
     pub(in crate::actor) fn done(&mut self, peers: &Peers) {
         let title = self.title();
         let Some(tenure) = &mut self.tenure else { return };
-        self.shared.finished.lock().put(title);
+        let mut finished = self.shared.finished.lock();
+        finished.put(title);
+        if self.call.was_hung_up() {
+            finished.hung_up.insert(title.call);
+        }
+        drop(finished);
         for node in std::mem::take(&mut tenure.involved) {
             peers.legs.tell(node, ToLegs::Done { title });
         }
