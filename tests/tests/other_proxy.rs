@@ -75,8 +75,8 @@ fn telephones_of_a_lost_proxy_are_called_by_udp_at_once_and_by_tcp_when_they_are
     cluster.known(3, || [&mut alice, &mut bob, &mut carol].into_iter().for_each(Endpoint::register));
     cluster.kill("p1");
     alice.turn_to(cluster.sip("p2"));
-    cluster.who_says(&["a1"], "another node is out of reach node=1");
-    cluster.who_says(&["a2"], "another node is out of reach node=1");
+    cluster.who_says(&["a1"], "another node is out of reach peer=1");
+    cluster.who_says(&["a2"], "another node is out of reach peer=1");
     let mut talk = |callee: &mut Endpoint, number: &str| {
         let (offer, answer) = (sdp(bob.ip(), 30_000), sdp(callee.ip(), 30_002));
         let mut call = establish_with(&mut bob, callee, number, &offer, &answer);
