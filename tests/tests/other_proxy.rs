@@ -95,6 +95,29 @@ fn telephones_of_a_lost_proxy_are_called_by_udp_at_once_and_by_tcp_when_they_are
 }
 
 #[test]
+fn whoever_borrows_the_name_of_a_call_does_not_get_what_its_telephone_is_told() {
+    let cluster = Cluster::start(TWO_OF_EACH);
+    let mut conversation = Conversation::begin(&cluster);
+    conversation.talk(0..10);
+    let mut mallory = cluster.phone("p2", 16, "mallory");
+    let mut dialog = conversation.call.caller.clone();
+    dialog.call_id = "another".to_owned();
+    mallory.in_dialog(&mut dialog, "BYE", "", "");
+    mallory.expect("481 BYE");
+    // Her leg is at the other proxy now, and Alice hears of it.
+    let alice = &mut conversation.alice;
+    alice.turn_to(cluster.sip("p2"));
+    let request = alice.expect_of(&["INVITE", "UPDATE"]);
+    alice.respond(&request, 200, "", "", &sdp(alice.ip(), 30_000));
+    if request.method() == sip::msg::Method::Invite {
+        alice.expect("ACK");
+    }
+    conversation.talk(10..20);
+    conversation.hang_up();
+    one_record(cluster);
+}
+
+#[test]
 fn whoever_changes_or_borrows_the_name_of_a_call_hears_that_there_is_none() {
     let mut cluster = Cluster::start_apart(TWO_OF_EACH, 1);
     let mut conversation = Conversation::begin(&cluster);
