@@ -277,7 +277,7 @@ impl Cluster {
             ];
             ways.iter().filter(|(_, wanted)| *wanted).all(|(way, _)| {
                 let last = |what: &str| {
-                    log.rfind(&format!("another node is {what} node={} way=\"{way}\"", other.number))
+                    log.rfind(&format!("another node is {what} peer={} way=\"{way}\"", other.number))
                 };
                 last("in reach") > last("out of reach")
             })

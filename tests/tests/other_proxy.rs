@@ -75,8 +75,8 @@ fn telephones_of_a_lost_proxy_are_called_by_udp_at_once_and_by_tcp_when_they_are
     cluster.known(3, || [&mut alice, &mut bob, &mut carol].into_iter().for_each(Endpoint::register));
     cluster.kill("p1");
     alice.turn_to(cluster.sip("p2"));
-    cluster.who_says(&["a1"], "another node is out of reach node=1");
-    cluster.who_says(&["a2"], "another node is out of reach node=1");
+    cluster.who_says(&["a1"], "another node is out of reach peer=1");
+    cluster.who_says(&["a2"], "another node is out of reach peer=1");
     let mut talk = |callee: &mut Endpoint, number: &str| {
         let (offer, answer) = (sdp(bob.ip(), 30_000), sdp(callee.ip(), 30_002));
         let mut call = establish_with(&mut bob, callee, number, &offer, &answer);
@@ -92,6 +92,29 @@ fn telephones_of_a_lost_proxy_are_called_by_udp_at_once_and_by_tcp_when_they_are
     carol.register();
     talk(&mut carol, "103");
     assert_eq!(cluster.finish().len(), 2);
+}
+
+#[test]
+fn whoever_borrows_the_name_of_a_call_does_not_get_what_its_telephone_is_told() {
+    let cluster = Cluster::start(TWO_OF_EACH);
+    let mut conversation = Conversation::begin(&cluster);
+    conversation.talk(0..10);
+    let mut mallory = cluster.phone("p2", 16, "mallory");
+    let mut dialog = conversation.call.caller.clone();
+    dialog.call_id = "another".to_owned();
+    mallory.in_dialog(&mut dialog, "BYE", "", "");
+    mallory.expect("481 BYE");
+    // Her leg is at the other proxy now, and Alice hears of it.
+    let alice = &mut conversation.alice;
+    alice.turn_to(cluster.sip("p2"));
+    let request = alice.expect_of(&["INVITE", "UPDATE"]);
+    alice.respond(&request, 200, "", "", &sdp(alice.ip(), 30_000));
+    if request.method() == sip::msg::Method::Invite {
+        alice.expect("ACK");
+    }
+    conversation.talk(10..20);
+    conversation.hang_up();
+    one_record(cluster);
 }
 
 #[test]

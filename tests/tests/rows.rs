@@ -1,7 +1,7 @@
 //! An operator keeps a node's configuration in files: applied, read, watched and deleted by `carillon ctl`; and ends calls.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 use system_tests::PATIENCE;
 use system_tests::api::{self, Api};
@@ -195,4 +195,19 @@ fn an_operator_ends_a_call_and_drops_a_contact() {
     let records = node.stop();
     let causes: Vec<&str> = records.0.iter().map(|cdr| cdr.cause.text.as_str()).collect();
     assert!(causes.contains(&"Hung up by an operator"), "{causes:?}");
+}
+
+#[test]
+fn a_command_whose_output_nobody_reads_on_ends_without_a_word() {
+    let mut node = Setup::default().start();
+    let data = node.data();
+    for rest in [&["status"][..], &["get", "Country"], &["get", "Country", "-o", "json"]] {
+        let mut command = Command::new(node::carillon());
+        command.args(arguments(&data, rest)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command starts");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("the command ends");
+        assert_eq!(ends(&output, 141), "", "{rest:?}");
+    }
+    node.stop();
 }

@@ -1,10 +1,13 @@
 //! How a node is watched: its metrics before and after a call, whether it may get calls, what it logs, its traces, its messages for
 //! Homer as sngrep reads them.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Instant;
 use system_tests::call::{Established, establish};
+use system_tests::cluster::{Cluster, TWO_OF_EACH};
+use system_tests::conversation::{Conversation, one_record};
 use system_tests::endpoint::Endpoint;
 use system_tests::node::{self, Node, Setup};
 use system_tests::process::Process;
@@ -281,6 +284,21 @@ call answered caller 200 1
     for person in ["alice", "bob", "Allison", "\"102\"", "\"101\"", "sip:"] {
         assert!(!all.contains(person), "{person} in {all}");
     }
+}
+
+#[test]
+fn a_call_of_many_nodes_is_one_trace() {
+    let collector = Collector::start();
+    let cluster = Cluster::start_with(TWO_OF_EACH, &collector.section());
+    let mut conversation = Conversation::begin(&cluster);
+    conversation.hang_up();
+    one_record(cluster);
+    // Which server and relay it was, a hash says; Alice is at the first proxy, and Bob at the second.
+    let spans = collector.spans(10);
+    let text = tree(&spans, &["carillon.node"]);
+    assert!(text.contains("  leg in 1\n") && text.contains("  leg out 2\n"), "{text}");
+    let nodes: BTreeSet<String> = spans.iter().map(|span| attribute(span, "carillon.node")).collect();
+    assert!(nodes.len() >= 3, "two proxies and a server have parts of it:\n{text}");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use axum::http::{Extensions, HeaderMap, header};
 use std::sync::Arc;
 
 /// Headers of requests whose sender is not their author: a browser shows its certificate for pages of anybody, and a proxy its
-/// own for whoever comes to it.
-const FOR_ANOTHER: [&str; 4] = ["origin", "x-forwarded-for", "forwarded", "via"];
+/// own for whoever comes to it. Browsers send no Origin with what a page of others embeds or links to, but say that it is of a page.
+const FOR_ANOTHER: [&str; 5] = ["origin", "sec-fetch-site", "x-forwarded-for", "forwarded", "via"];
 
 /// What a request proves its sender by.
 #[derive(Clone, Debug, Default)]

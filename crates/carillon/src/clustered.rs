@@ -295,7 +295,7 @@ impl PeerSink for Heard {
     }
 
     fn lost(&self, node: NodeId, way: Way, why: Lost) {
-        warn!(node = node.0, way = way.name(), %why, "another node is out of reach");
+        warn!(peer = node.0, way = way.name(), %why, "another node is out of reach");
         let Some(switchboard) = self.0.upgrade() else { return };
         match way {
             Way::Calls => switchboard.calls_lost(node, why.is_final()),
@@ -307,7 +307,7 @@ impl PeerSink for Heard {
     }
 
     fn back(&self, node: NodeId, way: Way) {
-        info!(node = node.0, way = way.name(), "another node is in reach");
+        info!(peer = node.0, way = way.name(), "another node is in reach");
         let Some(switchboard) = self.0.upgrade() else { return };
         match way {
             Way::Calls => switchboard.calls_back(node),
@@ -329,7 +329,7 @@ impl Sent {
             Ok(()) => true,
             Err(SendError::NotConnected) => false,
             Err(error) => {
-                warn!(node = node.0, %error, "something is not told to another node");
+                warn!(peer = node.0, %error, "something is not told to another node");
                 false
             }
         }

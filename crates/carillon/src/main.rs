@@ -41,6 +41,9 @@ use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
+/// Exit code of a command whose output nobody reads on: what a shell says of a program that SIGPIPE has ended.
+const UNREAD: i32 = 141;
+
 /// Small messages by the million: mimalloc is faster here than the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -207,9 +210,15 @@ impl Ending {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what a command is asked for goes to standard output")]
+/// What a command is asked for.
 pub(crate) fn tell(line: &str) {
-    println!("{line}");
+    let Err(error) = writeln!(std::io::stdout(), "{line}") else { return };
+    // `carillon ctl … | head -1`: nobody reads on, so there is nothing left to do.
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(UNREAD);
+    }
+    complain(&format!("carillon: standard output: {error}"));
+    std::process::exit(1);
 }
 
 /// Why a command failed.

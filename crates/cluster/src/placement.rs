@@ -161,6 +161,7 @@ mod tests {
     use super::*;
     use crate::node::Roles;
     use model::Configuration;
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     fn node(id: u16, zone: &str) -> NodeInfo {
@@ -212,6 +213,25 @@ mod tests {
         assert_eq!(servers_for_new(reach, &snapshot, client, 0), order[1..]);
         let call = CallId::new(NodeId(1), 9);
         assert_eq!(servers_for_lost(reach, &snapshot, Some(client), call), order[1..]);
+    }
+
+    #[test]
+    fn by_turns_each_server_gets_calls_as_its_capacity_is() {
+        let mut rows = snapshot().rows().clone();
+        rows.insert(Arc::new(ApplicationServerSet {
+            id: ApplicationServerSet::DEFAULT,
+            distribute_method: ApplicationServerSetDistributeMethod::RoundRobin,
+            ..ApplicationServerSet::default()
+        }));
+        let mut nodes = three();
+        nodes[2].capacity = 200;
+        let (view, snapshot) = (view(&nodes), Snapshot::new(rows));
+        let reach = Reach { view: &view, lost: NOBODY };
+        let first = (0..4000).map(|turn| servers_for_new(reach, &snapshot, Id::new(1), turn)[0]);
+        let mut calls = BTreeMap::<NodeId, u32>::new();
+        first.for_each(|node| *calls.entry(node).or_default() += 1);
+        let shares: Vec<u32> = calls.values().map(|calls| (calls + 100) / 200).collect();
+        assert_eq!(shares, [5, 5, 10], "{calls:?}");
     }
 
     #[test]

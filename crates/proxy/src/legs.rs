@@ -5,7 +5,7 @@
 
 use crate::Shared;
 use crate::config::SealKey;
-use cluster::ids::{CallId, LegId};
+use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::Originate;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -61,9 +61,11 @@ pub(crate) fn contact_user(leg: LegId, call: CallId) -> String {
     format!("{leg}-{call}")
 }
 
-/// The call that a Request-URI names, which we once gave as our Contact.
+/// The call that a Request-URI names, which we once gave as our Contact. One of no node is not ours: other nodes would drop the
+/// question for it without an answer.
 pub(crate) fn call_in(user: &str) -> Option<CallId> {
-    user.split_once('-')?.1.strip_prefix('c').and_then(|digits| digits.parse().ok())
+    let call: CallId = user.split_once('-')?.1.strip_prefix('c')?.parse().ok()?;
+    (call.node() != NodeId(0)).then_some(call)
 }
 
 /// A number of hexadecimal digits.
@@ -183,7 +185,6 @@ fn quoted(name: &str) -> String {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use cluster::ids::NodeId;
 
     #[test]
     fn a_tag_finds_its_leg_and_nothing_else_is_a_tag() {
@@ -212,7 +213,8 @@ mod tests {
         let user = contact_user(leg, call);
         assert_eq!(call_in(&user), Some(call));
         assert_eq!(user.split('-').next(), Some(leg.to_string().as_str()));
-        for other in ["", "l7", "l7-", "l7-x9", "l7-c", "alice"] {
+        // The last ones are of no node: nobody would answer the question for them.
+        for other in ["", "l7", "l7-", "l7-x9", "l7-c", "alice", "l7-c0", "l7-c3a97a994ba9c"] {
             assert_eq!(call_in(other), None, "{other}");
         }
     }

@@ -75,7 +75,7 @@ impl Cluster {
                     ("directory", true),
                 ];
                 for (way, _) in wants.into_iter().filter(|(_, wanted)| *wanted) {
-                    let line = format!("another node is in reach node={} way=\"{way}\"", other.host);
+                    let line = format!("another node is in reach peer={} way=\"{way}\"", other.host);
                     let end = Instant::now() + PATIENCE;
                     while !process.lines().iter().any(|told| told.contains(&line)) {
                         assert!(

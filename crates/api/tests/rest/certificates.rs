@@ -221,7 +221,9 @@ fn the_header_goes_first_and_what_is_sent_for_another_and_other_levels_need_a_to
             with("Basic YTpi"),
             with(""),
             [("Origin", "https://elsewhere.example")],
+            [("Sec-Fetch-Site", "cross-site")],
             [("X-Forwarded-For", "192.0.2.1")],
+            [("Forwarded", "for=192.0.2.1")],
             [("Via", "1.1 proxy")],
         ] {
             let (status, body) = served.ask(Some(&admin), LIST, &headers, "").await;

@@ -3,6 +3,7 @@
 //! In: the core's requests. Out: its answers. Everything has a time-out; a watch tells until it breaks. Elsewhere: when something is
 //! asked again (`cluster::member`).
 
+use crate::causes::chain;
 use cluster::etcd::{Change, Compare, Entry, Failure, Op, Request, Response, Ticket, Txn, WatchUpdate};
 use etcd_client::{
     Client, CompareOp, ConnectOptions, DeleteOptions, Error, EventType, GetOptions, KeyValue, PutOptions,
@@ -213,18 +214,4 @@ fn failure(error: &Error) -> Failure {
         || says("authentication is not enabled")
         || says("user name not found");
     if is_for_good { Failure::Refused(message.to_owned()) } else { Failure::Unknown(chain(status)) }
-}
-
-/// The error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let more = next.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = next.source();
-    }
-    text.chars().take(500).collect()
 }

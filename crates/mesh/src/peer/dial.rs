@@ -4,8 +4,9 @@
 
 use super::hello::{self, PeerInfo, Refused};
 use super::lane::{Dialled, Frames, Lane, Parts};
-use super::line::{Line, Outgoing, chain};
+use super::line::{Line, Outgoing};
 use super::{Hub, PeerAddress, serve};
+use crate::causes::chain;
 use cluster::ids::NodeId;
 use cluster::link::Answer;
 use hyper::body::Incoming;
@@ -121,7 +122,12 @@ pub(super) async fn dialling<L: Dialled>(
             }
             let text = chain(&trouble);
             if hub.sayings.may(format!("{} {}", line.node.0, L::WAY.name()), trouble.name()) {
-                tracing::warn!(peer = line.node.0, address, way = L::WAY.name(), "a node: {text}");
+                tracing::warn!(
+                    peer = line.node.0,
+                    address,
+                    way = L::WAY.name(),
+                    "no connection to a node: {text}"
+                );
             }
             line.troubled(text);
         } else if began.elapsed() >= longest {

@@ -7,6 +7,7 @@ use super::figures::LinkStatus;
 use super::hello::{self, PeerInfo, Refused};
 use super::lane::{Dialled, Frames, Lane, Parts};
 use super::{Hub, ITEM_MAX, LINKS_MAX, PeerAddress, PeerSink, SendError, dial};
+use crate::causes::chain;
 use crate::wire::Wire;
 use cluster::ids::NodeId;
 use cluster::link::{self, Answer, Event, Frame, Greeting, Link, Stale};
@@ -306,21 +307,6 @@ fn guarded(node: NodeId, call: impl FnOnce()) {
 
 fn stale() -> Refused {
     Refused::new(v1::RefusalReason::Stale, "there is a newer connection")
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The frames of one connection, as HTTP/2 takes them: the introduction, then whatever is due.

@@ -5,8 +5,9 @@
 
 use super::hello::{self, Refused};
 use super::lane::{DirectoryLane, Frames as _, Lane, LegsLane, MediaLane};
-use super::line::{Accepted, Outgoing, chain};
+use super::line::{Accepted, Outgoing};
 use super::{Accept, Hub, Io, MESSAGE_MAX, Way};
+use crate::causes::chain;
 use futures_util::StreamExt as _;
 use futures_util::stream::Map;
 use hyper::body::Incoming;
@@ -262,7 +263,11 @@ async fn exchange<L: Lane>(
             let from = standing.map(|standing| standing.0.from);
             let who = from.map(|from| from.ip().to_string()).unwrap_or_default();
             if hub.sayings.may(who, refused.name()) {
-                tracing::warn!(from = ?from, way = L::WAY.name(), "a node is refused: {refused}");
+                tracing::warn!(
+                    from = from.map(tracing::field::display),
+                    way = L::WAY.name(),
+                    "a node is refused: {refused}"
+                );
             }
             Outgoing::refusal(&refused)
         }

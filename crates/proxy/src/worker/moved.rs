@@ -57,8 +57,7 @@ impl Worker {
     /// Carries on a leg of another proxy, or of this one before it was started anew.
     pub(super) fn revive(&mut self, call: CallId, leg: LegId, state: Bytes, now: Instant) {
         let waiting = self.held_for.legs.remove(&leg).unwrap_or_default();
-        let seen = waiting.last().map(|(_, flow)| *flow);
-        let lives = self.legs.contains_key(&leg) || self.carry_on(call, leg, state, seen, now);
+        let lives = self.legs.contains_key(&leg) || self.carry_on(call, leg, state, &waiting, now);
         if let Some(calls) = self.shared.calls.get() {
             calls.revived(call, leg, lives);
         }
@@ -72,7 +71,14 @@ impl Worker {
         }
     }
 
-    fn carry_on(&mut self, call: CallId, leg: LegId, state: Bytes, seen: Option<Flow>, now: Instant) -> bool {
+    fn carry_on(
+        &mut self,
+        call: CallId,
+        leg: LegId,
+        state: Bytes,
+        waiting: &[(Message, Flow)],
+        now: Instant,
+    ) -> bool {
         let Some(key) = &self.shared.config.seal else { return false };
         let tag = LegTag { leg, secret: seal(key, leg) };
         if self.shared.legs.load(Ordering::Relaxed) >= self.shared.config.limits.legs {
@@ -89,6 +95,9 @@ impl Worker {
             warn!(%call, %leg, "a leg of another proxy has another name in its dialog; it is not carried on");
             return false;
         }
+        // A tag may be borrowed: whoever does not know the rest of the dialog does not say where its telephone is.
+        let seen = waiting.iter().rev().find(|(msg, _)| state.session.dialog().owns(msg));
+        let seen = seen.map(|(_, flow)| *flow);
         let Some(to) = state.destination(&self.shared, seen) else { return false };
         let Some(config) = session_config(&self.shared, leg, call, to.flow.listener) else { return false };
         debug!(%call, %leg, "a leg of another proxy is carried on");
