@@ -104,6 +104,8 @@ fn a_node_that_cannot_join_says_which_setting_is_wrong() {
     for (from, to, setting) in [
         (format!("data = {:?}", cluster.data("n1")), format!("data = {:?}", cluster.data("n2")), "node.id"),
         (cluster.etcd[0].url(), "http://127.0.0.1:1".to_owned(), "cluster.etcd"),
+        // It would be a second cluster on the same database.
+        ("[cluster]\n".to_owned(), "[cluster]\nprefix = \"/other\"\n".to_owned(), "cluster.prefix"),
     ] {
         let said = cluster.refused("n1", &from, &to);
         assert!(said.contains(setting), "{setting} in {said}");

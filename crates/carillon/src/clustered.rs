@@ -114,6 +114,18 @@ pub(crate) async fn join(
     Ok(Joined { membership, listener, tls, cluster: facts.id, info, switchboard })
 }
 
+/// Whether the database is that of the cluster which the configuration means.
+pub(crate) fn is_ours(config: &ClusterConfig, facts: &ClusterFacts) -> Result<(), StartError> {
+    if config.prefix == facts.prefix {
+        return Ok(());
+    }
+    Err(StartError(format!(
+        "cluster.prefix: \"{}\", but the cluster of this database (store.url) meets under \"{}\" in etcd; write that, or, if the whole \
+         cluster shall meet elsewhere, stop all its nodes and run UPDATE cluster SET prefix = NULL in its database",
+        config.prefix, facts.prefix
+    )))
+}
+
 impl Joined {
     /// The node's number.
     pub(crate) fn id(&self) -> NodeId {

@@ -191,9 +191,10 @@ impl Node {
         let ((parts, records), cluster) = match &config.cluster {
             None => ((ground.alone().await?, None), None),
             Some(cluster) => {
-                let facts = keeper.0.cluster().await?;
+                let facts = keeper.0.cluster(&cluster.prefix).await?;
                 let facts =
                     facts.ok_or_else(|| StartError("store.url: a cluster needs a database".to_owned()))?;
+                clustered::is_ours(cluster, &facts)?;
                 let joined = clustered::join(config, cluster, facts, &snapshot).await?;
                 crate::logging::name_node(joined.id().0);
                 watching.named(joined.id());

@@ -28,10 +28,12 @@ impl OwnerFence {
 }
 
 /// What nodes of a cluster must agree upon before they share anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterFacts {
     /// The cluster that the database belongs to, drawn when its tables were made.
     pub id: u128,
+    /// Where it meets in etcd, as its first node said. Whoever says something else would be another cluster on the same data.
+    pub prefix: String,
     /// The largest fence of all that came with a write: those of an etcd that was set up anew begin above it.
     pub largest_fence: u64,
 }

@@ -416,15 +416,16 @@ impl ConfigStore {
         }
     }
 
-    /// What nodes that share the store agree upon. `None`: it is a file, which nobody shares.
+    /// What nodes that share the store agree upon: this prefix, if none of them has said another one before. `None`: it is a file, which
+    /// nobody shares.
     ///
     /// # Errors
     ///
     /// The store failed.
-    pub async fn cluster(&self) -> Result<Option<ClusterFacts>, ConfigError> {
+    pub async fn cluster(&self, prefix: &str) -> Result<Option<ClusterFacts>, ConfigError> {
         match &self.engine {
             Engine::File(_) => Ok(None),
-            Engine::Postgres(engine) => engine.facts().await.map(Some),
+            Engine::Postgres(engine) => engine.facts(prefix).await.map(Some),
         }
     }
 

@@ -12,6 +12,7 @@ use tokio_postgres::GenericClient;
 pub(super) const SQL: &str = "
 CREATE TABLE IF NOT EXISTS fences (kind text NOT NULL, key bigint NOT NULL, fence bigint NOT NULL, PRIMARY KEY (kind, key));
 CREATE TABLE IF NOT EXISTS cluster (one boolean PRIMARY KEY DEFAULT true CHECK (one), id text NOT NULL);
+ALTER TABLE cluster ADD COLUMN IF NOT EXISTS prefix text;
 ";
 
 /// Goes on only where no larger fence has been seen, and notes this one.
@@ -34,11 +35,15 @@ pub(super) async fn prepare(tx: &impl GenericClient) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// The facts; `None`: the id is missing or no number.
-pub(super) async fn facts(tx: &impl GenericClient) -> Result<Option<ClusterFacts>, Trouble> {
-    let sql = "SELECT (SELECT id FROM cluster), (SELECT coalesce(max(fence), 0) FROM fences)";
+/// The facts; this prefix is one of them where none was said before. `None`: the id is missing or no number.
+pub(super) async fn facts(tx: &impl GenericClient, prefix: &str) -> Result<Option<ClusterFacts>, Trouble> {
+    tx.execute("UPDATE cluster SET prefix = $1 WHERE prefix IS NULL", &[&prefix]).await?;
+    let sql = "SELECT (SELECT id FROM cluster), (SELECT coalesce(max(fence), 0) FROM fences),
+                      (SELECT prefix FROM cluster)";
     let row = tx.query_one(sql, &[]).await?;
-    let (id, largest): (Option<String>, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let (id, largest, prefix): (Option<String>, i64, Option<String>) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let id = id.and_then(|id| u128::from_str_radix(&id, 16).ok());
-    Ok(id.map(|id| ClusterFacts { id, largest_fence: unsigned(largest) }))
+    let prefix = prefix.unwrap_or_default();
+    Ok(id.map(|id| ClusterFacts { id, prefix, largest_fence: unsigned(largest) }))
 }

@@ -425,9 +425,16 @@ impl PostgresEngine {
     }
 
     /// What the nodes on the database agree upon.
-    pub(super) async fn facts(&self) -> Result<ClusterFacts, ConfigError> {
-        let facts =
-            ask!(self, self.server.bound(), "read the cluster's id", |tx| { fence::facts(tx).await })?;
+    pub(super) async fn facts(&self, prefix: &str) -> Result<ClusterFacts, ConfigError> {
+        let work = async {
+            let mut session = self.writer.session().await?;
+            let tx = session.client()?.transaction().await?;
+            let facts = fence::facts(&tx, prefix).await?;
+            let done = tx.commit().await.map_err(Trouble::from);
+            session.settled(done).map(|()| facts)
+        };
+        let facts = timeout(self.server.bound(), work).await.map_err(Trouble::from).flatten();
+        let facts = facts.map_err(|trouble| trouble.told("read the cluster's id"))?;
         facts.ok_or_else(|| self.damaged("its table \"cluster\" holds no id"))
     }
 

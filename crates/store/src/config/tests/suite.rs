@@ -363,15 +363,17 @@ pub(super) async fn an_owner_who_wakes_too_late_changes_nothing(place: Fixture) 
 
 pub(super) async fn who_shares_the_store_agrees_on_the_cluster(place: Fixture) {
     let store = place.open().await;
-    let before = store.cluster().await.unwrap();
+    let before = store.cluster("/a").await.unwrap();
+    assert!(before.as_ref().is_none_or(|facts| facts.prefix == "/a"), "the first one says it");
     let owner = OwnerFence { kind: "housekeeping".to_owned(), key: 0, fence: 7 };
     let keep = Keep { revisions: 1000, age: Duration::from_secs(86_400) };
     store.trim(keep, now(), Some(owner)).await.unwrap();
     drop(store);
-    let after = place.open().await.cluster().await.unwrap();
+    let after = place.open().await.cluster("/b").await.unwrap();
+    assert!(after.as_ref().is_none_or(|facts| facts.prefix == "/a"));
     let facts = before.map(|facts| (facts.largest_fence, facts.id));
     assert_eq!(after.map(|facts| (facts.largest_fence, facts.id)), facts.map(|(_, id)| (7, id)));
-    let other = place.another().open().await.cluster().await.unwrap();
+    let other = place.another().open().await.cluster("/b").await.unwrap();
     assert!(other.is_none() || other.map(|facts| facts.id) != facts.map(|(_, id)| id), "of another schema");
 }
 
