@@ -7,7 +7,8 @@ use crate::ids::{CallId, LegId, NodeId};
 use crate::node::{NodeInfo, Role, View};
 use crate::rendezvous::{self, Candidate};
 use model::entities::{
-    ApplicationServer, ApplicationServerSet, ApplicationServerSetDistributeMethod, MediaRelaySet, Rtpengine,
+    ApplicationServer, ApplicationServerSet, ApplicationServerSetDistributeMethod, CompanyDistributeMethod,
+    MediaRelaySet, Rtpengine,
 };
 use model::{Client, Id, Snapshot};
 use std::collections::BTreeSet;
@@ -28,19 +29,30 @@ impl<'a> Reach<'a> {
     }
 }
 
-/// Application servers for a new call of a client, the best first: by its set's method, "hash" (all calls of a client at one server) or
-/// round robin (`turn` grows from call to call). Servers beyond the set come last, for a call that finds nobody is worse.
+/// Application servers for a new call of a client, the best first: by its own method or its set's, "hash" (all calls of a client at one
+/// server), round robin (`turn` grows from call to call) or "static" (the first of the set by number, for finding faults; a set of one
+/// server does the same). Servers beyond the set come last, for a call that finds nobody is worse.
 pub fn servers_for_new(reach: Reach<'_>, snapshot: &Snapshot, client: Id<Client>, turn: u64) -> Vec<NodeId> {
     let rows = snapshot.rows();
-    let set = snapshot.client(client).map_or(ApplicationServerSet::DEFAULT, |row| row.application_server_set);
-    let method =
+    let row = snapshot.client(client);
+    let set = row.map_or(ApplicationServerSet::DEFAULT, |row| row.application_server_set);
+    let own = row.map_or(CompanyDistributeMethod::Hash, |row| row.distribute_method);
+    let of_all =
         rows.get(set).map_or(ApplicationServerSetDistributeMethod::Hash, |set| set.distribute_method);
     let (within, beyond) = of_set(reach, snapshot, set);
-    let mut servers = match method {
-        ApplicationServerSetDistributeMethod::Hash => by_client(client, &within),
+    let mut servers = match (own, of_all) {
+        (CompanyDistributeMethod::Static, _) => {
+            let some = within.iter().filter(|candidate| candidate.weight > 0);
+            let mut all: Vec<NodeId> = some.map(|candidate| candidate.node).collect();
+            all.sort_unstable();
+            all
+        }
         // Weighted, too: whoever has half the capacity gets half as many turns.
-        ApplicationServerSetDistributeMethod::RoundRobin => {
+        (CompanyDistributeMethod::RoundRobin, _) | (_, ApplicationServerSetDistributeMethod::RoundRobin) => {
             rendezvous::order(&turn.to_be_bytes(), within.iter().copied())
+        }
+        (CompanyDistributeMethod::Hash, ApplicationServerSetDistributeMethod::Hash) => {
+            by_client(client, &within)
         }
     };
     servers.extend(by_client(client, &beyond));
@@ -232,6 +244,25 @@ mod tests {
         first.for_each(|node| *calls.entry(node).or_default() += 1);
         let shares: Vec<u32> = calls.values().map(|calls| (calls + 100) / 200).collect();
         assert_eq!(shares, [5, 5, 10], "{calls:?}");
+    }
+
+    #[test]
+    fn a_client_may_have_a_method_of_its_own() {
+        let view = view(&three());
+        let with = |method| {
+            let mut rows = snapshot().rows().clone();
+            let client = snapshot().client(Id::new(1)).unwrap().clone();
+            rows.insert(Arc::new(model::entities::Company { distribute_method: method, ..client }));
+            let snapshot = Snapshot::new(rows);
+            let first = |lost: &BTreeSet<NodeId>| -> BTreeSet<u16> {
+                let reach = Reach { view: &view, lost };
+                (0..100).map(|turn| servers_for_new(reach, &snapshot, Id::new(1), turn)[0].0).collect()
+            };
+            (first(NOBODY), first(&BTreeSet::from([NodeId(1)])))
+        };
+        assert_eq!(with(CompanyDistributeMethod::Static), (BTreeSet::from([1]), BTreeSet::from([2])));
+        assert_eq!(with(CompanyDistributeMethod::RoundRobin).0, BTreeSet::from([1, 2, 3]));
+        assert_eq!(with(CompanyDistributeMethod::Hash).0.len(), 1);
     }
 
     #[test]
