@@ -37,15 +37,16 @@ pub(super) const SEND_BUFFER: usize = 512 * 1024;
 
 /// Connections at the same time.
 const CONNECTIONS_MAX: usize = 2048;
-/// Of them, of those who have not introduced themselves: in all, and from one address.
+/// Of them, of those who have not introduced themselves: in all, more for addresses of nodes, and from one address.
 const STRANGERS_MAX: usize = 128;
+const FOR_NODES: usize = 128;
 const STRANGERS_OF_ONE: usize = 16;
 /// Requests at the same time on a connection; one is needed.
 const STREAMS_MAX: u32 = 4;
 /// How long to wait when no connection can be taken, for want of file descriptors above all.
 const TAKE_AGAIN: Duration = Duration::from_millis(100);
 
-/// Those who have not introduced themselves, by address.
+/// Those who have not introduced themselves, by address; somebody who has one of the sixth version has a network of them.
 #[derive(Default)]
 struct Strangers(Mutex<HashMap<IpAddr, usize>>);
 
@@ -56,10 +57,16 @@ struct Place {
 }
 
 impl Strangers {
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    /// Whoever fills the places of all must not keep nodes out.
+    fn enter(self: &Arc<Self>, address: IpAddr, is_node: bool) -> Option<Place> {
+        let address = match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
+            address @ IpAddr::V4(_) => address,
+        };
         let mut all = self.0.lock();
         let of_one = all.get(&address).copied().unwrap_or_default();
-        if all.values().sum::<usize>() >= STRANGERS_MAX || of_one >= STRANGERS_OF_ONE {
+        let limit = if is_node { STRANGERS_MAX + FOR_NODES } else { STRANGERS_MAX };
+        if all.values().sum::<usize>() >= limit || of_one >= STRANGERS_OF_ONE {
             return None;
         }
         all.insert(address, of_one + 1);
@@ -105,7 +112,8 @@ pub(super) async fn serve(hub: Arc<Hub>, mut listener: impl Accept) {
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
                 Ok((io, from)) => {
-                    let place = strangers.enter(from.ip().to_canonical());
+                    let is_node = hub.view.lock().values().any(|address| is_at(address, from.ip()));
+                    let place = strangers.enter(from.ip(), is_node);
                     if let Some(place) = place.filter(|_| connections.len() < CONNECTIONS_MAX) {
                         connections.spawn(connection(Arc::clone(&hub), io, from, place));
                     } else if hub.sayings.may(from.ip().to_string(), "crowd") {
@@ -121,6 +129,12 @@ pub(super) async fn serve(hub: Arc<Hub>, mut listener: impl Accept) {
             }
         }
     }
+}
+
+/// Whether `host:port` is at this address; a name says nothing.
+fn is_at(address: &str, ip: IpAddr) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    host.parse::<IpAddr>().is_ok_and(|host| host.to_canonical() == ip.to_canonical())
 }
 
 async fn connection(hub: Arc<Hub>, io: Box<dyn Io>, from: SocketAddr, place: Place) {
@@ -302,4 +316,29 @@ async fn introduce<L: Lane>(
     L::lines(hub).accept(hub, node, Accepted { greeting, info, inbound, answer })?;
     let gone = |_| Refused::new(v1::RefusalReason::Busy, "it is about to stop");
     answered.await.map_err(gone)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_share_by_networks_and_leave_nodes_their_places() {
+        let strangers = Arc::new(Strangers::default());
+        let of_network = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
+        let mut places: Vec<Place> = Vec::new();
+        places.extend((0..100).filter_map(|host| strangers.enter(of_network(0, host), false)));
+        assert_eq!(places.len(), STRANGERS_OF_ONE, "one network is one somebody");
+        for network in 1..100 {
+            places.extend((0..9).filter_map(|host| strangers.enter(of_network(network, host), false)));
+        }
+        assert_eq!(places.len(), STRANGERS_MAX);
+        let node = IpAddr::from([192, 0, 2, 1]);
+        assert!(strangers.enter(node, false).is_none());
+        assert!(strangers.enter(node, true).is_some());
+        assert!(is_at("[2001:db8::1]:7400", "2001:db8::1".parse().unwrap()) && is_at("192.0.2.1:7400", node));
+        assert!(!is_at("a.example:7400", node));
+        places.clear();
+        assert!(strangers.enter(node, false).is_some(), "they are given back");
+    }
 }
