@@ -31,7 +31,7 @@ pub(crate) struct Calls {
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     text: String,
     /// So many at most, the oldest.
-    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     #[command(flatten)]
     reach: Reach,
@@ -191,6 +191,7 @@ fn line(call: &v1::Call) -> String {
     let state = call.answered_ms.map_or_else(|| "rings".to_owned(), |at| format!("answered {}", moment(at)));
     let moved = match call.epoch {
         0 => String::new(),
+        1 => ", moved once".to_owned(),
         times => format!(", moved {times} times"),
     };
     format!(
