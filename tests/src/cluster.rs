@@ -6,6 +6,7 @@
 mod asked;
 
 use crate::PATIENCE;
+use crate::authority::{self, Authority, VALID};
 use crate::endpoint::Endpoint;
 use crate::net::Net;
 use crate::node::{add_user, carillon};
@@ -126,8 +127,27 @@ impl Cluster {
             Some(gate) => database.address_at((place.ip(DATABASE), gate.port).into()),
             None => database.address(Database::port()),
         };
+        // On machines of their own nodes speak mutual TLS, as they would anywhere but on one machine.
+        let authority = net.is_some().then(|| Authority::new("nodes"));
+        if let Some(authority) = &authority {
+            write("nodes.pem", authority.pem.as_bytes());
+        }
         let members = nodes.iter().zip(1..).map(|((name, roles), host)| {
-            let text = file(folder.path(), &place, &etcd, &store, (name, roles, host));
+            let peers = match &authority {
+                None => "plain = true".to_owned(),
+                Some(authority) => {
+                    let own = authority.issue("carillon-node", name, VALID);
+                    authority::write(folder.path(), &format!("peer-{name}"), &own);
+                    let at = |file: String| folder.path().join(file);
+                    format!(
+                        "ca_file = {:?}\ncert_file = {:?}\nkey_file = {:?}",
+                        at("nodes.pem".to_owned()),
+                        at(format!("peer-{name}.pem")),
+                        at(format!("peer-{name}.key"))
+                    )
+                }
+            };
+            let text = file(folder.path(), &place, &etcd, (&store, &peers), (name, roles, host));
             write(&format!("{name}.toml"), format!("{text}{sections}").as_bytes());
             let config = folder.path().join(format!("{name}.toml"));
             Member { name, roles, host, config, process: None }
@@ -414,7 +434,7 @@ fn file(
     folder: &Path,
     place: &Place,
     etcd: &[EtcdServer],
-    store: &str,
+    (store, peers): (&str, &str),
     (name, roles, host): (&str, &str, u8),
 ) -> String {
     let ip = place.ip(host);
@@ -426,7 +446,7 @@ fn file(
     let relay = format!("[media]\naddress = \"{ip}\"\nports = \"20000-20999\"\n");
     format!(
         "[node]\nid = {host}\nname = {name:?}\ndata = {:?}\nroles = {roles:?}\n\
-         [cluster]\netcd = [{}]\nlisten = \"{ip}:{PEERS}\"\nplain = true\nlease_seconds = 5\ndrain_seconds = 15\n\
+         [cluster]\netcd = [{}]\nlisten = \"{ip}:{PEERS}\"\n{peers}\nlease_seconds = 5\ndrain_seconds = 15\n\
          [store]\nurl = {:?}\npassword_file = {:?}\nkey_file = {:?}\n\
          [operate]\nlisten = \"{ip}:{OPERATE}\"\n[log]\nfilter = \"info,appserver=debug,proxy=debug\"\n{users}{}{}",
         folder.join(name),

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod audio;
+pub mod authority;
 pub mod baresip;
 pub mod call;
 pub mod cluster;

@@ -1,45 +1,14 @@
 //! An operator reaches a node's API from elsewhere by TLS: with a certificate or a token, and told what to do where neither helps.
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::ops::Range;
-use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 use system_tests::PATIENCE;
 use system_tests::api;
+use system_tests::authority::{Authority, VALID, write};
 use system_tests::node::{self, Node, Setup};
 use tempfile::TempDir;
-
-const VALID: Range<i32> = 2020..2999;
-
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(name: &str) -> Authority {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        Authority { pem, issuer: Issuer::new(params, key) }
-    }
-
-    /// Certificate and key for a host, with a common name, valid in these years.
-    fn issue(&self, host: &str, name: &str, years: Range<i32>) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
-        params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
-        (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
-    }
-}
 
 /// A node that speaks TLS, and the files of those who ask it.
 struct Place {
@@ -103,11 +72,6 @@ impl Place {
         arguments.extend(rest.iter().map(String::as_str));
         node::run(&arguments)
     }
-}
-
-fn write(folder: &Path, name: &str, (cert, key): &(String, String)) {
-    std::fs::write(folder.join(format!("{name}.pem")), cert).expect("a file can be written");
-    std::fs::write(folder.join(format!("{name}.key")), key).expect("a file can be written");
 }
 
 /// What a command prints that ends with this code.
