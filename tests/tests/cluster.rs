@@ -3,7 +3,7 @@
 //! Elsewhere: the same under thousands of faults in simulated time (crate `simulation`), how long it takes (`bench`).
 
 use system_tests::cluster::{Cluster, TWO_OF_EACH};
-use system_tests::conversation::{Conversation, one_record};
+use system_tests::conversation::{Conversation, Pair, one_record};
 use system_tests::rtp::{Side, converse, greet};
 
 #[test]
@@ -111,4 +111,26 @@ fn a_node_that_cannot_join_says_which_setting_is_wrong() {
         assert!(said.contains(setting), "{setting} in {said}");
     }
     let _ = cluster.process("n1").is_alive();
+}
+
+#[test]
+fn a_server_that_is_full_passes_a_call_on_to_the_next_one() {
+    let mut cluster = Cluster::start(TWO_OF_EACH);
+    let mut pair = Pair::register(&cluster);
+    pair.call_and_hang_up();
+    // All calls of their client go there.
+    let full = cluster.who_says(&["a1", "a2"], "call began");
+    let other = if full == "a1" { "a2" } else { "a1" };
+    cluster.stop(full);
+    cluster.change(full, "[operate]", "[limits]\nmax_calls = 1\n[operate]");
+    cluster.restart(full);
+    cluster.wait_until_all_are_in_reach();
+    let mut conversation = Conversation::begin(&cluster);
+    assert_eq!(cluster.figure(full, "carillon_calls").to_bits(), 1.0_f64.to_bits());
+    let begun = cluster.figure(other, "carillon_calls_begun_total");
+    pair.call_and_hang_up();
+    cluster.until_figure(other, "carillon_calls_begun_total", |calls| calls > begun);
+    conversation.talk(0..10);
+    conversation.hang_up();
+    assert_eq!(cluster.finish().len(), 3);
 }
