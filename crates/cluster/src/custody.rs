@@ -842,6 +842,7 @@ impl Kept {
         let mut custodians = self.capsule.custodians.clone();
         let former = self.former.iter().map(|owner| owner.node);
         custodians.extend(former.filter(|node| !self.capsule.custodians.contains(node)));
+        custodians.truncate(LEGS_MAX); // no stand has more
         Stand {
             title,
             incoming: self.incoming.clone(),
