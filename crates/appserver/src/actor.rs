@@ -386,6 +386,7 @@ impl CallServer for AppServer {
             | ToCalls::LegState { title, .. }
             | ToCalls::Superseded { title, .. }
             | ToCalls::NotHere { title, .. }
+            | ToCalls::Leaves { title, .. }
             | ToCalls::Revived { title, .. } => title.call,
             ToCalls::Offer(stand) | ToCalls::Claimed(stand) => stand.title.call,
             ToCalls::Stray { call, .. } => *call,

@@ -1,5 +1,5 @@
 //! How a node lets go of what it has, so that it can end without anybody noticing: new things go elsewhere, calls to other
-//! application servers, media to other relays.
+//! application servers, legs to other proxies, media to other relays.
 //!
 //! In: an operator's wish, or the end of the node. Out: roles that drain, and how much is left. Whoever asks second finds the drain of the
 //! first, with its time. Elsewhere: what roles do then (crates `proxy`, `appserver`), who asks (`here`, `node`).
@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// How often calls that can be handed over are looked for.
+/// How often calls and legs that can go elsewhere are looked for.
 const HAND_OVER: Duration = Duration::from_millis(250);
 
 /// The roles of a node, as far as it has them.
@@ -91,13 +91,13 @@ impl Drainer {
             return;
         }
         self.say(true);
-        let calls = self.parts.calls.clone();
+        let Parts { proxy, calls, .. } = self.parts.clone();
         let health = Arc::clone(&self.health);
         let work = self.runtime.spawn(async move {
             health.tell_now().await;
-            let Some(calls) = calls else { return };
             loop {
-                calls.hand_over();
+                calls.iter().for_each(|calls| calls.hand_over());
+                proxy.iter().for_each(|proxy| proxy.move_legs());
                 tokio::time::sleep(HAND_OVER).await;
             }
         });
@@ -149,7 +149,8 @@ impl Drainer {
             let is_in = matches!(&*membership.standing().borrow(), Standing::Joined(_));
             !is_in || membership.view().node(membership.id()).is_none_or(|me| me.draining)
         });
-        is_known && self.parts.left() == Left::default()
+        let has_just_parted = self.parts.proxy.as_ref().is_some_and(|proxy| proxy.has_just_parted());
+        is_known && self.parts.left() == Left::default() && !has_just_parted
     }
 
     /// Returns when nothing is left, nor comes for a moment, or the time is over, or it was undone; `true`: nothing is left.

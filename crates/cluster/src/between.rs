@@ -168,6 +168,14 @@ pub enum ToCalls {
         /// Whether it lives at the sender now.
         lives: bool,
     },
+    /// This proxy is about to leave, and the leg is at rest: another proxy may have it. The answer is [`ToLegs::Part`] when that one has it;
+    /// where none has, it stays, and this is said again.
+    Leaves {
+        /// The owner that it is for.
+        title: Title,
+        /// The leg.
+        leg: LegId,
+    },
     /// More names for legs at this proxy, asked for by [`ToLegs::Names`].
     Names(LegNames),
 }

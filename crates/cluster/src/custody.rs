@@ -312,6 +312,14 @@ impl Custody {
         }
     }
 
+    /// A leg is at rest and this node about to leave: its call's owner may have it go on elsewhere. While there is none, it is asked again later.
+    pub fn leg_leaves(&mut self, call: CallId, leg: LegId) {
+        if let Some(owner) = self.owner(call) {
+            let title = Title { call, epoch: owner.epoch };
+            self.tell(owner.node, ToCalls::Leaves { title, leg });
+        }
+    }
+
     /// A request inside a dialog whose leg is not here: asks for it. The answer is [`Action::Revive`] or [`Action::NoStray`].
     /// `false`: too many are asked for already, or nobody is there to ask.
     pub fn stray(&mut self, call: CallId, leg: LegId, servers: &dyn Servers, now: Instant) -> bool {

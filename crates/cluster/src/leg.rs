@@ -154,6 +154,8 @@ pub trait Calls: Send + Sync + 'static {
     fn stray(&self, _call: CallId, _leg: LegId) -> bool {
         false
     }
+    /// The proxy is about to leave, and the leg is at rest: it may go on at another proxy. [`LegHost::part`] follows when it does.
+    fn leg_leaves(&self, _call: CallId, _leg: LegId) {}
     /// Whether a leg lives now that was to be revived.
     fn revived(&self, _call: CallId, _leg: LegId, _lives: bool) {}
 }

@@ -12,7 +12,7 @@ use cluster::ids::{CallId, NodeId};
 use cluster::leg::{Incoming, LegCommand, LegEvent};
 use model::{Id, Terminal};
 use sip::draft::{HeaderText, ResponseDraft};
-use sip::flow::{ConnId, Flow};
+use sip::flow::{ConnId, Flow, Transport};
 use sip::msg::{Message, Method};
 use sip::session::{Action, CommandError, Failure, Outgoing, Session, SessionConfig};
 use sip::transaction::{Destination, ServerId};
@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 /// worker's heap lasts no longer.
 const NAP_MAX: Duration = Duration::from_secs(60);
 /// Within this time peers of legs that have moved here hear where to send their requests now.
-const ANNOUNCE_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const ANNOUNCE_WITHIN: Duration = Duration::from_secs(3);
+/// A leg that could go elsewhere says so this often.
+const LEAVE_AGAIN: Duration = Duration::from_secs(2);
 
 /// What a leg is told.
 pub(crate) enum LegMsg {
@@ -75,6 +77,8 @@ pub(crate) struct Leg {
     rate: Rate,
     /// What the call has of the dialog, for the case that this proxy is lost ([`Session::capsule_print`]).
     told_state: Option<u64>,
+    /// When it last asked to go to another proxy.
+    pub(crate) asked_to_leave: Option<Instant>,
 }
 
 enum Stage {
@@ -122,6 +126,7 @@ impl Leg {
             alarm: None,
             rate: Rate::default(),
             told_state: None,
+            asked_to_leave: None,
         }
     }
 
@@ -314,6 +319,17 @@ impl Leg {
     /// Whether another proxy could not carry it on at this moment, for its peer or its call waits for something.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(&self.stage, Stage::Live(session) if session.is_busy())
+    }
+
+    /// Whether another proxy can carry it on at this moment, and has not been asked for just now. A stream ends with its proxy, and a peer behind
+    /// NAT hears nobody but the address that it speaks to: they stay.
+    pub(crate) fn may_leave(&self, now: Instant) -> bool {
+        let Stage::Live(session) = &self.stage else { return false };
+        let flow = session.destination().flow;
+        session.is_at_rest()
+            && flow.transport == Transport::Udp
+            && session.next_address() == Some(flow.remote)
+            && self.asked_to_leave.is_none_or(|at| now >= at + LEAVE_AGAIN)
     }
 
     /// Gathers what the session wants, tells what happened. `false`: nothing is left to do.

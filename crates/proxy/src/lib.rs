@@ -103,6 +103,9 @@ pub enum Direction {
     Out,
 }
 
+/// So long after a leg has gone its telephone knows: it has heard of it, also when the first datagram was lost.
+const PARTED: Duration = leg::ANNOUNCE_WITHIN.saturating_add(Duration::from_secs(1));
+
 /// A running proxy.
 pub struct Proxy {
     shared: Arc<Shared>,
@@ -130,6 +133,8 @@ pub(crate) struct Shared {
     counters: Arc<Counters>,
     gauges: Vec<Gauge>,
     draining: AtomicBool,
+    /// When a leg last went to another proxy.
+    parted: Mutex<Option<Instant>>,
     /// Counters of names: calls, then the legs of each worker.
     next_call: AtomicU64,
     next_leg: Vec<AtomicU64>,
@@ -225,6 +230,7 @@ impl Proxy {
             elsewhere: OnceLock::new(),
             gauges: (0..workers).map(|_| Gauge::default()).collect(),
             draining: AtomicBool::new(false),
+            parted: Mutex::new(None),
             next_call: AtomicU64::new(first),
             next_leg: (0..workers).map(|_| AtomicU64::new(first)).collect(),
             rng: Mutex::new(StdRng::from_rng(&mut rng)),
@@ -286,6 +292,20 @@ impl Proxy {
     /// A node that drains takes no new calls; those that exist and registrations go on.
     pub fn drain(&self, draining: bool) {
         self.shared.draining.store(draining, Ordering::Relaxed);
+    }
+
+    /// Asks for other proxies that carry legs on, for this one is about to leave: those at rest whose telephones any address of the platform
+    /// reaches. Legs by streams and behind NAT stay. A few hundred legs at a time; for whoever calls it several times a second.
+    pub fn move_legs(&self) {
+        for link in &self.shared.links {
+            link.send(Cmd::MoveLegs);
+        }
+    }
+
+    /// Whether a leg has gone to another proxy so lately that its telephone may still send its requests here: they find it.
+    pub fn has_just_parted(&self) -> bool {
+        let parted = self.shared.parted.lock();
+        parted.is_some_and(|at| self.shared.clock.now() < at + PARTED)
     }
 
     /// Serves a byte stream that a peer opened as if it were a connection of this listener: what transports beside TCP

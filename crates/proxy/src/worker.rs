@@ -85,6 +85,8 @@ pub(crate) enum Cmd {
     Part(LegId),
     /// Nobody has this leg, of those that were asked for.
     NoStray(LegId),
+    /// Ask for other proxies that carry legs on.
+    MoveLegs,
     /// Let go of this when nothing is awaited from any peer of a call.
     Settle(oneshot::Sender<()>),
     /// Begin nothing new in dialogs, and let go of this when nothing is open in any.
@@ -506,6 +508,7 @@ impl Worker {
             Cmd::Revive { call, leg, state } => self.revive(call, leg, state, now),
             Cmd::Part(leg) => self.part(leg, now),
             Cmd::NoStray(leg) => self.no_stray(leg, now),
+            Cmd::MoveLegs => self.move_legs(now),
             Cmd::Settle(teller) => self.settling.push(teller),
             Cmd::Rest(teller) => {
                 self.rests = true;

@@ -555,12 +555,16 @@ impl Process {
                 if let Some(calls) = &parts.calls {
                     calls.hand_over();
                 }
+                if let Some(proxy) = &parts.proxy {
+                    proxy.move_legs();
+                }
                 let calls = parts.calls.as_ref().map_or(0, |calls| calls.stats().calls);
                 let legs = parts.proxy.as_ref().map_or(0, |proxy| proxy.stats().legs);
                 let media = parts.relay.as_ref().map_or(0, |relay| relay.sessions().len());
                 let me = self.member.info().id;
                 let is_known = self.member.view().node(me).is_none_or(|me| me.draining);
-                let is_empty = calls == 0 && legs == 0 && media == 0 && is_known;
+                let is_followed = parts.proxy.as_ref().is_some_and(|proxy| proxy.has_just_parted());
+                let is_empty = calls == 0 && legs == 0 && media == 0 && is_known && !is_followed;
                 if std::mem::replace(was_empty, is_empty) && is_empty || now >= *until {
                     if let Some(calls) = parts.calls.clone() {
                         self.rt.spawn(async move { calls.hang_up_all().await });

@@ -51,6 +51,8 @@ pub(super) struct Tenure {
     /// Everybody who knows of the call, and is told when it is done.
     involved: BTreeSet<NodeId>,
     states: Vec<KeptLeg>,
+    /// Legs whose proxies are about to leave, and the others that were asked to carry them on.
+    on_their_way: Vec<(LegId, NodeId)>,
     /// Legs whose states not all custodians have.
     fresh: Vec<LegId>,
     /// It is offered to others, and nothing is done for it here any more.
@@ -135,11 +137,10 @@ impl ShardState {
             ToCalls::Superseded { title, by } => self.superseded(from, title, by, &shared),
             ToCalls::NotHere { title, leg } => self.not_there(from, title, leg, peers),
             ToCalls::Stray { ticket, call, leg } => self.stray(from, ticket, call, leg, peers),
-            ToCalls::Revived { title, leg, lives } => {
-                let now = shared.now();
-                if let Some(call) = self.at(title).filter(|_| !lives) {
-                    call.call.leg_lost(leg, now);
-                    self.settle(title.call);
+            ToCalls::Revived { title, leg, lives } => self.revived(from, title, leg, lives, peers),
+            ToCalls::Leaves { title, leg } => {
+                if let Some(call) = self.at(title) {
+                    call.leg_leaves(from, leg, peers);
                 }
             }
             ToCalls::Names(_) => {} // the switchboard's
@@ -648,6 +649,23 @@ impl ShardState {
             if call.home(leg) == from {
                 call.revive(leg, peers);
             }
+        }
+        self.settle(title.call);
+    }
+
+    /// A proxy says whether it has a leg now that it was to carry on.
+    fn revived(&mut self, from: NodeId, title: Title, leg: LegId, lives: bool, peers: &Peers) {
+        let now = self.shared.now();
+        let Some(call) = self.at(title) else { return };
+        if call.home(leg) == from {
+            if !lives {
+                call.call.leg_lost(leg, now);
+            }
+        } else if call.leg_has_moved(from, leg, lives, peers) {
+            info!(call = %title.call, %leg, to = from.0, "leg goes on at another proxy; its own is about to leave");
+        } else if lives {
+            // It went elsewhere before this one said anything.
+            peers.legs.tell(from, ToLegs::Part { title, leg });
         }
         self.settle(title.call);
     }

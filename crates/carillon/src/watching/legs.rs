@@ -271,6 +271,10 @@ impl Calls for ProxyCalls {
         self.inner.leg_state(call, leg, state);
     }
 
+    fn leg_leaves(&self, call: CallId, leg: LegId) {
+        self.inner.leg_leaves(call, leg);
+    }
+
     fn stray(&self, call: CallId, leg: LegId) -> bool {
         self.inner.stray(call, leg)
     }

@@ -150,6 +150,7 @@ fn words(message: &ToCalls) -> String {
         ToCalls::NotHere { title, .. } => format!("NotHere {}", title.epoch),
         ToCalls::Stray { .. } => "Stray".to_owned(),
         ToCalls::Revived { lives, .. } => format!("Revived {lives}"),
+        ToCalls::Leaves { title, .. } => format!("Leaves {}", title.epoch),
         ToCalls::Names(_) => "Names".to_owned(),
     }
 }

@@ -32,6 +32,12 @@ impl Calls for Switchboard {
         self.carry_out(&mut custody);
     }
 
+    fn leg_leaves(&self, call: CallId, leg: LegId) {
+        let mut custody = self.custody.lock();
+        custody.leg_leaves(call, leg);
+        self.carry_out(&mut custody);
+    }
+
     fn stray(&self, call: CallId, leg: LegId) -> bool {
         let mut custody = self.custody.lock();
         let asked = custody.stray(call, leg, &Placed(self), (self.deps.now)());

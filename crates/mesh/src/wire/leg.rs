@@ -56,6 +56,9 @@ impl Wire for ToCalls {
             ToCalls::Revived { title, leg, lives } => {
                 Item::Revived(v1::Revived { title: write_title(title), leg: leg.as_u64(), lives })
             }
+            ToCalls::Leaves { title, leg } => {
+                Item::Leaves(v1::Leaves { title: write_title(title), leg: leg.as_u64() })
+            }
             ToCalls::Names(names) => Item::Names(v1::LegNames {
                 worker: names.worker.into(),
                 first: names.first,
@@ -108,6 +111,10 @@ impl Wire for ToCalls {
                 title: title("Revived.title", revived.title)?,
                 leg: leg("Revived.leg", revived.leg)?,
                 lives: revived.lives,
+            },
+            Item::Leaves(leaves) => ToCalls::Leaves {
+                title: title("Leaves.title", leaves.title)?,
+                leg: leg("Leaves.leg", leaves.leg)?,
             },
             Item::Names(names) => ToCalls::Names(read_names(&names)?),
         })

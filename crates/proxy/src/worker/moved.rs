@@ -23,6 +23,9 @@ use tracing::{debug, warn};
 const HELD_MAX: usize = 1024;
 const HELD_OF_LEG_MAX: usize = 4;
 
+/// Legs of one worker that ask at a time to go elsewhere: their telephones are all told within a few seconds.
+const LEAVE_AT_ONCE: usize = 256;
+
 /// Requests that wait for their legs.
 #[derive(Default)]
 pub(super) struct Held {
@@ -108,9 +111,20 @@ impl Worker {
         true
     }
 
+    /// This proxy is about to leave: legs that can go elsewhere ask for it, a few at a time.
+    pub(super) fn move_legs(&mut self, now: Instant) {
+        let (Some(calls), true) = (self.shared.calls.get(), self.shared.config.seal.is_some()) else { return };
+        let free = self.legs.iter_mut().filter(|(_, leg)| leg.may_leave(now));
+        for (id, leg) in free.take(LEAVE_AT_ONCE) {
+            leg.asked_to_leave = Some(now);
+            calls.leg_leaves(leg.call(), *id);
+        }
+    }
+
     /// Forgets a leg without a word to its peer: it lives elsewhere now. What the peer asks for at this moment is refused, so that it
     /// asks there.
     pub(super) fn part(&mut self, leg: LegId, now: Instant) {
+        *self.shared.parted.lock() = Some(now);
         for action in self.remove(leg).map(Leg::part).unwrap_or_default() {
             self.act(leg, action, now);
         }

@@ -143,6 +143,34 @@ impl CallState {
         }
     }
 
+    /// A leg's proxy is about to leave: another one carries it on. Its own keeps it until that one has it, for it may be unable to.
+    pub(super) fn leg_leaves(&mut self, from: NodeId, leg: LegId, peers: &Peers) {
+        let title = self.title();
+        let is_free = self.call.is_talking() && self.call.is_at_rest();
+        let Some(tenure) = self.tenure.as_mut().filter(|tenure| is_free && !tenure.parked) else { return };
+        let Some(state) = tenure.state(leg).filter(|state| state.home == from) else { return };
+        let Some(place) = peers.legs.proxy_instead(from, leg) else { return };
+        let state = state.state.clone();
+        tenure.on_their_way.retain(|(other, _)| *other != leg);
+        tenure.on_their_way.push((leg, place));
+        tenure.involved.insert(place);
+        peers.legs.tell(place, ToLegs::Revive { title, leg, ticket: None, state });
+    }
+
+    /// What came of that: `true` where this is the proxy that has the leg from now on, and nobody else.
+    pub(super) fn leg_has_moved(&mut self, to: NodeId, leg: LegId, lives: bool, peers: &Peers) -> bool {
+        let title = self.title();
+        let Some(tenure) = &mut self.tenure else { return false };
+        let before = tenure.on_their_way.len();
+        tenure.on_their_way.retain(|on_its_way| *on_its_way != (leg, to));
+        let is_awaited = tenure.on_their_way.len() < before;
+        let Some(state) = tenure.state(leg).filter(|_| is_awaited && lives).cloned() else { return false };
+        peers.legs.tell(state.home, ToLegs::Part { title, leg });
+        tenure.put(KeptLeg { home: to, ..state });
+        self.call.leg_revived(leg);
+        true
+    }
+
     /// A telephone is told that its call is over; where its proxy is gone, another one has to do it.
     pub(in crate::actor) fn reach(&mut self, leg: LegId, peers: &Peers) {
         let Some(tenure) = &self.tenure else { return };

@@ -272,7 +272,7 @@ impl Draw {
     }
 
     pub(super) fn calls_item(&mut self) -> ToCalls {
-        match self.below(11) {
+        match self.below(12) {
             0 => ToCalls::Incoming { title: self.title(), incoming: Box::new(self.incoming()) },
             1 => ToCalls::Event { title: self.title(), leg: self.leg(), event: self.event() },
             2 => ToCalls::LegLost { title: self.title(), leg: self.leg() },
@@ -286,6 +286,7 @@ impl Draw {
             7 => ToCalls::NotHere { title: self.title(), leg: self.maybe(Draw::leg) },
             8 => ToCalls::Stray { ticket: self.number(), call: self.call(), leg: self.leg() },
             9 => ToCalls::Revived { title: self.title(), leg: self.leg(), lives: self.0.random() },
+            10 => ToCalls::Leaves { title: self.title(), leg: self.leg() },
             _ => ToCalls::Names(LegNames {
                 worker: self.0.random(),
                 first: self.number() >> 24,
