@@ -274,6 +274,12 @@ impl Switchboard {
         self.custody.lock().kept()
     }
 
+    /// How many legs a call has here, as far as they are known to live.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn living(&self, call: CallId) -> usize {
+        self.custody.lock().living(call).len()
+    }
+
     /// Contacts known here, those of other nodes with them.
     pub fn locations(&self) -> usize {
         self.locations.lock().count()

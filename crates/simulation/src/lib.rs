@@ -4,6 +4,7 @@
 //! parts), `lines`, `net` and `ways` (what goes between places), `services` (etcd, disks), `phones`, `relay`, `store`, `faults`, `watch` and `verdict` (what must hold), `limits`, `trace`.
 //! Elsewhere: one node with ladders to read (crate `world`).
 
+mod alone;
 mod faults;
 mod limits;
 mod lines;
@@ -24,7 +25,7 @@ mod world;
 pub use plan::Kind;
 pub use watch::Complaint;
 
-use plan::{CHAOS, HEALING, Plan, SECOND};
+use plan::{CHAOS, HEALING, MS, Plan, SECOND};
 use world::World;
 
 /// A mistake to make on purpose, to see that it is found.
@@ -77,6 +78,8 @@ pub struct Figures {
     pub full: u64,
     /// Simulated seconds.
     pub seconds: u64,
+    /// The longest that a leg was without a call, in milliseconds.
+    pub alone_ms: u64,
 }
 
 impl Figures {
@@ -93,6 +96,7 @@ impl Figures {
             granted: self.granted + other.granted,
             full: self.full + other.full,
             seconds: self.seconds + other.seconds,
+            alone_ms: self.alone_ms.max(other.alone_ms),
         }
     }
 }
@@ -135,6 +139,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         granted,
         full,
         seconds: world.now / SECOND,
+        alone_ms: world.alone.longest() / MS,
     };
     let complaints = world.watcher.complaints();
     let hash = world.trace.hash();

@@ -645,6 +645,12 @@ impl Process {
         self.switchboard.kept()
     }
 
+    /// Calls in custody with how many legs live here.
+    pub(crate) fn kept_legs(&self) -> Vec<(CallId, usize)> {
+        let kept = self.switchboard.kept().into_iter();
+        kept.map(|(call, _)| (call, self.switchboard.living(call))).collect()
+    }
+
     /// Killed: nothing of it gets out any more.
     pub(crate) fn kill(self) {
         self.gate.open.store(false, Ordering::Relaxed);

@@ -110,6 +110,7 @@ impl World {
         match said {
             Said::Note(note, done) => {
                 self.knowers.serves((node, life), &note.call);
+                self.alone.serves((node, life), &note.call);
                 machine.disk.notes.insert(note.call.clone(), *note);
                 self.after(disk_delay, Act::Stored { node, life, call: None, done, is: true });
             }
@@ -117,6 +118,7 @@ impl World {
                 self.trace.line(self.now, format_args!("n{} lets {call} go", node.0));
                 machine.disk.notes.remove(&call.to_string());
                 self.knowers.lets_go((node, life), &call.to_string());
+                self.alone.serves_no_more((node, life), &call.to_string());
             }
             Said::Binding(change, done) => {
                 match *change {

@@ -5,6 +5,7 @@
 //! was heard at, and arrives later: so nobody hears anything before it was said. Elsewhere: ways between places (`ways`), what all nodes
 //! share (`services`), what goes wrong (`faults`), what is asked of the end (`verdict`).
 
+use crate::alone::Alone;
 use crate::Time;
 use crate::net::{Carried, ConnId, Conns, End};
 use crate::phones::Phone;
@@ -131,6 +132,7 @@ pub(crate) struct World {
     pub(crate) etcd_away: u32,
     pub(crate) store: Store,
     pub(crate) knowers: Knowers,
+    pub(crate) alone: Alone,
     /// When a process first heard the BYE of a telephone, by the dialog's Call-ID.
     pub(crate) byes: BTreeMap<Vec<u8>, Time>,
     pub(crate) store_away: u32,
@@ -223,6 +225,7 @@ impl World {
             etcd_away: 0,
             store: Store::default(),
             knowers: Knowers::default(),
+            alone: Alone::default(),
             byes: BTreeMap::new(),
             store_away: 0,
             conns: Conns::default(),
@@ -356,6 +359,7 @@ impl World {
                     machine.is_dirty = true;
                     if let Some(call) = call.filter(|_| is) {
                         machine.disk.notes.remove(&call);
+                        self.alone.serves_no_more((node, life), &call);
                     }
                     process.durable(done, is);
                 }
@@ -571,6 +575,7 @@ impl World {
     /// What happens ten times a second: telephones find another proxy, nodes are drained one after the other.
     fn round(&mut self) {
         self.find_proxies();
+        self.look_for_lonely_legs();
         if let Some(node) = self.to_drain.front().copied() {
             let is_calm = self.machines.values().all(|machine| {
                 machine.process.as_ref().is_some_and(|process| process.is_serving() && !process.is_leaving())

@@ -6,6 +6,7 @@
 use super::farewells::Farewell;
 use super::{CallMsg, CallState, Peers, ShardState, Shared};
 use crate::call::{Call, Capsule as CallCapsule};
+use bytes::Bytes;
 use cluster::between::{Capsule, Decline, Happened, KeptLeg, Owner, Stand, Title, ToCalls, ToLegs};
 use cluster::counters::{Claim, Limits as _};
 use cluster::ids::{CallId, LegId, NodeId};
@@ -578,8 +579,13 @@ impl ShardState {
             self.hint(id, by.node, ToCalls::Superseded { title, by: by_us });
             return self.give_hint(id);
         }
-        if self.adoptions.get(&id).is_some_and(|adoption| is_better(by, adoption.title, shared)) {
-            self.adoptions.remove(&id);
+        if self.adoptions.get(&id).is_some_and(|adoption| is_better(by, adoption.title, shared))
+            && let Some(adoption) = self.adoptions.remove(&id)
+        {
+            // Whoever offered it obeys this server by now, and that one may not know of him.
+            let custodians = adoption.stands.iter().map(|(node, _)| *node).filter(|node| *node != from);
+            self.hint_of(id, by, custodians.collect(), Bytes::new());
+            self.give_hint(id);
         }
         if self.calls.get(&id).is_some_and(|call| is_better(by, call.title(), shared))
             && let Some(mut call) = self.calls.remove(&id)
@@ -589,14 +595,8 @@ impl ShardState {
             // That one may not know of all who keep the call.
             let involved = call.tenure.iter().flat_map(|tenure| &tenure.involved).copied();
             let custodians: Vec<NodeId> = involved.filter(|node| *node != from).collect();
-            if by.node != shared.node() && !custodians.is_empty() {
-                let title = Title { call: id, epoch: by.epoch };
-                let last = call.call.capsule().map(|capsule| capsule.encode()).unwrap_or_default();
-                let capsule = Capsule { custodians, call: last, ..Capsule::default() };
-                let (legs, happened) = (Vec::new(), Vec::new());
-                let stand = Stand { title, incoming: None, capsule, legs, happened };
-                self.hint(id, by.node, ToCalls::Claimed(Box::new(stand)));
-            }
+            let last = call.call.capsule().map(|capsule| capsule.encode()).unwrap_or_default();
+            self.hint_of(id, by, custodians, last);
             // That one may not know of a relay that the media went to last.
             let relays = call.call.relays();
             drop(call);
@@ -610,6 +610,18 @@ impl ShardState {
         if self.hints.len() < HINTS_MAX {
             self.hints.insert(id, Hint { to, message, tries: 0 });
         }
+    }
+
+    /// For a better owner than this server: who else keeps the call, and how it was here.
+    fn hint_of(&mut self, id: CallId, by: Owner, custodians: Vec<NodeId>, call: Bytes) {
+        if by.node == self.shared.node() || custodians.is_empty() {
+            return;
+        }
+        let title = Title { call: id, epoch: by.epoch };
+        let capsule = Capsule { custodians, call, ..Capsule::default() };
+        let (legs, happened) = (Vec::new(), Vec::new());
+        let stand = Stand { title, incoming: None, capsule, legs, happened };
+        self.hint(id, by.node, ToCalls::Claimed(Box::new(stand)));
     }
 
     /// Tells the server that has taken a call what it may not know, or tries again later.
