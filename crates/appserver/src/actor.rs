@@ -699,6 +699,7 @@ impl CallState {
                     if matches!(command, LegCommand::Bye { .. }) {
                         self.reach(leg, peers);
                     }
+                    self.stays(leg);
                     peers.legs.command(self.title(), self.home(leg), leg, command);
                 }
                 Action::Reserve(number, claims) => {

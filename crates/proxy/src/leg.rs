@@ -27,6 +27,9 @@ const NAP_MAX: Duration = Duration::from_secs(60);
 pub(crate) const ANNOUNCE_WITHIN: Duration = Duration::from_secs(3);
 /// A leg that could go elsewhere says so this often.
 const LEAVE_AGAIN: Duration = Duration::from_secs(2);
+/// What its peer asks for meanwhile is left to the next proxy for so long: less than the time after which a request is repeated (RFC 3261
+/// section 17.1.1.1, T1).
+const LEAVING: Duration = Duration::from_millis(400);
 
 /// What a leg is told.
 pub(crate) enum LegMsg {
@@ -330,6 +333,11 @@ impl Leg {
             && flow.transport == Transport::Udp
             && session.next_address() == Some(flow.remote)
             && self.asked_to_leave.is_none_or(|at| now >= at + LEAVE_AGAIN)
+    }
+
+    /// Whether it has said a moment ago that another proxy may have it.
+    pub(crate) fn is_leaving(&self, now: Instant) -> bool {
+        self.asked_to_leave.is_some_and(|at| now < at + LEAVING)
     }
 
     /// Gathers what the session wants, tells what happened. `false`: nothing is left to do.

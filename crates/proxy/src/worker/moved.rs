@@ -121,10 +121,16 @@ impl Worker {
         }
     }
 
+    /// Whether a leg is about to be another proxy's, so that its peer's requests had better begin there.
+    pub(super) fn may_wait(&self, leg: LegId, now: Instant) -> bool {
+        self.rests || self.legs.get(&leg).is_some_and(|leg| leg.is_leaving(now))
+    }
+
     /// Forgets a leg without a word to its peer: it lives elsewhere now. What the peer asks for at this moment is refused, so that it
     /// asks there.
     pub(super) fn part(&mut self, leg: LegId, now: Instant) {
         *self.shared.parted.lock() = Some(now);
+        self.strays.goes_on(leg);
         for action in self.remove(leg).map(Leg::part).unwrap_or_default() {
             self.act(leg, action, now);
         }

@@ -121,7 +121,7 @@ impl Worker {
         };
         match self.admit(tag, second, limit) {
             // Whoever has the leg in a moment takes it when it is repeated.
-            Admission::Yes if self.rests && !flow.transport.is_reliable() => {
+            Admission::Yes if self.may_wait(tag.leg, now) && !flow.transport.is_reliable() => {
                 debug!(leg = %tag.leg, "a request waits for the next proxy");
             }
             Admission::Yes => {

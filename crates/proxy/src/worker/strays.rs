@@ -4,6 +4,7 @@
 //! one BYE for each answerer. Elsewhere: answers that meet a session which has had enough (`sip::session`).
 
 use super::Worker;
+use cluster::ids::LegId;
 use sip::flow::Flow;
 use sip::msg::Message;
 use sip::session::stray_answer;
@@ -15,16 +16,28 @@ use std::time::Instant;
 pub(super) const STRAY_OWNER: u64 = u64::MAX - 1;
 /// Answerers that are remembered. Whoever is forgotten too early gets another BYE, and answers it 481.
 const REMEMBERED_MAX: usize = 256;
+/// Legs that went to other proxies a moment ago.
+const ELSEWHERE_MAX: usize = 1024;
 
 /// Who was hung up.
 #[derive(Default)]
 pub(super) struct Strays {
     /// Our INVITE and the tag of who answered it.
     hung_up: VecDeque<(ClientKey, Box<[u8]>)>,
+    /// Legs that other proxies carry on.
+    elsewhere: VecDeque<LegId>,
     next: u32,
 }
 
 impl Strays {
+    /// A leg has gone to another proxy: answers to what it asked for here end nothing.
+    pub(super) fn goes_on(&mut self, leg: LegId) {
+        if self.elsewhere.len() >= ELSEWHERE_MAX {
+            self.elsewhere.pop_front();
+        }
+        self.elsewhere.push_back(leg);
+    }
+
     /// Whether this answerer is new; it is known from now on.
     fn is_new(&mut self, invite: ClientKey, tag: &[u8]) -> bool {
         if self.hung_up.iter().any(|(key, known)| *key == invite && **known == *tag) {
@@ -50,7 +63,8 @@ impl Worker {
             }
         }
         self.transactions.send_ack(ack, to);
-        if self.strays.is_new(key, msg.to_tag().unwrap_or_default()) {
+        let goes_on = self.strays.elsewhere.iter().any(|leg| leg.as_u64() == key.owner);
+        if !goes_on && self.strays.is_new(key, msg.to_tag().unwrap_or_default()) {
             self.strays.next = self.strays.next.wrapping_add(1);
             let key = ClientKey { owner: STRAY_OWNER, seq: self.strays.next };
             // A full table: the answerer repeats its 2xx no more, and ends the call by its own session timer.

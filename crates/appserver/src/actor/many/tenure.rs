@@ -157,6 +157,13 @@ impl CallState {
         peers.legs.tell(place, ToLegs::Revive { title, leg, ticket: None, state });
     }
 
+    /// Its proxy is told to do something with a leg: should another one be about to have it, it is not to.
+    pub(in crate::actor) fn stays(&mut self, leg: LegId) {
+        if let Some(tenure) = &mut self.tenure {
+            tenure.on_their_way.retain(|(other, _)| *other != leg);
+        }
+    }
+
     /// What came of that: `true` where this is the proxy that has the leg from now on, and nobody else.
     pub(super) fn leg_has_moved(&mut self, to: NodeId, leg: LegId, lives: bool, peers: &Peers) -> bool {
         let title = self.title();
@@ -204,6 +211,7 @@ impl CallState {
         }
         let title = self.title();
         for leg in self.legs_at(proxy).into_iter().filter(|leg| living.contains(leg)) {
+            self.stays(leg);
             peers.legs.command(title, proxy, leg, LegCommand::RejectOffer { status: 491 });
             let reason = Some("SIP;cause=503;text=\"Application server out of reach\"".to_owned());
             peers.legs.command(title, proxy, leg, LegCommand::Cancel { reason });
