@@ -4,7 +4,7 @@
 
 use crate::call::{Established, establish, establish_with, media_address, sdp};
 use crate::cluster::Cluster;
-use crate::endpoint::{Endpoint, body};
+use crate::endpoint::{Endpoint, body, target};
 use crate::rtp::{RtpPort, Side, converse, greet};
 use model::HungUpBy;
 use std::net::SocketAddr;
@@ -75,6 +75,22 @@ impl Conversation {
     pub fn nobody_was_told_anything(&mut self) {
         self.alice.register();
         self.bob.register();
+    }
+
+    /// Her leg is at another proxy now: she hears where to send what she has to say.
+    ///
+    /// # Panics
+    /// When she does not.
+    pub fn alice_is_told_of(&mut self, cluster: &Cluster, proxy: &str) {
+        let Conversation { alice, call, .. } = self;
+        let told = alice.expect_of(&["INVITE", "UPDATE"]);
+        alice.respond(&told, 200, "", "", &sdp(alice.ip(), 30_000));
+        if told.method() == sip::msg::Method::Invite {
+            alice.expect("ACK");
+        }
+        call.caller.target = target(&told);
+        let host = call.caller.target.rsplit_once('@').map(|(_, host)| host.to_owned());
+        assert_eq!(host.as_deref(), Some(cluster.sip(proxy).to_string().as_str()), "{}", call.caller.target);
     }
 
     /// Both are offered another relay, and the old one serves them until they have moved.

@@ -2,8 +2,10 @@
 //!
 //! Elsewhere: restarts of all nodes (`rolling`), how a drain is asked for by other ways (crate `carillon`, `drain`).
 
+use system_tests::call::{establish, sdp};
 use system_tests::cluster::{Cluster, TWO_OF_EACH};
 use system_tests::conversation::Conversation;
+use system_tests::endpoint::target;
 use system_tests::load::Load;
 
 /// What a proxy says when it is asked how it is.
@@ -48,21 +50,58 @@ fn a_server_a_relay_and_a_proxy_are_drained_under_load_and_nobody_notices() {
     load.goes_on();
     cluster.until_figure(relay, "carillon_relay_sessions", |sessions| sessions > 0.0);
 
-    // A proxy takes no new calls and says so; those that it has go on until they end.
+    // A proxy takes no new calls and says so; the legs that it has go on at the other one.
     assert_eq!((options(&cluster, "p1"), options(&cluster, "p2")), (200, 200));
-    let left = cluster.try_ctl("a1", &["drain", "p1", "--timeout", "1s"]);
-    assert_eq!(left.status.code(), Some(2), "Alice's leg is left: {left:?}");
+    conversation.alice.turn_to(cluster.sip("p2"));
+    std::thread::scope(|scope| {
+        let drain = scope.spawn(|| cluster.ctl("a1", &["drain", "p1"]));
+        conversation.alice_is_told_of(&cluster, "p2");
+        conversation.talk(20..30);
+        drain.join().expect("it drains");
+    });
+    assert_eq!(cluster.figure("p1", "carillon_legs").to_bits(), 0.0_f64.to_bits());
     assert_eq!((options(&cluster, "p1"), options(&cluster, "p2")), (503, 200));
     load.goes_on();
-    conversation.talk(20..30);
-    cluster.until_figure("p1", "carillon_legs", |legs| legs == 1.0);
+    conversation.talk(30..40);
     conversation.hang_up();
-    cluster.ctl("a1", &["drain", "p1"]);
     cluster.ctl("a1", &["drain", "p1", "--undo"]);
     cluster.until_figure("p1", "carillon_draining", |draining| draining == 0.0);
     assert_eq!(options(&cluster, "p1"), 200);
     load.goes_on();
     load.finish(cluster, 1);
+}
+
+#[test]
+fn a_leg_by_a_stream_stays_with_a_proxy_that_drains_and_its_call_goes_on() {
+    let cluster = Cluster::start_apart(TWO_OF_EACH, 1);
+    let (mut alice, mut bob) = (cluster.phone_by_tcp("p1", 8, "alice"), cluster.phone("p1", 9, "bob"));
+    cluster.known(2, || {
+        bob.register();
+        alice.register();
+    });
+    let mut call = establish(&mut alice, &mut bob);
+    cluster.who_says_so_often(&["a1", "a2"], "dialog is kept", 2);
+    bob.turn_to(cluster.sip("p2"));
+    std::thread::scope(|scope| {
+        let drain = scope.spawn(|| cluster.try_ctl("a1", &["drain", "p1", "--timeout", "6s"]));
+        // His leg goes, hers cannot.
+        let told = bob.expect_of(&["INVITE", "UPDATE"]);
+        bob.respond(&told, 200, "", "", &sdp(bob.ip(), 30_002));
+        if told.method() == sip::msg::Method::Invite {
+            bob.expect("ACK");
+        }
+        call.callee.target = target(&told);
+        let left = drain.join().expect("it says what is left");
+        assert_eq!(left.status.code(), Some(2), "{left:?}");
+    });
+    assert_eq!(cluster.figure("p1", "carillon_legs").to_bits(), 1.0_f64.to_bits());
+    bob.in_dialog(&mut call.callee, "BYE", "", "");
+    alice.hung_up();
+    bob.expect("200 BYE");
+    cluster.ctl("a1", &["drain", "p1"]);
+    let records = cluster.finish();
+    assert_eq!(records.len(), 1, "{records:#?}");
+    assert_eq!(records[0].hung_up_by, model::HungUpBy::Callee);
 }
 
 #[test]

@@ -44,13 +44,7 @@ fn the_platform_reaches_both_sides_of_a_call_whose_proxy_is_lost() {
     conversation.alice.turn_to(cluster.sip("p2"));
     cluster.who_says(&["a1", "a2"], "leg goes on at another proxy");
     // She hears where her call is now: a telephone without a second address needs no more.
-    let Conversation { alice, call, .. } = &mut conversation;
-    let told = alice.expect_of(&["INVITE", "UPDATE"]);
-    alice.respond(&told, 200, "", "", &sdp(alice.ip(), 30_000));
-    alice.expect("ACK");
-    call.caller.target = target(&told);
-    let host = call.caller.target.rsplit_once('@').map(|(_, host)| host.to_owned());
-    assert_eq!(host.as_deref(), Some(cluster.sip("p2").to_string().as_str()), "{}", call.caller.target);
+    conversation.alice_is_told_of(&cluster, "p2");
     conversation.talk(10..20);
     // It offers both another relay, and hangs up on both.
     cluster.kill(relay);

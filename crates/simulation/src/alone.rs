@@ -77,7 +77,8 @@ impl World {
             self.alone.longest = self.alone.longest.max(lasted);
             if lasted > ALONE {
                 let of = call.as_deref().unwrap_or("that nobody has in custody");
-                let text = format!("node {} has a leg of a call {of} since {:.3}", node.0, *began as f64 / 1e6);
+                let text =
+                    format!("node {} has a leg of a call {of} since {:.3}", node.0, *began as f64 / 1e6);
                 self.watcher.complain(true, text);
             }
         }

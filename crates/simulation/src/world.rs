@@ -5,8 +5,8 @@
 //! was heard at, and arrives later: so nobody hears anything before it was said. Elsewhere: ways between places (`ways`), what all nodes
 //! share (`services`), what goes wrong (`faults`), what is asked of the end (`verdict`).
 
-use crate::alone::Alone;
 use crate::Time;
+use crate::alone::Alone;
 use crate::net::{Carried, ConnId, Conns, End};
 use crate::phones::Phone;
 use crate::plan::{MS, PHONES, Plan, REGISTER, SECOND, Spot};

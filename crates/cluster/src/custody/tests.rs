@@ -493,3 +493,14 @@ fn what_waits_for_an_owner_is_bounded_and_ends_of_legs_are_not_what_goes() {
     desk.loses(B);
     assert_eq!(desk.said(), ["12 Offer 2 happened 1"], "the end was kept");
 }
+
+#[test]
+fn a_leg_that_would_go_elsewhere_asks_whoever_serves_its_call() {
+    let mut desk = Desk::talking();
+    desk.custody.leg_leaves(call(), leg(1));
+    assert_eq!(desk.said(), ["10 Leaves 0"]);
+    desk.loses(A);
+    desk.said();
+    desk.custody.leg_leaves(call(), leg(1));
+    assert_eq!(desk.said(), Vec::<String>::new(), "it asks again when somebody has the call");
+}

@@ -152,8 +152,10 @@ impl Directory for Switchboard {
                 let transport = Transport::from_token(&record.flow.transport)?;
                 let is_there = self.can_reach(located.home);
                 let leaves = view.node(located.home).is_some_and(|node| node.draining);
-                let home = if transport == Transport::Udp && (leaves || !is_there) {
-                    // A datagram may come from another address of the platform; a connection went with its proxy.
+                // A datagram may come from another address of the platform, if there is no NAT that lets nobody else in; a connection went
+                // with its proxy.
+                let may_go = !is_there || leaves && !record.nat;
+                let home = if transport == Transport::Udp && may_go {
                     let zone = view.node(located.home).map_or("", |node| node.zone.as_str());
                     let name = record.contact.as_bytes();
                     let instead = placement::proxy_instead(reach, zone, name, located.home, "udp");

@@ -5,6 +5,7 @@
 use super::*;
 use crate::media::tickets_of;
 use crate::node::Roles;
+use model::FlowRecord;
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
@@ -261,4 +262,43 @@ fn a_session_whose_server_is_lost_is_closed_when_nobody_has_its_call() {
     assert_eq!(desk.relay.said(), [format!("{left} Close")]);
     desk.waits(60);
     assert_eq!(desk.relay.said(), Vec::<String>::new());
+}
+
+#[test]
+fn a_telephone_of_a_proxy_that_leaves_is_called_by_another_one_unless_a_nat_lets_only_that_one_in() {
+    let desk = Desk::together();
+    let binding = |nat: bool, transport: &str| BindingRecord {
+        terminal: Id::new(4),
+        contact: format!("sip:bob@192.0.2.77:{}", if nat { 5062 } else { 5060 }),
+        instance: None,
+        reg_id: None,
+        call_id: format!("{nat} {transport}"),
+        cseq: 1,
+        q: 1000,
+        expires_at: i64::MAX,
+        path: Vec::new(),
+        user_agent: String::new(),
+        flow: FlowRecord {
+            transport: transport.to_owned(),
+            listener: 0,
+            remote: ([198, 51, 100, 7], 5060).into(),
+        },
+        nat,
+    };
+    let home = |nat: bool, transport: &str, drains: bool| {
+        let binding = binding(nat, transport);
+        let bound = DirectoryItem::Bound(Box::new(Located { binding, home: OTHER, stamp_us: 1, conn: 0 }));
+        desk.board.heard_directory(OTHER, &bound);
+        let mut view = View::clone(&view(&[(1, 11), (2, 12)]));
+        view.nodes.values_mut().for_each(|node| Arc::make_mut(node).draining = drains && node.id == OTHER);
+        desk.board.view_changed(Arc::new(view));
+        let all = desk.board.bindings(Id::new(4));
+        let homes: Vec<NodeId> =
+            all.iter().filter(|of| of.contact.ends_with("5062") == nat).map(|of| of.home).collect();
+        assert_eq!(homes.len(), 1, "{homes:?}");
+        homes[0]
+    };
+    assert_eq!([home(false, "UDP", false), home(false, "UDP", true)], [OTHER, ME]);
+    assert_eq!([home(true, "UDP", false), home(true, "UDP", true)], [OTHER, OTHER]);
+    assert_eq!([home(false, "TCP", false), home(false, "TCP", true)], [OTHER, OTHER]);
 }

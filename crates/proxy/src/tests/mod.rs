@@ -3,6 +3,7 @@
 mod calls;
 mod ending;
 mod hostile;
+mod leaving;
 mod registration;
 mod streams;
 mod way_back;

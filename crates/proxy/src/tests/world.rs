@@ -65,6 +65,8 @@ pub(super) enum Heard {
     Incoming(Box<Incoming>),
     Event(LegId, LegEvent),
     Lost(LegId),
+    /// It would go to another proxy.
+    Leaves(LegId),
 }
 
 /// An application server that hands everything to the test.
@@ -85,6 +87,10 @@ impl Calls for FakeCalls {
 
     fn leg_lost(&self, _: CallId, leg: LegId) {
         let _ = self.heard.send(Heard::Lost(leg));
+    }
+
+    fn leg_leaves(&self, _: CallId, leg: LegId) {
+        let _ = self.heard.send(Heard::Leaves(leg));
     }
 }
 
@@ -166,14 +172,14 @@ impl World {
     pub(super) async fn hear_incoming(&mut self) -> Incoming {
         match self.hear().await {
             Heard::Incoming(incoming) => *incoming,
-            other @ (Heard::Event(..) | Heard::Lost(_)) => panic!("expected an INVITE, heard {other:?}"),
+            other => panic!("expected an INVITE, heard {other:?}"),
         }
     }
 
     pub(super) async fn hear_event(&mut self) -> (LegId, LegEvent) {
         match self.hear().await {
             Heard::Event(leg, event) => (leg, event),
-            other @ (Heard::Incoming(_) | Heard::Lost(_)) => panic!("expected an event, heard {other:?}"),
+            other => panic!("expected an event, heard {other:?}"),
         }
     }
 

@@ -113,7 +113,9 @@ impl Worker {
 
     /// This proxy is about to leave: legs that can go elsewhere ask for it, a few at a time.
     pub(super) fn move_legs(&mut self, now: Instant) {
-        let (Some(calls), true) = (self.shared.calls.get(), self.shared.config.seal.is_some()) else { return };
+        let (Some(calls), true) = (self.shared.calls.get(), self.shared.config.seal.is_some()) else {
+            return;
+        };
         let free = self.legs.iter_mut().filter(|(_, leg)| leg.may_leave(now));
         for (id, leg) in free.take(LEAVE_AT_ONCE) {
             leg.asked_to_leave = Some(now);

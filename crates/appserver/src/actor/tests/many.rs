@@ -50,6 +50,13 @@ impl Legs for Others {
         self.say(format!("{} {what}", custodian.0));
     }
 
+    fn tell_server(&self, server: NodeId, message: ToCalls) -> bool {
+        if let ToCalls::Claimed(stand) = message {
+            self.say(format!("server {} hears of {:?}", server.0, stand.capsule.custodians));
+        }
+        true
+    }
+
     fn is_cluster(&self) -> bool {
         true
     }
@@ -257,5 +264,51 @@ async fn a_call_that_was_over_before_it_was_taken_goes_on_nowhere() {
     let heard = said(&server, &mut lines).await;
     assert!(heard.contains(&"1 Done".to_owned()), "{heard:?}");
     assert!(!heard.iter().any(|line| line.ends_with("ends")), "{heard:?}");
+    assert_eq!(server.stats().calls, 0);
+}
+
+#[tokio::test]
+async fn a_leg_leaves_its_proxy_when_another_one_has_it() {
+    let (server, _world, mut lines) = talking().await;
+    let [caller, callee] = [1, 2].map(|number| LegId::new(NodeId(1), 0, number));
+    let leaves = |leg| ToCalls::Leaves { title: title(), leg };
+    let revived = |leg, lives| ToCalls::Revived { title: title(), leg, lives };
+    server.told(NodeId(1), leaves(caller));
+    assert_eq!(said(&server, &mut lines).await, ["6 Revive"]);
+    // That one cannot have it: it stays, and asks again.
+    server.told(NodeId(6), revived(caller, false));
+    assert_eq!(said(&server, &mut lines).await, Vec::<String>::new());
+    assert_eq!(server.stats().calls, 1);
+    server.told(NodeId(1), leaves(caller));
+    server.told(NodeId(6), revived(caller, true));
+    assert_eq!(said(&server, &mut lines).await, ["6 Revive", "1 Part"]);
+    // Who does not have it has no say any more.
+    server.told(NodeId(1), leaves(caller));
+    server.told(NodeId(1), revived(caller, false));
+    assert_eq!(said(&server, &mut lines).await, Vec::<String>::new());
+    assert_eq!(server.stats().calls, 1);
+    // What is asked of a leg at its proxy meanwhile holds it there.
+    server.told(NodeId(1), leaves(callee));
+    let offer = LegEvent::Offer { sdp: Some(Bytes::from_static(b"o2")), via: OfferVia::Invite };
+    server.told(NodeId(6), ToCalls::Event { title: title(), leg: caller, event: offer });
+    server.told(NodeId(6), revived(callee, true));
+    let heard = said(&server, &mut lines).await;
+    assert_eq!(heard, ["6 Revive".to_owned(), format!("{callee} is told anew"), "6 Part".to_owned()]);
+    // And a call in which something is open is not torn apart.
+    server.told(NodeId(1), leaves(callee));
+    assert_eq!(said(&server, &mut lines).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_better_server_hears_of_whoever_had_offered_the_call_to_this_one() {
+    let (server, _world, mut lines) = server(NodeId(7)).await;
+    let own = kept(NodeId(7)).await;
+    let title = Title { epoch: 1, ..title() };
+    let stand = Stand { title, incoming: None, capsule: own, legs: Vec::new(), happened: Vec::new() };
+    server.told(NodeId(1), ToCalls::Offer(Box::new(stand)));
+    said(&server, &mut lines).await;
+    // One that was out of reach for the proxy of node 1 has the call already.
+    server.told(NodeId(4), ToCalls::Superseded { title, by: Owner { epoch: 1, node: NodeId(3) } });
+    assert_eq!(said(&server, &mut lines).await, ["server 3 hears of [NodeId(1)]"]);
     assert_eq!(server.stats().calls, 0);
 }
