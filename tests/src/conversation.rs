@@ -81,7 +81,7 @@ impl Conversation {
     ///
     /// # Panics
     /// When she does not.
-    pub fn alice_is_told_of(&mut self, cluster: &Cluster, proxy: &str) {
+    pub fn alice_is_told_of(&mut self, proxy: SocketAddr) {
         let Conversation { alice, call, .. } = self;
         let told = alice.expect_of(&["INVITE", "UPDATE"]);
         alice.respond(&told, 200, "", "", &sdp(alice.ip(), 30_000));
@@ -90,7 +90,7 @@ impl Conversation {
         }
         call.caller.target = target(&told);
         let host = call.caller.target.rsplit_once('@').map(|(_, host)| host.to_owned());
-        assert_eq!(host.as_deref(), Some(cluster.sip(proxy).to_string().as_str()), "{}", call.caller.target);
+        assert_eq!(host.as_deref(), Some(proxy.to_string().as_str()), "{}", call.caller.target);
     }
 
     /// Both are offered another relay, and the old one serves them until they have moved.

@@ -55,7 +55,7 @@ fn a_server_a_relay_and_a_proxy_are_drained_under_load_and_nobody_notices() {
     conversation.alice.turn_to(cluster.sip("p2"));
     std::thread::scope(|scope| {
         let drain = scope.spawn(|| cluster.ctl("a1", &["drain", "p1"]));
-        conversation.alice_is_told_of(&cluster, "p2");
+        conversation.alice_is_told_of(cluster.sip("p2"));
         conversation.talk(20..30);
         drain.join().expect("it drains");
     });
@@ -113,10 +113,15 @@ fn a_proxy_that_is_told_to_stop_ends_in_time_and_its_calls_go_on_by_another() {
     cluster.wait_until_all_links_are_up();
     let mut conversation = Conversation::begin(&cluster);
     conversation.talk(0..10);
-    // It waits for Alice's leg, in vain.
-    cluster.stop("p1");
+    // Her leg goes before it does, and she has heard of it before its limit.
+    let p2 = cluster.sip("p2");
+    conversation.alice.turn_to(p2);
+    std::thread::scope(|scope| {
+        let stop = scope.spawn(|| cluster.stop("p1"));
+        conversation.alice_is_told_of(p2);
+        stop.join().expect("it ends");
+    });
     conversation.talk(10..20);
-    conversation.alice.turn_to(cluster.sip("p2"));
     conversation.bob.in_dialog(&mut conversation.call.callee, "BYE", "", "");
     conversation.alice.hung_up();
     conversation.bob.expect("200 BYE");

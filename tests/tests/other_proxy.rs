@@ -7,7 +7,7 @@ use std::time::Duration;
 use system_tests::call::{establish_with, media_address, sdp, sdp_with};
 use system_tests::cluster::{Cluster, TWO_OF_EACH};
 use system_tests::conversation::{Conversation, one_record};
-use system_tests::endpoint::{Endpoint, body, target};
+use system_tests::endpoint::{Endpoint, body};
 
 #[test]
 fn what_a_telephone_says_in_its_call_is_understood_at_another_proxy() {
@@ -44,7 +44,7 @@ fn the_platform_reaches_both_sides_of_a_call_whose_proxy_is_lost() {
     conversation.alice.turn_to(cluster.sip("p2"));
     cluster.who_says(&["a1", "a2"], "leg goes on at another proxy");
     // She hears where her call is now: a telephone without a second address needs no more.
-    conversation.alice_is_told_of(&cluster, "p2");
+    conversation.alice_is_told_of(cluster.sip("p2"));
     conversation.talk(10..20);
     // It offers both another relay, and hangs up on both.
     cluster.kill(relay);
