@@ -70,7 +70,7 @@ pub(crate) struct Place {
 
 /// What a process wants of the world.
 pub(crate) enum Said {
-    Note(Box<OpenCall>, Durable),
+    Note(Box<OpenCall>, u32, Durable),
     Record(Box<Cdr>, u32, Durable),
     LetGo(CallId),
     Binding(Box<BindingChange>, Durable),

@@ -108,10 +108,10 @@ impl World {
         let disk_delay = self.rng.random_range(MS..8 * MS);
         let Some(machine) = self.machines.get_mut(&node) else { return };
         match said {
-            Said::Note(note, done) => {
+            Said::Note(note, epoch, done) => {
                 self.knowers.serves((node, life), &note.call);
                 self.alone.serves((node, life), &note.call);
-                machine.disk.notes.insert(note.call.clone(), *note);
+                machine.disk.notes.insert(note.call.clone(), (*note, epoch));
                 self.after(disk_delay, Act::Stored { node, life, call: None, done, is: true });
             }
             Said::LetGo(call) => {

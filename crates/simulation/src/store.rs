@@ -16,6 +16,13 @@ pub(crate) struct Row {
     pub(crate) recovered: bool,
 }
 
+impl Row {
+    /// The owner with the larger epoch is right; of one epoch, whoever has seen the end before who guesses it, then the larger node.
+    fn weight(&self) -> (u32, bool, NodeId) {
+        (self.epoch, !self.recovered, self.by)
+    }
+}
+
 /// What all nodes share.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
@@ -33,25 +40,29 @@ impl Store {
     pub(crate) fn record(&mut self, by: NodeId, epoch: u32, cdr: Cdr) {
         let row = Row { epoch, by, cdr, recovered: false };
         // What comes too late is refused, and is no record.
-        let is_taken = |known: &&Row| !known.recovered && (known.epoch, known.by) <= (epoch, by);
+        let is_taken = |known: &&Row| !known.recovered && known.weight() <= row.weight();
         if let Some(known) = self.rows.get(&row.cdr.call).filter(is_taken) {
             self.twice.push((known.clone(), row.clone()));
         }
         match self.rows.get_mut(&row.cdr.call) {
             None => drop(self.rows.insert(row.cdr.call.clone(), row)),
-            Some(known) if known.recovered || (known.epoch, known.by) < (epoch, by) => {
+            Some(known) if known.weight() < row.weight() => {
                 self.replaced += 1;
                 *known = row;
             }
-            Some(known) if (known.epoch, known.by) > (epoch, by) => self.refused += 1,
+            Some(known) if known.weight() > row.weight() => self.refused += 1,
             Some(known) => *known = row, // the same once more, for its maker did not hear that it was kept
         }
     }
 
     /// What a node finds in its notes when it starts.
-    pub(crate) fn recovered(&mut self, by: NodeId, note: OpenCall, unix_us: i64) {
+    pub(crate) fn recovered(&mut self, by: NodeId, (note, epoch): (OpenCall, u32), unix_us: i64) {
         let cdr = note.into_lost_cdr(unix_us);
-        self.rows.entry(cdr.call.clone()).or_insert(Row { epoch: 0, by, cdr, recovered: true });
+        let row = Row { epoch, by, cdr, recovered: true };
+        let is_known = self.rows.get(&row.cdr.call).is_some_and(|known| known.weight() > row.weight());
+        if !is_known {
+            self.rows.insert(row.cdr.call.clone(), row);
+        }
     }
 
     pub(crate) fn rows(&self) -> &BTreeMap<String, Row> {
@@ -123,6 +134,7 @@ impl Knowers {
 /// What a node has written down, and finds again unless its disk is lost.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
-    pub(crate) notes: BTreeMap<String, OpenCall>,
+    /// Each with the epoch of its owner.
+    pub(crate) notes: BTreeMap<String, (OpenCall, u32)>,
     pub(crate) bindings: BTreeMap<(Id<Terminal>, String), BindingRecord>,
 }

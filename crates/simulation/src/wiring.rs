@@ -94,8 +94,8 @@ impl BindingHost for Registrar {
 pub(crate) struct Log(pub(crate) Arc<Gate>);
 
 impl CallLog for Log {
-    fn began(&self, call: OpenCall, _: u32, done: Box<dyn FnOnce(bool) + Send>) {
-        self.0.say(Said::Note(Box::new(call), done));
+    fn began(&self, call: OpenCall, epoch: u32, done: Box<dyn FnOnce(bool) + Send>) {
+        self.0.say(Said::Note(Box::new(call), epoch, done));
     }
 
     fn ended(&self, cdr: Cdr, epoch: u32, done: Box<dyn FnOnce(bool) + Send>) {

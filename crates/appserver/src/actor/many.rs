@@ -54,6 +54,8 @@ pub(super) struct Tenure {
     states: Vec<KeptLeg>,
     /// Legs whose proxies are about to leave, and the others that were asked to carry them on.
     on_their_way: Vec<(LegId, NodeId)>,
+    /// Custodians have it as one that rings.
+    rings: bool,
     /// Legs whose states not all custodians have.
     fresh: Vec<LegId>,
     /// It is offered to others, and nothing is done for it here any more.

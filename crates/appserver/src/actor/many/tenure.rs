@@ -60,7 +60,16 @@ impl CallState {
         let mut keepers: BTreeSet<NodeId> = self.call.legs().map(|leg| tenure.home(leg)).collect();
         if keepers.iter().all(|node| *node == me) {
             // All its legs are here: somebody must know of it when this node is gone.
-            keepers.extend(peers.legs.guards(capsule.client(), self.id).first());
+            let guard = peers.legs.guards(capsule.client(), self.id).first().copied();
+            // One that etcd has lost sight of is better than none.
+            let known =
+                || tenure.custodians.iter().copied().find(|node| *node != me && peers.legs.can_reach(*node));
+            keepers.extend(guard.or_else(known));
+        }
+        // Whoever kept it while it rang, and does so no more, must not believe that nobody answered.
+        let rang = std::mem::replace(&mut tenure.rings, self.call.is_ringing());
+        if rang && self.call.is_talking() {
+            keepers.extend(tenure.custodians.iter().filter(|node| peers.legs.can_reach(**node)));
         }
         tenure.tell(self.id, &capsule, &self.call, keepers, peers);
     }
