@@ -8,6 +8,7 @@ use crate::Shared;
 use crate::leg_state::LegState;
 use crate::legs::LegTag;
 use crate::registrar::Device;
+use bytes::Bytes;
 use cluster::ids::{CallId, NodeId};
 use cluster::leg::{Incoming, LegCommand, LegEvent};
 use model::{Id, Terminal};
@@ -133,7 +134,8 @@ impl Leg {
         }
     }
 
-    /// A leg that another proxy had, carried on here.
+    /// A leg that another proxy had, carried on here. With it comes its state for the case that this proxy is lost before it is at rest again: the
+    /// next one must not use the numbers once more that this one is about to use.
     pub(crate) fn revived(
         call: CallId,
         tag: LegTag,
@@ -142,16 +144,19 @@ impl Leg {
         config: SessionConfig,
         here: NodeId,
         now: Instant,
-    ) -> Self {
+    ) -> (Self, Option<Bytes>) {
         let LegState { session, terminal, device, proxy } = state;
         let mut leg = Self::new(call, tag, (terminal, device), config, None);
         let mut session = Session::revive(Arc::clone(&leg.config), &session, now);
         session.set_destination(to);
+        let capsule = session.capsule(now);
+        let state =
+            capsule.map(|capsule| LegState::encode(&capsule, terminal, leg.device.as_deref(), proxy));
         if proxy != here {
             session.announce(ANNOUNCE_WITHIN, now);
         }
         leg.stage = Stage::Live(Box::new(session));
-        leg
+        (leg, state)
     }
 
     /// The call that owns it.

@@ -60,9 +60,14 @@ impl Worker {
     /// Carries on a leg of another proxy, or of this one before it was started anew.
     pub(super) fn revive(&mut self, call: CallId, leg: LegId, state: Bytes, now: Instant) {
         let waiting = self.held_for.legs.remove(&leg).unwrap_or_default();
-        let lives = self.legs.contains_key(&leg) || self.carry_on(call, leg, state, &waiting, now);
+        let was_here = self.legs.contains_key(&leg);
+        let state = if was_here { None } else { self.carry_on(call, leg, state, &waiting, now) };
+        let lives = was_here || state.is_some();
         if let Some(calls) = self.shared.calls.get() {
             calls.revived(call, leg, lives);
+            if let Some(state) = state {
+                calls.leg_state(call, leg, state);
+            }
         }
         self.tell(leg, LegMsg::Wake, now); // it may have something to say, and its time runs
         for (msg, flow) in waiting {
@@ -74,6 +79,7 @@ impl Worker {
         }
     }
 
+    /// Its state from here on; `None`: this proxy cannot have it.
     fn carry_on(
         &mut self,
         call: CallId,
@@ -81,34 +87,36 @@ impl Worker {
         state: Bytes,
         waiting: &[(Message, Flow)],
         now: Instant,
-    ) -> bool {
-        let Some(key) = &self.shared.config.seal else { return false };
+    ) -> Option<Bytes> {
+        let key = self.shared.config.seal.as_ref()?;
         let tag = LegTag { leg, secret: seal(key, leg) };
         if self.shared.legs.load(Ordering::Relaxed) >= self.shared.config.limits.legs {
-            return false;
+            return None;
         }
         let state = match LegState::decode(state) {
             Ok(state) => state,
             Err(error) => {
                 warn!(%call, %leg, %error, "a leg of another proxy cannot be carried on");
-                return false;
+                return None;
             }
         };
         if *state.session.dialog().local_tag != *tag.text() {
             warn!(%call, %leg, "a leg of another proxy has another name in its dialog; it is not carried on");
-            return false;
+            return None;
         }
         // A tag may be borrowed: whoever does not know the rest of the dialog does not say where its telephone is.
         let seen = waiting.iter().rev().find(|(msg, _)| state.session.dialog().owns(msg));
         let seen = seen.map(|(_, flow)| *flow);
-        let Some(to) = state.destination(&self.shared, seen) else { return false };
-        let Some(config) = session_config(&self.shared, leg, call, to.flow.listener) else { return false };
+        let to = state.destination(&self.shared, seen)?;
+        let config = session_config(&self.shared, leg, call, to.flow.listener)?;
         debug!(%call, %leg, "a leg of another proxy is carried on");
         let here = self.shared.config.node;
-        self.legs.insert(leg, Leg::revived(call, tag, state, to, config, here, now));
+        let (revived, state) = Leg::revived(call, tag, state, to, config, here, now);
+        let state = state?; // its numbers are used up
+        self.legs.insert(leg, revived);
         self.shared.legs.fetch_add(1, Ordering::Relaxed);
         add(&self.shared.counters.legs_revived);
-        true
+        Some(state)
     }
 
     /// This proxy is about to leave: legs that can go elsewhere ask for it, a few at a time.
