@@ -72,6 +72,8 @@ pub(super) struct Adoption {
     awaited: BTreeSet<NodeId>,
     /// Of whom it was said that they keep it.
     named: BTreeSet<NodeId>,
+    /// Who could be reached and was asked.
+    asked: BTreeSet<NodeId>,
     until: Instant,
     queue: Vec<(LegId, Option<LegEvent>)>,
 }
@@ -210,6 +212,16 @@ impl ShardState {
         let Some(peers) = shared.peers.get() else { return };
         let stranded = shared.farewells.lock().stranded(shared.now().mono);
         self.hang_up_elsewhere(stranded);
+        // What it was asked before may be lost.
+        let mut taken: Vec<&mut Adoption> = self.adoptions.values_mut().collect();
+        taken.sort_unstable_by_key(|adoption| adoption.title.call);
+        for adoption in taken.into_iter().filter(|adoption| adoption.named.contains(&proxy)) {
+            if !adoption.stands.iter().any(|(node, _)| *node == proxy) {
+                adoption.awaited.insert(proxy);
+                adoption.asked.insert(proxy);
+                peers.legs.tell(proxy, ToLegs::Claim { title: adoption.title });
+            }
+        }
         for id in self.ids() {
             let Some(call) = self.calls.get_mut(&id).filter(|call| !call.is_parked()) else { continue };
             if call.tenure.as_ref().is_some_and(|tenure| tenure.involved.contains(&proxy)) {
@@ -373,7 +385,8 @@ impl ShardState {
         // Should it not answer the claim, what it offered counts.
         let named = stand.capsule.custodians.iter().copied().collect();
         let stands = vec![(from, stand)];
-        let adoption = Adoption { title, stands, awaited, named, until, queue: Vec::new() };
+        let asked = awaited.clone();
+        let adoption = Adoption { title, stands, awaited, named, asked, until, queue: Vec::new() };
         self.adoptions.insert(title.call, adoption);
         if let Some(alarms) = self.shared.alarms.get() {
             alarms.set(until, title.call);
@@ -393,6 +406,7 @@ impl ShardState {
             for node in stand.capsule.custodians.iter().filter(|node| peers.legs.can_reach(**node)) {
                 let is_known = adoption.stands.iter().any(|(known, _)| known == node);
                 if *node != from && !is_known && adoption.awaited.insert(*node) {
+                    adoption.asked.insert(*node);
                     peers.legs.tell(*node, ToLegs::Claim { title: stand.title });
                 }
             }
@@ -463,7 +477,7 @@ impl ShardState {
         let shared = Arc::clone(&self.shared);
         let Some(peers) = shared.peers.get() else { return };
         let Some(adoption) = self.adoptions.remove(&id) else { return };
-        let Adoption { title, mut stands, named, queue, .. } = adoption;
+        let Adoption { title, mut stands, named, asked, queue, .. } = adoption;
         let now = shared.now();
         let newest = stands.iter().max_by_key(|(node, stand)| (stand.capsule.version, *node));
         let Some((_, newest)) = newest else { return };
@@ -498,6 +512,10 @@ impl ShardState {
             for leg in stand.legs.iter().filter(|leg| tenure.home(**leg) != *node) {
                 peers.legs.tell(*node, ToLegs::Part { title, leg: *leg });
             }
+        }
+        // Whoever can be reached since then has his say, too.
+        for node in tenure.involved.difference(&asked).filter(|node| peers.legs.can_reach(**node)) {
+            peers.legs.tell(*node, ToLegs::Claim { title });
         }
         tenure.involved.extend(stands.iter().map(|(node, _)| *node));
         let mut happened: Vec<Happened> =
