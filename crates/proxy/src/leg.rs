@@ -150,8 +150,7 @@ impl Leg {
         let mut session = Session::revive(Arc::clone(&leg.config), &session, now);
         session.set_destination(to);
         let capsule = session.capsule(now);
-        let state =
-            capsule.map(|capsule| LegState::encode(&capsule, terminal, leg.device.as_deref(), proxy));
+        let state = capsule.map(|capsule| LegState::encode(&capsule, terminal, leg.device.as_deref(), proxy));
         if proxy != here {
             session.announce(ANNOUNCE_WITHIN, now);
         }

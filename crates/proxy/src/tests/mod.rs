@@ -4,6 +4,7 @@ mod calls;
 mod ending;
 mod hostile;
 mod leaving;
+mod moved;
 mod registration;
 mod streams;
 mod way_back;

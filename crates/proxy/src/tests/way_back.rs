@@ -127,7 +127,7 @@ async fn the_answer_to_a_register_comes_by_a_new_connection() {
 async fn the_refusal_of_a_call_comes_by_a_new_connection_and_is_acknowledged_there() {
     let proxy = proxy(Arc::default()).await;
     let (sender, mut heard) = mpsc::unbounded_channel();
-    proxy.set_calls(Arc::new(FakeCalls { heard: sender, open: Mutex::new(true) }));
+    proxy.set_calls(Arc::new(FakeCalls { heard: sender, open: Mutex::new(true), states: Mutex::default() }));
     let device = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let sent_by = device.local_addr().unwrap();
     let header = credentials(&proxy, "INVITE", sent_by).await;

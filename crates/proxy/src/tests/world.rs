@@ -73,6 +73,8 @@ pub(super) enum Heard {
 pub(super) struct FakeCalls {
     pub(super) heard: mpsc::UnboundedSender<Heard>,
     pub(super) open: Mutex<bool>,
+    /// What it was told of dialogs.
+    pub(super) states: Mutex<Vec<(CallId, LegId, Bytes)>>,
 }
 
 impl Calls for FakeCalls {
@@ -87,6 +89,14 @@ impl Calls for FakeCalls {
 
     fn leg_lost(&self, _: CallId, leg: LegId) {
         let _ = self.heard.send(Heard::Lost(leg));
+    }
+
+    fn leg_state(&self, call: CallId, leg: LegId, state: Bytes) {
+        self.states.lock().push((call, leg, state));
+    }
+
+    fn stray(&self, _: CallId, _: LegId) -> bool {
+        true // the test gives the answer
     }
 
     fn leg_leaves(&self, _: CallId, leg: LegId) {
@@ -152,7 +162,7 @@ impl World {
         };
         let proxy = Proxy::start(config, deps).await.unwrap();
         let (sender, heard) = mpsc::unbounded_channel();
-        let calls = Arc::new(FakeCalls { heard: sender, open: Mutex::new(true) });
+        let calls = Arc::new(FakeCalls { heard: sender, open: Mutex::new(true), states: Mutex::default() });
         proxy.set_calls(Arc::clone(&calls) as Arc<dyn Calls>);
         World { net, proxy, log, calls, heard, callers: 0 }
     }

@@ -73,6 +73,7 @@ impl Worker {
         for (msg, flow) in waiting {
             if lives {
                 self.request(msg, flow, Duration::ZERO, now);
+                self.settle(now); // one after the other, as they came
             } else {
                 self.refuse(&msg, flow, &ResponseDraft::new(481), Cause::NoDialog, now);
             }
