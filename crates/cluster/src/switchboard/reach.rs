@@ -65,6 +65,11 @@ impl Switchboard {
                 }
             }
         }
+        // One that etcd had forgotten was told nothing meanwhile; its link may have been up all the time.
+        let is_back = |id: &&NodeId| !before.nodes.contains_key(id) && !lost.directory.contains(id);
+        for id in view.nodes.keys().filter(|id| **id != self.deps.me).filter(is_back) {
+            self.tell_whole(*id);
+        }
         // A server that drains no more takes calls that nobody else would.
         if view.nodes.values().any(is_news) {
             self.offer_again();
@@ -204,10 +209,15 @@ impl Switchboard {
     /// There is a link for the directory to a node (again): it is told all that this node's registrar has.
     pub fn directory_back(&self, node: NodeId) {
         self.count(|counters, lease, now| counters.back(node, lease, now));
-        let Some(wire) = self.wire.get() else { return };
         self.mark(|lost| {
             lost.directory.remove(&node);
         });
+        self.tell_whole(node);
+    }
+
+    /// All that this node's registrar has, and what it knows of those who are gone.
+    fn tell_whole(&self, node: NodeId) {
+        let Some(wire) = self.wire.get() else { return };
         let (view, lost) = (self.view.load(), self.lost.load());
         let is_gone = |home: NodeId| !view.nodes.contains_key(&home) || lost.directory.contains(&home);
         let mut newcomers = self.newcomers.lock();

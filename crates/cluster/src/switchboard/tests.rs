@@ -264,10 +264,8 @@ fn a_session_whose_server_is_lost_is_closed_when_nobody_has_its_call() {
     assert_eq!(desk.relay.said(), Vec::<String>::new());
 }
 
-#[test]
-fn a_telephone_of_a_proxy_that_leaves_is_called_by_another_one_unless_a_nat_lets_only_that_one_in() {
-    let desk = Desk::together();
-    let binding = |nat: bool, transport: &str| BindingRecord {
+fn binding(nat: bool, transport: &str) -> BindingRecord {
+    BindingRecord {
         terminal: Id::new(4),
         contact: format!("sip:bob@192.0.2.77:{}", if nat { 5062 } else { 5060 }),
         instance: None,
@@ -284,7 +282,12 @@ fn a_telephone_of_a_proxy_that_leaves_is_called_by_another_one_unless_a_nat_lets
             remote: ([198, 51, 100, 7], 5060).into(),
         },
         nat,
-    };
+    }
+}
+
+#[test]
+fn a_telephone_of_a_proxy_that_leaves_is_called_by_another_one_unless_a_nat_lets_only_that_one_in() {
+    let desk = Desk::together();
     let home = |nat: bool, transport: &str, drains: bool| {
         let binding = binding(nat, transport);
         let bound = DirectoryItem::Bound(Box::new(Located { binding, home: OTHER, stamp_us: 1, conn: 0 }));
@@ -301,4 +304,16 @@ fn a_telephone_of_a_proxy_that_leaves_is_called_by_another_one_unless_a_nat_lets
     assert_eq!([home(false, "UDP", false), home(false, "UDP", true)], [OTHER, ME]);
     assert_eq!([home(true, "UDP", false), home(true, "UDP", true)], [OTHER, OTHER]);
     assert_eq!([home(false, "TCP", false), home(false, "TCP", true)], [OTHER, OTHER]);
+}
+
+#[test]
+fn a_node_that_etcd_forgot_for_a_while_hears_what_was_registered_meanwhile() {
+    let desk = Desk::together();
+    desk.board.directory_back(OTHER);
+    desk.ways.said.said();
+    desk.board.view_changed(view(&[(1, 11)]));
+    desk.board.bound(binding(false, "UDP"));
+    desk.ways.said.said(); // nobody is there, as far as is known
+    desk.board.view_changed(view(&[(1, 11), (2, 12)]));
+    assert_eq!(desk.ways.said.said(), ["to 2: directory"; 3], "the beginning, the binding, the end");
 }
