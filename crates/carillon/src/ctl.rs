@@ -69,8 +69,8 @@ enum Command {
     Owners(cluster::Owners),
     /// Print the node's links to others.
     Links(cluster::Links),
-    /// Let a node's calls, media and telephones go to others, and wait until it may end. Ends with 0: nothing is left; 2: the time is over and
-    /// something is left; 1: it is refused.
+    /// Let a node's calls, media and telephones go to others, and wait until it may end. Conversations of telephones that have a connection
+    /// (TCP) or are behind NAT stay until they end. Ends with 0: nothing is left; 2: the time is over and something is left; 1: it is refused.
     Drain(cluster::Drain),
     /// Print what happens to the nodes, as it happens.
     Events(cluster::Events),

@@ -41,7 +41,7 @@ pub(crate) struct Links {
 pub(crate) struct Drain {
     /// Number or name of the node; the asked one without it.
     node: Option<String>,
-    /// Let it take new things again.
+    /// Let it take new things again. What has gone elsewhere stays there.
     #[arg(long, conflicts_with = "timeout")]
     undo: bool,
     /// Wait no longer than this, 90s or 10m; it drains on. Without it: until its own time is over (`cluster.drain_seconds`).
