@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 pub const OFFER_LIMIT: Duration = Duration::from_secs(3);
 /// While nobody takes a call it is offered again after this time.
 pub const OFFER_AGAIN: Duration = Duration::from_secs(1);
+/// A copy without any dialog waits so long for its owner, even if that is gone from the cluster: nobody can carry it on, and the owner may
+/// live, cut off with all its legs, where the call was answered since. It is offered at once when the owner is back as another process.
+pub const EMPTY_LIMIT: Duration = Duration::from_secs(300);
 /// How long all application servers are asked for a leg before its peer is told that there is none, and how often: well below the time
 /// after which telephones give a request up, and long enough for the leg's call to be carried on where its server has been lost.
 pub const STRAY_LIMIT: Duration = Duration::from_secs(8);
@@ -139,6 +142,8 @@ struct Kept {
     legs: Vec<Here>,
     happened: Vec<Happened>,
     due: Option<Instant>,
+    /// A copy without any dialog, whose owner is lost, is not offered before.
+    empty_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -257,6 +262,7 @@ impl Custody {
             legs: vec![Here { leg, lives: true }],
             happened: Vec::new(),
             due: None,
+            empty_until: None,
         };
         self.calls.insert(call, kept);
         self.tell(first, ToCalls::Incoming { title, incoming: Box::new(incoming) });
@@ -458,7 +464,9 @@ impl Custody {
         calls.sort_unstable(); // the same order each time
         let is_gone = is_gone || servers.is_gone(node);
         for call in calls {
-            if is_gone || self.calls.get(&call).is_some_and(|kept| !kept.is_mere_copy()) {
+            let Some(kept) = self.calls.get_mut(&call) else { continue };
+            kept.empty_until = kept.is_empty_copy().then_some(now + EMPTY_LIMIT);
+            if is_gone && kept.empty_until.is_none() || !kept.is_mere_copy() {
                 self.owner_lost(call, servers, now);
             } else {
                 self.set_due(call, now + OFFER_AGAIN);
@@ -511,8 +519,9 @@ impl Custody {
                 Service::Offered(tried) => self.offer(call, tried, servers, now),
                 Service::Waiting => self.offer(call, Vec::new(), servers, now),
                 served @ Service::Served(owner) => {
+                    let is_empty = kept.empty_until.is_some_and(|until| now < until);
                     kept.service = served;
-                    if servers.is_gone(owner.node) || servers.all().contains(&owner.node) {
+                    if servers.is_gone(owner.node) && !is_empty || servers.all().contains(&owner.node) {
                         self.owner_lost(call, servers, now);
                     } else {
                         self.set_due(call, now + OFFER_AGAIN);
@@ -602,6 +611,7 @@ impl Custody {
             legs: Vec::new(),
             happened: Vec::new(),
             due: None,
+            empty_until: None,
         };
         self.calls.insert(title.call, kept);
         true
@@ -798,6 +808,11 @@ impl Kept {
     /// No leg of it is here, or was.
     fn is_mere_copy(&self) -> bool {
         self.incoming.is_none() && self.legs.is_empty() && self.happened.is_empty()
+    }
+
+    /// Nor is anything here by which a leg could be carried on.
+    fn is_empty_copy(&self) -> bool {
+        self.is_mere_copy() && self.capsule.legs.is_empty()
     }
 
     /// Its owner is out of reach, and may live.

@@ -18,6 +18,8 @@ const ENDING: u64 = 14 * SECOND;
 const REST: u64 = 75 * SECOND;
 /// How long a transaction lasts after its answer, and a little.
 const REMEMBERED: u64 = 36 * SECOND;
+/// How long a call is kept that nobody can carry on, and a little (`custody::EMPTY_LIMIT`).
+const KEPT: u64 = 320 * SECOND;
 /// How far a record's time may be from what telephones have seen, beside the difference of the clocks.
 const RECORDED: i64 = 2_500_000;
 /// How long it takes at most until a dialog that has begun is known beyond its proxy.
@@ -181,6 +183,14 @@ impl World {
         self.healthy().iter().all(|node| {
             let process = self.machines.get(node).and_then(|machine| machine.process.as_ref());
             process.is_some_and(|process| Open { transactions: 0, ..process.open() } == Open::default())
+        })
+    }
+
+    /// Nothing is open but custody.
+    fn only_keeps(&self) -> bool {
+        self.healthy().iter().all(|node| {
+            let process = self.machines.get(node).and_then(|machine| machine.process.as_ref());
+            process.is_some_and(|process| Open { custody: 0, ..process.open() } == Open::default())
         })
     }
 
@@ -357,6 +367,12 @@ impl World {
         let end = self.now + REMEMBERED;
         while self.now < end && !self.is_at_rest() && self.only_remembers() {
             let next = self.now + SECOND;
+            self.run_until(next);
+        }
+        // Copies of calls that nobody can carry on wait for those who had them.
+        let end = self.now + KEPT;
+        while self.now < end && !self.is_at_rest() && self.only_keeps() {
+            let next = self.now + 10 * SECOND;
             self.run_until(next);
         }
         self.check_rest();

@@ -170,9 +170,16 @@ fn a_call_is_offered_to_the_next_server_when_its_own_is_lost() {
 
 /// A custody that keeps a copy of A's call, whose legs are elsewhere, and cannot reach A.
 fn copying(is_gone: bool) -> Desk {
+    let state = Bytes::from_static(b"dialog");
+    copying_with(vec![KeptLeg { leg: leg(1), home: NodeId(1), state }], is_gone)
+}
+
+/// The same, with these dialogs.
+fn copying_with(legs: Vec<KeptLeg>, is_gone: bool) -> Desk {
     let mut desk = Desk::talking();
     desk.custody = Custody::new(NodeId(2));
-    desk.hears(A, ToLegs::Keep { title: title(0), capsule: capsule(1) });
+    let capsule = Box::new(Capsule { legs, ..*capsule(1) });
+    desk.hears(A, ToLegs::Keep { title: title(0), capsule });
     desk.servers.0 = vec![B, C];
     desk.custody.lost(A, is_gone, &desk.servers, desk.now);
     desk
@@ -191,6 +198,25 @@ fn a_mere_copy_of_a_call_is_offered_when_its_server_is_known_to_be_gone_or_someb
     let mut desk = copying(false);
     assert!(desk.custody.stray(call(), leg(1), &desk.servers, desk.now));
     assert_eq!(desk.said(), ["11 Offer 1 happened 0", "11 Stray", "12 Stray"]);
+}
+
+#[test]
+fn a_copy_that_nobody_can_carry_on_waits_for_its_server_for_a_while() {
+    // It rang when its server was lost, with all its telephones: they may have answered since.
+    let mut desk = copying_with(Vec::new(), true);
+    assert_eq!(desk.said(), Vec::<String>::new());
+    desk.servers.1 = true;
+    desk.waits(EMPTY_LIMIT - OFFER_AGAIN);
+    assert_eq!(desk.said(), Vec::<String>::new());
+    desk.waits(OFFER_AGAIN);
+    assert_eq!(desk.said(), ["11 Offer 1 happened 0"], "somebody has to say what became of it");
+    // Or the server is back, as it was, or as another process that knows nothing of it.
+    let mut desk = copying_with(Vec::new(), true);
+    desk.hears(A, ToLegs::Claim { title: title(0) });
+    assert_eq!(desk.said(), ["10 Claimed 0 version 1 legs 0 happened 0"]);
+    let mut desk = copying_with(Vec::new(), true);
+    desk.custody.is_another(A, &desk.servers, desk.now);
+    assert_eq!(desk.said(), ["11 Offer 1 happened 0"]);
 }
 
 #[test]
