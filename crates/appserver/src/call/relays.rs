@@ -108,10 +108,13 @@ impl Call {
 
     /// Says at the call's relays whose it is. Whoever had it before is not obeyed there any more.
     pub(super) fn claim_sessions(&mut self) {
+        self.relays().into_iter().for_each(|relay| self.claim_sessions_at(relay));
+    }
+
+    /// The same, at this one.
+    pub fn claim_sessions_at(&mut self, relay: NodeId) {
         if self.has_media || self.moving.is_some() {
-            for relay in self.relays() {
-                self.ask(relay, Ticket::Claim(relay), MediaCommand::Release { leg: NOBODY });
-            }
+            self.ask(relay, Ticket::Claim(relay), MediaCommand::Release { leg: NOBODY });
         }
     }
 

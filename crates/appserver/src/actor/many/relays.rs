@@ -29,9 +29,16 @@ impl ShardState {
         }
     }
 
-    /// A relay is in reach again: what it has kept for nothing is closed, once it is certain that nobody else uses it.
+    /// A relay is in reach (again): it hears which of its sessions are whose, for what was told to it before may be lost; what it has kept for
+    /// nothing is closed, once it is certain that nobody else uses it.
     pub(in crate::actor) fn relay_back(&mut self, relay: NodeId) {
         self.find_relays();
+        for id in self.ids() {
+            if let Some(call) = self.calls.get_mut(&id).filter(|call| call.call.uses_relay(relay)) {
+                call.call.claim_sessions_at(relay);
+                self.settle(id);
+            }
+        }
         let calls = self.unclosed.keys().filter(|(at, _)| *at == relay).map(|(_, id)| *id);
         let calls: Vec<CallId> = calls.collect();
         for id in calls {
