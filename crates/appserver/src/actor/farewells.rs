@@ -3,7 +3,7 @@
 //! In: legs of calls that end, what becomes of proxies, time. Out: legs that may not have been hung up. Elsewhere: hanging them up (`many`).
 
 use cluster::between::{KeptLeg, Title};
-use cluster::ids::NodeId;
+use cluster::ids::{CallId, LegId, NodeId};
 use cluster::link::Settings;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -74,6 +74,24 @@ impl Farewells {
         }
     }
 
+    /// A proxy says that it has no such call, or not this leg of it: whom it was told to hang up there it has not.
+    pub(super) fn not_there(
+        &mut self,
+        proxy: NodeId,
+        call: CallId,
+        leg: Option<LegId>,
+        now: Instant,
+    ) -> Vec<Farewell> {
+        let is_meant = |farewell: &Farewell| {
+            farewell.leg.home == proxy
+                && farewell.title.call == call
+                && leg.is_none_or(|leg| leg == farewell.leg.leg)
+        };
+        let (meant, others): (VecDeque<_>, _) = std::mem::take(&mut self.all).into_iter().partition(is_meant);
+        self.all = others;
+        meant.into_iter().filter(|farewell| farewell.at + LASTS >= now).collect()
+    }
+
     /// It has left, and done all that it was told.
     pub(super) fn left(&mut self, proxy: NodeId) {
         self.lost.remove(&proxy);
@@ -98,7 +116,6 @@ impl Farewells {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cluster::ids::{CallId, LegId};
 
     const PROXY: NodeId = NodeId(2);
 
@@ -127,6 +144,22 @@ mod tests {
         assert_eq!(numbers(all.gone(PROXY, at(18))), [3, 4]);
         assert_eq!(numbers(all.gone(PROXY, at(18))), [0; 0], "once");
         assert_eq!(numbers(all.gone(NodeId(3), at(12))), [5], "another process is there at once");
+    }
+
+    #[test]
+    fn a_proxy_that_knows_nothing_of_a_call_has_hung_nobody_up() {
+        let begin = Instant::now();
+        let mut all = Farewells::default();
+        for (number, home) in [(1, PROXY), (2, PROXY), (1, NodeId(3))] {
+            all.put(farewell(begin, number, home));
+        }
+        let call = CallId::new(NodeId(1), 1);
+        let other = LegId::new(PROXY, 0, 9);
+        assert_eq!(numbers(all.not_there(PROXY, call, Some(other), begin)), [0; 0]);
+        assert_eq!(numbers(all.not_there(PROXY, call, None, begin)), [1]);
+        assert_eq!(numbers(all.not_there(PROXY, call, None, begin)), [0; 0], "once");
+        assert_eq!(numbers(all.gone(PROXY, begin)), [2]);
+        assert_eq!(numbers(all.gone(NodeId(3), begin)), [1]);
     }
 
     #[test]

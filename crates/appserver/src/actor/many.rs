@@ -669,6 +669,12 @@ impl ShardState {
             }
             return;
         }
+        if !self.at(title).is_some_and(|call| call.call.is_open()) {
+            // It is another process than the one that was to hang up.
+            let farewells =
+                self.shared.farewells.lock().not_there(from, title.call, leg, self.shared.now().mono);
+            self.hang_up_elsewhere(farewells);
+        }
         let Some(call) = self.at(title) else { return };
         let legs = match leg {
             Some(leg) => vec![leg],
