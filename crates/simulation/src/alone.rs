@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A leg of a proxy is without a call no longer than this, while there is an application server that could have it.
 const ALONE: Time = 14 * SECOND;
+/// One that is in nobody's custody any more is over, and waits for a last answer no longer than this (RFC 3261 section 17.1, timers B and F:
+/// 32 s).
+const OVER: Time = 36 * SECOND;
 
 /// What is known of legs and those who serve their calls.
 #[derive(Debug, Default)]
@@ -74,15 +77,17 @@ impl World {
         }
         for ((node, _, call), began) in &still {
             let lasted = self.now - began;
-            self.alone.longest = self.alone.longest.max(lasted);
-            if lasted > ALONE {
+            if call.is_some() {
+                self.alone.longest = self.alone.longest.max(lasted);
+            }
+            if lasted > limit(call.as_ref()) {
                 let of = call.as_deref().unwrap_or("that nobody has in custody");
                 let text =
                     format!("node {} has a leg of a call {of} since {:.3}", node.0, *began as f64 / 1e6);
                 self.watcher.complain(true, text);
             }
         }
-        still.retain(|_, began| self.now - *began <= ALONE); // once is enough
+        still.retain(|(_, _, call), began| self.now - *began <= limit(call.as_ref())); // once is enough
         self.alone.since = still;
     }
 
@@ -101,4 +106,8 @@ impl World {
         })
         .collect()
     }
+}
+
+fn limit(call: Option<&String>) -> Time {
+    if call.is_some() { ALONE } else { OVER }
 }

@@ -169,6 +169,16 @@ impl Dialog {
         self.numbered(method, self.local_cseq, None)
     }
 
+    /// The peer has answered 500 to a request of ours: it may have seen larger numbers than ours (section 12.2.2), of a node that had this dialog
+    /// for a while. The next ones leave a gap, which is no error.
+    pub fn leap(&mut self) {
+        const LEAP: u32 = 1024;
+        const MOST: u32 = (1 << 31) - 1; // section 8.1.1.5
+        if self.local_cseq < MOST - LEAP {
+            self.local_cseq += LEAP;
+        }
+    }
+
     /// The ACK of a 2xx to our INVITE with this CSeq number (section 13.2.2.4).
     pub fn ack(&self, cseq: u32) -> RequestDraft {
         self.numbered(Method::Ack, cseq, None)

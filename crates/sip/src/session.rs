@@ -287,12 +287,16 @@ impl Session {
         if flow.transport.is_reliable() && msg.status() > 100 {
             self.destination.flow = flow; // later requests use the connection that this one has opened
         }
+        let may_be_late = msg.status() == 500 && self.usage.dialog.remote_tag.is_some();
         if self.calling.as_ref().is_some_and(|c| c.seq == seq) {
             self.on_invite_response(msg, now);
         } else if self.acks.iter().any(|a| a.seq == seq) {
             self.on_late_response(seq, msg);
         } else {
             self.on_reply(seq, msg, now);
+        }
+        if may_be_late {
+            self.usage.dialog.leap();
         }
         self.go_on(now);
     }

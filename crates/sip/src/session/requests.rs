@@ -478,6 +478,11 @@ impl Session {
             once_more.retries += 1;
             return self.launch_again(client);
         }
+        // Nobody must stay in a call because another node has used up our numbers.
+        if status == 500 && matches!(client.job, Job::Bye) {
+            self.usage.dialog.leap();
+            self.submit(Job::Stray, Method::Bye, HeaderText::new(), "", Bytes::new());
+        }
         self.conclude(client, status, Some(msg), again, now);
     }
 

@@ -403,3 +403,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_node_whose_numbers_another_one_has_used_up_is_understood_all_the_same() {
+    // Alice's session is carried on elsewhere and speaks there; then a node goes on that knows nothing of it.
+    let mut world = talking();
+    let now = world.now;
+    let old = world.session(ALICE).capsule(now).expect("at rest");
+    world.play(
+        "
+        move alice
+        move alice
+        alice does update o2
+        alice sends UPDATE o2
+        bob hears Offer o2 by UPDATE
+        bob does answer a2
+        bob sends 200/UPDATE a2
+        alice hears Answer a2
+        ",
+    );
+    let config = Arc::new(world.sides[ALICE].cfg.clone());
+    *world.session(ALICE) = Session::revive(config, &old, now);
+    world.play_to_the_end(
+        "
+        alice does bye
+        alice sends BYE
+        bob sends 500/BYE
+        alice hears Ended self Bye
+        alice sends BYE
+        bob sends 200/BYE
+        bob hears Ended peer Bye
+        ",
+    );
+}
