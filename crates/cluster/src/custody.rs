@@ -20,7 +20,8 @@ pub const OFFER_LIMIT: Duration = Duration::from_secs(3);
 /// While nobody takes a call it is offered again after this time.
 pub const OFFER_AGAIN: Duration = Duration::from_secs(1);
 /// A copy without any dialog waits so long for its owner, even if that is gone from the cluster: nobody can carry it on, and the owner may
-/// live, cut off with all its legs, where the call was answered since. It is offered at once when the owner is back as another process.
+/// live, cut off with all its legs, where the call was answered since. It is offered at once when the owner's process is known to be no more:
+/// nobody listens where it did, or it is back as another one.
 pub const EMPTY_LIMIT: Duration = Duration::from_secs(300);
 /// How long all application servers are asked for a leg before its peer is told that there is none, and how often: well below the time
 /// after which telephones give a request up, and long enough for the leg's call to be carried on where its server has been lost.
@@ -150,6 +151,8 @@ struct Kept {
 struct Here {
     leg: LegId,
     lives: bool,
+    /// It was another proxy's before.
+    was_revived: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,7 +262,7 @@ impl Custody {
             incoming: Some(Box::new(incoming.clone())),
             declined: Vec::new(),
             capsule: Capsule::default(),
-            legs: vec![Here { leg, lives: true }],
+            legs: vec![Here { leg, lives: true, was_revived: false }],
             happened: Vec::new(),
             due: None,
             empty_until: None,
@@ -362,14 +365,20 @@ impl Custody {
 
     /// Whether a leg that [`Action::Revive`] asked for lives here now.
     pub fn revived(&mut self, call: CallId, leg: LegId, lives: bool) {
+        let is_over = self.over.contains_key(&call);
         let Some(kept) = self.calls.get_mut(&call) else {
             if lives {
-                self.actions.push_back(Action::Leg(leg, LegCommand::Bye { reason: None }));
+                // Its peer hears of the end, if it is one; otherwise the leg goes on wherever its call does.
+                let bye = Action::Leg(leg, LegCommand::Bye { reason: None });
+                self.actions.push_back(if is_over { bye } else { Action::Part(leg) });
             }
             return;
         };
         if lives {
-            kept.begun(leg);
+            kept.revived(leg);
+        } else {
+            let me = self.me;
+            kept.capsule.legs.retain(|state| state.leg != leg || state.home != me);
         }
         if let Some(owner) = kept.obeyed() {
             let title = Title { call, epoch: owner.epoch };
@@ -462,11 +471,13 @@ impl Custody {
         let mut calls: Vec<CallId> =
             self.calls.iter().filter(|(_, kept)| kept.is_with(node)).map(|(id, _)| *id).collect();
         calls.sort_unstable(); // the same order each time
+        let is_no_more = is_gone;
         let is_gone = is_gone || servers.is_gone(node);
         for call in calls {
             let Some(kept) = self.calls.get_mut(&call) else { continue };
-            kept.empty_until = kept.is_empty_copy().then_some(now + EMPTY_LIMIT);
-            if is_gone && kept.empty_until.is_none() || !kept.is_mere_copy() {
+            let may_live = !is_no_more && kept.is_empty_copy();
+            kept.empty_until = may_live.then_some(now + EMPTY_LIMIT);
+            if is_gone && !may_live || !kept.is_mere_copy() {
                 self.owner_lost(call, servers, now);
             } else {
                 self.set_due(call, now + OFFER_AGAIN);
@@ -740,9 +751,11 @@ impl Custody {
     fn offer(&mut self, call: CallId, mut tried: Vec<NodeId>, servers: &dyn Servers, now: Instant) {
         let Some(kept) = self.calls.get_mut(&call) else { return };
         if kept.incoming.is_none() && kept.capsule.call.is_empty() {
-            // Whoever got the INVITE has all there is to know; here are devices that were to ring.
-            for leg in self.living(call) {
-                self.actions.push_back(Action::Leg(leg, LegCommand::Bye { reason: None }));
+            // Whoever got the INVITE has all there is to know; here are devices that were to ring. A leg that came from another proxy has a
+            // call somewhere.
+            for here in kept.legs.iter().filter(|here| here.lives) {
+                let bye = Action::Leg(here.leg, LegCommand::Bye { reason: None });
+                self.actions.push_back(if here.was_revived { Action::Part(here.leg) } else { bye });
             }
             return self.forget(call);
         }
@@ -838,9 +851,17 @@ impl Kept {
     }
 
     fn begun(&mut self, leg: LegId) {
-        self.legs.retain(|here| here.leg != leg);
+        self.put_here(Here { leg, lives: true, was_revived: false });
+    }
+
+    fn revived(&mut self, leg: LegId) {
+        self.put_here(Here { leg, lives: true, was_revived: true });
+    }
+
+    fn put_here(&mut self, here: Here) {
+        self.legs.retain(|other| other.leg != here.leg);
         if self.legs.len() < LEGS_MAX {
-            self.legs.push(Here { leg, lives: true });
+            self.legs.push(here);
         }
     }
 

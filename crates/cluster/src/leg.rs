@@ -111,9 +111,9 @@ pub trait Legs: Send + Sync + 'static {
     fn guards(&self, _client: Id<Client>, _call: CallId) -> Vec<NodeId> {
         Vec::new()
     }
-    /// Another proxy for a leg whose own one is gone or leaves.
-    fn proxy_instead(&self, _gone: NodeId, _leg: LegId) -> Option<NodeId> {
-        None
+    /// Other proxies for a leg whose own one is gone or leaves, the best first.
+    fn proxies_instead(&self, _gone: NodeId, _leg: LegId) -> Vec<NodeId> {
+        Vec::new()
     }
     /// The relay for a new media session of a client's call, near its caller; not this one.
     fn relay(

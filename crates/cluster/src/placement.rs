@@ -105,24 +105,24 @@ pub fn relay(
     choose(set).or_else(|| choose(Id::new(0))).or_else(|| relays.first().map(|node| node.id))
 }
 
-/// Another proxy for a leg or a binding whose own one is gone: one of that one's zone first.
-pub fn proxy_instead(
+/// Other proxies for a leg or a binding whose own one is gone, the best first: those of that one's zone.
+pub fn proxies_instead(
     reach: Reach<'_>,
     zone: &str,
     name: &[u8],
     not: NodeId,
     transport: &str,
-) -> Option<NodeId> {
+) -> Vec<NodeId> {
     let hears = |node: &&NodeInfo| {
         node.sip.iter().any(|address| {
             address.split(':').next().is_some_and(|token| token.eq_ignore_ascii_case(transport))
         })
     };
     let proxies = reach.ready(Role::Proxy).filter(|node| node.id != not).filter(hears);
-    rendezvous::order_in_zone(name, zone, proxies.map(NodeInfo::candidate)).first().copied()
+    rendezvous::order_in_zone(name, zone, proxies.map(NodeInfo::candidate))
 }
 
-/// The name of a leg for [`proxy_instead`].
+/// The name of a leg for [`proxies_instead`].
 pub fn leg_name(leg: LegId) -> [u8; 8] {
     leg.as_u64().to_be_bytes()
 }
@@ -276,7 +276,7 @@ mod tests {
             assert!(!servers_for_new(reach, &snapshot, Id::new(number as u32), number).contains(&NodeId(2)));
             assert_ne!(relay(reach, &snapshot, Id::new(1), "a", call, None), Some(NodeId(2)));
             let name = leg_name(LegId::from_u64(number));
-            assert_ne!(proxy_instead(reach, "a", &name, NodeId(1), "udp"), Some(NodeId(2)));
+            assert_ne!(proxies_instead(reach, "a", &name, NodeId(1), "udp").first(), Some(&NodeId(2)));
         }
     }
 
@@ -301,9 +301,9 @@ mod tests {
         nodes[1].sip = vec!["tcp:192.0.2.2:5060".to_owned()];
         let view = view(&nodes);
         let reach = Reach { view: &view, lost: NOBODY };
-        assert_eq!(proxy_instead(reach, "a", b"x", NodeId(1), "UDP"), Some(NodeId(3)));
-        assert_eq!(proxy_instead(reach, "b", b"x", NodeId(1), "tcp"), Some(NodeId(2)));
-        assert_eq!(proxy_instead(reach, "b", b"x", NodeId(1), "tls"), None);
+        assert_eq!(proxies_instead(reach, "a", b"x", NodeId(1), "UDP").first(), Some(&NodeId(3)));
+        assert_eq!(proxies_instead(reach, "b", b"x", NodeId(1), "tcp").first(), Some(&NodeId(2)));
+        assert_eq!(proxies_instead(reach, "b", b"x", NodeId(1), "tls").first(), None);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 const NAP_MAX: Duration = Duration::from_secs(60);
 /// Within this time peers of legs that have moved here hear where to send their requests now.
 pub(crate) const ANNOUNCE_WITHIN: Duration = Duration::from_secs(3);
-/// A leg that could go elsewhere says so this often.
+/// A leg that could go elsewhere says so again after this time, then after twice as long, up to eight times.
 const LEAVE_AGAIN: Duration = Duration::from_secs(2);
 /// What its peer asks for meanwhile is left to the next proxy for so long: less than the time after which a request is repeated (RFC 3261
 /// section 17.1.1.1, T1).
@@ -82,7 +82,9 @@ pub(crate) struct Leg {
     /// What the call has of the dialog, for the case that this proxy is lost ([`Session::capsule_print`]).
     told_state: Option<u64>,
     /// When it last asked to go to another proxy.
-    pub(crate) asked_to_leave: Option<Instant>,
+    asked_to_leave: Option<Instant>,
+    /// How often.
+    asks: u32,
 }
 
 enum Stage {
@@ -131,6 +133,7 @@ impl Leg {
             rate: Rate::default(),
             told_state: None,
             asked_to_leave: None,
+            asks: 0,
         }
     }
 
@@ -161,6 +164,14 @@ impl Leg {
     /// The call that owns it.
     pub(crate) fn call(&self) -> CallId {
         self.call
+    }
+
+    /// What the peer calls itself in the dialog, once there is one.
+    pub(crate) fn peer(&self) -> Option<&[u8]> {
+        match &self.stage {
+            Stage::Live(session) => session.dialog().remote_tag.as_deref(),
+            Stage::New { .. } | Stage::Over => None,
+        }
     }
 
     /// Whether this is the dialog's tag, all of it.
@@ -336,7 +347,15 @@ impl Leg {
         session.is_at_rest()
             && flow.transport == Transport::Udp
             && session.next_address() == Some(flow.remote)
-            && self.asked_to_leave.is_none_or(|at| now >= at + LEAVE_AGAIN)
+            && self
+                .asked_to_leave
+                .is_none_or(|at| now >= at + LEAVE_AGAIN * 2u32.pow(self.asks.clamp(1, 4) - 1))
+    }
+
+    /// It says that another proxy may have it.
+    pub(crate) fn asks_to_leave(&mut self, now: Instant) {
+        self.asked_to_leave = Some(now);
+        self.asks = self.asks.saturating_add(1);
     }
 
     /// Whether it has said a moment ago that another proxy may have it.

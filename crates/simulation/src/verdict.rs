@@ -117,11 +117,17 @@ impl World {
         let now = self.now;
         for (call, sides) in by_call(&self.phones).into_iter().filter(|(call, _)| !self.is_forgotten(*call)) {
             for side in sides.iter().filter(|side| side.is_talking() && !self.is_unknown(side)) {
-                let gone = sides
-                    .iter()
-                    .filter(|other| other.phone != side.phone || other.is_caller != side.is_caller);
-                let gone: Vec<u64> =
-                    gone.filter(|other| other.answered.is_some()).filter_map(|other| other.ended).collect();
+                let is_other =
+                    |other: &&&Side| other.phone != side.phone || other.is_caller != side.is_caller;
+                let others = || sides.iter().filter(is_other);
+                // A call that rang when its server was lost may have been answered twice.
+                if others().any(|other| other.is_talking()) {
+                    continue;
+                }
+                let gone: Vec<u64> = others()
+                    .filter(|other| other.answered.is_some())
+                    .filter_map(|other| other.ended)
+                    .collect();
                 let name = self.phones[side.phone].name;
                 if let Some(at) = gone.iter().max().filter(|at| (**at).max(now - HEALING) + ENDING < now) {
                     self.complain(format!("{name} is alone in {call} since {:.3}", *at as f64 / 1e6));

@@ -207,8 +207,8 @@ impl Legs for Around {
         self.board.upgrade().map(|board| board.guards(client, call)).unwrap_or_default()
     }
 
-    fn proxy_instead(&self, gone: NodeId, leg: LegId) -> Option<NodeId> {
-        self.board.upgrade()?.proxy_instead(gone, leg)
+    fn proxies_instead(&self, gone: NodeId, leg: LegId) -> Vec<NodeId> {
+        self.board.upgrade().map(|board| board.proxies_instead(gone, leg)).unwrap_or_default()
     }
 
     fn relay(&self, client: Id<Client>, caller: LegId, call: CallId, not: Option<NodeId>) -> Option<NodeId> {

@@ -54,6 +54,8 @@ pub(super) struct Tenure {
     states: Vec<KeptLeg>,
     /// Legs whose proxies are about to leave, and the others that were asked to carry them on.
     on_their_way: Vec<(LegId, NodeId)>,
+    /// Those that could not.
+    refused: Vec<(LegId, NodeId)>,
     /// Custodians have it as one that rings.
     rings: bool,
     /// Legs whose states not all custodians have.
@@ -503,7 +505,8 @@ impl ShardState {
         let mut states: Vec<(u32, bool, &KeptLeg)> = Vec::new();
         for (node, stand) in &stands {
             let legs = stand.capsule.legs.iter();
-            states.extend(legs.map(|leg| (stand.capsule.version, leg.home == *node, leg)));
+            let is_own = |leg: &KeptLeg| leg.home == *node && stand.legs.contains(&leg.leg);
+            states.extend(legs.map(|leg| (stand.capsule.version, is_own(leg), leg)));
         }
         states.sort_by_key(|(version, is_own, _)| (*version, *is_own));
         states.into_iter().for_each(|(_, _, leg)| tenure.put(leg.clone()));
@@ -768,7 +771,12 @@ impl CallState {
 
 /// A proxy for a leg whose own one is gone: another, or its own if that is back and there is no other.
 fn proxy_for(gone: NodeId, leg: LegId, peers: &Peers) -> Option<NodeId> {
-    peers.legs.proxy_instead(gone, leg).or_else(|| peers.legs.can_reach(gone).then_some(gone))
+    peers
+        .legs
+        .proxies_instead(gone, leg)
+        .first()
+        .copied()
+        .or_else(|| peers.legs.can_reach(gone).then_some(gone))
 }
 
 /// Whether it is no custodian's, but what a server that had the call before says of those who keep it ([`Hint`]): it has nothing itself.

@@ -306,8 +306,8 @@ impl Legs for OwnerLegs {
         self.inner.guards(client, call)
     }
 
-    fn proxy_instead(&self, gone: NodeId, leg: LegId) -> Option<NodeId> {
-        self.inner.proxy_instead(gone, leg)
+    fn proxies_instead(&self, gone: NodeId, leg: LegId) -> Vec<NodeId> {
+        self.inner.proxies_instead(gone, leg)
     }
 
     fn relay(&self, client: Id<Client>, caller: LegId, call: CallId, not: Option<NodeId>) -> Option<NodeId> {

@@ -203,18 +203,21 @@ fn a_mere_copy_of_a_call_is_offered_when_its_server_is_known_to_be_gone_or_someb
 #[test]
 fn a_copy_that_nobody_can_carry_on_waits_for_its_server_for_a_while() {
     // It rang when its server was lost, with all its telephones: they may have answered since.
-    let mut desk = copying_with(Vec::new(), true);
-    assert_eq!(desk.said(), Vec::<String>::new());
+    let mut desk = copying_with(Vec::new(), false);
     desk.servers.1 = true;
     desk.waits(EMPTY_LIMIT - OFFER_AGAIN);
     assert_eq!(desk.said(), Vec::<String>::new());
     desk.waits(OFFER_AGAIN);
     assert_eq!(desk.said(), ["11 Offer 1 happened 0"], "somebody has to say what became of it");
+    // Its process is known to be no more: nobody can have answered.
+    let mut desk = copying_with(Vec::new(), false);
+    desk.custody.lost(A, true, &desk.servers, desk.now);
+    assert_eq!(desk.said(), ["11 Offer 1 happened 0"]);
     // Or the server is back, as it was, or as another process that knows nothing of it.
-    let mut desk = copying_with(Vec::new(), true);
+    let mut desk = copying_with(Vec::new(), false);
     desk.hears(A, ToLegs::Claim { title: title(0) });
     assert_eq!(desk.said(), ["10 Claimed 0 version 1 legs 0 happened 0"]);
-    let mut desk = copying_with(Vec::new(), true);
+    let mut desk = copying_with(Vec::new(), false);
     desk.custody.is_another(A, &desk.servers, desk.now);
     assert_eq!(desk.said(), ["11 Offer 1 happened 0"]);
 }
@@ -529,4 +532,28 @@ fn a_leg_that_would_go_elsewhere_asks_whoever_serves_its_call() {
     desk.said();
     desk.custody.leg_leaves(call(), leg(1));
     assert_eq!(desk.said(), Vec::<String>::new(), "it asks again when somebody has the call");
+}
+
+#[test]
+fn a_leg_that_came_from_another_proxy_is_not_hung_up_because_its_call_is_not_known_here() {
+    // Its call's server asked for it, and is lost before it says what call that is: the leg goes on where it was.
+    let mut desk = Desk::talking();
+    let other = CallId::new(NodeId(2), 9);
+    let title = Title { call: other, epoch: 3 };
+    let state = Bytes::from_static(b"dialog");
+    let revive = ToLegs::Revive { title, leg: leg(8), ticket: None, state };
+    desk.hears(A, revive.clone());
+    desk.custody.revived(other, leg(8), true);
+    desk.said();
+    desk.loses(A);
+    assert!(desk.said().contains(&format!("{} parted", leg(8))));
+    desk.custody.revived(other, leg(8), true);
+    assert_eq!(desk.said(), [format!("{} parted", leg(8))], "it was on its way");
+    // But when the call is over its telephone is told.
+    let mut desk = Desk::talking();
+    desk.hears(A, revive);
+    desk.hears(A, ToLegs::Done { title });
+    desk.said();
+    desk.custody.revived(other, leg(8), true);
+    assert_eq!(desk.said(), [format!("{} Bye", leg(8))]);
 }

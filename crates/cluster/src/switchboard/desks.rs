@@ -86,11 +86,11 @@ impl Legs for Switchboard {
         placed.into_iter().filter(|node| *node != self.deps.me).collect()
     }
 
-    fn proxy_instead(&self, gone: NodeId, leg: LegId) -> Option<NodeId> {
+    fn proxies_instead(&self, gone: NodeId, leg: LegId) -> Vec<NodeId> {
         let (view, lost) = (self.view.load(), self.lost.load());
         let reach = Reach { view: &view, lost: &lost.legs };
         let zone = view.node(gone).or_else(|| view.node(self.deps.me)).map_or("", |node| node.zone.as_str());
-        placement::proxy_instead(reach, zone, &placement::leg_name(leg), gone, "udp")
+        placement::proxies_instead(reach, zone, &placement::leg_name(leg), gone, "udp")
     }
 
     fn relay(&self, client: Id<Client>, caller: LegId, call: CallId, not: Option<NodeId>) -> Option<NodeId> {
@@ -158,8 +158,8 @@ impl Directory for Switchboard {
                 let home = if transport == Transport::Udp && may_go {
                     let zone = view.node(located.home).map_or("", |node| node.zone.as_str());
                     let name = record.contact.as_bytes();
-                    let instead = placement::proxy_instead(reach, zone, name, located.home, "udp");
-                    instead.or(Some(located.home).filter(|_| is_there))?
+                    let instead = placement::proxies_instead(reach, zone, name, located.home, "udp");
+                    instead.first().copied().or(Some(located.home).filter(|_| is_there))?
                 } else {
                     Some(located.home).filter(|_| is_there)?
                 };

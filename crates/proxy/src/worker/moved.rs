@@ -127,7 +127,7 @@ impl Worker {
         };
         let free = self.legs.iter_mut().filter(|(_, leg)| leg.may_leave(now));
         for (id, leg) in free.take(LEAVE_AT_ONCE) {
-            leg.asked_to_leave = Some(now);
+            leg.asks_to_leave(now);
             calls.leg_leaves(leg.call(), *id);
         }
     }
@@ -141,8 +141,11 @@ impl Worker {
     /// asks there.
     pub(super) fn part(&mut self, leg: LegId, now: Instant) {
         *self.shared.parted.lock() = Some(now);
-        self.strays.goes_on(leg);
-        for action in self.remove(leg).map(Leg::part).unwrap_or_default() {
+        let Some(parted) = self.remove(leg) else { return };
+        if let Some(peer) = parted.peer() {
+            self.strays.goes_on(leg, peer);
+        }
+        for action in parted.part() {
             self.act(leg, action, now);
         }
     }

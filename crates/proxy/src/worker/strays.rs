@@ -24,18 +24,23 @@ const ELSEWHERE_MAX: usize = 1024;
 pub(super) struct Strays {
     /// Our INVITE and the tag of who answered it.
     hung_up: VecDeque<(ClientKey, Box<[u8]>)>,
-    /// Legs that other proxies carry on.
-    elsewhere: VecDeque<LegId>,
+    /// Legs that other proxies carry on, each with the tag of its peer.
+    elsewhere: VecDeque<(LegId, Box<[u8]>)>,
     next: u32,
 }
 
 impl Strays {
     /// A leg has gone to another proxy: answers to what it asked for here end nothing.
-    pub(super) fn goes_on(&mut self, leg: LegId) {
+    pub(super) fn goes_on(&mut self, leg: LegId, peer: &[u8]) {
         if self.elsewhere.len() >= ELSEWHERE_MAX {
             self.elsewhere.pop_front();
         }
-        self.elsewhere.push_back(leg);
+        self.elsewhere.push_back((leg, peer.into()));
+    }
+
+    /// Whether the dialog with this answerer goes on elsewhere. Other forks of its INVITE do not.
+    fn is_elsewhere(&self, invite: ClientKey, tag: &[u8]) -> bool {
+        self.elsewhere.iter().any(|(leg, peer)| leg.as_u64() == invite.owner && **peer == *tag)
     }
 
     /// Whether this answerer is new; it is known from now on.
@@ -63,7 +68,7 @@ impl Worker {
             }
         }
         self.transactions.send_ack(ack, to);
-        let goes_on = self.strays.elsewhere.iter().any(|leg| leg.as_u64() == key.owner);
+        let goes_on = self.strays.is_elsewhere(key, msg.to_tag().unwrap_or_default());
         if !goes_on && self.strays.is_new(key, msg.to_tag().unwrap_or_default()) {
             self.strays.next = self.strays.next.wrapping_add(1);
             let key = ClientKey { owner: STRAY_OWNER, seq: self.strays.next };

@@ -155,15 +155,26 @@ impl CallState {
     /// A leg's proxy is about to leave: another one carries it on. Its own keeps it until that one has it, for it may be unable to.
     pub(super) fn leg_leaves(&mut self, from: NodeId, leg: LegId, peers: &Peers) {
         let title = self.title();
-        let is_free = self.call.is_talking() && self.call.is_at_rest();
-        let Some(tenure) = self.tenure.as_mut().filter(|tenure| is_free && !tenure.parked) else { return };
-        let Some(state) = tenure.state(leg).filter(|state| state.home == from) else { return };
-        let Some(place) = peers.legs.proxy_instead(from, leg) else { return };
-        let state = state.state.clone();
+        let Some(capsule) = self.call.capsule().filter(|_| self.call.is_talking()) else { return };
+        let legs: Vec<LegId> = self.call.legs().collect();
+        let Some(tenure) = self.tenure.as_mut().filter(|tenure| !tenure.parked) else { return };
+        let Some(state) = tenure.state(leg).filter(|state| state.home == from).cloned() else { return };
+        // One that could not have it is not asked again while there are others.
+        let mut places = peers.legs.proxies_instead(from, leg);
+        if places.iter().all(|place| tenure.refused.contains(&(leg, *place))) {
+            tenure.refused.retain(|(other, _)| *other != leg);
+        }
+        places.retain(|place| !tenure.refused.contains(&(leg, *place)));
+        let Some(place) = places.first().copied() else { return };
         tenure.on_their_way.retain(|(other, _)| *other != leg);
         tenure.on_their_way.push((leg, place));
         tenure.involved.insert(place);
-        peers.legs.tell(place, ToLegs::Revive { title, leg, ticket: None, state });
+        // It keeps the call before it has the leg, and all others know of it: whatever becomes of this server now, the leg's call goes on.
+        let mut keepers: BTreeSet<NodeId> = legs.into_iter().map(|leg| tenure.home(leg)).collect();
+        keepers.extend(&tenure.custodians);
+        keepers.insert(place);
+        tenure.tell(self.id, &capsule, &self.call, keepers, peers);
+        peers.legs.tell(place, ToLegs::Revive { title, leg, ticket: None, state: state.state });
     }
 
     /// Its proxy is told to do something with a leg: should another one be about to have it, it is not to.
@@ -180,6 +191,9 @@ impl CallState {
         let before = tenure.on_their_way.len();
         tenure.on_their_way.retain(|on_its_way| *on_its_way != (leg, to));
         let is_awaited = tenure.on_their_way.len() < before;
+        if is_awaited && !lives && tenure.refused.len() < STATES_MAX {
+            tenure.refused.push((leg, to));
+        }
         let Some(state) = tenure.state(leg).filter(|_| is_awaited && lives).cloned() else { return false };
         peers.legs.tell(state.home, ToLegs::Part { title, leg });
         tenure.put(KeptLeg { home: to, ..state });

@@ -69,8 +69,8 @@ impl Legs for Others {
         Some(self.relay)
     }
 
-    fn proxy_instead(&self, _: NodeId, _: LegId) -> Option<NodeId> {
-        Some(NodeId(6))
+    fn proxies_instead(&self, _: NodeId, _: LegId) -> Vec<NodeId> {
+        vec![NodeId(6), NodeId(5)]
     }
 }
 
@@ -269,19 +269,21 @@ async fn a_call_that_was_over_before_it_was_taken_goes_on_nowhere() {
 
 #[tokio::test]
 async fn a_leg_leaves_its_proxy_when_another_one_has_it() {
-    let (server, _world, mut lines) = talking().await;
+    let (server, world, mut lines) = talking().await;
     let [caller, callee] = [1, 2].map(|number| LegId::new(NodeId(1), 0, number));
     let leaves = |leg| ToCalls::Leaves { title: title(), leg };
     let revived = |leg, lives| ToCalls::Revived { title: title(), leg, lives };
     server.told(NodeId(1), leaves(caller));
     assert_eq!(said(&server, &mut lines).await, ["6 Revive"]);
-    // That one cannot have it: it stays, and asks again.
+    // Whatever becomes of this server now, that one knows whose the leg is, and others that it is asked.
+    assert!(world.kept.lock().custodians.contains(&NodeId(6)));
+    // It cannot have it: it stays, and asks again, and another one is asked.
     server.told(NodeId(6), revived(caller, false));
     assert_eq!(said(&server, &mut lines).await, Vec::<String>::new());
     assert_eq!(server.stats().calls, 1);
     server.told(NodeId(1), leaves(caller));
-    server.told(NodeId(6), revived(caller, true));
-    assert_eq!(said(&server, &mut lines).await, ["6 Revive", "1 Part"]);
+    server.told(NodeId(5), revived(caller, true));
+    assert_eq!(said(&server, &mut lines).await, ["5 Revive", "1 Part"]);
     // Who does not have it has no say any more.
     server.told(NodeId(1), leaves(caller));
     server.told(NodeId(1), revived(caller, false));
