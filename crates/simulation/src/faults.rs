@@ -4,6 +4,7 @@
 
 use crate::Time;
 use crate::plan::{Fault, MS, SECOND, Spot, Way};
+use crate::process::Process;
 use crate::world::{Act, Machine, World, node_key, sip_address};
 use cluster::etcd::Request;
 use cluster::ids::NodeId;
@@ -47,6 +48,16 @@ impl World {
             Fault::StoreAway => self.store_away += 1,
             Fault::Drain(node) if self.plan.kind == crate::Kind::Rolling => self.to_drain.push_back(node),
             Fault::Drain(node) => self.stop(node),
+            Fault::LetGo(node) => self.with(node, Process::drain),
+        }
+    }
+
+    fn with(&mut self, node: NodeId, work: impl FnOnce(&mut Process)) {
+        if let Some(machine) = self.machines.get_mut(&node)
+            && let Some(process) = &mut machine.process
+        {
+            work(process);
+            machine.is_dirty = true;
         }
     }
 
@@ -67,6 +78,7 @@ impl World {
                 }
             }
             Fault::StoreAway => self.store_away -= 1,
+            Fault::LetGo(node) => self.with(node, Process::undrain),
             Fault::Reset(..) | Fault::Compact | Fault::Expire(_) | Fault::Drain(_) => {}
         }
     }
@@ -148,7 +160,11 @@ impl World {
         let Some((home, now_at)) = self.proxy_of(phone) else { return };
         // It may have noticed meanwhile that its proxy leaves.
         let has_moved = self.phones[phone].sides[at].asked.is_some_and(|asked| asked != now_at);
-        if !has_moved || !self.takes_calls(now_at) {
+        // Or it has called one that was about to start, and serves by now.
+        let began = self.phones[phone].sides[at].began;
+        let process = self.machines.get(&now_at).and_then(|machine| machine.process.as_ref());
+        let has_started = process.is_some_and(|process| process.born() > began);
+        if !(has_moved || has_started) || !self.takes_calls(now_at) {
             let mut others = self.proxies().filter(|node| *node != now_at && self.takes_calls(*node));
             let Some(other) = others.next().filter(|_| !self.takes_calls(now_at)) else { return };
             drop(others);

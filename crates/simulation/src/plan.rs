@@ -74,6 +74,8 @@ pub(crate) enum Fault {
     StoreAway,
     /// Told to stop, and started again.
     Drain(NodeId),
+    /// Drained by an operator, who takes it back in the end.
+    LetGo(NodeId),
 }
 
 /// A fault with its time; without an end it stays.
@@ -203,6 +205,15 @@ impl Plan {
             _ => (Fault::Expire(node), back),
         };
         self.troubles.push(Trouble { begin, end, fault });
+        // An operator may have been at work when it happened: what one knows of the other must not be lost.
+        let mut operator = StdRng::seed_from_u64(rng.random());
+        if operator.random_bool(0.4) {
+            let begin = (begin + operator.random_range(0..SECOND))
+                .saturating_sub(operator.random_range(0..3 * SECOND));
+            let end = Some(begin + operator.random_range(2 * SECOND..10 * SECOND));
+            let node = self.any(&mut operator);
+            self.troubles.push(Trouble { begin, end, fault: Fault::LetGo(node) });
+        }
     }
 
     /// One after the other, each when the one before is back.
@@ -263,6 +274,7 @@ impl Plan {
             | Fault::Pause(node)
             | Fault::Isolate(node)
             | Fault::Drain(node)
+            | Fault::LetGo(node)
             | Fault::Expire(node) => Some(node),
             _ => None,
         };

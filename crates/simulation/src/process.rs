@@ -110,9 +110,22 @@ struct Parts {
 
 /// How far a process is with its end.
 enum Farewell {
-    HandingOver { until: Instant, next: Instant, was_empty: bool },
-    HangingUp { until: Instant },
-    Resting { until: Instant, done: Option<JoinHandle<()>> },
+    /// For as long as an operator wants it.
+    Draining {
+        next: Instant,
+    },
+    HandingOver {
+        until: Instant,
+        next: Instant,
+        was_empty: bool,
+    },
+    HangingUp {
+        until: Instant,
+    },
+    Resting {
+        until: Instant,
+        done: Option<JoinHandle<()>>,
+    },
     Leaving,
 }
 
@@ -305,6 +318,33 @@ impl Process {
             }
             self.member.set_draining(true, now.into_std());
             self.farewell = Some(Farewell::HandingOver { until: now + DRAIN, next: now, was_empty: false });
+        }
+    }
+
+    /// An operator has it drain, and it stays.
+    pub(crate) fn drain(&mut self) {
+        let now = self.clock();
+        if let (None, Stage::Serving(parts)) = (&self.farewell, &self.stage) {
+            if let Some(proxy) = &parts.proxy {
+                proxy.drain(true);
+            }
+            self.member.set_draining(true, now.into_std());
+            self.farewell = Some(Farewell::Draining { next: now });
+        }
+    }
+
+    /// And takes that back.
+    pub(crate) fn undrain(&mut self) {
+        let now = self.clock();
+        if let (Some(Farewell::Draining { .. }), Stage::Serving(parts)) = (&self.farewell, &self.stage) {
+            if let Some(proxy) = &parts.proxy {
+                proxy.drain(false);
+            }
+            if let Some(calls) = &parts.calls {
+                calls.undrain();
+            }
+            self.member.set_draining(false, now.into_std());
+            self.farewell = None;
         }
     }
 
@@ -546,6 +586,14 @@ impl Process {
         };
         match &mut self.farewell {
             None => {}
+            Some(Farewell::Draining { next }) => {
+                if now >= *next {
+                    *next = now + HAND_OVER;
+                    let _guard = self.rt.enter();
+                    parts.calls.iter().for_each(|calls| calls.hand_over());
+                    parts.proxy.iter().for_each(|proxy| proxy.move_legs());
+                }
+            }
             Some(Farewell::HandingOver { until, next, was_empty }) => {
                 if now < *next {
                     return;
