@@ -2,10 +2,11 @@
 //!
 //! Rows in, decisions out: no clock, no I/O, no floats, nothing global. Rooms: [`rate`] (one rate, and what a duration
 //! costs by it), [`tariffs`] (all of a configuration, indexed), [`decide`] (the price of a call, or why it has none), [`simulate`] (the
-//! same, explained), [`week`] (when parts of plans count), [`money`].
+//! same, explained), [`week`] (when parts of plans count), [`import`] (rates from a file), [`money`].
 //! Elsewhere: which carriers a call may take (routing), balances and limits (`appserver`), keeping rows (`store`).
 
 pub mod decide;
+pub mod import;
 pub mod money;
 mod number;
 mod prefixes;

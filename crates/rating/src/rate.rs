@@ -14,7 +14,7 @@ pub const PRICE_MAX: u32 = 999_999;
 pub const LCR_CALL: Duration = Duration::from_secs(300);
 
 /// Units of [`DECIMALS`] in one.
-const UNITS: u64 = 10_u64.pow(DECIMALS);
+pub(crate) const UNITS: u64 = 10_u64.pow(DECIMALS);
 /// Seconds of a minute; all sums are counted in sixtieths of a unit, so that nothing is rounded within them.
 const MINUTE: u128 = 60;
 const SECOND_NS: u128 = 1_000_000_000;
@@ -204,7 +204,7 @@ impl Rate {
 }
 
 /// A number of units as a decimal. The largest price of the longest call fits (94 bits of 96).
-fn decimal(units: u128) -> Decimal {
+pub(crate) fn decimal(units: u128) -> Decimal {
     let units = i128::try_from(units).unwrap_or(i128::MAX);
     Decimal::try_from_i128_with_scale(units, DECIMALS).unwrap_or(Decimal::MAX)
 }
