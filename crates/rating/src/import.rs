@@ -1,15 +1,14 @@
 //! Rates from a file of comma-separated values (manual 9.4.3, "Importing a CSV file").
 //!
 //! In: the file's bytes as they come, which column holds what, the list that the rates are for. Out: the rows with the rates in
-//! them and what changed, or all bad lines; nothing is half imported. Elsewhere: the reading of a line ([`sheet`]), keeping rows (`store`),
-//! the list's status (whoever imports).
+//! them and what changed, or all bad lines; nothing is half imported. Elsewhere: keeping rows (`store`), the list's
+//! status (whoever imports).
 
+mod options;
 mod sheet;
 
-pub use sheet::{
-    COLUMNS_MAX, Columns, LINE_MAX, LINES_MAX, MISTAKES_MAX, Mistake, Mistakes, Options, Reader, Sheet,
-    WrongOptions,
-};
+pub use options::{COLUMNS_MAX, Columns, Options, WrongOptions};
+pub use sheet::{LINE_MAX, LINES_MAX, MISTAKES_MAX, Mistake, Mistakes, Reader, Sheet};
 
 use crate::rate;
 use model::Id;

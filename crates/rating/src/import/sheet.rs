@@ -1,14 +1,15 @@
 //! The lines of a file of rates: read as bytes come, each bad one listed.
 //! In: bytes, which column holds what. Out: what each line says, in bounds. Elsewhere: rows ([`super`]).
 
+use super::options::{
+    CHARGE, COLUMNS_MAX, COST, Columns, INCREMENT, NAME, NAMES, Options, PREFIX, WrongOptions,
+};
 use crate::rate::{DECIMALS, PRICE_MAX, UNITS};
 use csv_core::{ReadRecordResult, ReaderBuilder, Terminator};
 use std::fmt;
 
 /// Bytes of a line. What is longer is no rate, or lacks a quote.
 pub const LINE_MAX: usize = 4096;
-/// Columns of a line.
-pub const COLUMNS_MAX: usize = 64;
 /// Lines of a file.
 pub const LINES_MAX: u32 = 5_000_000;
 /// More mistakes than anybody reads at once; the others are counted.
@@ -17,90 +18,6 @@ pub const MISTAKES_MAX: usize = 1000;
 /// Characters of a destination's name and of a prefix with its plus sign, as rows have them.
 const NAME_MAX: usize = 100;
 const PREFIX_MAX: usize = 24;
-
-const NAMES: [&str; 5] =
-    ["destinationName", "destinationPrefix", "rateCost", "connectionCharge", "rateIncrement"];
-const NAME: usize = 0;
-const PREFIX: usize = 1;
-const COST: usize = 2;
-const CHARGE: usize = 3;
-const INCREMENT: usize = 4;
-
-/// How a file is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// What stands between two columns.
-    pub delimiter: u8,
-    /// What may stand around a column; written twice within it, it means itself.
-    pub enclosure: Option<u8>,
-    /// What takes the meaning of an enclosure within one.
-    pub escape: Option<u8>,
-    /// Which column holds what.
-    pub columns: Columns,
-    /// The first line has titles.
-    pub ignore_first: bool,
-}
-
-impl Default for Options {
-    /// As the manual proposes: commas, double quotes, titles in the first line.
-    fn default() -> Self {
-        Self {
-            delimiter: b',',
-            enclosure: Some(b'"'),
-            escape: None,
-            columns: Columns::default(),
-            ignore_first: true,
-        }
-    }
-}
-
-/// Which column holds what. By default: the destination's name, its prefix, the price of a minute, that of a connection, the charge
-/// period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Columns([usize; 5]);
-
-impl Default for Columns {
-    fn default() -> Self {
-        Self([NAME, PREFIX, COST, CHARGE, INCREMENT])
-    }
-}
-
-impl Columns {
-    /// From the names of a file's columns in their order, as `importerArguments` of a list have them; columns of other
-    /// names are not looked at.
-    ///
-    /// # Errors
-    ///
-    /// A column that is missing or there twice, or too many of them.
-    pub fn named<T: AsRef<str>>(names: &[T]) -> Result<Self, WrongOptions> {
-        if names.len() > COLUMNS_MAX {
-            return Err(WrongOptions::TooManyColumns);
-        }
-        let mut places = [0; 5];
-        for (place, wanted) in places.iter_mut().zip(NAMES) {
-            let mut found = (0..).zip(names).filter(|(_, name)| name.as_ref() == wanted);
-            match (found.next(), found.next()) {
-                (Some((at, _)), None) => *place = at,
-                _ => return Err(WrongOptions::Column(wanted)),
-            }
-        }
-        Ok(Self(places))
-    }
-}
-
-/// Options that no file can be read by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WrongOptions {
-    /// A column that is not named exactly once.
-    #[error("columns: name {0} once")]
-    Column(&'static str),
-    /// More columns than a line may have.
-    #[error("columns: name at most {COLUMNS_MAX}")]
-    TooManyColumns,
-    /// Delimiter, enclosure and escape must be told apart from each other, from ends of lines, and from the rest of a text.
-    #[error("{0}: write one character of ASCII, which is no end of a line and none of the others")]
-    Character(&'static str),
-}
 
 /// A bad line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,15 +138,8 @@ impl Reader {
     ///
     /// Options by which none can be read.
     pub fn new(options: &Options) -> Result<Self, WrongOptions> {
+        options.check()?;
         let Options { delimiter, enclosure, escape, columns, ignore_first } = options;
-        let named = [("delimiter", Some(*delimiter)), ("enclosure", *enclosure), ("escape", *escape)];
-        for (place, (name, character)) in named.iter().enumerate() {
-            let Some(character) = character else { continue };
-            let taken = named.iter().take(place).any(|(_, other)| *other == Some(*character));
-            if taken || !character.is_ascii() || matches!(character, b'\0' | b'\r' | b'\n') {
-                return Err(WrongOptions::Character(name));
-            }
-        }
         let mut csv = ReaderBuilder::new();
         csv.delimiter(*delimiter).terminator(Terminator::Any(b'\n')).escape(*escape);
         match enclosure {
