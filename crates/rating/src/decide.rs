@@ -292,9 +292,11 @@ impl Tariffs {
         let plan = self.rows.get(profile.plan).filter(|plan| plan.brand == brand);
         let plan = plan.ok_or(NoPrice::PlanGone(profile.plan))?;
         let wanted = self.currency(currency, brand)?;
-        let is = self.currency(plan.currency, brand)?;
-        if is != wanted {
-            return Err(NoPrice::OtherCurrency { plan: plan.id, is, wanted });
+        if plan.currency != currency {
+            let is = self.currency(plan.currency, brand)?;
+            if is != wanted {
+                return Err(NoPrice::OtherCurrency { plan: plan.id, is, wanted });
+            }
         }
         Ok(Asked { brand, currency: wanted, plan: plan.id, profile: Some(profile) })
     }
@@ -337,26 +339,40 @@ impl Tariffs {
             }
         }
         let plan = asked.plan;
-        let Some((part, row)) = chosen else {
+        let Some((part, entry)) = chosen else {
             return Err(match known_at_other_times {
                 _ if parts.is_empty() => NoPrice::EmptyPlan(plan),
                 true => NoPrice::NotNow { plan },
                 false => NoPrice::NoRate { plan },
             });
         };
-        // The index was made of these rows, but whether a list is still there nobody promised.
-        let rows = self.rows.get(row).and_then(|row| Some((row, self.rows.get(part.list)?)));
-        let (values, list) = rows.ok_or(NoPrice::NoRate { plan })?;
+        let row = Id::new(entry.row);
+        // Whether a list is still there nobody promised.
+        let list = self.rows.get(part.list).ok_or(NoPrice::NoRate { plan })?;
+        let rate = match entry.rate {
+            Some(rate) => rate.within(list),
+            None => self.unusable(row, list).ok_or(NoPrice::NoRate { plan })??,
+        };
         Ok(Basis {
             profile: asked.profile.map(|profile| profile.id),
             plan,
             part: part.id,
             list: list.id,
             row,
-            destination: values.destination,
+            destination: Id::new(entry.destination),
             currency: asked.currency,
-            rate: Rate::of(values, list).map_err(|fault| NoPrice::BadRate { row, fault })?,
+            rate,
         })
+    }
+
+    /// Says why a row holds no rate.
+    fn unusable(
+        &self,
+        row: Id<DestinationRate>,
+        list: &DestinationRateGroup,
+    ) -> Option<Result<Rate, NoPrice>> {
+        let values = self.rows.get(row)?;
+        Some(Rate::of(values, list).map_err(|fault| NoPrice::BadRate { row, fault }))
     }
 }
 
@@ -411,6 +427,23 @@ mod tests {
         ] {
             assert_eq!(minute(&world, number, AT), price, "{number}");
         }
+    }
+
+    #[test]
+    fn the_next_state_has_the_new_price_and_the_one_before_keeps_its_own() {
+        let (mut world, plan, list) = world();
+        world.rate(list, "+34", "1");
+        let before = Tariffs::new(&world.rows);
+        world.rate(list, "+34", "2");
+        let after = before.next(&world.rows);
+        let minute = |tariffs: &Tariffs| {
+            tariffs.by_plan(plan, &call("+3491", AT)).map(|basis| basis.rate.per_minute().normalize())
+        };
+        assert_eq!(minute(&before), Ok(Decimal::ONE));
+        assert_eq!(minute(&after), Ok(Decimal::TWO));
+        world.change(list, |list| list.deductible_connection_fee = true);
+        let basis = after.next(&world.rows).by_plan(plan, &call("+3491", AT)).unwrap();
+        assert!(basis.rate.minimal_cost(), "what the list says counts for all its rates");
     }
 
     #[test]

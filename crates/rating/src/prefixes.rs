@@ -1,8 +1,9 @@
 //! The destinations of one brand by prefix, and the rates of one list by destination: flat sorted tables.
 //! In: prefixes and ids. Out: which destinations a number has, the longest prefix first. A million prefixes take 24 MB, a
-//! million rates 8 MB. Elsewhere: keeping them in step with the rows ([`crate::tariffs`]).
+//! million rates 44 MB where most destinations have one. Elsewhere: keeping them in step with the rows ([`crate::tariffs`]).
 
 use crate::number::Digits;
+use crate::rate::Rate;
 use crate::sorted::merged;
 
 /// No entry.
@@ -22,7 +23,7 @@ impl Prefixes {
     /// The table without what goes and with what comes: one pass over all of it.
     pub(crate) fn changed(&self, gone: Vec<(Digits, u32)>, come: Vec<(Digits, u32)>) -> Self {
         let old = self.keys.iter().copied().zip(self.ids.iter().copied());
-        let new = merged(old, gone, come);
+        let new = merged(old, gone, come, |entry| *entry);
         let keys: Box<[Digits]> = new.iter().map(|(key, _)| *key).collect();
         let parents = parents(&keys);
         Self { ids: new.iter().map(|(_, id)| *id).collect(), keys, parents }
@@ -56,24 +57,95 @@ fn parents(keys: &[Digits]) -> Box<[u32]> {
     (0..).zip(keys).map(parent).collect()
 }
 
+/// The rate of a destination within a list.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) destination: u32,
+    /// The row of the rate.
+    pub(crate) row: u32,
+    /// What it says, but for what the list says of all its rates; nothing where it holds no rate.
+    pub(crate) rate: Option<Rate>,
+}
+
+impl Entry {
+    fn key(&self) -> (u32, u32) {
+        (self.destination, self.row)
+    }
+}
+
 /// The rates of a list.
 #[derive(Debug, Default)]
-pub(crate) struct Rates(Box<[(u32, u32)]>);
+pub(crate) struct Rates {
+    /// By destination.
+    entries: Box<[Entry]>,
+    places: Places,
+}
+
+/// How the place of a destination's rate is found.
+#[derive(Debug)]
+enum Places {
+    /// The places of the destinations from this one on; [`NONE`] where there is no rate.
+    Table(u32, Box<[u32]>),
+    /// Destinations by place, where they lie far apart.
+    Sorted(Box<[u32]>),
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self::Sorted(Box::default())
+    }
+}
+
+impl Places {
+    /// A table has at most so many places for a rate.
+    const SPREAD: usize = 8;
+
+    fn of(entries: &[Entry]) -> Self {
+        let ends = entries.first().zip(entries.last());
+        let range = ends.map(|(first, last)| (last.destination - first.destination) as usize + 1);
+        match (ends, range) {
+            (Some((first, _)), Some(range)) if range / Self::SPREAD <= entries.len() => {
+                let mut places = vec![NONE; range].into_boxed_slice();
+                // Of two rates of one destination (rows of other systems may have such) the first counts.
+                for (place, entry) in (0..).zip(entries) {
+                    let known = &mut places[(entry.destination - first.destination) as usize];
+                    *known = place.min(*known);
+                }
+                Self::Table(first.destination, places)
+            }
+            _ => Self::Sorted(entries.iter().map(|entry| entry.destination).collect()),
+        }
+    }
+
+    fn find(&self, destination: u32) -> Option<usize> {
+        match self {
+            Self::Table(first, places) => {
+                let place = places.get(destination.checked_sub(*first)? as usize)?;
+                (*place != NONE).then_some(*place as usize)
+            }
+            Self::Sorted(all) => {
+                let place = all.partition_point(|other| *other < destination);
+                (all.get(place) == Some(&destination)).then_some(place)
+            }
+        }
+    }
+}
 
 impl Rates {
-    /// The table without what goes and with what comes, each a destination and its rate.
-    pub(crate) fn changed(&self, gone: Vec<(u32, u32)>, come: Vec<(u32, u32)>) -> Self {
-        Self(merged(self.0.iter().copied(), gone, come).into())
+    /// The table without what goes and with what comes: one pass over all of it.
+    pub(crate) fn changed(&self, gone: Vec<Entry>, come: Vec<Entry>) -> Self {
+        let gone = gone.iter().map(Entry::key).collect();
+        let entries: Box<[Entry]> = merged(self.entries.iter().copied(), gone, come, Entry::key).into();
+        Self { places: Places::of(&entries), entries }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty()
     }
 
     /// The rate of a destination.
-    pub(crate) fn of(&self, destination: u32) -> Option<u32> {
-        let at = self.0.partition_point(|(other, _)| *other < destination);
-        self.0.get(at).filter(|(other, _)| *other == destination).map(|(_, rate)| *rate)
+    pub(crate) fn of(&self, destination: u32) -> Option<&Entry> {
+        self.entries.get(self.places.find(destination)?)
     }
 }
 
@@ -141,11 +213,36 @@ mod tests {
         }
 
         #[test]
-        fn a_list_finds_each_of_its_rates(rates in proptest::collection::btree_map(0_u32..100, any::<u32>(), 0..50)) {
-            let list = Rates::default().changed(Vec::new(), rates.clone().into_iter().collect());
-            for destination in 0..101 {
-                prop_assert_eq!(list.of(destination), rates.get(&destination).copied());
+        fn a_list_finds_each_of_its_rates(
+            rates in proptest::collection::btree_map(0_u32..100, 1_u32..9, 0..50),
+            far in proptest::option::of(1_000_000_u32..),
+            gone in 0_u32..100,
+        ) {
+            let mut rates = rates;
+            rates.extend(far.map(|far| (far, 1)));
+            let entry = |(destination, row): (&u32, &u32)| Entry { destination: *destination, row: *row, rate: None };
+            let list = Rates::default().changed(Vec::new(), rates.iter().map(entry).collect());
+            let left = list.changed(rates.get_key_value(&gone).map(entry).into_iter().collect(), Vec::new());
+            for destination in (0..101).chain(far).chain([u32::MAX]) {
+                let row = |list: &Rates| list.of(destination).map(|entry| entry.row);
+                let want = rates.get(&destination).copied();
+                prop_assert_eq!(row(&list), want);
+                prop_assert_eq!(row(&left), want.filter(|_| destination != gone));
             }
         }
+    }
+
+    #[test]
+    fn lists_that_lie_far_apart_take_no_table() {
+        let list = |destinations: &[u32]| {
+            let entry =
+                |destination: &u32| Entry { destination: *destination, row: *destination, rate: None };
+            Rates::default().changed(Vec::new(), destinations.iter().map(entry).collect())
+        };
+        assert!(matches!(list(&[7, 9, 12]).places, Places::Table(7, places) if places.len() == 6));
+        assert!(matches!(list(&[0, u32::MAX]).places, Places::Sorted(_)));
+        let twins = [2, 1].map(|row| Entry { destination: 5, row, rate: None });
+        let twins = Rates::default().changed(Vec::new(), twins.to_vec());
+        assert_eq!(twins.of(5).map(|entry| entry.row), Some(1));
     }
 }

@@ -114,7 +114,13 @@ impl Rate {
     pub fn of(row: &DestinationRate, list: &DestinationRateGroup) -> Result<Self, RateFault> {
         let period = seconds("rateIncrement", &row.rate_increment, "60s")?;
         let start = seconds("groupIntervalStart", &row.group_interval_start, "0s")?;
-        Self::new(row.connect_fee, row.cost, start, period, list.deductible_connection_fee)
+        let rate = Self::new(row.connect_fee, row.cost, start, period, false)?;
+        Ok(rate.within(list))
+    }
+
+    /// The rate with what a list says of all its rates.
+    pub(crate) fn within(self, list: &DestinationRateGroup) -> Self {
+        Self { minimal_cost: list.deductible_connection_fee, ..self }
     }
 
     /// The price of being connected.

@@ -1,23 +1,26 @@
 //! Merging few changes into a long sorted list: what a change of rows costs an index.
 //! In: the list as it was, what goes, what comes. Out: the list as it is.
 
-/// Merges in one pass: a copy of the list, whatever the changes. Of `gone` each takes one like it out.
-pub(crate) fn merged<T: Copy + Ord>(
+/// Merges in one pass: a copy of the list, whatever the changes. The list is sorted by `key`; of `gone` each takes one with this
+/// key out, if there is any.
+pub(crate) fn merged<T, K: Ord>(
     old: impl ExactSizeIterator<Item = T>,
-    mut gone: Vec<T>,
+    mut gone: Vec<K>,
     mut come: Vec<T>,
+    key: impl Fn(&T) -> K,
 ) -> Vec<T> {
     gone.sort_unstable();
-    come.sort_unstable();
+    come.sort_unstable_by_key(&key);
     let mut new = Vec::with_capacity(old.len() + come.len());
     let (mut gone, mut come) = (gone.into_iter().peekable(), come.into_iter().peekable());
     for entry in old {
-        while let Some(entry) = come.next_if(|next| *next <= entry) {
+        let at = key(&entry);
+        while let Some(entry) = come.next_if(|next| key(next) <= at) {
             new.push(entry);
         }
         // What goes and is not there goes by.
-        while gone.next_if(|next| *next < entry).is_some() {}
-        if gone.next_if(|next| *next == entry).is_none() {
+        while gone.next_if(|next| *next < at).is_some() {}
+        if gone.next_if(|next| *next == at).is_none() {
             new.push(entry);
         }
     }
@@ -46,7 +49,7 @@ mod tests {
             }
             want.extend(&come);
             want.sort_unstable();
-            prop_assert_eq!(merged(old.into_iter(), gone, come), want);
+            prop_assert_eq!(merged(old.into_iter(), gone, come, |one| *one), want);
         }
     }
 }
