@@ -26,6 +26,13 @@ impl Digits {
         if text.len() > DIGITS_MAX as usize { None } else { Self::of_number(text) }
     }
 
+    /// The first digits, by which tables have pages; 0 where there are less.
+    pub(crate) fn page(self) -> u32 {
+        const DIGITS: u32 = 4;
+        let head = (self.0 >> (BITS * (DIGITS_MAX - DIGITS))) as u32;
+        if head.trailing_zeros() < BITS { head } else { 0 }
+    }
+
     /// Whether a number, or a longer prefix, begins with this one.
     pub(crate) fn begins(self, other: Self) -> bool {
         // At least one digit is there, so this is less than all bits.
@@ -48,6 +55,15 @@ mod tests {
         }
         assert!(Digits::of_prefix("+1234567890123456789012345678901").is_some());
         assert!(Digits::of_prefix("+12345678901234567890123456789012").is_none());
+    }
+
+    #[test]
+    fn pages_are_four_digits() {
+        let page = |text: &str| Digits::of_number(text).unwrap().page();
+        assert_eq!(["+3", "+346", "+000"].map(page), [0; 3]);
+        assert_eq!(page("+3460"), page("+34601"));
+        assert_ne!(page("+3460"), page("+3461"));
+        assert_ne!(page("+0000"), 0);
     }
 
     #[test]

@@ -4,14 +4,36 @@
 
 use crate::number::Digits;
 use crate::rate::Rate;
-use crate::sorted::merged;
+use crate::sorted::{Page, Paged, merged};
 
 /// No entry.
 const NONE: u32 = u32::MAX;
 
-/// The destinations of a brand.
+/// The destinations of a brand, those of less than four digits on a page of their own.
 #[derive(Debug, Default)]
-pub(crate) struct Prefixes {
+pub(crate) struct Prefixes(Paged<Table>);
+
+impl Prefixes {
+    /// The table without what goes and with what comes; pages of other numbers are shared.
+    pub(crate) fn changed(&self, gone: Vec<(Digits, u32)>, come: Vec<(Digits, u32)>) -> Self {
+        Self(self.0.changed(gone, come, |(key, _)| key.page()))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The destinations whose prefix the number begins with, the longest first.
+    pub(crate) fn matches(&self, number: Digits) -> impl Iterator<Item = u32> + '_ {
+        let long = Some(number.page()).filter(|page| *page != 0);
+        let pages = long.into_iter().chain([0]).filter_map(|page| self.0.page(page));
+        pages.flat_map(move |table| table.matches(number))
+    }
+}
+
+/// Destinations of which none begins with one that is elsewhere, but for shorter ones.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
     /// Sorted; ids of equal ones (rows of other systems may have such) ascend.
     keys: Box<[Digits]>,
     ids: Box<[u32]>,
@@ -19,9 +41,10 @@ pub(crate) struct Prefixes {
     parents: Box<[u32]>,
 }
 
-impl Prefixes {
-    /// The table without what goes and with what comes: one pass over all of it.
-    pub(crate) fn changed(&self, gone: Vec<(Digits, u32)>, come: Vec<(Digits, u32)>) -> Self {
+impl Page for Table {
+    type Entry = (Digits, u32);
+
+    fn changed(&self, gone: Vec<(Digits, u32)>, come: Vec<(Digits, u32)>) -> Self {
         let old = self.keys.iter().copied().zip(self.ids.iter().copied());
         let new = merged(old, gone, come, |entry| *entry);
         let keys: Box<[Digits]> = new.iter().map(|(key, _)| *key).collect();
@@ -29,12 +52,14 @@ impl Prefixes {
         Self { ids: new.iter().map(|(_, id)| *id).collect(), keys, parents }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
+}
 
-    /// The destinations whose prefix the number begins with, the longest first: one search and a walk.
-    pub(crate) fn matches(&self, number: Digits) -> impl Iterator<Item = u32> + '_ {
+impl Table {
+    /// One search and a walk.
+    fn matches(&self, number: Digits) -> impl Iterator<Item = u32> + '_ {
         // The last entry up to the number begins with each prefix of the number that there is, because all that lies between a
         // text and what it begins does. So they are among its parents.
         let at = self.keys.partition_point(|key| *key <= number).checked_sub(1);
@@ -75,77 +100,70 @@ impl Entry {
 
 /// The rates of a list.
 #[derive(Debug, Default)]
-pub(crate) struct Rates {
-    /// By destination.
-    entries: Box<[Entry]>,
-    places: Places,
-}
-
-/// How the place of a destination's rate is found.
-#[derive(Debug)]
-enum Places {
-    /// The places of the destinations from this one on; [`NONE`] where there is no rate.
-    Table(u32, Box<[u32]>),
-    /// Destinations by place, where they lie far apart.
-    Sorted(Box<[u32]>),
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self::Sorted(Box::default())
-    }
-}
-
-impl Places {
-    /// A table has at most so many places for a rate.
-    const SPREAD: usize = 8;
-
-    fn of(entries: &[Entry]) -> Self {
-        let ends = entries.first().zip(entries.last());
-        let range = ends.map(|(first, last)| (last.destination - first.destination) as usize + 1);
-        match (ends, range) {
-            (Some((first, _)), Some(range)) if range / Self::SPREAD <= entries.len() => {
-                let mut places = vec![NONE; range].into_boxed_slice();
-                // Of two rates of one destination (rows of other systems may have such) the first counts.
-                for (place, entry) in (0..).zip(entries) {
-                    let known = &mut places[(entry.destination - first.destination) as usize];
-                    *known = place.min(*known);
-                }
-                Self::Table(first.destination, places)
-            }
-            _ => Self::Sorted(entries.iter().map(|entry| entry.destination).collect()),
-        }
-    }
-
-    fn find(&self, destination: u32) -> Option<usize> {
-        match self {
-            Self::Table(first, places) => {
-                let place = places.get(destination.checked_sub(*first)? as usize)?;
-                (*place != NONE).then_some(*place as usize)
-            }
-            Self::Sorted(all) => {
-                let place = all.partition_point(|other| *other < destination);
-                (all.get(place) == Some(&destination)).then_some(place)
-            }
-        }
-    }
-}
+pub(crate) struct Rates(Paged<Neighbours>);
 
 impl Rates {
-    /// The table without what goes and with what comes: one pass over all of it.
+    /// The table without what goes and with what comes; pages of other destinations are shared.
     pub(crate) fn changed(&self, gone: Vec<Entry>, come: Vec<Entry>) -> Self {
-        let gone = gone.iter().map(Entry::key).collect();
-        let entries: Box<[Entry]> = merged(self.entries.iter().copied(), gone, come, Entry::key).into();
-        Self { places: Places::of(&entries), entries }
+        Self(self.0.changed(gone, come, |entry| entry.destination / PAGE))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.0.is_empty()
     }
 
     /// The rate of a destination.
     pub(crate) fn of(&self, destination: u32) -> Option<&Entry> {
-        self.entries.get(self.places.find(destination)?)
+        self.0.page(destination / PAGE)?.of(destination)
+    }
+}
+
+/// Destinations of a page.
+const PAGE: u32 = 1024;
+/// So many rates have a table of places; fewer are searched.
+const MANY: usize = 64;
+
+/// Rates of destinations whose ids are close.
+#[derive(Debug, Default)]
+pub(crate) struct Neighbours {
+    /// By destination.
+    entries: Box<[Entry]>,
+    /// The place after that of each destination's rate; 0 where there is none. Empty where there are few.
+    places: Box<[u32]>,
+}
+
+impl Page for Neighbours {
+    type Entry = Entry;
+
+    fn changed(&self, gone: Vec<Entry>, come: Vec<Entry>) -> Self {
+        let gone = gone.iter().map(Entry::key).collect();
+        let entries = merged(self.entries.iter().copied(), gone, come, Entry::key);
+        let mut places = Box::default();
+        if entries.len() >= MANY {
+            let mut all = vec![0; PAGE as usize];
+            // Of two rates of one destination (rows of other systems may have such) the first counts.
+            for (place, entry) in (1..).zip(&entries) {
+                let known = &mut all[(entry.destination % PAGE) as usize];
+                *known = if *known == 0 { place } else { *known };
+            }
+            places = all.into();
+        }
+        Self { entries: entries.into(), places }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl Neighbours {
+    fn of(&self, destination: u32) -> Option<&Entry> {
+        let place = if self.places.is_empty() {
+            self.entries.partition_point(|entry| entry.destination < destination)
+        } else {
+            self.places.get((destination % PAGE) as usize)?.checked_sub(1)? as usize
+        };
+        self.entries.get(place).filter(|entry| entry.destination == destination)
     }
 }
 
@@ -153,6 +171,7 @@ impl Rates {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn table(prefixes: &[&str]) -> Prefixes {
         let come = (0..).zip(prefixes).map(|(id, prefix)| (Digits::of_prefix(prefix).unwrap(), id)).collect();
@@ -214,16 +233,16 @@ mod tests {
 
         #[test]
         fn a_list_finds_each_of_its_rates(
-            rates in proptest::collection::btree_map(0_u32..100, 1_u32..9, 0..50),
+            rates in proptest::collection::btree_map(0_u32..200, 1_u32..9, 0..150),
             far in proptest::option::of(1_000_000_u32..),
-            gone in 0_u32..100,
+            gone in 0_u32..200,
         ) {
             let mut rates = rates;
             rates.extend(far.map(|far| (far, 1)));
             let entry = |(destination, row): (&u32, &u32)| Entry { destination: *destination, row: *row, rate: None };
             let list = Rates::default().changed(Vec::new(), rates.iter().map(entry).collect());
             let left = list.changed(rates.get_key_value(&gone).map(entry).into_iter().collect(), Vec::new());
-            for destination in (0..101).chain(far).chain([u32::MAX]) {
+            for destination in (0..201).chain(far).chain([u32::MAX]) {
                 let row = |list: &Rates| list.of(destination).map(|entry| entry.row);
                 let want = rates.get(&destination).copied();
                 prop_assert_eq!(row(&list), want);
@@ -233,16 +252,33 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_lie_far_apart_take_no_table() {
-        let list = |destinations: &[u32]| {
-            let entry =
-                |destination: &u32| Entry { destination: *destination, row: *destination, rate: None };
-            Rates::default().changed(Vec::new(), destinations.iter().map(entry).collect())
+    fn of_two_rates_of_a_destination_the_first_counts_until_it_goes() {
+        let entry = |destination, row| Entry { destination, row, rate: None };
+        for others in [0, 100] {
+            let all = (100..100 + others).map(|id| entry(id, id)).chain([entry(5, 2), entry(5, 1)]).collect();
+            let list = Rates::default().changed(Vec::new(), all);
+            let row = |list: &Rates| list.of(5).map(|entry| entry.row);
+            assert_eq!(row(&list), Some(1));
+            assert_eq!(row(&list.changed(vec![entry(5, 1)], Vec::new())), Some(2));
+        }
+    }
+
+    #[test]
+    fn what_is_on_other_pages_is_shared() {
+        let entry = |destination| Entry { destination, row: 1, rate: None };
+        let list = Rates::default().changed(Vec::new(), (0..5000).map(entry).collect());
+        let next = list.changed(vec![entry(7)], vec![entry(9000)]);
+        let same = |page| match (list.0.page(page), next.0.page(page)) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
         };
-        assert!(matches!(list(&[7, 9, 12]).places, Places::Table(7, places) if places.len() == 6));
-        assert!(matches!(list(&[0, u32::MAX]).places, Places::Sorted(_)));
-        let twins = [2, 1].map(|row| Entry { destination: 5, row, rate: None });
-        let twins = Rates::default().changed(Vec::new(), twins.to_vec());
-        assert_eq!(twins.of(5).map(|entry| entry.row), Some(1));
+        assert_eq!([0, 1, 4, 8].map(same), [false, true, true, false]);
+        let prefixes = table(&["+3", "+3460", "+3491"]);
+        let next = prefixes.changed(Vec::new(), vec![(Digits::of_prefix("+34601").unwrap(), 7)]);
+        let page = |table: &Prefixes, text: &str| {
+            Arc::clone(table.0.page(Digits::of_number(text).unwrap().page()).unwrap())
+        };
+        let same = |text| Arc::ptr_eq(&page(&prefixes, text), &page(&next, text));
+        assert_eq!(["+3", "+3460", "+3491"].map(same), [true, false, true]);
     }
 }
