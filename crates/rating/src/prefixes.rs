@@ -1,6 +1,6 @@
-//! The destinations of one brand by prefix, and the rates of one list by destination: flat sorted tables.
+//! The destinations of one brand by prefix, and the rates of one list by destination: flat sorted tables, in pages.
 //! In: prefixes and ids. Out: which destinations a number has, the longest prefix first. A million prefixes take 24 MB, a
-//! million rates 44 MB where most destinations have one. Elsewhere: keeping them in step with the rows ([`crate::tariffs`]).
+//! million rates 44 MB where they are on most destinations. Elsewhere: keeping them in step with the rows ([`crate::tariffs`]).
 
 use crate::number::Digits;
 use crate::rate::Rate;

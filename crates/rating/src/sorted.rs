@@ -16,17 +16,25 @@ pub(crate) trait Page: Default {
 }
 
 /// Pages by number.
-pub(crate) struct Paged<P>(Box<[(u32, Arc<P>)]>);
+pub(crate) struct Paged<P> {
+    pages: Box<[(u32, Arc<P>)]>,
+    /// The place after that of each page, from the number of the first on; 0 where there is none. Empty where numbers
+    /// lie far apart: then pages are searched.
+    places: Box<[u32]>,
+}
+
+/// There are at most so many places for a page.
+const SPREAD: usize = 8;
 
 impl<P> Default for Paged<P> {
     fn default() -> Self {
-        Self(Box::default())
+        Self { pages: Box::default(), places: Box::default() }
     }
 }
 
 impl<P: fmt::Debug> fmt::Debug for Paged<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.0).finish()
+        f.debug_list().entries(&self.pages).finish()
     }
 }
 
@@ -44,7 +52,7 @@ impl<P: Page> Paged<P> {
                 touched.entry(number(&entry)).or_default()[which].push(entry);
             }
         }
-        let others = self.0.iter().filter(|(number, _)| !touched.contains_key(number));
+        let others = self.pages.iter().filter(|(number, _)| !touched.contains_key(number));
         let mut pages: Vec<(u32, Arc<P>)> = others.cloned().collect();
         for (number, [gone, come]) in touched {
             let page = match self.page(number) {
@@ -56,20 +64,38 @@ impl<P: Page> Paged<P> {
             }
         }
         pages.sort_unstable_by_key(|(number, _)| *number);
-        Self(pages.into())
+        Self { places: places(&pages), pages: pages.into() }
     }
 }
 
 impl<P> Paged<P> {
     /// The page of this number.
     pub(crate) fn page(&self, number: u32) -> Option<&Arc<P>> {
-        let at = self.0.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        self.0.get(at).map(|(_, page)| page)
+        let (first, _) = self.pages.first()?;
+        let place = if self.places.is_empty() {
+            self.pages.partition_point(|(other, _)| *other < number)
+        } else {
+            self.places.get(number.checked_sub(*first)? as usize)?.checked_sub(1)? as usize
+        };
+        self.pages.get(place).filter(|(other, _)| *other == number).map(|(_, page)| page)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pages.is_empty()
     }
+}
+
+fn places<P>(pages: &[(u32, Arc<P>)]) -> Box<[u32]> {
+    let (Some((first, _)), Some((last, _))) = (pages.first(), pages.last()) else { return Box::default() };
+    let range = (last - first) as usize + 1;
+    if range / SPREAD > pages.len() {
+        return Box::default();
+    }
+    let mut places = vec![0; range];
+    for (place, (number, _)) in (1..).zip(pages) {
+        places[(number - first) as usize] = place;
+    }
+    places.into()
 }
 
 /// Merges in one pass: a copy of the list, whatever the changes. The list is sorted by `key`; of `gone` each takes one with this
@@ -103,6 +129,45 @@ pub(crate) fn merged<T, K: Ord>(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// A page of plain numbers.
+    #[derive(Debug, Default)]
+    struct Numbers(Vec<u32>);
+
+    impl Page for Numbers {
+        type Entry = u32;
+
+        fn changed(&self, gone: Vec<u32>, come: Vec<u32>) -> Self {
+            Self(merged(self.0.iter().copied(), gone, come, |one| *one))
+        }
+
+        fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    #[test]
+    fn pages_are_found_where_they_lie_close_and_where_they_lie_far_apart() {
+        let of = |numbers: &[u32]| {
+            Paged::<Numbers>::default().changed(Vec::new(), numbers.to_vec(), |one| *one / 10)
+        };
+        for (numbers, has_places) in [
+            (vec![], false),
+            (vec![75], true),
+            (vec![51, 52, 73, 99, 100], true),
+            (vec![0, 99, u32::MAX], false),
+        ] {
+            let paged = of(&numbers);
+            assert_eq!(!paged.places.is_empty(), has_places, "{numbers:?}");
+            for page in (0..12).chain([u32::MAX / 10, u32::MAX]) {
+                let found = paged.page(page).map_or_else(Vec::new, |page| page.0.clone());
+                let want: Vec<u32> = numbers.iter().copied().filter(|one| one / 10 == page).collect();
+                assert_eq!(found, want, "{numbers:?} {page}");
+            }
+            let none = paged.changed(numbers, Vec::new(), |one| *one / 10);
+            assert!(none.is_empty() && none.page(5).is_none());
+        }
+    }
 
     proptest! {
         #[test]
