@@ -122,6 +122,20 @@ pub enum NoPrice {
         /// The client's or carrier's.
         wanted: Id<Currency>,
     },
+    /// The list of rates is in another currency than the rating plan that it is in: it was changed afterwards.
+    #[error(
+        "destination rates {list} are in currency {is}, and not in {wanted} as rating plan {plan}; replace them in it"
+    )]
+    ListInOtherCurrency {
+        /// The list.
+        list: Id<DestinationRateGroup>,
+        /// The plan.
+        plan: Id<RatingPlanGroup>,
+        /// The list's currency.
+        is: Id<Currency>,
+        /// The plan's.
+        wanted: Id<Currency>,
+    },
     /// Neither the row nor its brand has a currency.
     #[error("no currency; choose one in the brand")]
     NoCurrency,
@@ -164,7 +178,9 @@ impl NoPrice {
             Self::NoClient(_) | Self::NoCarrier(_) => "unknown account",
             Self::NoPlan { .. } | Self::PlanGone(_) | Self::EmptyPlan(_) => "no rating plan",
             Self::NotYetActive { .. } => "rating plan not active yet",
-            Self::OtherCurrency { .. } | Self::NoCurrency => "rating plan in another currency",
+            Self::OtherCurrency { .. } | Self::ListInOtherCurrency { .. } | Self::NoCurrency => {
+                "rating plan in another currency"
+            }
             Self::NotNow { .. } => "no rate for destination at this time",
             Self::NoRate { .. } | Self::BadRate { .. } => "no rate for destination",
         }
@@ -349,6 +365,10 @@ impl Tariffs {
         let row = Id::new(entry.row);
         // Whether a list is still there nobody promised.
         let list = self.rows.get(part.list).ok_or(NoPrice::NoRate { plan })?;
+        let (is, wanted) = (self.currency(list.currency, list.brand)?, asked.currency);
+        if is != wanted {
+            return Err(NoPrice::ListInOtherCurrency { list: list.id, plan, is, wanted });
+        }
         let rate = match entry.rate {
             Some(rate) => rate.within(list),
             None => self.unusable(row, list).ok_or(NoPrice::NoRate { plan })??,
@@ -630,6 +650,8 @@ mod tests {
         let (is, wanted) = (Id::new(1), Id::new(2));
         assert_eq!(cost(&world), Err(NoPrice::OtherCurrency { plan, is, wanted }));
         world.change(plan, |row| row.currency = Some(Id::new(2)));
+        assert_eq!(cost(&world), Err(NoPrice::ListInOtherCurrency { list, plan, is, wanted }));
+        world.change(list, |row| row.currency = Some(Id::new(2)));
         let Ok(Charge::Priced(basis)) = cost(&world) else { panic!("{:?}", cost(&world)) };
         assert_eq!(basis.currency, Id::new(2));
         world.change(Id::<Carrier>::new(1), |row| row.calculate_cost = Some(false));
