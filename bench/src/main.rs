@@ -14,6 +14,7 @@ mod parse;
 mod placement;
 mod population;
 mod profile;
+mod rating;
 mod relays;
 mod restload;
 mod rtpengine;
@@ -80,6 +81,8 @@ enum What {
     Split,
     /// What it costs to decide who serves what.
     Placement,
+    /// What it costs to price a call, with a million prefixes.
+    Rating,
     /// RTP.
     Relay,
     /// REST on 100,000 users, and the start with 1,000,000 endpoints.
@@ -126,8 +129,12 @@ fn main() -> io::Result<()> {
         What::ServeRelay { calls, caller, callee } => return relays::serve_relay(calls, caller, callee),
         What::ServeHello { port } => return configuration::serve_hello(port),
         What::Profile { load, rate } => return profile_of(load, rate),
-        What::Memory { cluster: true } | What::Survival { .. } | What::Split | What::Placement => {
-            return of_cluster(what, arguments.rounds, arguments.quick);
+        What::Memory { cluster: true }
+        | What::Survival { .. }
+        | What::Split
+        | What::Placement
+        | What::Rating => {
+            return with_own_table(what, arguments.rounds, arguments.quick);
         }
         What::All => &[
             Suite::parse,
@@ -165,14 +172,16 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// What is measured of a cluster has tables of its own.
-fn of_cluster(what: What, rounds: usize, quick: bool) -> io::Result<()> {
-    let carillon = if what == What::Placement { None } else { Some(carillon::build()?) };
+/// What is measured of a cluster, and of a core alone, has tables of its own.
+fn with_own_table(what: What, rounds: usize, quick: bool) -> io::Result<()> {
+    let alone = matches!(what, What::Placement | What::Rating);
+    let carillon = if alone { None } else { Some(carillon::build()?) };
     let mut suite = Suite::new(rounds, quick, vec![Side::Ours, Side::Peer], carillon)?;
     let text = match what {
         What::Survival { calls, scenario } => survival::run(&suite, calls, scenario.as_slice())?,
         What::Split => split::calls(&mut suite)?,
         What::Placement => placement::run(&suite)?,
+        What::Rating => rating::run(&suite)?,
         _ => split::memory(&mut suite)?,
     };
     println!("{}, {rounds} rounds\n\n{}\n\n{text}", date()?, cpu::machine());

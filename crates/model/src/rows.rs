@@ -6,6 +6,7 @@
 use crate::define::{Entity, Kind, OnDelete, Record, Table, Value};
 use crate::entities::TABLES;
 use crate::id::Id;
+use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -267,6 +268,22 @@ impl Rows {
         self.tables[table.index].rows.len()
     }
 
+    /// What leads from the table as it was in `before` to the table as it is: each row that is not alike, as it was and as it
+    /// is, by id. Parts that both states share are not looked at, so it costs what the changes between them cost.
+    pub fn since<'a>(
+        &'a self,
+        before: &'a Self,
+        table: &Table,
+    ) -> impl Iterator<Item = (Option<&'a Row>, Option<&'a Row>)> + use<'a> {
+        let (old, new) = (&before.tables[table.index], &self.tables[table.index]);
+        let differences = (!Arc::ptr_eq(old, new)).then(|| old.rows.diff(&new.rows));
+        differences.into_iter().flatten().map(|difference| match difference {
+            DiffItem::Add(_, row) => (None, Some(row)),
+            DiffItem::Update { old: (_, old), new: (_, new) } => (Some(old), Some(new)),
+            DiffItem::Remove(_, row) => (Some(row), None),
+        })
+    }
+
     /// The rows of a table whose field at this place refers to `target`, by id.
     pub fn referring<'a>(
         &'a self,
@@ -467,6 +484,26 @@ mod tests {
         assert!(of(&rows, 1).is_empty());
         assert_eq!(of(&before, 1).len(), 8, "what was read before stays as it was");
         assert_eq!(rows.count_referring(table, table.place("terminalModel").unwrap(), 1), None);
+    }
+
+    #[test]
+    fn what_changed_between_two_states_is_told_row_by_row() {
+        let (table, mut rows) = (Terminal::definition(), Rows::default());
+        (1..=1000).for_each(|id| rows.insert(terminal(id, 1)));
+        let between = |before: &Rows, after: &Rows| -> Vec<(Option<u32>, Option<u32>)> {
+            let id = |row: Option<&Row>| row.map(|row| row.id());
+            after.since(before, table).map(|(old, new)| (id(old), id(new))).collect()
+        };
+        let mut after = rows.clone();
+        assert_eq!(between(&rows, &after), []);
+        after.insert(terminal(2, 1));
+        assert_eq!(between(&rows, &after), [], "it holds what it held");
+        after.insert(terminal(500, 2));
+        after.insert(terminal(1001, 1));
+        after.remove(table, 7);
+        assert_eq!(between(&rows, &after), [(Some(7), None), (Some(500), Some(500)), (None, Some(1001))]);
+        assert_eq!(between(&after, &rows), [(None, Some(7)), (Some(500), Some(500)), (Some(1001), None)]);
+        assert_eq!(between(&Rows::default(), &rows).len(), 1000);
     }
 
     #[test]

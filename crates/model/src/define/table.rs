@@ -228,6 +228,14 @@ pub trait Record: Any + Debug + Send + Sync {
     fn any_mut(&mut self) -> &mut dyn Any;
 }
 
+/// Rows are equal when they are of one table and hold the same.
+impl PartialEq for dyn Record {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(self, other)
+            || (std::ptr::eq(self.table(), other.table()) && crate::draft::alike(self, other))
+    }
+}
+
 impl dyn Record {
     /// The row as its own type.
     pub fn cast<E: Entity>(&self) -> Option<&E> {
