@@ -123,7 +123,10 @@ pub(crate) enum Target {
 
 /// Routes by brand, by whose they are, and by what they are for.
 #[derive(Debug, Default)]
-pub(crate) struct Routes(HashMap<(Id<Brand>, Option<Id<Company>>, Target), Vec<Id<OutgoingRouting>>>);
+pub(crate) struct Routes(HashMap<RouteKey, Vec<Id<OutgoingRouting>>>);
+
+/// The brand; the client, or nothing for all; what for.
+type RouteKey = (Id<Brand>, Option<Id<Company>>, Target);
 
 impl Routes {
     fn new(rows: &Rows) -> Self {
