@@ -5,7 +5,7 @@
 use crate::Router;
 use crate::note::Notes;
 use crate::selection::Attempt;
-use crate::transform::NumberError;
+use crate::transform::{EXPRESSIONS_MAX, NumberError};
 use model::define::choices::{DdiAction, YesNo};
 use model::entities::{
     Company, CompanyKind, Ddi, Fax, Friend, MatchList, MatchListPattern, MatchListPatternKind,
@@ -146,6 +146,21 @@ impl Router {
         self.index.rules.apply(set, kind, number, &mut ()).map(|made| made.number)
     }
 
+    /// A number in E.164, out of the form of whoever has a transformation rule set: what requests name beside caller and
+    /// called one, such as Diversion and Refer-To.
+    ///
+    /// # Errors
+    ///
+    /// The rules make none of it.
+    pub fn to_e164(
+        &self,
+        set: Option<Id<TransformationRuleSet>>,
+        kind: Kind,
+        number: &str,
+    ) -> Result<E164, NumberError> {
+        self.index.rules.e164(set, kind, number, &mut ())
+    }
+
     /// A caller's number in the form of the endpoint that is called.
     ///
     /// # Errors
@@ -266,13 +281,17 @@ impl Router {
         (action == DdiAction::Force).then_some(ddi)
     }
 
-    /// Whether a match list has a number.
+    /// Whether a match list has a number. Of its expressions, [`EXPRESSIONS_MAX`] are tried.
     pub fn is_listed(&self, list: Id<MatchList>, number: &E164) -> bool {
+        let mut expressions = 0;
         let mut patterns = self.rows().of::<MatchListPattern>("matchList", list.get());
         patterns.any(|pattern| match pattern.kind {
             MatchListPatternKind::Regexp => {
+                expressions += 1;
                 let expression = self.index.expressions.of_list(pattern.id);
-                expression.is_some_and(|expression| expression.is_in(number.as_str()))
+                expression
+                    .filter(|_| expressions <= EXPRESSIONS_MAX)
+                    .is_some_and(|expression| expression.is_in(number.as_str()))
             }
             MatchListPatternKind::Number => {
                 let value = pattern.numbervalue.as_deref().unwrap_or_default();

@@ -6,7 +6,7 @@
 use crate::Router;
 use crate::note::Notes;
 use crate::target::{NoTarget, Target};
-use crate::transform::NumberError;
+use crate::transform::NUMBER_MAX;
 use model::entities::{
     Brand, Company, Ddi, DdiKind, DdiProvider, RoutingTag, TransformationRuleKind as Kind,
 };
@@ -40,7 +40,8 @@ pub enum IncomingRefusal {
     UnknownSource(IpAddr),
     /// The called number is no DDI of the provider's brand.
     #[error(
-        "{called} is no DDI of a brand whose DDI provider has the address {source_ip}; add the DDI, or correct the provider's transformation rules"
+        "{} is no DDI of a brand whose DDI provider has the address {source_ip}; add the DDI, or correct the provider's transformation rules",
+        called.escape_debug()
     )]
     NoDdi {
         /// The number as it came.
@@ -128,7 +129,8 @@ impl Router {
             }
             return self.to_ddi(ddi, number, caller, Some(linked.unwrap_or(provider.id)));
         }
-        Err(IncomingRefusal::NoDdi { called: called.to_owned(), source_ip: source })
+        let called = called.chars().take(NUMBER_MAX).collect();
+        Err(IncomingRefusal::NoDdi { called, source_ip: source })
     }
 
     /// The first DDI with this number that is wanted.
@@ -159,20 +161,5 @@ impl Router {
             true => self.rows().at(incoming.provider)?.routing_tag,
             false => ddi.routing_tag,
         }
-    }
-
-    /// A number of a DDI provider's network in E.164: what else its requests name, such as diverting numbers.
-    ///
-    /// # Errors
-    ///
-    /// Its rules make none of it.
-    pub fn from_provider(
-        &self,
-        provider: Id<DdiProvider>,
-        kind: Kind,
-        number: &str,
-    ) -> Result<E164, NumberError> {
-        let set = self.rows().get(provider).and_then(|provider| provider.transformation_rule_set);
-        self.index.rules.e164(set, kind, number, &mut ())
     }
 }

@@ -124,6 +124,8 @@ pub enum RouteLeftOut {
     },
     /// No carrier of it is left.
     NoCarrier,
+    /// More routes fit than a call could ever try ([`crate::selection::ROUTES_MAX`]).
+    TooMany,
 }
 
 /// Why a carrier of a selected route is not used.
@@ -156,6 +158,7 @@ impl fmt::Display for RouteLeftOut {
             Self::Tag => f.write_str("it is for another routing tag"),
             Self::Stopped { by } => write!(f, "route {by} is a stopper of a lower priority"),
             Self::NoCarrier => f.write_str("it has no carrier left"),
+            Self::TooMany => f.write_str("too many routes fit"),
         }
     }
 }
@@ -177,7 +180,7 @@ impl fmt::Display for Note {
             Self::Tag(tag) => write!(f, "routing tag {tag}"),
             Self::Transformed { kind, set, rule, before, after } => {
                 use model::define::Choice;
-                let kind = kind.name();
+                let (kind, before, after) = (kind.name(), before.escape_debug(), after.escape_debug());
                 match (set, rule) {
                     (_, Some(rule)) => write!(f, "{kind}: {before} becomes {after} by rule {rule}"),
                     (Some(set), None) => write!(f, "{kind}: {before} stays, no rule of set {set} fits it"),

@@ -15,6 +15,11 @@ use model::entities::{
 use model::{E164, Id};
 use rust_decimal::Decimal;
 
+/// Most routes that one call considers, those of the lowest priorities.
+pub const ROUTES_MAX: usize = 256;
+/// Most carriers that one call tries: nobody would wait for more.
+pub const ATTEMPTS_MAX: usize = 64;
+
 /// What routing asks of others. Each answer must come at once, from memory.
 pub trait Facts {
     /// What five minutes to the number, beginning now, cost the brand with this carrier; nothing where its rates do not say.
@@ -133,7 +138,7 @@ impl Selection {
                     let known = order.iter().any(|attempt| {
                         attempt.carrier == candidate.carrier && attempt.treatment == choice.treatment
                     });
-                    if !known {
+                    if !known && order.len() < ATTEMPTS_MAX {
                         order.push(Attempt {
                             route: choice.route,
                             priority: tier.priority,
@@ -200,6 +205,10 @@ impl Router {
                 stays
             });
         }
+        for (route, _) in routes.iter().skip(ROUTES_MAX) {
+            notes.add(|| Note::RouteLeftOut { route: route.id, why: RouteLeftOut::TooMany });
+        }
+        routes.truncate(ROUTES_MAX);
         // Step 8.
         let mut tiers: Vec<Tier> = Vec::new();
         let mut silent = false;

@@ -108,7 +108,8 @@ impl fmt::Display for Explanation {
             write!(f, "cost of five minutes {}, ", money(attempt.cost))?;
             match numbers {
                 Ok(ToCarrier { called, caller }) => {
-                    writeln!(f, "as {called} from {}", caller.as_deref().unwrap_or("nobody"))?;
+                    let caller = caller.as_deref().unwrap_or("nobody").escape_debug();
+                    writeln!(f, "as {} from {caller}", called.escape_debug())?;
                 }
                 Err(why) => writeln!(f, "but {why}")?,
             }

@@ -4,6 +4,7 @@
 //! Elsewhere: numbers of the world ([`crate::outgoing`], [`crate::incoming`]).
 
 use crate::Router;
+use crate::transform::EXPRESSIONS_MAX;
 use model::define::Entity;
 use model::entities::{
     Company, ConditionalRoute, ConferenceRoom, Country, Ddi, DdiRouteType, Extension, ExtensionRouteType,
@@ -163,10 +164,11 @@ impl Router {
     }
 
     /// The friend that has a number: by its patterns, or by the extensions of the client that it stands for. Of several, the
-    /// one with the least priority.
+    /// one with the least priority. [`EXPRESSIONS_MAX`] patterns are tried.
     fn behind_friend(&self, client: Id<Company>, number: &str) -> Option<Target> {
         let mut friends: Vec<&Friend> = self.rows().of("company", client.get()).collect();
         friends.sort_by_key(|friend| (friend.priority, friend.id));
+        let mut left = EXPRESSIONS_MAX;
         friends.into_iter().find_map(|friend| {
             if friend.direct_connectivity == FriendDirectConnectivity::Intervpbx {
                 let extension = self.snapshot.extension(friend.inter_company?, number)?;
@@ -174,7 +176,10 @@ impl Router {
             }
             let mut patterns = self.rows().of::<FriendsPattern>("friend", friend.id.get());
             let fits = |pattern: &FriendsPattern| {
-                self.index.expressions.of_friend(pattern.id).is_some_and(|pattern| pattern.is_in(number))
+                let may = left > 0;
+                left = left.saturating_sub(1);
+                let expression = self.index.expressions.of_friend(pattern.id).filter(|_| may);
+                expression.is_some_and(|expression| expression.is_in(number))
             };
             let fits = patterns.any(fits);
             fits.then(|| Target::Friend { friend: friend.id, number: number.to_owned() })

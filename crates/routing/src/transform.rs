@@ -15,6 +15,10 @@ use std::sync::{Arc, OnceLock};
 /// Greatest size of a number that is transformed, and of what it becomes, in octets. Expressions are tried on no more.
 pub const NUMBER_MAX: usize = 64;
 
+/// Most expressions of one list, friend or client that are tried on one number: each may take its time, and tenants write
+/// them.
+pub const EXPRESSIONS_MAX: usize = 200;
+
 /// Why a number could not be brought into another form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NumberError {
@@ -23,7 +27,7 @@ pub enum NumberError {
     TooLong(usize),
     /// A rule's expression took too many steps.
     #[error(
-        "transformation rule {rule} takes too many steps on {number}; write its matchExpr without repetitions within repetitions"
+        "transformation rule {rule} takes too many steps on {}; write its matchExpr without repetitions within repetitions", number.escape_debug()
     )]
     GaveUp {
         /// The rule.
@@ -32,8 +36,8 @@ pub enum NumberError {
         number: String,
     },
     /// E.164 was needed, and this is none.
-    #[error("{after} is no number in E.164: {}", match rule {
-        Some(rule) => format!("transformation rule {rule} made it of {before}; correct its replaceExpr"),
+    #[error("{} is no number in E.164: {}", after.escape_debug(), match rule {
+        Some(rule) => format!("transformation rule {rule} made it of {}; correct its replaceExpr", before.escape_debug()),
         None => format!("no rule of {} fits it; add one to it", match set {
             Some(set) => format!("transformation rule set {set}"),
             None => "the caller, who has no transformation rule set,".to_owned(),
@@ -194,7 +198,7 @@ impl RuleSets {
         }
         let rules = set.and_then(|set| self.sets.get(&set.get())?.get(place(kind)));
         let mut made = Transformed { number: number.to_owned(), rule: None };
-        for rule in rules.into_iter().flatten() {
+        for rule in rules.into_iter().flatten().take(EXPRESSIONS_MAX) {
             let Some(regex) = rule.search.regex() else {
                 notes.add(|| Note::BrokenRule { rule: rule.id });
                 continue;

@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use model::Id;
 use model::entities::*;
 use proptest::prelude::*;
-use routing::{Call, Dialled, Endpoint};
+use routing::note::RouteLeftOut;
+use routing::selection::{ATTEMPTS_MAX, ROUTES_MAX, Wanted};
+use routing::transform::EXPRESSIONS_MAX;
+use routing::{Call, Dialled, Endpoint, Note};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// An id that may or may not be there.
@@ -157,6 +160,80 @@ fn wild(seed: &[(u32, u32, u32, String, String, TransformationRuleKind)]) -> Sys
             });
     }
     system
+}
+
+#[test]
+fn however_many_routes_fit_a_call_tries_a_bounded_number_of_carriers() {
+    let mut system = System::new();
+    for id in 1..=2000 {
+        system.add(OutgoingRouting {
+            id: Id::new(id),
+            kind: Some(OutgoingRoutingKind::Pattern),
+            routing_mode: Some(OutgoingRoutingMode::Static),
+            routing_pattern: Some(Id::new(1)),
+            carrier: Some(Id::new(1)),
+            brand: BRAND,
+            prefix: Some(id.to_string()),
+            priority: 1,
+            ..OutgoingRouting::default()
+        });
+    }
+    let router = system.router();
+    let client = router.snapshot().client(RETAIL).unwrap();
+    let wanted =
+        Wanted { client, called: number("+34911"), tag: None, fax: false, now: Timestamp::UNIX_EPOCH };
+    let mut notes = Vec::new();
+    let selection = router.select(&wanted, &system, &mut notes).unwrap();
+    assert_eq!(selection.tiers[0].choices.len(), ROUTES_MAX);
+    assert_eq!(selection.order(random(1)).len(), ATTEMPTS_MAX);
+    let too_many = |note: &&Note| matches!(note, Note::RouteLeftOut { why: RouteLeftOut::TooMany, .. });
+    assert_eq!(notes.iter().filter(too_many).count(), 2000 - ROUTES_MAX);
+}
+
+#[test]
+fn however_many_expressions_a_tenant_writes_a_bounded_number_is_tried() {
+    let most = u32::try_from(EXPRESSIONS_MAX).unwrap();
+    // The expression at one place fits, all others do not.
+    let found = |fits: u32| {
+        let mut system = System::new();
+        system.add(Friend { id: Id::new(1), company: VPBX, ..Friend::default() });
+        for id in 1..=most + 1 {
+            let text = if id == fits { "7001" } else { "x" }.to_owned();
+            system
+                .add(FriendsPattern {
+                    id: Id::new(id),
+                    friend: Id::new(1),
+                    reg_exp: text.clone(),
+                    ..FriendsPattern::default()
+                })
+                .add(MatchListPattern {
+                    id: Id::new(id),
+                    kind: MatchListPatternKind::Regexp,
+                    regexp: Some(text),
+                    match_list: Id::new(1),
+                    ..MatchListPattern::default()
+                });
+        }
+        let router = system.router();
+        (router.within(VPBX, "7001").is_some(), router.is_listed(Id::new(1), &number("+7001")))
+    };
+    assert_eq!(found(most), (true, true));
+    assert_eq!(found(most + 1), (false, false));
+}
+
+#[test]
+fn what_strangers_write_does_not_reach_a_terminal_as_it_is() {
+    let mut system = System::new();
+    system.add(RetailAccount { id: Id::new(1), company: RETAIL, ..RetailAccount::default() });
+    let call = Call {
+        client: RETAIL,
+        endpoint: Endpoint::RetailAccount(Id::new(1)),
+        dialled: Dialled::Text("\u{1b}[2J\n911"),
+        presented: None,
+        now: Timestamp::UNIX_EPOCH,
+    };
+    let text = system.router().simulate(&call, &system, random(1)).to_string();
+    assert!(text.contains("u{1b}[2J") && !text.contains('\u{1b}'), "{text}");
 }
 
 proptest! {

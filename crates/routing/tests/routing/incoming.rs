@@ -34,7 +34,7 @@ fn system() -> System {
     }
     system.add(User { id: Id::new(1), company: VPBX, ..User::default() });
     system.ddi(1, "+34911234567", Some(VPBX));
-    change(&mut system, |ddi| to_user(ddi));
+    change(&mut system, to_user);
     system
 }
 

@@ -2,6 +2,8 @@
 //!
 //! In: small systems. Out: what is decided. Elsewhere: units of one room, beside it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod hostile;
 mod incoming;
 mod outgoing;
