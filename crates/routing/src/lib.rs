@@ -1,15 +1,16 @@
-//! Numbers, and which way a call goes: a state of the configuration in, decisions as data out. A core: no clock, no randomness, no I/O.
+//! Numbers, and which way a call goes. A core: no clock, no randomness, no I/O.
 //!
-//! Rooms: [`transform`] (forms of numbers), [`outgoing`] (calls of endpoints), [`selection`] (their carriers, manual 9.3.1),
-//! [`incoming`] (calls to DDIs), [`target`] (what numbers lead to), [`endpoint`] (whose form of numbers), [`codes`] (when the next
-//! carrier is tried), [`simulate`] and [`note`] (why). Elsewhere: what is configured (`model`), what it costs (`rating`).
+//! In: a state of the configuration, and calls. Out: decisions as data. Rooms: [`transform`] (forms of numbers), [`outgoing`] (calls
+//! of endpoints), [`selection`] (their carriers, manual 9.3.1), [`incoming`] (calls to DDIs), [`target`] (what numbers lead to),
+//! [`endpoint`] (whose form of numbers), [`codes`] (when the next carrier is tried), [`simulate`] and [`note`] (why). Elsewhere: what
+//! is configured (`model`), what it costs (`rating`).
 //!
-//! A [`Router`] is made of a [`model::Snapshot`], and the next one of it and the next snapshot: only what follows from tables that
-//! changed is made again, and expressions that were read once are kept. Making the first one of a million rows takes a second or
-//! so, since it looks at each; reading an expression waits for the first call that needs it. A decision tries the expressions of two
-//! lists of a transformation set up to the one that fits, looks up each beginning of the called number among the brand's patterns
-//! (16 look-ups at most), and then looks only at routes that fit and their carriers, at [`selection::ROUTES_MAX`] routes at most. So
-//! nothing on its way grows with the count of patterns, clients, DDIs or routes to elsewhere. `examples/decision.rs` measures it.
+//! A [`Router`] is made of a [`model::Snapshot`], and the next one of it and the next snapshot: only what follows from tables
+//! that changed is made again, and expressions that were read once are kept. Making the first one looks at each row; reading an
+//! expression waits for the first call that needs it. A decision tries the expressions of two lists of a transformation set up to
+//! the one that fits, looks up each beginning of the called number among the brand's patterns (16 look-ups at most), and then
+//! looks only at routes that fit and their carriers, at [`selection::ROUTES_MAX`] routes at most. So nothing on its way grows with
+//! the count of patterns, clients, DDIs or routes to elsewhere. `examples/decision.rs` measures it.
 
 pub mod codes;
 pub mod endpoint;

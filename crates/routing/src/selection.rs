@@ -1,7 +1,7 @@
 //! Which carriers take an outgoing call, and in which order (manual, chapter 9.3.1).
 //!
 //! In: brand, client, number in E.164, tag, whether it is a fax. Out: tiers of weighted routes with their carriers; one order of
-//! attempts, drawn by numbers that the caller brings. Elsewhere: what a call costs ([`Facts`]), which pattern fits ([`crate::index`]).
+//! attempts, drawn by numbers that the caller brings. Elsewhere: what a call costs ([`Facts`]), which pattern fits (`index`).
 
 use crate::Router;
 use crate::index::Target;

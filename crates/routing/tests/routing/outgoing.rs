@@ -475,9 +475,14 @@ fn an_endpoints_own_form_of_numbers_comes_before_its_clients() {
     };
     assert_eq!(at(DEVICE), ("tel34944".to_owned(), Some("349000020".to_owned())));
     assert_eq!(at(USER), ("944".to_owned(), Some("9000020".to_owned())), "the client's");
-    system.add(ResidentialDevice { ddi_in: YesNo::No, ..device });
-    let named = system.router().called_at(DEVICE, RESIDENTIAL, &called).unwrap();
-    assert_eq!(named, None, "DDI In is off: it is called by what it registered with");
+    let friend = Friend { id: Id::new(1), company: VPBX, ddi_in: YesNo::No, ..Friend::default() };
+    let account =
+        RetailAccount { id: Id::new(1), company: RETAIL, ddi_in: YesNo::No, ..RetailAccount::default() };
+    system.add(ResidentialDevice { ddi_in: YesNo::No, ..device }).add(friend).add(account);
+    for endpoint in [DEVICE, FRIEND, ACCOUNT] {
+        let named = system.router().called_at(endpoint, client_of(endpoint), &called).unwrap();
+        assert_eq!(named, None, "DDI In is off: it is called by what it registered with");
+    }
 }
 
 #[test]
