@@ -138,34 +138,6 @@ pub fn url_is_inside(text: &str) -> bool {
     }
 }
 
-/// A regular expression in the syntax of Perl, as transformations are written. What it takes to read it and to try it is
-/// bounded: it is read while others' changes wait, and tried while a call waits.
-///
-/// # Errors
-///
-/// What is wrong with it.
-pub fn pattern(text: &str) -> Result<fancy_regex::Regex, String> {
-    const LONGEST: usize = 1024;
-    const MOST_STEPS: usize = 10_000;
-    const LARGEST: usize = 512 * 1024;
-    if text.len() > LONGEST {
-        return Err(format!("a pattern has at most {LONGEST} octets"));
-    }
-    let mut builder = fancy_regex::RegexBuilder::new(text);
-    builder.backtrack_limit(MOST_STEPS).max_prog_size(MOST_STEPS);
-    builder.delegate_size_limit(LARGEST).delegate_dfa_size_limit(LARGEST);
-    builder.build().map_err(|error| {
-        let is_large = match &error {
-            fancy_regex::Error::CompileError(error) => match &**error {
-                fancy_regex::CompileError::InnerError(inner) => inner.size_limit().is_some(),
-                other => matches!(other, fancy_regex::CompileError::PatternTooComplex),
-            },
-            _ => false,
-        };
-        if is_large { "its repetitions are too many; write fewer".to_owned() } else { error.to_string() }
-    })
-}
-
 /// A number with its country's calling code before it: what E.164 calls it.
 pub fn e164(rows: &Rows, country: Option<Id<Country>>, number: &str) -> Option<String> {
     let country = rows.at(country)?;
@@ -525,32 +497,6 @@ mod tests {
         for weak in ["", "ABCabc1234", "ABab123+++", "ABCabc12+_", "Aa1+"] {
             assert!(sip_password_fault(weak).is_some(), "{weak}");
         }
-    }
-
-    #[test]
-    fn a_pattern_is_read_as_perl_reads_it() {
-        assert!(pattern(r"^(?!00)\+34([0-9]+)$").is_ok());
-        assert!(pattern("(").is_err());
-        assert!(pattern(&"a".repeat(2000)).is_err());
-    }
-
-    #[test]
-    fn a_pattern_that_would_take_much_memory_or_time_is_refused_by_its_size() {
-        let five = |name: char| format!(r"\g<{name}>").repeat(5);
-        let groups = ['b', 'c', 'd', 'e', 'f', 'g']
-            .iter()
-            .zip('a'..)
-            .map(|(name, before)| format!("(?<{name}>{})", five(before)));
-        let doubled = format!("(?<a>(?=x)x){}", groups.collect::<String>());
-        for large in
-            ["((a{1000}){1000}){1000}", r"(\pL{50}){50}", r"((\w{100}){10}){10}(?=a)", doubled.as_str()]
-        {
-            let fault = pattern(large).unwrap_err();
-            assert_eq!(fault, "its repetitions are too many; write fewer", "{large}");
-        }
-        assert!(pattern(r"^(\+|00)(\d{1,15})$").unwrap().is_match("+34944048182").unwrap());
-        // What would be tried without end gives up.
-        assert!(pattern(r"^(a|a|aa)+(?=b)$").unwrap().is_match(&"a".repeat(64)).is_err());
     }
 
     /// Pairs that are made and deleted, and never changed.

@@ -2,7 +2,8 @@
 //!
 //! Manual: "Client configuration", IVR entries.
 
-use crate::checks::{differs, pattern, settle_target, within_client};
+use crate::checks::{differs, settle_target, within_client};
+use crate::pattern::pattern;
 use crate::prelude::*;
 
 /// A choice in an IVR: the keys to press and where they lead.

@@ -2,7 +2,8 @@
 //!
 //! Manual: "Client configuration", match lists.
 
-use crate::checks::{differs, digits, pattern};
+use crate::checks::{differs, digits};
+use crate::pattern::pattern;
 use crate::prelude::*;
 
 /// A number, or a regular expression for many numbers, in a match list.

@@ -222,7 +222,7 @@ mod tests {
             .collect();
         rules.sort_by_key(|rule| rule.priority);
         for rule in rules {
-            let regex = crate::checks::pattern(rule.match_expr.as_deref().unwrap()).unwrap();
+            let regex = crate::pattern::pattern(rule.match_expr.as_deref().unwrap()).unwrap();
             if let Some(found) = regex.captures(number).unwrap() {
                 let mut text = rule.replace_expr.clone().unwrap();
                 for place in 1..found.len() {
