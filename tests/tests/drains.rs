@@ -92,7 +92,7 @@ fn a_leg_by_a_stream_stays_with_a_proxy_that_drains_and_its_call_goes_on() {
         }
         call.callee.target = target(&told);
         let left = drain.join().expect("it says what is left");
-        assert_eq!(left.status.code(), Some(2), "{left:?}");
+        assert_eq!(left.status.code(), Some(3), "{left:?}");
     });
     assert_eq!(cluster.figure("p1", "carillon_legs").to_bits(), 1.0_f64.to_bits());
     bob.in_dialog(&mut call.callee, "BYE", "", "");

@@ -69,8 +69,9 @@ enum Command {
     Owners(cluster::Owners),
     /// Print the node's links to others.
     Links(cluster::Links),
-    /// Let a node's calls, media and telephones go to others, and wait until it may end. Conversations of telephones that have a connection
-    /// (TCP) or are behind NAT stay until they end. Ends with 0: nothing is left; 2: the time is over and something is left; 1: it is refused.
+    /// Let a node's conversations go to others, and wait until it may end. Registrations stay where they are, and others call by them. Calls
+    /// that ring, and telephones that have a connection (TCP) or are behind NAT, stay until their calls end. Ends with 0: nothing is left;
+    /// 3: the time is over and something is left; 1: it is refused.
     Drain(cluster::Drain),
     /// Print what happens to the nodes, as it happens.
     Events(cluster::Events),
@@ -117,7 +118,7 @@ enum Whole {
 pub(crate) fn start(arguments: Arguments) -> ExitCode {
     const PENDING: u8 = 1;
     const FAILED: u8 = 2;
-    const LEFT: u8 = 2;
+    const LEFT: u8 = 3;
     let is_drain = matches!(&arguments.command, Command::Drain(_));
     let is_dry = match &arguments.command {
         Command::Apply(apply) => apply.dry_run,

@@ -223,7 +223,9 @@ fn ends(told: &v1::DrainResponse) -> bool {
 fn how_far(told: &v1::DrainResponse) -> String {
     let who = format!("node {} ({})", told.node, plain(&told.name));
     let now = told.now.unwrap_or_default();
-    let left = format!("{} calls, {} legs, {} media sessions", now.calls, now.legs, now.sessions);
+    let many = |count: u32, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let left =
+        [many(now.calls, "call"), many(now.legs, "leg"), many(now.sessions, "media session")].join(", ");
     match now.drain {
         None => format!("{who} takes new calls"),
         Some(drain) if drain.done => format!("{who} is drained: nothing is left"),
@@ -318,10 +320,10 @@ mod tests {
         assert_eq!(how_far(&told), "node 3 (a) takes new calls");
         let mut drain = v1::DrainState { seconds_left: 5, ..v1::DrainState::default() };
         told.now.as_mut().unwrap().drain = Some(drain);
-        assert_eq!(how_far(&told), "node 3 (a) drains: 1 calls, 2 legs, 0 media sessions");
+        assert_eq!(how_far(&told), "node 3 (a) drains: 1 call, 2 legs, 0 media sessions");
         drain.over = true;
         told.now.as_mut().unwrap().drain = Some(drain);
-        assert!(how_far(&told).ends_with("the time is over; left are 1 calls, 2 legs, 0 media sessions"));
+        assert!(how_far(&told).ends_with("the time is over; left are 1 call, 2 legs, 0 media sessions"));
         told.now.as_mut().unwrap().drain = Some(v1::DrainState { done: true, ..drain });
         assert_eq!(how_far(&told), "node 3 (a) is drained: nothing is left");
     }
