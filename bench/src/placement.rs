@@ -75,7 +75,7 @@ pub(crate) fn run(suite: &Suite) -> io::Result<String> {
         (
             "another proxy for a leg, zone first",
             of_sizes(&|reach, turn| {
-                placement::proxy_instead(reach, "a", &turn.to_be_bytes(), NodeId(1), "udp")
+                placement::proxies_instead(reach, "a", &turn.to_be_bytes(), NodeId(1), "udp").first().copied()
             }),
         ),
     ];
