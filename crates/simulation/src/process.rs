@@ -586,14 +586,13 @@ impl Process {
         };
         match &mut self.farewell {
             None => {}
-            Some(Farewell::Draining { next }) => {
-                if now >= *next {
-                    *next = now + HAND_OVER;
-                    let _guard = self.rt.enter();
-                    parts.calls.iter().for_each(|calls| calls.hand_over());
-                    parts.proxy.iter().for_each(|proxy| proxy.move_legs());
-                }
+            Some(Farewell::Draining { next }) if now >= *next => {
+                *next = now + HAND_OVER;
+                let _guard = self.rt.enter();
+                parts.calls.iter().for_each(|calls| calls.hand_over());
+                parts.proxy.iter().for_each(|proxy| proxy.move_legs());
             }
+            Some(Farewell::Draining { .. }) => {}
             Some(Farewell::HandingOver { until, next, was_empty }) => {
                 if now < *next {
                     return;
