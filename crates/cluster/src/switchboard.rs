@@ -148,6 +148,8 @@ struct Lost {
     legs: BTreeSet<NodeId>,
     media: BTreeSet<NodeId>,
     directory: BTreeSet<NodeId>,
+    /// Nodes whose links for the directory are up: they have been told all that there is.
+    told: BTreeSet<NodeId>,
     /// Nodes whose links for legs are up.
     linked: BTreeSet<NodeId>,
     /// Nodes that etcd has lost sight of, and whose links for legs have been up ever since. Their lease may be over and they alive: they go on with

@@ -71,6 +71,13 @@ impl Router {
             names_called: true,
         };
         let own = |company: Id<Company>| (company == client.id).then_some(());
+        let device = |rules: Option<_>, outgoing_ddi, t38_passthrough, ddi_in| Line {
+            rules: rules.or(base.rules),
+            outgoing_ddi,
+            fax: t38_passthrough == YesNo::Yes,
+            names_called: ddi_in == YesNo::Yes,
+            ..base
+        };
         Some(match endpoint {
             Endpoint::User(id) => {
                 let row = rows.get(id)?;
@@ -88,35 +95,17 @@ impl Router {
             Endpoint::Friend(id) => {
                 let row = rows.get(id)?;
                 own(row.company)?;
-                Line {
-                    rules: row.transformation_rule_set.or(base.rules),
-                    outgoing_ddi: row.outgoing_ddi,
-                    fax: row.t38_passthrough == YesNo::Yes,
-                    names_called: row.ddi_in == YesNo::Yes,
-                    ..base
-                }
+                device(row.transformation_rule_set, row.outgoing_ddi, row.t38_passthrough, row.ddi_in)
             }
             Endpoint::ResidentialDevice(id) => {
                 let row = rows.get(id)?;
                 own(row.company)?;
-                Line {
-                    rules: row.transformation_rule_set.or(base.rules),
-                    outgoing_ddi: row.outgoing_ddi,
-                    fax: row.t38_passthrough == YesNo::Yes,
-                    names_called: row.ddi_in == YesNo::Yes,
-                    ..base
-                }
+                device(row.transformation_rule_set, row.outgoing_ddi, row.t38_passthrough, row.ddi_in)
             }
             Endpoint::RetailAccount(id) => {
                 let row = rows.get(id)?;
                 own(row.company)?;
-                Line {
-                    rules: row.transformation_rule_set.or(base.rules),
-                    outgoing_ddi: row.outgoing_ddi,
-                    fax: row.t38_passthrough == YesNo::Yes,
-                    names_called: row.ddi_in == YesNo::Yes,
-                    ..base
-                }
+                device(row.transformation_rule_set, row.outgoing_ddi, row.t38_passthrough, row.ddi_in)
             }
             Endpoint::Fax(id) => {
                 let row = rows.get(id)?;

@@ -65,9 +65,9 @@ impl Switchboard {
                 }
             }
         }
-        // One that etcd had forgotten was told nothing meanwhile; its link may have been up all the time.
-        let is_back = |id: &&NodeId| !before.nodes.contains_key(id) && !lost.directory.contains(id);
-        for id in view.nodes.keys().filter(|id| **id != self.deps.me).filter(is_back) {
+        // One that etcd had forgotten was told nothing meanwhile, though its link has been up all the time.
+        let is_back = |id: &&NodeId| !before.nodes.contains_key(id) && lost.told.contains(id);
+        for id in view.nodes.keys().filter(is_back) {
             self.tell_whole(*id);
         }
         // A server that drains no more takes calls that nobody else would.
@@ -194,6 +194,7 @@ impl Switchboard {
         self.count(|counters, _, now| counters.lost(node, now));
         self.mark(|lost| {
             lost.directory.insert(node);
+            lost.told.remove(&node);
         });
         self.tell_newcomers_of(node);
         if let Some(shell) = self.shell.get() {
@@ -211,6 +212,7 @@ impl Switchboard {
         self.count(|counters, lease, now| counters.back(node, lease, now));
         self.mark(|lost| {
             lost.directory.remove(&node);
+            lost.told.insert(node);
         });
         self.tell_whole(node);
     }
