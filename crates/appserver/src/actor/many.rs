@@ -85,6 +85,8 @@ pub(super) struct Hint {
     to: NodeId,
     message: ToCalls,
     tries: u8,
+    /// It was said once, perhaps by a link that was about to be lost.
+    is_said: bool,
 }
 
 /// Calls whose records this server has made durable, of a minute or so: for custodians that have not heard of it.
@@ -631,7 +633,7 @@ impl ShardState {
 
     fn hint(&mut self, id: CallId, to: NodeId, message: ToCalls) {
         if self.hints.len() < HINTS_MAX {
-            self.hints.insert(id, Hint { to, message, tries: 0 });
+            self.hints.insert(id, Hint { to, message, tries: 0, is_said: false });
         }
     }
 
@@ -652,12 +654,15 @@ impl ShardState {
         let shared = Arc::clone(&self.shared);
         let (Some(peers), Some(hint)) = (shared.peers.get(), self.hints.get_mut(&id)) else { return };
         hint.tries += 1;
+        let was_said = hint.is_said;
         let is_told = peers.legs.tell_server(hint.to, hint.message.clone());
-        if is_told || hint.tries >= HINT_TRIES {
+        hint.is_said |= is_told;
+        if is_told && was_said || hint.tries >= HINT_TRIES {
             self.hints.remove(&id);
         } else if let Some(alarms) = shared.alarms.get() {
             // Soon at first: its link is most likely about to be up, and it may be about to end what it cannot know.
-            let again = HINT_AGAIN.min(HINT_SOON * 2u32.pow(u32::from(hint.tries.min(8))));
+            let soon = HINT_AGAIN.min(HINT_SOON * 2u32.pow(u32::from(hint.tries.min(8))));
+            let again = if is_told { CLOSE_AFTER } else { soon };
             alarms.set(shared.now().mono + again, id);
         }
     }
