@@ -557,13 +557,17 @@ impl Actor for Shard {
             }
             ShardMsg::Knock(teller) => drop(teller.send(())),
             ShardMsg::HangUpAll(status, why) => {
-                // What others are about to have is not ours to end.
-                for (_, mut call) in state.calls.extract_if(|_, call| call.is_parked()) {
-                    call.let_go = true;
-                    drop(call);
+                let mut ids: Vec<CallId> = state.calls.keys().copied().collect();
+                ids.sort_unstable(); // the same order each time
+                for id in ids {
+                    match state.calls.get_mut(&id) {
+                        Some(call) if call.is_parked() => {
+                            call.let_go = true; // what others are about to have is not ours to end
+                            state.calls.remove(&id);
+                        }
+                        _ => state.deliver(id, CallMsg::HangUp(status, why)),
+                    }
                 }
-                let ids: Vec<CallId> = state.calls.keys().copied().collect();
-                ids.into_iter().for_each(|id| state.deliver(id, CallMsg::HangUp(status, why)));
             }
         }
         Ok(())

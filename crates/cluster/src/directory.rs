@@ -7,7 +7,7 @@
 use crate::between::{DirectoryItem, Located};
 use crate::ids::NodeId;
 use model::{BindingRecord, Id, Terminal};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Contacts of one endpoint that are remembered, of all proxies together.
 const OF_ONE_MAX: usize = 64;
@@ -18,7 +18,7 @@ const ALL_MAX: usize = 4_000_000;
 #[derive(Debug)]
 pub struct Locations {
     me: NodeId,
-    bound: HashMap<Id<Terminal>, Vec<Located>>,
+    bound: BTreeMap<Id<Terminal>, Vec<Located>>,
     count: usize,
     /// Nodes that are telling all they have, and how much was known of theirs before: what they do not tell again is void.
     telling: BTreeMap<NodeId, i64>,
@@ -38,7 +38,7 @@ pub struct Displaced {
 impl Locations {
     /// Nothing is known yet.
     pub fn new(me: NodeId) -> Self {
-        Self { me, bound: HashMap::new(), count: 0, telling: BTreeMap::new(), spoken: BTreeSet::new() }
+        Self { me, bound: BTreeMap::new(), count: 0, telling: BTreeMap::new(), spoken: BTreeSet::new() }
     }
 
     /// The registrar of this node has a new or refreshed binding; what to tell the others.

@@ -108,7 +108,8 @@ impl Worker {
 
     /// Ends all legs.
     pub(super) fn bury_all(&mut self, now: Instant) {
-        let ids: Vec<LegId> = self.legs.keys().copied().collect();
+        let mut ids: Vec<LegId> = self.legs.keys().copied().collect();
+        ids.sort_unstable(); // the same order each time
         for id in ids {
             self.guarded(now, |worker| {
                 worker.bury(id, now);

@@ -125,10 +125,13 @@ impl Worker {
         let (Some(calls), true) = (self.shared.calls.get(), self.shared.config.seal.is_some()) else {
             return;
         };
-        let free = self.legs.iter_mut().filter(|(_, leg)| leg.may_leave(now));
-        for (id, leg) in free.take(LEAVE_AT_ONCE) {
+        let free = self.legs.iter().filter(|(_, leg)| leg.may_leave(now));
+        let mut free: Vec<LegId> = free.map(|(id, _)| *id).collect();
+        free.sort_unstable(); // the same order each time
+        for id in free.into_iter().take(LEAVE_AT_ONCE) {
+            let Some(leg) = self.legs.get_mut(&id) else { continue };
             leg.asks_to_leave(now);
-            calls.leg_leaves(leg.call(), *id);
+            calls.leg_leaves(leg.call(), id);
         }
     }
 
