@@ -732,7 +732,8 @@ impl CallState {
                         self.media_reply(ticket, reply);
                     }
                 }
-                Action::Note(open) => {
+                Action::Note(mut open) => {
+                    open.node = shared.node.0;
                     if open.answered_us.is_some() {
                         debug!(call = %self.id, "call answered");
                     }
@@ -745,7 +746,8 @@ impl CallState {
                     });
                     self.shared.log.began(*open, self.title().epoch, done);
                 }
-                Action::Record(cdr) => {
+                Action::Record(mut cdr) => {
+                    cdr.node = shared.node.0;
                     info!(call = %self.id, status = cdr.cause.status, "call ended");
                     let (id, shared) = (self.id, Arc::clone(&self.shared));
                     // The call outlives this, or was buried.
@@ -805,7 +807,10 @@ fn bury(call: &mut Call, title: Title, homes: &[(LegId, NodeId)], shared: &Arc<S
                 Action::Media(relay, ticket, command, signalling) => {
                     drop(peers.media.submit(relay, id, ticket, command, signalling));
                 }
-                Action::Record(cdr) => record_for_the_dead(shared, *cdr, title.epoch),
+                Action::Record(mut cdr) => {
+                    cdr.node = shared.node.0;
+                    record_for_the_dead(shared, *cdr, title.epoch);
+                }
                 Action::Reserve(..) | Action::Release(_) | Action::Originate(..) | Action::Note(_) => {}
             }
         }

@@ -219,6 +219,9 @@ mod tests {
             hung_up_by: HungUpBy::Caller,
             cause: Cause { status: 487, text: "Cancelled".to_owned() },
             legs: Vec::new(),
+            externals: Vec::new(),
+            node: 1,
+            relay: None,
         }
     }
 

@@ -197,6 +197,9 @@ mod tests {
             started_us,
             answered_us: None,
             legs: vec![leg],
+            externals: Vec::new(),
+            node: 1,
+            relay: None,
         };
         (id, open, 3)
     }

@@ -13,6 +13,7 @@ pub mod draft;
 mod e164;
 pub mod entities;
 pub mod entity;
+pub mod external;
 pub mod id;
 pub mod import;
 pub mod pattern;
@@ -31,6 +32,7 @@ pub use configuration_check::Mistake;
 pub use e164::{E164, NotE164};
 pub use entities::{Brand, Company as Client, Extension, Terminal, User};
 pub use entity::{ExtensionNumber, ExtensionRoute, InvalidExtensionNumber, RejectionMethod, Secret};
+pub use external::{CallDirection, CallEndpoint, CarrierAttempt, EndpointKind, ExternalCall, Tariff, Trunk};
 pub use id::Id;
 pub use record::{
     BindingRecord, Cause, Cdr, CdrLeg, FlowRecord, HungUpBy, LegRole, MediaReport, OpenCall, Party,

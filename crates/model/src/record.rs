@@ -5,6 +5,7 @@
 //! change of a field is a change of the store's format.
 
 use crate::entities::{Brand, Company as Client, Terminal, User};
+use crate::external::ExternalCall;
 use crate::id::Id;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -36,6 +37,12 @@ pub struct Cdr {
     pub cause: Cause,
     /// Every leg that the call had, in the order of their making; the caller's first.
     pub legs: Vec<CdrLeg>,
+    /// What clients are told for whom the call was an external one; empty for calls within a client.
+    pub externals: Vec<ExternalCall>,
+    /// The number of the node whose application server had the call last.
+    pub node: u16,
+    /// The number of the node whose relay had its media last; nothing where it never had any.
+    pub relay: Option<u16>,
 }
 
 impl Cdr {
@@ -148,6 +155,12 @@ pub struct OpenCall {
     pub answered_us: Option<i64>,
     /// As in [`Cdr`], as far as known.
     pub legs: Vec<CdrLeg>,
+    /// As in [`Cdr`], as far as known.
+    pub externals: Vec<ExternalCall>,
+    /// As in [`Cdr`].
+    pub node: u16,
+    /// As in [`Cdr`].
+    pub relay: Option<u16>,
 }
 
 impl OpenCall {
@@ -168,6 +181,9 @@ impl OpenCall {
             hung_up_by: HungUpBy::Platform,
             cause: Cause { status: 500, text: "Node lost".to_owned() },
             legs: self.legs,
+            externals: self.externals,
+            node: self.node,
+            relay: self.relay,
         }
     }
 }
@@ -227,6 +243,9 @@ mod tests {
             started_us: 1_000_000,
             answered_us: Some(3_000_000),
             legs: Vec::new(),
+            externals: Vec::new(),
+            node: 1,
+            relay: None,
         }
     }
 

@@ -8,12 +8,12 @@ use crate::number::Digits;
 use crate::rate::{Affordable, Rate, RateFault};
 use crate::tariffs::{Part, Party, Profile, Tariffs};
 use jiff::Timestamp;
-use model::Id;
 use model::checks::currency;
 use model::entities::{
     Brand, Carrier, Company, CompanyBillingMethod, Currency, Destination, DestinationRate,
     DestinationRateGroup, RatingPlan, RatingPlanGroup, RatingProfile, RoutingTag, SpecialNumber,
 };
+use model::{Id, Tariff};
 use rust_decimal::Decimal;
 use std::time::Duration;
 
@@ -74,6 +74,20 @@ impl Basis {
     /// What an answered call of this length costs.
     pub fn price(&self, length: Duration) -> Money {
         Money { amount: self.rate.price(length), currency: self.currency }
+    }
+
+    /// What of it a call's record keeps.
+    pub fn tariff(&self) -> Tariff {
+        Tariff {
+            connect_fee: self.rate.connect_fee(),
+            per_minute: self.rate.per_minute(),
+            interval_start: self.rate.interval_start(),
+            charge_period: self.rate.charge_period(),
+            minimal_cost: self.rate.minimal_cost(),
+            currency: self.currency,
+            plan: self.plan,
+            destination: self.destination,
+        }
     }
 
     /// How long a call may last for a balance, which is in the currency of the basis.

@@ -1,6 +1,7 @@
 //! One rate, and what a call of some length costs by it: exact, and rounded once, at the end, upward to four decimals.
 //! In: what a row says, a duration. Out: decimals. Elsewhere: which rate it is ([`crate::decide`]), currencies ([`crate::money`]).
 
+use model::Tariff;
 use model::entities::{DestinationRate, DestinationRateGroup};
 use rust_decimal::Decimal;
 use std::num::NonZeroU32;
@@ -116,6 +117,16 @@ impl Rate {
         let start = seconds("groupIntervalStart", &row.group_interval_start, "0s")?;
         let rate = Self::new(row.connect_fee, row.cost, start, period, false)?;
         Ok(rate.within(list))
+    }
+
+    /// The rate that a call's record keeps.
+    ///
+    /// # Errors
+    ///
+    /// Which value is none: whoever wrote it had other bounds.
+    pub fn kept(tariff: &Tariff) -> Result<Self, RateFault> {
+        let Tariff { connect_fee, per_minute, interval_start, charge_period, minimal_cost, .. } = *tariff;
+        Self::new(connect_fee, per_minute, interval_start, charge_period, minimal_cost)
     }
 
     /// The rate with what a list says of all its rates.

@@ -170,6 +170,9 @@ fn open_call(number: u64, now_us: i64) -> OpenCall {
             leg(LegRole::Caller, "sip:alice@users.democlient.com"),
             leg(LegRole::Callee, "sip:bob@203.0.113.9:40122"),
         ],
+        externals: Vec::new(),
+        node: 1,
+        relay: Some(1),
     }
 }
 

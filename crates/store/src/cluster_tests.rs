@@ -35,6 +35,9 @@ fn call(number: u32) -> OpenCall {
         started_us: 1_000_000,
         answered_us: Some(2_000_000),
         legs: Vec::new(),
+        externals: Vec::new(),
+        node: 1,
+        relay: None,
     }
 }
 

@@ -37,6 +37,9 @@ fn call(number: u32) -> OpenCall {
         started_us: i64::from(number) * 1_000_000,
         answered_us: Some(i64::from(number) * 1_000_000 + 500_000),
         legs: Vec::new(),
+        externals: Vec::new(),
+        node: 1,
+        relay: None,
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Longest stored form of a record in bytes.
 pub(crate) const RECORD_MAX: usize = 64 * 1024;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Something to be kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +179,9 @@ mod tests {
                 started_us,
                 answered_us,
                 legs,
+                externals: Vec::new(),
+                node: 1,
+                relay: Some(2),
             },
         )
     }

@@ -365,7 +365,7 @@ impl Call {
 
     /// What there is to tell of the call while it goes on; none: it is ending.
     pub fn open(&self) -> Option<OpenCall> {
-        (!self.is_ending()).then(|| self.story.open_call(self.id))
+        (!self.is_ending()).then(|| self.story.open_call(self.id, self.relay))
     }
 
     /// Ends the call from our side (an operator, a shut-down).
@@ -412,7 +412,7 @@ impl Call {
             Phase::Asking { until } if until <= now.mono => self.refuse(Verdict::Unknown, now),
             Phase::Recording { retry: Some(at) } if at <= now.mono => {
                 self.phase = Phase::Recording { retry: None };
-                self.actions.push_back(Action::Record(Box::new(self.story.cdr(self.id))));
+                self.actions.push_back(Action::Record(Box::new(self.story.cdr(self.id, self.relay))));
             }
             Phase::Ringing { .. }
             | Phase::Asking { .. }
@@ -471,7 +471,7 @@ impl Call {
             will.push(Action::Media(relay, u32::MAX, MediaCommand::Close, Signalling::default()));
         }
         self.story.end(HungUpBy::Platform, 500, "Call failed", now);
-        will.push(Action::Record(Box::new(self.story.cdr(self.id))));
+        will.push(Action::Record(Box::new(self.story.cdr(self.id, self.relay))));
         self.phase = Phase::Over;
         will
     }
@@ -607,7 +607,7 @@ impl Call {
     fn write_record(&mut self, _now: Now) {
         self.phase = Phase::Recording { retry: None };
         self.version += 1;
-        self.actions.push_back(Action::Record(Box::new(self.story.cdr(self.id))));
+        self.actions.push_back(Action::Record(Box::new(self.story.cdr(self.id, self.relay))));
     }
 
     /// Notes what the peer of a leg said last that both agreed upon.

@@ -3,10 +3,12 @@
 //! In: facts as they happen. Out: a [`Cdr`], or an [`OpenCall`] while the call lasts. Elsewhere: keeping them (`store`).
 
 use super::{CALLER, Now, Slot};
-use cluster::ids::CallId;
+use cluster::ids::{CallId, NodeId};
 use cluster::leg::Incoming;
 use cluster::media::MediaLeg;
-use model::{Brand, Cause, Cdr, CdrLeg, Client, HungUpBy, Id, LegRole, MediaReport, OpenCall, Party};
+use model::{
+    Brand, Cause, Cdr, CdrLeg, Client, ExternalCall, HungUpBy, Id, LegRole, MediaReport, OpenCall, Party,
+};
 use sip::session::EndCause;
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ pub(super) struct Story {
     pub(super) legs: Vec<CdrLeg>,
     /// What relays have counted that had the media before.
     pub(super) earlier: Vec<(MediaLeg, MediaReport)>,
+    /// What clients are told for whom it is an external call.
+    pub(super) externals: Vec<ExternalCall>,
 }
 
 impl Story {
@@ -47,6 +51,7 @@ impl Story {
             ended: None,
             legs: vec![caller],
             earlier: Vec::new(),
+            externals: Vec::new(),
         }
     }
 
@@ -123,7 +128,7 @@ impl Story {
         self.legs.iter().filter(|leg| !leg.sip_call_id.is_empty()).cloned().collect()
     }
 
-    pub(super) fn open_call(&self, call: CallId) -> OpenCall {
+    pub(super) fn open_call(&self, call: CallId, relay: Option<NodeId>) -> OpenCall {
         OpenCall {
             call: call.to_string(),
             brand: self.brand,
@@ -134,10 +139,13 @@ impl Story {
             started_us: self.started_us,
             answered_us: self.answered_us,
             legs: self.told_legs(),
+            externals: self.externals.clone(),
+            node: call.node().0, // until its application server says otherwise
+            relay: relay.map(|relay| relay.0),
         }
     }
 
-    pub(super) fn cdr(&self, call: CallId) -> Cdr {
+    pub(super) fn cdr(&self, call: CallId, relay: Option<NodeId>) -> Cdr {
         let (ended_us, hung_up_by, cause) = self.ended.clone().unwrap_or_else(|| {
             let cause = Cause { status: 500, text: "Ended without a cause".to_owned() };
             (self.answered_us.unwrap_or(self.started_us), HungUpBy::Platform, cause)
@@ -155,6 +163,9 @@ impl Story {
             hung_up_by,
             cause,
             legs: self.told_legs(),
+            externals: self.externals.clone(),
+            node: call.node().0, // until its application server says otherwise
+            relay: relay.map(|relay| relay.0),
         }
     }
 }

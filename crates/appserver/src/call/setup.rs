@@ -160,7 +160,7 @@ impl Call {
     }
 
     pub(super) fn note(&mut self) {
-        self.actions.push_back(Action::Note(Box::new(self.story.open_call(self.id))));
+        self.actions.push_back(Action::Note(Box::new(self.story.open_call(self.id, self.relay))));
     }
 
     fn prepare(

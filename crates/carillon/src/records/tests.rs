@@ -169,6 +169,9 @@ fn open_call(number: u32) -> OpenCall {
         started_us: i64::from(number) * 1000,
         answered_us: Some(i64::from(number) * 1000 + 10),
         legs: Vec::new(),
+        externals: Vec::new(),
+        node: 1,
+        relay: None,
     }
 }
 

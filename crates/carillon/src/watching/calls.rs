@@ -511,6 +511,9 @@ mod tests {
             hung_up_by: HungUpBy::Caller,
             cause: Cause { status: 200, text: String::new() },
             legs: Vec::new(),
+            externals: Vec::new(),
+            node: 1,
+            relay: None,
         }
     }
 

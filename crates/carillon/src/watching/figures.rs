@@ -386,6 +386,9 @@ mod tests {
                 hung_up_by: by,
                 cause: Cause { status, text: text.to_owned() },
                 legs: Vec::new(),
+                externals: Vec::new(),
+                node: 1,
+                relay: None,
             })
             .name()
         };

@@ -17,6 +17,9 @@ pub(crate) fn open_call(number: u64) -> OpenCall {
         started_us,
         answered_us: Some(started_us + 300),
         legs: Vec::new(),
+        externals: Vec::new(),
+        node: 1,
+        relay: None,
     }
 }
 

@@ -267,6 +267,7 @@ impl Call {
             ended: self.ended.map(End::parts).transpose()?,
             legs: told,
             earlier: earlier?,
+            externals: Vec::new(),
         };
         Ok(Capsule {
             call: CallId::from_u64(self.call),

@@ -33,6 +33,9 @@ fn open(call: &str, started_us: i64) -> OpenCall {
         started_us,
         answered_us: Some(started_us + 1),
         legs: Vec::new(),
+        externals: Vec::new(),
+        node: 1,
+        relay: None,
     }
 }
 
