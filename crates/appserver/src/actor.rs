@@ -7,6 +7,7 @@
 use crate::alarm::Alarms;
 use crate::call::{Action, Call, Now, World};
 use crate::places::Places;
+use crate::rates::Rates;
 use arc_swap::ArcSwap;
 use cluster::between::{Counted, Title, ToCalls};
 use cluster::counters::{self, Claim, Verdict};
@@ -17,9 +18,13 @@ use cluster::switchboard::CallServer;
 use counters::Limits as _;
 use farewells::Farewells;
 use many::{Adoption, Finished, Hint, Tenure};
-use model::{Cdr, Client, Id, OpenCall, Snapshot, Terminal};
+use model::entities::CarrierServer;
+use model::{Aor, Cdr, Client, Id, OpenCall};
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
+use routing::StatusCodes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -43,13 +48,34 @@ pub trait CallLog: Send + Sync + 'static {
 /// What an application server needs around it.
 pub struct Deps {
     /// The configuration, replaced as a whole when it changes.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub rates: Arc<ArcSwap<Rates>>,
+    /// Whether a carrier's server answers, as far as this node knows.
+    pub answers: Arc<dyn Fn(Id<CarrierServer>) -> bool + Send + Sync>,
+    /// Which failures of a carrier make the next one be tried.
+    pub carrier_failures: StatusCodes,
     /// Where calls are written down.
     pub log: Arc<dyn CallLog>,
     /// Unix time in microseconds.
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     /// This node.
     pub node: NodeId,
+    /// Draws which carriers are tried first.
+    pub seed: u64,
+}
+
+impl Deps {
+    /// Those of a server that knows nothing of carriers: all answer, the usual failures make the next one be tried, and `seed` draws
+    /// which is the first.
+    pub fn new(
+        rates: Arc<ArcSwap<Rates>>,
+        log: Arc<dyn CallLog>,
+        clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+        node: NodeId,
+        seed: u64,
+    ) -> Self {
+        let (answers, carrier_failures) = (Arc::new(|_| true), StatusCodes::default());
+        Self { rates, answers, carrier_failures, log, clock, node, seed }
+    }
 }
 
 /// Bounds of an application server.
@@ -91,7 +117,10 @@ pub struct AppServer {
 }
 
 struct Shared {
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    rates: Arc<ArcSwap<Rates>>,
+    answers: Arc<dyn Fn(Id<CarrierServer>) -> bool + Send + Sync>,
+    carrier_failures: StatusCodes,
+    rng: Mutex<SmallRng>,
     log: Arc<dyn CallLog>,
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     node: NodeId,
@@ -178,7 +207,10 @@ impl AppServer {
     /// When the supervisor cannot be started: only while the runtime shuts down.
     pub async fn start(deps: Deps, limits: Limits) -> Result<Arc<Self>, ractor::SpawnErr> {
         let shared = Arc::new(Shared {
-            snapshot: deps.snapshot,
+            rates: deps.rates,
+            answers: deps.answers,
+            carrier_failures: deps.carrier_failures,
+            rng: Mutex::new(SmallRng::seed_from_u64(deps.seed)),
             log: deps.log,
             clock: deps.clock,
             node: deps.node,
@@ -472,12 +504,24 @@ impl Shared {
 }
 
 impl World for Shared {
-    fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+    fn rates(&self) -> Arc<Rates> {
+        self.rates.load_full()
     }
 
-    fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding> {
-        self.peers.get().map_or_else(Vec::new, |peers| peers.directory.bindings(terminal))
+    fn bindings(&self, aor: Aor) -> Vec<Binding> {
+        self.peers.get().map_or_else(Vec::new, |peers| peers.directory.bindings(aor))
+    }
+
+    fn answers(&self, server: Id<CarrierServer>) -> bool {
+        (self.answers)(server)
+    }
+
+    fn carrier_failures(&self) -> StatusCodes {
+        self.carrier_failures.clone()
+    }
+
+    fn random(&self) -> u64 {
+        self.rng.lock().next_u64()
     }
 
     fn ring_time(&self) -> Duration {
@@ -658,8 +702,8 @@ impl CallState {
         let call = &mut self.call;
         match message {
             CallMsg::Begin(incoming) => {
-                let Incoming { leg, client, terminal, .. } = *incoming;
-                debug!(call = %self.id, %leg, %client, %terminal, "call began");
+                let Incoming { leg, client, origin, .. } = *incoming;
+                debug!(call = %self.id, %leg, %client, ?origin, "call began");
                 call.set_up(*incoming, self.shared.as_ref(), now);
             }
             CallMsg::Leg(leg, event) => call.leg_event(leg, event, now),

@@ -19,7 +19,7 @@ use mesh::peer::{
     PROTOCOL_MAX, PROTOCOL_MIN, PeerAddress, PeerConfig, PeerRoles, PeerSink, Peers, SendError, TcpAccept,
     TcpConnect, Tls, Way,
 };
-use model::{BindingRecord, Id, Snapshot, Terminal};
+use model::{Aor, BindingRecord, Snapshot};
 use proxy::{BindingChange, BindingLog, Durable, Elsewhere, Proxy, SealKey};
 use sha2::Sha256;
 use std::net::IpAddr;
@@ -380,7 +380,7 @@ impl BindingLog for Told {
     fn append(&self, change: BindingChange, done: Durable) {
         match &change {
             BindingChange::Bind(binding) => self.switchboard.bound(binding.clone()),
-            BindingChange::Unbind { terminal, contact } => self.switchboard.unbound(*terminal, contact),
+            BindingChange::Unbind { aor, contact } => self.switchboard.unbound(*aor, contact),
         }
         self.log.append(change, done);
     }
@@ -390,9 +390,9 @@ impl BindingLog for Told {
 pub(crate) struct Registrar(pub(crate) Weak<Proxy>);
 
 impl BindingHost for Registrar {
-    fn displaced(&self, terminal: Id<Terminal>, contact: &str) {
+    fn displaced(&self, aor: Aor, contact: &str) {
         if let Some(proxy) = self.0.upgrade() {
-            proxy.unbind(terminal, Some(contact));
+            proxy.unbind(aor, Some(contact));
         }
     }
 }
@@ -401,12 +401,12 @@ impl BindingHost for Registrar {
 pub(crate) struct OtherRegistrars(pub(crate) Arc<Switchboard>);
 
 impl Elsewhere for OtherRegistrars {
-    fn contacts(&self, terminal: Id<Terminal>) -> Vec<BindingRecord> {
-        self.0.bound_elsewhere(terminal)
+    fn contacts(&self, aor: Aor) -> Vec<BindingRecord> {
+        self.0.bound_elsewhere(aor)
     }
 
-    fn forget(&self, terminal: Id<Terminal>, contact: Option<&str>, before_us: i64) {
-        self.0.forget_elsewhere(terminal, contact.map(str::to_owned), before_us);
+    fn forget(&self, aor: Aor, contact: Option<&str>, before_us: i64) {
+        self.0.forget_elsewhere(aor, contact.map(str::to_owned), before_us);
     }
 }
 

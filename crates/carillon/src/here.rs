@@ -77,8 +77,8 @@ impl Here {
                 self.drainer.begin(false);
                 Answer::State(self.state())
             }
-            Question::Unbind { terminal, contact } => {
-                let drop = |proxy: &Arc<proxy::Proxy>| proxy.unbind(terminal, contact.as_deref());
+            Question::Unbind { aor, contact } => {
+                let drop = |proxy: &Arc<proxy::Proxy>| proxy.unbind(aor, contact.as_deref());
                 Answer::Count(number(self.parts.proxy.as_ref().map_or(0, drop)))
             }
         }

@@ -14,12 +14,17 @@ use api::live::{
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
+use model::define::Secret;
+use model::define::choices::YesNo;
 use model::define::{Kind, Record, Table};
 use model::draft::{Change, Env};
-use model::entities::{Administrator, Brand, Domain, TABLES, Terminal};
+use model::entities::{
+    Administrator, Brand, Domain, Friend, FriendDirectConnectivity, ResidentialDevice, RetailAccount, TABLES,
+    Terminal,
+};
 use model::import::differences;
 use model::rows::{Row, Rows};
-use model::{Configuration, Id, seed};
+use model::{Aor, AorOwner, Configuration, Id, seed};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -255,7 +260,7 @@ pub(crate) struct Opened {
     /// Who keeps it.
     pub(crate) kept: Arc<Kept>,
     /// Endpoints whose account is not what it was at the revision that was asked about; none: nobody knows.
-    pub(crate) changed: Option<Vec<Id<Terminal>>>,
+    pub(crate) changed: Option<Vec<Aor>>,
 }
 
 /// Opens the configuration, makes a fresh one when there is none, and puts the users' file in its place.
@@ -501,11 +506,7 @@ fn dangling(rows: &Rows) -> Option<String> {
     None
 }
 
-async fn changed_since(
-    store: &ConfigStore,
-    seen: u64,
-    rows: &Rows,
-) -> Result<Option<Vec<Id<Terminal>>>, StartError> {
+async fn changed_since(store: &ConfigStore, seen: u64, rows: &Rows) -> Result<Option<Vec<Aor>>, StartError> {
     let (mut changed, mut seen) = (Vec::new(), seen);
     if seen > rows.revision {
         // This configuration is another one, or an old copy.
@@ -526,28 +527,61 @@ async fn changed_since(
 }
 
 /// Endpoints for which a telephone must know something else now: domain, user name or password.
-pub(crate) fn changed_accounts(changes: &[Change], rows: &Rows) -> Vec<Id<Terminal>> {
+pub(crate) fn changed_accounts(changes: &[Change], rows: &Rows) -> Vec<Aor> {
     let mut changed = Vec::new();
     for change in changes {
-        let before = change.before.as_deref().and_then(|row: &dyn Record| row.cast::<Terminal>());
-        if let Some(before) = before {
-            let after = change.after.as_deref().and_then(|row| row.cast::<Terminal>());
-            let same = after.is_some_and(|after| {
-                (&before.name, &before.password, before.domain)
-                    == (&after.name, &after.password, after.domain)
-            });
-            if !same {
-                changed.push(before.id);
-            }
+        if let Some(before) = change.before.as_deref().and_then(Account::of)
+            && change.after.as_deref().and_then(Account::of).as_ref() != Some(&before)
+        {
+            changed.push(before.aor);
         }
         if let Some(before) = change.before.as_deref().and_then(|row| row.cast::<Domain>()) {
             let after = change.after.as_deref().and_then(|row| row.cast::<Domain>());
             if after.is_none_or(|after| after.domain != before.domain) {
-                changed.extend(rows.of::<Terminal>("domain", before.id.get()).map(|terminal| terminal.id));
+                let accounts = Account::all(rows).filter(|account| account.domain == Some(before.id));
+                changed.extend(accounts.map(|account| account.aor));
             }
         }
     }
     changed
+}
+
+/// What a telephone must know to register.
+#[derive(PartialEq)]
+struct Account<'a> {
+    aor: Aor,
+    name: &'a str,
+    password: Option<&'a Secret>,
+    domain: Option<Id<Domain>>,
+    /// It registers; otherwise it is at an address that is written down.
+    registers: bool,
+}
+
+impl<'a> Account<'a> {
+    fn of(row: &'a dyn Record) -> Option<Self> {
+        let (owner, name, password, domain, registers) = if let Some(row) = row.cast::<Terminal>() {
+            (AorOwner::Terminal(row.id), &row.name, Some(&row.password), row.domain, true)
+        } else if let Some(row) = row.cast::<Friend>() {
+            let registers = row.direct_connectivity == FriendDirectConnectivity::No;
+            (AorOwner::Friend(row.id), &row.name, row.password.as_ref(), row.domain, registers)
+        } else if let Some(row) = row.cast::<ResidentialDevice>() {
+            let registers = row.direct_connectivity == YesNo::No;
+            (AorOwner::ResidentialDevice(row.id), &row.name, row.password.as_ref(), row.domain, registers)
+        } else {
+            let row = row.cast::<RetailAccount>()?;
+            let registers = row.direct_connectivity == YesNo::No;
+            (AorOwner::RetailAccount(row.id), &row.name, row.password.as_ref(), row.domain, registers)
+        };
+        Some(Self { aor: Aor::of(owner)?, name, password, domain, registers })
+    }
+
+    fn all(rows: &'a Rows) -> impl Iterator<Item = Self> {
+        let terminals = rows.each::<Terminal>().map(|row| row as &dyn Record);
+        let friends = rows.each::<Friend>().map(|row| row as &dyn Record);
+        let devices = rows.each::<ResidentialDevice>().map(|row| row as &dyn Record);
+        let accounts = rows.each::<RetailAccount>().map(|row| row as &dyn Record);
+        terminals.chain(friends).chain(devices).chain(accounts).filter_map(Self::of)
+    }
 }
 
 /// Passwords of telephones that stand in public documents, by the telephones' names.

@@ -20,7 +20,7 @@ use cluster::switchboard::Switchboard;
 use jiff::Timestamp;
 use mesh::etcd::Membership;
 use mesh::peer::{LinkStatus, Peers, Way};
-use model::{BindingRecord, Id, LegRole, Snapshot, Terminal};
+use model::{Aor, BindingRecord, Id, LegRole, Snapshot};
 use proxy::Proxy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -53,24 +53,24 @@ pub(crate) struct Others {
 
 impl Living {
     /// What is registered for an endpoint, wherever it registered.
-    fn bindings(&self, terminal: Id<Terminal>) -> Vec<(NodeId, BindingRecord)> {
+    fn bindings(&self, aor: Aor) -> Vec<(NodeId, BindingRecord)> {
         match (&self.others, &self.proxy) {
             (Some(others), _) => {
-                let located = others.switchboard.located(terminal).into_iter();
+                let located = others.switchboard.located(aor).into_iter();
                 located.map(|located| (located.home, located.binding)).collect()
             }
             (None, Some(proxy)) => {
-                proxy.registrations(terminal).into_iter().map(|binding| (self.me.id, binding)).collect()
+                proxy.registrations(aor).into_iter().map(|binding| (self.me.id, binding)).collect()
             }
             (None, None) => Vec::new(),
         }
     }
 
-    /// The terminal with this address of record.
-    fn terminal(&self, user: &str, domain: &str) -> Option<Id<Terminal>> {
+    /// The endpoint with this address-of-record.
+    fn endpoint(&self, user: &str, domain: &str) -> Option<Aor> {
         let snapshot = Snapshot::new((*self.live.rows()).clone());
-        let client = snapshot.client_by_domain(domain)?;
-        snapshot.endpoint(client.id, user).map(|endpoint| endpoint.terminal.id)
+        let domain = snapshot.domain(domain)?;
+        snapshot.endpoint(domain.id, user).map(|endpoint| endpoint.aor)
     }
 
     fn view(&self) -> Arc<View> {
@@ -226,8 +226,8 @@ fn link_told(link: LinkStatus) -> NodeLink {
 #[async_trait]
 impl Outside for Living {
     async fn registrations(&self, user: &str, domain: &str) -> Vec<Registration> {
-        let Some(terminal) = self.terminal(user, domain) else { return Vec::new() };
-        let bindings = self.bindings(terminal).into_iter();
+        let Some(aor) = self.endpoint(user, domain) else { return Vec::new() };
+        let bindings = self.bindings(aor).into_iter();
         let told = bindings.map(|(node, binding)| Registration {
             received: if binding.nat { format!("sip:{}", binding.flow.remote) } else { String::new() },
             expires: Timestamp::from_second(binding.expires_at).unwrap_or(Timestamp::UNIX_EPOCH),
@@ -293,15 +293,15 @@ impl Outside for Living {
         domain: &str,
         contact: Option<&str>,
     ) -> Result<(usize, Vec<String>), NotHere> {
-        let Some(terminal) = self.terminal(user, domain) else { return Ok((0, Vec::new())) };
-        let question = Question::Unbind { terminal, contact: contact.map(str::to_owned) };
+        let Some(aor) = self.endpoint(user, domain) else { return Ok((0, Vec::new())) };
+        let question = Question::Unbind { aor, contact: contact.map(str::to_owned) };
         let (mut dropped, silent) = self.asking.sum(Role::Proxy, &question).await;
         if let Some(others) = self.others.as_ref().filter(|_| contact.is_none()) {
             // What proxies that are gone have left behind.
             let view = others.switchboard.view();
-            let located = others.switchboard.located(terminal);
+            let located = others.switchboard.located(aor);
             dropped += located.iter().filter(|located| !view.nodes.contains_key(&located.home)).count();
-            others.switchboard.forget_elsewhere(terminal, None, unix_us());
+            others.switchboard.forget_elsewhere(aor, None, unix_us());
         }
         Ok((dropped, self.named(&silent)))
     }

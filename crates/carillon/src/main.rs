@@ -14,6 +14,7 @@ mod clustered;
 mod config;
 mod control;
 mod ctl;
+mod current;
 mod demo;
 mod drain;
 mod here;

@@ -7,6 +7,7 @@ use crate::asking::Asking;
 use crate::clustered::{self, Cluster};
 use crate::config::{MediaConfig, Mistake, NodeConfig};
 use crate::control::Control;
+use crate::current::Current;
 use crate::drain::{Drainer, Parts};
 use crate::here::Here;
 use crate::kept;
@@ -15,11 +16,10 @@ use crate::records::{ClusterRecords, IsAlive, Patience};
 use crate::watching::{Health, Roles, Watching};
 use api::live::Live;
 use appserver::{AppServer, CallLog};
-use arc_swap::ArcSwap;
 use cluster::ids::NodeId;
 use cluster::node::{NodeInfo, Role};
 use model::rows::Rows;
-use model::{BindingRecord, Cdr, Configuration, Id, OpenCall, Snapshot, Terminal};
+use model::{Aor, BindingRecord, Cdr, Configuration, OpenCall, Snapshot, Terminal};
 use proxy::{BindingLog, Proxy, ProxyConfig};
 use relay::{MediaAddress, Relay, RelayConfig};
 use std::future::Future;
@@ -146,7 +146,7 @@ struct Served {
 struct Ground<'a> {
     config: &'a NodeConfig,
     watching: &'a Watching,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    current: Current,
     store: Store,
     /// Of an earlier run.
     bindings: Vec<BindingRecord>,
@@ -178,11 +178,11 @@ impl Node {
         }
         let bindings = keep_bindings(&store, opened.changed.as_deref(), &rows).await?;
         store.put_seen_revision(&place, rows.revision)?;
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new((*rows).clone())));
+        let current = Current::new(Snapshot::new((*rows).clone()));
         let ground = Ground {
             config,
             watching: &watching,
-            snapshot: Arc::clone(&snapshot),
+            current: current.clone(),
             store: store.clone(),
             bindings,
             asking: Arc::default(),
@@ -195,7 +195,7 @@ impl Node {
                 let facts =
                     facts.ok_or_else(|| StartError("store.url: a cluster needs a database".to_owned()))?;
                 clustered::is_ours(cluster, &facts)?;
-                let joined = clustered::join(config, cluster, facts, &snapshot).await?;
+                let joined = clustered::join(config, cluster, facts, &current.snapshot).await?;
                 crate::logging::name_node(joined.id().0);
                 watching.named(joined.id());
                 let made = ground.among_others(&joined, &apart).await?;
@@ -218,9 +218,9 @@ impl Node {
         let asking = Asking::new(me.id, Arc::new(here), switchboard);
         let _ = asking_later.set(Arc::downgrade(&asking));
         let Parts { proxy, calls, relay } = parts;
-        follow(&live, &snapshot, proxy.as_ref(), &store, &place, &config.data);
+        follow(&live, &current, proxy.as_ref(), &store, &place, &config.data);
         // What changed while the parts were started.
-        snapshot.store(Arc::new(Snapshot::new((*live.rows()).clone())));
+        drop(current.replace(Snapshot::new((*live.rows()).clone())));
         let health = Arc::clone(&watching.health);
         let served = make_api(&live, &proxy, asking, me, cluster.as_ref(), config, health);
         apart.spawn(kept::keep_trimmed(
@@ -441,15 +441,15 @@ impl Ground<'_> {
 
     async fn calls(&self, node: NodeId, log: Arc<dyn CallLog>) -> Result<Arc<AppServer>, StartError> {
         let log = self.watching.log(log);
-        let deps =
-            appserver::Deps { snapshot: Arc::clone(&self.snapshot), log, clock: Arc::new(unix_us), node };
+        let rates = Arc::clone(&self.current.rates);
+        let deps = appserver::Deps::new(rates, log, Arc::new(unix_us), node, rand::random());
         let limits = appserver::Limits { calls: self.config.limits.calls, ring: self.config.ring };
         Ok(AppServer::start(deps, limits).await?)
     }
 
     async fn proxy(self, config: ProxyConfig, log: Arc<dyn BindingLog>) -> Result<Arc<Proxy>, StartError> {
         let deps = proxy::Deps {
-            snapshot: self.snapshot,
+            router: self.current.router,
             log,
             bindings: self.bindings,
             network: proxy::net::Network::Os,
@@ -469,18 +469,19 @@ const UNBIND_MAX: usize = 10_000;
 /// knows what changed, all are given up: telephones register again.
 async fn keep_bindings(
     store: &Store,
-    changed: Option<&[Id<Terminal>]>,
+    changed: Option<&[Aor]>,
     rows: &Rows,
 ) -> Result<Vec<BindingRecord>, StartError> {
+    let snapshot = Snapshot::new(rows.clone());
     let is_kept = |binding: &BindingRecord| {
-        changed.is_some_and(|changed| !changed.contains(&binding.terminal))
-            && rows.get(binding.terminal).is_some()
+        changed.is_some_and(|changed| !changed.contains(&binding.aor))
+            && snapshot.endpoint_at(binding.aor).is_some()
     };
     let (kept, gone): (Vec<_>, Vec<_>) = store.bindings()?.into_iter().partition(is_kept);
     for some in gone.chunks(UNBIND_MAX) {
         let unbind = |binding: &BindingRecord| {
             let (done, is_durable) = oneshot::channel();
-            let record = Record::Unbind { terminal: binding.terminal, contact: binding.contact.clone() };
+            let record = Record::Unbind { aor: binding.aor, contact: binding.contact.clone() };
             store.append(record, move |result| drop(done.send(result)));
             is_durable
         };
@@ -498,17 +499,17 @@ async fn keep_bindings(
 /// Lets calls be routed by each new state of the rows, and drops the bindings of accounts that changed.
 fn follow(
     live: &Arc<Live>,
-    snapshot: &Arc<ArcSwap<Snapshot>>,
+    current: &Current,
     proxy: Option<&Arc<Proxy>>,
     store: &Store,
     place: &str,
     data: &Path,
 ) {
-    let (snapshot, store) = (Arc::clone(snapshot), store.clone());
+    let (current, store) = (current.clone(), store.clone());
     let proxy = proxy.map(Arc::downgrade).unwrap_or_default();
     let (place, data) = (place.to_owned(), data.to_owned());
     live.follow(Box::new(move |rows, changes| {
-        let old = snapshot.swap(Arc::new(Snapshot::new((**rows).clone())));
+        let old = current.replace(Snapshot::new((**rows).clone()));
         // Whoever lets go of it last takes it apart, and that takes time where many rows went; no call shall be the last.
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -666,6 +667,7 @@ fn relay_config(config: &NodeConfig) -> RelayConfig {
 mod tests {
     use super::*;
     use model::FlowRecord;
+    use model::Id;
 
     #[test]
     fn limits_follow_from_what_else_is_configured() {
@@ -747,9 +749,9 @@ mod tests {
     }
 
     /// A binding of a terminal that lasts longer than any test.
-    fn binding(terminal: Id<Terminal>) -> BindingRecord {
+    fn binding(terminal: u32) -> BindingRecord {
         BindingRecord {
-            terminal,
+            aor: Aor::from_bits(terminal),
             contact: format!("sip:phone@192.0.2.{terminal}:5060"),
             instance: None,
             reg_id: None,
@@ -796,7 +798,7 @@ mod tests {
         drop(first);
         let store = Store::open(folder.path()).unwrap();
         for terminal in &before.terminals {
-            store.append(Record::Bind(binding(Id::new(terminal.id.get()))), |result| result.unwrap());
+            store.append(Record::Bind(binding(terminal.id.get())), |result| result.unwrap());
         }
         let reopen = |store: Store| {
             store.close();
@@ -805,7 +807,7 @@ mod tests {
         };
         let store = reopen(store);
         let ids = |bindings: &[BindingRecord]| -> Vec<u32> {
-            bindings.iter().map(|binding| binding.terminal.get()).collect()
+            bindings.iter().map(|binding| binding.aor.bits()).collect()
         };
         let same = kept::open(&config, from(&before), Some(seen), &apart).await.unwrap();
         let bindings = keep_bindings(&store, same.changed.as_deref(), &same.live.rows()).await.unwrap();

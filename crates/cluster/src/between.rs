@@ -8,7 +8,7 @@ use crate::leg::{Incoming, LegCommand, LegEvent, Originate};
 use crate::media::{MediaCommand, MediaEvent, MediaReply, Signalling};
 use crate::question::{Answer, Question};
 use bytes::Bytes;
-use model::{BindingRecord, Brand, Client, Id, Terminal, User};
+use model::{Aor, BindingRecord, Brand, Client, Id, User};
 
 /// By what right an application server acts for a call. Of two owners the one with the larger epoch is right, and with equal
 /// epochs the one with the larger node number: then they took it over at the same time.
@@ -343,7 +343,7 @@ pub enum DirectoryItem {
     /// The sender has no such binding any more.
     Unbound {
         /// The endpoint.
-        terminal: Id<Terminal>,
+        aor: Aor,
         /// The contact's URI.
         contact: String,
         /// When it ended.
@@ -353,7 +353,7 @@ pub enum DirectoryItem {
     /// them there (RFC 3261 section 10.2.2), an operator did, or they are replaced.
     Forget {
         /// The endpoint.
-        terminal: Id<Terminal>,
+        aor: Aor,
         /// Only this contact.
         contact: Option<String>,
         /// Those registered before, in microseconds of Unix time.

@@ -6,7 +6,7 @@
 
 use crate::between::{DirectoryItem, Located};
 use crate::ids::NodeId;
-use model::{BindingRecord, Id, Terminal};
+use model::{Aor, BindingRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Contacts of one endpoint that are remembered, of all proxies together.
@@ -18,7 +18,7 @@ const ALL_MAX: usize = 4_000_000;
 #[derive(Debug)]
 pub struct Locations {
     me: NodeId,
-    bound: BTreeMap<Id<Terminal>, Vec<Located>>,
+    bound: BTreeMap<Aor, Vec<Located>>,
     count: usize,
     /// Nodes that are telling all they have, and how much was known of theirs before: what they do not tell again is void.
     telling: BTreeMap<NodeId, i64>,
@@ -30,7 +30,7 @@ pub struct Locations {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Displaced {
     /// The endpoint.
-    pub terminal: Id<Terminal>,
+    pub aor: Aor,
     /// The contact of this node's registrar that is void, for the device has registered elsewhere since.
     pub contact: String,
 }
@@ -49,9 +49,9 @@ impl Locations {
     }
 
     /// A binding of this node's registrar has ended; what to tell the others.
-    pub fn unbound(&mut self, terminal: Id<Terminal>, contact: &str, now_us: i64) -> DirectoryItem {
-        self.remove(terminal, |located, me| located.home == me && located.binding.contact == contact);
-        DirectoryItem::Unbound { terminal, contact: contact.to_owned(), stamp_us: now_us }
+    pub fn unbound(&mut self, aor: Aor, contact: &str, now_us: i64) -> DirectoryItem {
+        self.remove(aor, |located, me| located.home == me && located.binding.contact == contact);
+        DirectoryItem::Unbound { aor, contact: contact.to_owned(), stamp_us: now_us }
     }
 
     /// All that this node's registrar has, for a node that has just come.
@@ -103,27 +103,25 @@ impl Locations {
                 located.stamp_us = located.stamp_us.min(now_us.saturating_add(CLOCKS_US));
                 let is_as_late =
                     |known: &Located| is_same(known, &located) && known.stamp_us >= located.stamp_us;
-                let is_news = !self.of(located.binding.terminal).any(is_as_late);
+                let is_news = !self.of(located.binding.aor).any(is_as_late);
                 // Whoever has spoken is right about what he had.
                 let is_orphan =
                     ![self.me, from].contains(&located.home) && !self.spoken.contains(&located.home);
                 if is_news && is_orphan && self.count < ALL_MAX { self.put(located) } else { Vec::new() }
             }
-            DirectoryItem::Unbound { terminal, contact, .. } => {
-                self.remove(*terminal, |located, _| {
-                    located.home == from && located.binding.contact == *contact
-                });
+            DirectoryItem::Unbound { aor, contact, .. } => {
+                self.remove(*aor, |located, _| located.home == from && located.binding.contact == *contact);
                 Vec::new()
             }
-            DirectoryItem::Forget { terminal, contact, before_us } => {
+            DirectoryItem::Forget { aor, contact, before_us } => {
                 let is_void = |located: &Located| {
                     located.home != from
                         && located.stamp_us < *before_us
                         && contact.as_ref().is_none_or(|contact| *contact == located.binding.contact)
                 };
-                let own = self.of(*terminal).filter(|located| located.home == self.me && is_void(located));
+                let own = self.of(*aor).filter(|located| located.home == self.me && is_void(located));
                 let displaced: Vec<Displaced> = own.map(Displaced::of).collect();
-                self.remove(*terminal, |located, _| is_void(located));
+                self.remove(*aor, |located, _| is_void(located));
                 displaced
             }
             DirectoryItem::Reserve { .. }
@@ -137,8 +135,8 @@ impl Locations {
     }
 
     /// Contacts of an endpoint that have not expired.
-    pub fn of_at(&self, terminal: Id<Terminal>, now_secs: i64) -> impl Iterator<Item = &Located> {
-        self.of(terminal).filter(move |located| located.binding.expires_at > now_secs)
+    pub fn of_at(&self, aor: Aor, now_secs: i64) -> impl Iterator<Item = &Located> {
+        self.of(aor).filter(move |located| located.binding.expires_at > now_secs)
     }
 
     /// How many contacts are known, those of this node with them.
@@ -151,13 +149,13 @@ impl Locations {
         self.remove_all(|located| located.binding.expires_at <= now_secs);
     }
 
-    fn of(&self, terminal: Id<Terminal>) -> impl Iterator<Item = &Located> {
-        self.bound.get(&terminal).into_iter().flatten()
+    fn of(&self, aor: Aor) -> impl Iterator<Item = &Located> {
+        self.bound.get(&aor).into_iter().flatten()
     }
 
     /// Puts a binding in the place of older ones of the same device. Out: those of this node that it displaces.
     fn put(&mut self, located: Located) -> Vec<Displaced> {
-        let all = self.bound.entry(located.binding.terminal).or_default();
+        let all = self.bound.entry(located.binding.aor).or_default();
         let is_later = |other: &Located| other.home != located.home && other.stamp_us > located.stamp_us;
         if all.iter().any(|other| is_same(other, &located) && is_later(other)) {
             return Vec::new();
@@ -182,14 +180,14 @@ impl Locations {
         displaced
     }
 
-    fn remove(&mut self, terminal: Id<Terminal>, which: impl Fn(&Located, NodeId) -> bool) {
+    fn remove(&mut self, aor: Aor, which: impl Fn(&Located, NodeId) -> bool) {
         let me = self.me;
-        let Some(all) = self.bound.get_mut(&terminal) else { return };
+        let Some(all) = self.bound.get_mut(&aor) else { return };
         let before = all.len();
         all.retain(|located| !which(located, me));
         self.count -= before - all.len();
         if all.is_empty() {
-            self.bound.remove(&terminal);
+            self.bound.remove(&aor);
         }
     }
 
@@ -209,7 +207,7 @@ const CLOCKS_US: i64 = 5_000_000;
 
 impl Displaced {
     fn of(located: &Located) -> Self {
-        Self { terminal: located.binding.terminal, contact: located.binding.contact.clone() }
+        Self { aor: located.binding.aor, contact: located.binding.contact.clone() }
     }
 }
 
@@ -228,11 +226,11 @@ mod tests {
     use super::*;
     use model::FlowRecord;
 
-    const ALICE: Id<Terminal> = Id::new(1);
+    const ALICE: Aor = Aor::from_bits(1);
 
     fn record(contact: &str, instance: Option<&str>) -> BindingRecord {
         BindingRecord {
-            terminal: ALICE,
+            aor: ALICE,
             contact: contact.to_owned(),
             instance: instance.map(str::to_owned),
             reg_id: None,
@@ -293,14 +291,14 @@ mod tests {
         let mut pair = Pair::new();
         pair.at_first(record("sip:a@1", Some("<urn:x>")), 10);
         let displaced = pair.at_second(record("sip:a@9", Some("<urn:x>")), 20);
-        assert_eq!(displaced, [Displaced { terminal: ALICE, contact: "sip:a@1".to_owned() }]);
+        assert_eq!(displaced, [Displaced { aor: ALICE, contact: "sip:a@1".to_owned() }]);
         assert_eq!(homes(&pair.0), [(2, "sip:a@9".to_owned())]);
         assert_eq!(homes(&pair.1), homes(&pair.0));
         // What the first proxy says of its own old binding now does not touch the new one, even under the same URI.
         let mut same = Pair::new();
         same.at_first(record("sip:a@1", None), 10);
         same.at_second(record("sip:a@1", None), 20);
-        let late = DirectoryItem::Unbound { terminal: ALICE, contact: "sip:a@1".to_owned(), stamp_us: 21 };
+        let late = DirectoryItem::Unbound { aor: ALICE, contact: "sip:a@1".to_owned(), stamp_us: 21 };
         same.1.told(NodeId(1), &late, 21);
         assert_eq!(homes(&same.1), [(2, "sip:a@1".to_owned())]);
     }
@@ -384,7 +382,7 @@ mod tests {
     fn older_bindings_elsewhere_are_void_when_a_telephone_says_so() {
         let both = |pair: &mut Pair, contact: Option<&str>| {
             let contact = contact.map(str::to_owned);
-            let item = DirectoryItem::Forget { terminal: ALICE, contact, before_us: 20 };
+            let item = DirectoryItem::Forget { aor: ALICE, contact, before_us: 20 };
             assert_eq!(pair.1.told(NodeId(2), &item, 21), [], "whoever says so has dropped his own");
             pair.0.told(NodeId(2), &item, 21)
         };
@@ -393,7 +391,7 @@ mod tests {
             pair.at_first(record(contact, None), stamp);
         }
         pair.at_second(record("sip:b@2", None), 15);
-        let displaced = |contact: &str| Displaced { terminal: ALICE, contact: contact.to_owned() };
+        let displaced = |contact: &str| Displaced { aor: ALICE, contact: contact.to_owned() };
         assert_eq!(both(&mut pair, Some("sip:x@1")), []);
         assert_eq!(both(&mut pair, Some("sip:a@1")), [displaced("sip:a@1")]);
         assert_eq!(both(&mut pair, None), [displaced("sip:c@1")], "what came later stays");

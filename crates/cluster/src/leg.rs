@@ -6,28 +6,29 @@
 use crate::between::{LegNames, Title, ToCalls, ToLegs};
 use crate::ids::{CallId, LegId, NodeId};
 use bytes::Bytes;
-use model::{Brand, Client, Id, Terminal, User};
+use model::entities::{CarrierServer, Ddi, DdiProvider};
+use model::{Aor, Brand, Client, E164, Id, User};
 use sip::draft::HeaderText;
 use sip::flow::Flow;
 use std::net::SocketAddr;
 
 pub use sip::session::{Command as LegCommand, Event as LegEvent};
 
-/// An authenticated INVITE of an endpoint: a leg exists and waits for the call's decision.
-#[derive(Clone, Debug)]
+/// An INVITE whose sender is known: a leg exists and waits for the call's decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incoming {
     /// The call that shall own the leg; named by the proxy.
     pub call: CallId,
     /// The leg.
     pub leg: LegId,
-    /// The brand of the endpoint.
+    /// The brand of the client.
     pub brand: Id<Brand>,
-    /// The client of the endpoint.
+    /// The client whose call it is: that of the endpoint, or that of the DDI.
     pub client: Id<Client>,
-    /// The endpoint.
-    pub terminal: Id<Terminal>,
-    /// The user who sits there.
-    pub user: Option<Id<User>>,
+    /// Who calls.
+    pub origin: Origin,
+    /// What the request says of its caller.
+    pub caller: Presented,
     /// What was dialled: the decoded user part of the Request-URI.
     pub dialed: String,
     /// The offer; `None` when the caller wants ours.
@@ -42,35 +43,157 @@ pub struct Incoming {
     pub max_forwards: u8,
 }
 
-/// A new leg to a binding.
-#[derive(Clone, Debug)]
+/// Where a call comes from, and how its sender is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An endpoint of the client: it has shown its password, or speaks from the address that it is known by.
+    Endpoint {
+        /// Which one.
+        aor: Aor,
+        /// The user who sits there.
+        user: Option<Id<User>>,
+    },
+    /// The wholesale client itself, known by its address (manual, chapter 9.1.4).
+    Wholesale,
+    /// A DDI provider, known by its address and by what it calls (manual, chapter 9.6.3).
+    Ddi {
+        /// The DDI that is called.
+        ddi: Id<Ddi>,
+        /// Who brings the call.
+        provider: Id<DdiProvider>,
+        /// The called number.
+        called: E164,
+        /// The caller's number; nothing where it is withheld or no number.
+        caller: Option<E164>,
+    },
+}
+
+impl Origin {
+    /// The endpoint, if it is one.
+    pub fn aor(&self) -> Option<Aor> {
+        match self {
+            Self::Endpoint { aor, .. } => Some(*aor),
+            Self::Wholesale | Self::Ddi { .. } => None,
+        }
+    }
+}
+
+/// What a request says of who calls, and for whom he was called. Whoever reads it decides what of it to believe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presented {
+    /// The caller's number as it came: the user part of P-Asserted-Identity, else P-Preferred-Identity, else Remote-Party-ID, else From.
+    pub number: Option<String>,
+    /// His name (CNAM), of the same header.
+    pub name: String,
+    /// He does not want to be shown (RFC 3323 section 4.2, RFC 3325 section 9.3, Remote-Party-ID with privacy, an anonymous From).
+    pub is_private: bool,
+    /// Who diverted the call, the last one first (RFC 5806 section 3.2).
+    pub diversions: Vec<Diversion>,
+    /// Whose account pays: the user part of P-Charge-Info.
+    pub charge: Option<String>,
+    /// X-Tag, for the call record.
+    pub x_tag: Option<String>,
+}
+
+/// One diversion of a call (RFC 5806).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diversion {
+    /// Who diverted it: the user part of the header's address.
+    pub number: String,
+    /// Why: a token such as `unconditional`, `user-busy`, `no-answer`; may be empty.
+    pub reason: String,
+}
+
+/// Diversions that a call carries; the oldest beyond are forgotten.
+pub const DIVERSIONS_MAX: usize = 8;
+
+/// A new leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Originate {
     /// The call that owns it.
     pub call: CallId,
-    /// The proxy that shall have it: the one that the contact was registered at.
+    /// The proxy that shall have it: of a binding the one that it was registered at.
     pub home: NodeId,
-    /// The endpoint that is called.
-    pub terminal: Id<Terminal>,
-    /// The registered contact: Request-URI of the INVITE.
-    pub target: String,
-    /// Route set to the contact (Path of the binding, RFC 3327), outermost first.
-    pub route: Vec<String>,
-    /// The flow that the binding was registered on.
-    pub flow: Flow,
+    /// Who is called.
+    pub to: Callee,
     /// Caller's display name as shown to the callee.
     pub caller_name: String,
-    /// Caller's number as shown to the callee.
+    /// Caller's number as shown to the callee, in the callee's form; empty: there is none to show.
     pub caller_number: String,
-    /// The number that was called: user part of To.
+    /// The caller does not want to be shown: callees outside of the platform's trust learn nothing of him, carriers are asked to keep it
+    /// from others (RFC 3323, RFC 3325).
+    pub is_private: bool,
+    /// The number that was called, in the callee's form: user part of To, and of the Request-URI where the callee is no binding.
     pub called_number: String,
-    /// Domain of the called client: host part of From, To and P-Asserted-Identity.
+    /// Domain of the called client: host part of From, To and P-Asserted-Identity. Of a carrier's server that of the platform's side.
     pub domain: String,
+    /// Who diverted the call, the last one first, in the callee's form.
+    pub diversions: Vec<Diversion>,
+    /// Whose account pays, for P-Charge-Info.
+    pub charge: Option<String>,
     /// Session description to offer; `None` lets the callee offer.
     pub offer: Option<Bytes>,
     /// Headers passed through from the caller.
     pub headers: HeaderText,
     /// Hops left for the new INVITE.
     pub max_forwards: u8,
+}
+
+impl Originate {
+    /// An order that shows nothing of the caller and offers nothing yet; 70 hops are left.
+    pub fn new(call: CallId, home: NodeId, to: Callee) -> Self {
+        Self {
+            call,
+            home,
+            to,
+            caller_name: String::new(),
+            caller_number: String::new(),
+            is_private: false,
+            called_number: String::new(),
+            domain: String::new(),
+            diversions: Vec::new(),
+            charge: None,
+            offer: None,
+            headers: HeaderText::new(),
+            max_forwards: 70,
+        }
+    }
+}
+
+/// Whom a leg goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Callee {
+    /// A registered contact.
+    Binding {
+        /// Whose it is.
+        aor: Aor,
+        /// The contact: Request-URI of the INVITE.
+        target: String,
+        /// Route set to the contact (Path of the binding, RFC 3327), outermost first.
+        route: Vec<String>,
+        /// The flow that it was registered on.
+        flow: Flow,
+    },
+    /// An endpoint that is at the address of its row ("direct connectivity").
+    Direct {
+        /// Which one.
+        aor: Aor,
+    },
+    /// A server of a carrier. The proxy knows where it is, from which socket, and by which password.
+    Server {
+        /// Which one.
+        server: Id<CarrierServer>,
+    },
+}
+
+impl Callee {
+    /// The endpoint, if it is one.
+    pub fn aor(&self) -> Option<Aor> {
+        match self {
+            Self::Binding { aor, .. } | Self::Direct { aor } => Some(*aor),
+            Self::Server { .. } => None,
+        }
+    }
 }
 
 /// A registered contact of an endpoint, as a call needs it.
@@ -179,5 +302,5 @@ pub trait LegHost: Send + Sync + 'static {
 /// Who is reachable where.
 pub trait Directory: Send + Sync + 'static {
     /// The live bindings of an endpoint, best `q` first, the newest first among equals.
-    fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding>;
+    fn bindings(&self, aor: Aor) -> Vec<Binding>;
 }

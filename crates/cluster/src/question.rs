@@ -4,7 +4,7 @@
 //! ([`crate::between::DirectoryItem`], [`crate::switchboard::Shell`]), who asks and who answers (the program).
 
 use crate::ids::CallId;
-use model::{Brand, Client, Id, LegRole, Terminal};
+use model::{Aor, Brand, Client, Id, LegRole};
 
 /// Calls of one answer at most.
 pub const PAGE_CALLS: usize = 1024;
@@ -42,7 +42,7 @@ pub enum Question {
     /// Drop contacts of an endpoint; answered by [`Answer::Count`].
     Unbind {
         /// The endpoint.
-        terminal: Id<Terminal>,
+        aor: Aor,
         /// Only the contact with this URI.
         contact: Option<String>,
     },

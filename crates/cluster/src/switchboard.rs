@@ -18,7 +18,7 @@ use crate::unclaimed::{Due, Unclaimed};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashMap;
-use model::{BindingRecord, Client, Id, Snapshot, Terminal};
+use model::{Aor, BindingRecord, Client, Id, Snapshot};
 use parking_lot::Mutex;
 use sip::flow::{ConnId, Flow, Transport};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -77,7 +77,7 @@ pub trait CallServer: MediaSink {
 /// The registrar of this node, as far as others have a say.
 pub trait BindingHost: Send + Sync + 'static {
     /// Drops a binding: the device has registered elsewhere.
-    fn displaced(&self, terminal: Id<Terminal>, contact: &str);
+    fn displaced(&self, aor: Aor, contact: &str);
 }
 
 /// Whoever answers for this node as a whole, and asks others. Everything is done later: this is called where messages come in.
@@ -288,14 +288,14 @@ impl Switchboard {
     }
 
     /// All that is known of the contacts of an endpoint.
-    pub fn located(&self, terminal: Id<Terminal>) -> Vec<Located> {
-        self.locations.lock().of_at(terminal, self.unix_secs()).cloned().collect()
+    pub fn located(&self, aor: Aor) -> Vec<Located> {
+        self.locations.lock().of_at(aor, self.unix_secs()).cloned().collect()
     }
 
     /// What other nodes have registered of an endpoint and has not expired.
-    pub fn bound_elsewhere(&self, terminal: Id<Terminal>) -> Vec<BindingRecord> {
+    pub fn bound_elsewhere(&self, aor: Aor) -> Vec<BindingRecord> {
         let locations = self.locations.lock();
-        let all = locations.of_at(terminal, self.unix_secs());
+        let all = locations.of_at(aor, self.unix_secs());
         all.filter(|located| located.home != self.deps.me).map(|located| located.binding.clone()).collect()
     }
 
@@ -412,7 +412,7 @@ impl Switchboard {
         let displaced = self.locations.lock().told(from, item, (self.deps.unix_us)());
         if let Some(bindings) = self.bindings.get() {
             for binding in displaced {
-                bindings.displaced(binding.terminal, &binding.contact);
+                bindings.displaced(binding.aor, &binding.contact);
             }
         }
     }
@@ -436,16 +436,16 @@ impl Switchboard {
     }
 
     /// A binding has ended.
-    pub fn unbound(&self, terminal: Id<Terminal>, contact: &str) {
+    pub fn unbound(&self, aor: Aor, contact: &str) {
         let mut locations = self.locations.lock();
-        let item = locations.unbound(terminal, contact, (self.deps.unix_us)());
+        let item = locations.unbound(aor, contact, (self.deps.unix_us)());
         self.tell_all(&item);
     }
 
     /// What was registered of an endpoint with other nodes before this time (in microseconds of Unix time) is void, also with those that
     /// are gone: this contact, or all.
-    pub fn forget_elsewhere(&self, terminal: Id<Terminal>, contact: Option<String>, before_us: i64) {
-        let item = DirectoryItem::Forget { terminal, contact, before_us };
+    pub fn forget_elsewhere(&self, aor: Aor, contact: Option<String>, before_us: i64) {
+        let item = DirectoryItem::Forget { aor, contact, before_us };
         self.locations.lock().told(self.deps.me, &item, before_us);
         self.tell_all(&item);
     }

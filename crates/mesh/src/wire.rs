@@ -15,7 +15,7 @@ mod tests;
 use bytes::Bytes;
 use cluster::between::Title;
 use cluster::ids::{CallId, LegId, NodeId};
-use model::Id;
+use model::{Aor, E164, Id};
 use proto::v1;
 use sip::draft::HeaderText;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -193,6 +193,15 @@ fn leg(field: &'static str, raw: u64) -> Read<LegId> {
 
 fn id<K>(field: &'static str, raw: u32) -> Read<Id<K>> {
     if raw == 0 { bad(field, Why::Range(0)) } else { Ok(Id::new(raw)) }
+}
+
+/// An address-of-record of anybody.
+fn aor(field: &'static str, raw: u32) -> Read<Aor> {
+    if raw == 0 { bad(field, Why::Range(0)) } else { Ok(Aor::from_bits(raw)) }
+}
+
+fn number(field: &'static str, text: &str) -> Read<E164> {
+    text.parse().or(bad(field, Why::Malformed))
 }
 
 /// Header lines as [`HeaderText`] would have written them, and none of those that a message writes itself.

@@ -5,6 +5,7 @@
 //! indexed copy that calls are routed from), [`record`] (call records and bindings).
 //! Elsewhere: where all this is kept (crate `store`).
 
+mod aor;
 pub mod checks;
 pub mod configuration;
 mod configuration_check;
@@ -27,6 +28,7 @@ pub mod snapshot;
 #[cfg(test)]
 mod testing;
 
+pub use aor::{Aor, AorOwner};
 pub use configuration::Configuration;
 pub use configuration_check::Mistake;
 pub use e164::{E164, NotE164};
@@ -37,4 +39,4 @@ pub use id::Id;
 pub use record::{
     BindingRecord, Cause, Cdr, CdrLeg, FlowRecord, HungUpBy, LegRole, MediaReport, OpenCall, Party,
 };
-pub use snapshot::{EndpointRef, Snapshot};
+pub use snapshot::{DirectAddress, EndpointRef, Snapshot};

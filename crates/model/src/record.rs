@@ -4,7 +4,8 @@
 //! Elsewhere: making them (`appserver`, `proxy`, `relay`), keeping them (`store`). Their stored form is positional: a
 //! change of a field is a change of the store's format.
 
-use crate::entities::{Brand, Company as Client, Terminal, User};
+use crate::aor::Aor;
+use crate::entities::{Brand, Company as Client, User};
 use crate::external::ExternalCall;
 use crate::id::Id;
 use serde::{Deserialize, Serialize};
@@ -191,9 +192,9 @@ impl OpenCall {
 /// A registered contact of an endpoint (RFC 3261 section 10), as it must survive a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingRecord {
-    /// The endpoint.
-    pub terminal: Id<Terminal>,
-    /// The contact's URI; with `terminal` the key of the binding.
+    /// Whose it is.
+    pub aor: Aor,
+    /// The contact's URI; with `aor` the key of the binding.
     pub contact: String,
     /// `+sip.instance` of the contact (RFC 5626 section 4.1).
     pub instance: Option<String>,

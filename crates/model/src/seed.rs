@@ -277,8 +277,8 @@ mod tests {
         let client = snapshot.client_by_domain(DEMO_DOMAIN).unwrap();
         let bob = snapshot.extension(client.id, "102").and_then(|extension| extension.user).unwrap();
         assert_eq!(snapshot.user(bob).unwrap().full_name(), "Bob Bobson");
-        let alice = snapshot.endpoint(client.id, "alice").unwrap();
-        assert_eq!(alice.terminal.password.reveal(), "alice");
+        let alice = snapshot.endpoint(client.domain.unwrap(), "alice").unwrap();
+        assert_eq!(alice.secret, Some("alice"));
         assert_eq!(alice.user.unwrap().extension, snapshot.extension(client.id, "101").map(|own| own.id));
         assert_eq!(rows.each::<RoutingPattern>().count(), 250, "one for each country");
         assert!(rows.each::<Domain>().any(|domain| domain.domain == DEMO_DOMAIN));

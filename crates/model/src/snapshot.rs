@@ -3,12 +3,19 @@
 //! Immutable and cheap to copy: a change of the configuration makes the next one. In: names and numbers of requests. Out: rows,
 //! without an allocation and without a lock. Elsewhere: replacing one snapshot by the next (the shells).
 
+use crate::aor::{Aor, AorOwner};
 use crate::configuration::Configuration;
 use crate::configuration_check::{self, Mistake};
+use crate::define::Secret;
 use crate::define::Value;
-use crate::entities::{Brand, Company, CompanyKind, Domain, Extension, Terminal, User};
+use crate::define::choices::{Transport, YesNo};
+use crate::entities::{
+    Brand, Company, CompanyKind, Domain, Extension, Friend, FriendDirectConnectivity, ResidentialDevice,
+    RetailAccount, Terminal, User,
+};
 use crate::id::Id;
 use crate::rows::Rows;
+use std::net::IpAddr;
 
 /// Longest host name in characters (RFC 1035 section 2.3.4, without the root's dot).
 const DOMAIN_MAX: usize = 253;
@@ -18,6 +25,10 @@ const DOMAIN_BY_NAME: usize = 0;
 const TERMINAL_BY_NAME: usize = 0;
 /// The place of `unique(company, number)` among those of extensions.
 const EXTENSION_BY_NUMBER: usize = 0;
+/// The place of `unique(name, domain)` among those of friends.
+const FRIEND_BY_NAME: usize = 0;
+/// The place of `unique(name, brand)` among those of residential devices and of retail accounts.
+const DEVICE_BY_NAME: usize = 0;
 
 /// One state of the configuration, for routing.
 #[derive(Clone, Debug, Default)]
@@ -25,13 +36,36 @@ pub struct Snapshot {
     rows: Rows,
 }
 
-/// An endpoint that may authenticate.
+/// An endpoint: something of a client that logs in and is called.
 #[derive(Clone, Copy, Debug)]
 pub struct EndpointRef<'a> {
-    /// Its credentials.
-    pub terminal: &'a Terminal,
+    /// Its address-of-record.
+    pub aor: Aor,
+    /// The name that it logs in with.
+    pub name: &'a str,
+    /// The password; nothing where it has none and cannot log in.
+    pub secret: Option<&'a str>,
+    /// Whose it is.
+    pub client: &'a Company,
     /// Who sits there.
     pub user: Option<&'a User>,
+    /// Whether all its contacts ring, or the latest alone.
+    pub multi_contact: bool,
+    /// Where it is, if it does not register ("direct connectivity").
+    pub direct: Option<DirectAddress<'a>>,
+}
+
+/// Where an endpoint is that does not register. Calls from its address need no password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectAddress<'a> {
+    /// How SIP travels there.
+    pub transport: Transport,
+    /// The address that SIP is sent to; nothing: that of the domain.
+    pub ip: Option<IpAddr>,
+    /// The port that SIP is sent to; nothing: the usual one.
+    pub port: Option<u16>,
+    /// The domain in the request URI; nothing: the address.
+    pub domain: Option<&'a str>,
 }
 
 impl Snapshot {
@@ -55,15 +89,20 @@ impl Snapshot {
         &self.rows
     }
 
-    /// The client of a SIP domain: case does not matter, a trailing dot is tolerated, a port does not belong here.
-    pub fn client_by_domain(&self, host: &str) -> Option<&Company> {
+    /// A SIP domain by its name: case does not matter, a trailing dot is tolerated, a port does not belong here.
+    pub fn domain(&self, host: &str) -> Option<&Domain> {
         let host = host.strip_suffix('.').unwrap_or(host).as_bytes();
         let mut lower = [0; DOMAIN_MAX];
         let lower = lower.get_mut(..host.len())?;
         lower.copy_from_slice(host);
         lower.make_ascii_lowercase();
         let name = Value::Text(std::str::from_utf8(lower).ok()?);
-        let domain: &Domain = self.rows.find(DOMAIN_BY_NAME, &[name])?;
+        self.rows.find(DOMAIN_BY_NAME, &[name])
+    }
+
+    /// The virtual PBX client of a SIP domain.
+    pub fn client_by_domain(&self, host: &str) -> Option<&Company> {
+        let domain = self.domain(host)?;
         self.rows.of::<Company>("domain", domain.id.get()).find(|client| client.kind == CompanyKind::Vpbx)
     }
 
@@ -78,11 +117,85 @@ impl Snapshot {
         self.rows.each::<Company>().find(|client| client.kind == CompanyKind::Vpbx)
     }
 
-    /// The endpoint with this user name within a client; case matters.
-    pub fn endpoint(&self, client: Id<Company>, username: &str) -> Option<EndpointRef<'_>> {
-        let domain = Value::Int(i64::from(self.client(client)?.domain?.get()));
-        let terminal: &Terminal = self.rows.find(TERMINAL_BY_NAME, &[Value::Text(username), domain])?;
-        Some(EndpointRef { terminal, user: self.user_of(terminal.id) })
+    /// The endpoint with this name in a domain; case matters. A client's domain has terminals and friends, a brand's the devices of its
+    /// residential clients and the accounts of its retail ones.
+    pub fn endpoint(&self, domain: Id<Domain>, name: &str) -> Option<EndpointRef<'_>> {
+        let in_domain = [Value::Text(name), Value::Int(i64::from(domain.get()))];
+        let terminal = self.rows.find::<Terminal>(TERMINAL_BY_NAME, &in_domain);
+        let friend = self.rows.find::<Friend>(FRIEND_BY_NAME, &in_domain);
+        // Each table is asked, whoever is found: the time tells nothing.
+        let brand = self.rows.of::<Brand>("domain", domain.get()).next().map_or(0, |brand| brand.id.get());
+        let in_brand = [Value::Text(name), Value::Int(i64::from(brand))];
+        let device = self.rows.find::<ResidentialDevice>(DEVICE_BY_NAME, &in_brand);
+        let account = self.rows.find::<RetailAccount>(DEVICE_BY_NAME, &in_brand);
+        let owner = terminal
+            .map(|row| AorOwner::Terminal(row.id))
+            .or_else(|| Some(AorOwner::Friend(friend?.id)))
+            .or_else(|| Some(AorOwner::ResidentialDevice(device?.id)))
+            .or_else(|| Some(AorOwner::RetailAccount(account?.id)))?;
+        self.endpoint_at(Aor::of(owner)?)
+    }
+
+    /// The endpoint of an address-of-record.
+    pub fn endpoint_at(&self, aor: Aor) -> Option<EndpointRef<'_>> {
+        let found = match aor.owner() {
+            AorOwner::Terminal(id) => {
+                let row = self.rows.get(id)?;
+                let user = self.user_of(id);
+                EndpointRef {
+                    aor,
+                    name: &row.name,
+                    secret: Some(row.password.reveal()),
+                    client: self.rows.get(row.company)?,
+                    user,
+                    multi_contact: user.is_none_or(|user| user.multi_contact),
+                    direct: None,
+                }
+            }
+            AorOwner::Friend(id) => {
+                let row = self.rows.get(id)?;
+                let is_direct = row.direct_connectivity == FriendDirectConnectivity::Yes;
+                let at = || direct(row.transport, row.ip.as_deref(), row.port, row.ruri_domain.as_deref());
+                EndpointRef {
+                    aor,
+                    name: &row.name,
+                    secret: row.password.as_ref().map(Secret::reveal),
+                    client: self.rows.get(row.company)?,
+                    user: None,
+                    multi_contact: row.multi_contact,
+                    direct: is_direct.then(at),
+                }
+            }
+            AorOwner::ResidentialDevice(id) => {
+                let row = self.rows.get(id)?;
+                let is_direct = row.direct_connectivity == YesNo::Yes;
+                let at = || direct(row.transport, row.ip.as_deref(), row.port, row.ruri_domain.as_deref());
+                EndpointRef {
+                    aor,
+                    name: &row.name,
+                    secret: row.password.as_ref().map(Secret::reveal),
+                    client: self.rows.get(row.company)?,
+                    user: None,
+                    multi_contact: row.multi_contact,
+                    direct: is_direct.then(at),
+                }
+            }
+            AorOwner::RetailAccount(id) => {
+                let row = self.rows.get(id)?;
+                let is_direct = row.direct_connectivity == YesNo::Yes;
+                let at = || direct(row.transport, row.ip.as_deref(), row.port, row.ruri_domain.as_deref());
+                EndpointRef {
+                    aor,
+                    name: &row.name,
+                    secret: row.password.as_ref().map(Secret::reveal),
+                    client: self.rows.get(row.company)?,
+                    user: None,
+                    multi_contact: row.multi_contact,
+                    direct: is_direct.then(at),
+                }
+            }
+        };
+        Some(found)
     }
 
     /// The extension with this number within a client.
@@ -121,6 +234,21 @@ impl Snapshot {
     }
 }
 
+/// Where a row says that its endpoint is.
+fn direct<'a>(
+    transport: Option<Transport>,
+    ip: Option<&str>,
+    port: Option<u16>,
+    domain: Option<&'a str>,
+) -> DirectAddress<'a> {
+    DirectAddress {
+        transport: transport.unwrap_or_default(),
+        ip: ip.and_then(|ip| ip.trim().parse().ok()),
+        port: port.filter(|port| *port != 0),
+        domain: domain.filter(|domain| !domain.is_empty()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,17 +267,21 @@ mod tests {
         assert_eq!(set(Domain::definition(), DOMAIN_BY_NAME), ["domain"]);
         assert_eq!(set(Terminal::definition(), TERMINAL_BY_NAME), ["name", "domain"]);
         assert_eq!(set(Extension::definition(), EXTENSION_BY_NUMBER), ["company", "number"]);
+        assert_eq!(set(Friend::definition(), FRIEND_BY_NAME), ["name", "domain"]);
+        assert_eq!(set(ResidentialDevice::definition(), DEVICE_BY_NAME), ["name", "brand"]);
+        assert_eq!(set(RetailAccount::definition(), DEVICE_BY_NAME), ["name", "brand"]);
     }
 
     #[test]
     fn alice_is_found_by_domain_and_name() {
         let snapshot = demo();
         let client = snapshot.client_by_domain("Users.DemoClient.COM").unwrap();
-        let alice = snapshot.endpoint(client.id, "alice").unwrap();
+        let domain = client.domain.unwrap();
+        let alice = snapshot.endpoint(domain, "alice").unwrap();
         assert_eq!(alice.user.unwrap().full_name(), "Alice Allison");
-        assert_eq!(alice.terminal.password.reveal(), "alice");
-        assert!(snapshot.endpoint(client.id, "Alice").is_none());
-        assert!(snapshot.endpoint(Id::new(2), "alice").is_none());
+        assert_eq!((alice.secret, alice.client.id), (Some("alice"), client.id));
+        assert!(snapshot.endpoint(domain, "Alice").is_none());
+        assert!(snapshot.endpoint(Id::new(99), "alice").is_none());
     }
 
     #[test]

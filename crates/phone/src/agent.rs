@@ -224,6 +224,7 @@ impl Agent {
             offer: None,
             credentials: Some(Client::new(self.config.login.clone(), self.rng.random())),
             destination: self.server(),
+            elsewhere: Vec::new(),
         };
         let id = self.next_call();
         let description = call::Description::new(media, self.rng.random());

@@ -4,7 +4,8 @@
 //! user and wrong password cost the same work and get the same answer. Elsewhere: the sums (`sip::digest`), bans.
 
 use crate::config::Place;
-use model::{Brand, Client, Id, Snapshot, Terminal, User};
+use model::entities::Domain;
+use model::{Aor, Brand, Client, EndpointRef, Id, Snapshot, User};
 use sip::digest::{Config, Credentials, Ha1, Verdict, Verifier};
 use sip::draft::ResponseDraft;
 use sip::flow::Flow;
@@ -16,15 +17,27 @@ use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// An authenticated endpoint.
+/// An endpoint that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) brand: Id<Brand>,
     pub(crate) client: Id<Client>,
-    pub(crate) terminal: Id<Terminal>,
+    pub(crate) aor: Aor,
     pub(crate) user: Option<Id<User>>,
-    /// Of the user: whether several contacts may ring. An endpoint without a user may have several.
+    /// Whether several contacts may ring. A terminal without a user may have several.
     pub(crate) multi_contact: bool,
+}
+
+impl Identity {
+    pub(crate) fn of(endpoint: &EndpointRef<'_>) -> Self {
+        Self {
+            brand: endpoint.client.brand,
+            client: endpoint.client.id,
+            aor: endpoint.aor,
+            user: endpoint.user.map(|user| user.id),
+            multi_contact: endpoint.multi_contact,
+        }
+    }
 }
 
 /// A request whose sender is known.
@@ -108,7 +121,7 @@ impl Authenticator {
             Purpose::Call => msg.from(),
         };
         let address = address.ok();
-        let (client, realm) = domain(address.as_ref(), snapshot, places);
+        let (domain, realm) = domain(address.as_ref(), snapshot, places);
         let header = match purpose {
             Purpose::Register => HeaderId::Authorization,
             Purpose::Call => HeaderId::ProxyAuthorization,
@@ -122,12 +135,13 @@ impl Authenticator {
             return Err(Denied::Refused(bad("Digest URI is not the Request-URI"))); // RFC 7616 section 3.4.6
         }
         // For an unknown domain somebody else's endpoint is looked up, and not taken.
-        let place = client.or_else(|| snapshot.first_client());
+        let place = domain.or_else(|| first_domain(snapshot));
         let endpoint = place.and_then(|place| {
             counted(Work::Endpoint, || snapshot.endpoint(place.id, credentials.username()))
         });
-        let endpoint = endpoint.filter(|_| client.is_some());
-        let secret = endpoint.as_ref().map_or(&*self.nobody, |endpoint| endpoint.terminal.password.reveal());
+        // Nor is one without a password.
+        let endpoint = endpoint.filter(|found| domain.is_some() && found.secret.is_some());
+        let secret = endpoint.as_ref().and_then(|endpoint| endpoint.secret).unwrap_or(&self.nobody);
         // Computed afresh each time, for users that exist and for others: a cache would tell them apart by time.
         let ha1 = counted(Work::Secret, || {
             Ha1::new(credentials.algorithm().hash, credentials.username(), &realm, secret)
@@ -136,14 +150,12 @@ impl Authenticator {
         let verdict = counted(Work::Verdict, || {
             self.verifier.verify(&credentials, msg.method_bytes(), &msg.body(), known, now_unix)
         });
-        match (verdict, client, endpoint) {
-            (Verdict::Ok, Some(client), Some(endpoint)) => {
+        match (verdict, domain, endpoint) {
+            (Verdict::Ok, Some(domain), Some(endpoint)) => {
                 let refusal = match purpose {
-                    Purpose::Register if !is_user(address.as_ref(), &endpoint.terminal.name) => Some(403), // section 10.3 step 4
-                    Purpose::Register => is_of_another(msg, client, snapshot).then_some(404), // step 5
-                    Purpose::Call => {
-                        leads_elsewhere(msg, address.as_ref(), client, snapshot, places).then_some(404)
-                    }
+                    Purpose::Register if !is_user(address.as_ref(), endpoint.name) => Some(403), // section 10.3 step 4
+                    Purpose::Register => is_of_another(msg, domain, snapshot).then_some(404),    // step 5
+                    Purpose::Call => leads_elsewhere(msg, address.as_ref(), domain, places).then_some(404),
                 };
                 if let Some(status) = refusal {
                     return Err(Denied::Refused(ResponseDraft::new(status)));
@@ -154,7 +166,7 @@ impl Authenticator {
                     // Calls and pings will go to this address: whoever has it must have read a challenge there.
                     return Err(Denied::Challenge(self.challenge(purpose, &realm, origin, true)));
                 }
-                Ok(Passed { identity: identity(client, endpoint.terminal, endpoint.user), is_there })
+                Ok(Passed { identity: Identity::of(&endpoint), is_there })
             }
             (Verdict::Stale | Verdict::Replay, ..) => {
                 Err(Denied::Challenge(self.challenge(purpose, &realm, origin, true)))
@@ -169,11 +181,11 @@ impl Authenticator {
     /// Believes From: for benchmarks and tests on loopback. Who calls another domain is nobody.
     pub(crate) fn believe(msg: &Message, snapshot: &Snapshot, places: &[Place]) -> Option<Identity> {
         let from = msg.from().ok()?;
-        let (client, _) = domain(Some(&from), snapshot, places);
+        let (domain, _) = domain(Some(&from), snapshot, places);
         let user = from.uri.user_decoded()?;
-        let client = client.filter(|client| !leads_elsewhere(msg, Some(&from), client, snapshot, places))?;
-        let endpoint = snapshot.endpoint(client.id, std::str::from_utf8(&user).ok()?)?;
-        Some(identity(client, endpoint.terminal, endpoint.user))
+        let domain = domain.filter(|domain| !leads_elsewhere(msg, Some(&from), domain, places))?;
+        let endpoint = snapshot.endpoint(domain.id, std::str::from_utf8(&user).ok()?)?;
+        Some(Identity::of(&endpoint))
     }
 
     fn challenge(&self, purpose: Purpose, realm: &str, origin: Origin, stale: bool) -> ResponseDraft {
@@ -191,36 +203,31 @@ impl Authenticator {
     }
 }
 
-fn identity(client: &Client, terminal: &Terminal, user: Option<&User>) -> Identity {
-    Identity {
-        brand: client.brand,
-        client: client.id,
-        terminal: terminal.id,
-        user: user.map(|user| user.id),
-        multi_contact: user.is_none_or(|user| user.multi_contact),
-    }
-}
-
-/// The client whose domain an address-of-record names, and the realm to challenge with. An address, or what we call ourselves, stands
+/// The domain of an address-of-record, and the realm to challenge with. An address, or what we call ourselves, stands
 /// for the first client of the platform. An unknown domain has itself as realm, as a known one has.
 fn domain<'a>(
     address: Option<&NameAddr<'_>>,
     snapshot: &'a Snapshot,
     places: &[Place],
-) -> (Option<&'a Client>, Cow<'a, str>) {
+) -> (Option<&'a Domain>, Cow<'a, str>) {
     let Some(address) = address else { return (None, Cow::Borrowed("")) };
-    let client = match &address.uri.host {
-        Host::Name(name) => counted(Work::Domain, || snapshot.client_by_domain(name)),
+    let domain = match &address.uri.host {
+        Host::Name(name) => counted(Work::Domain, || snapshot.domain(name)),
         Host::V4(_) | Host::V6(_) => None,
     };
     let stands_for_first =
         || address.uri.host.ip().is_some() || places.iter().any(|place| place.is_host(&address.uri.host));
-    let client = client.or_else(|| snapshot.first_client().filter(|_| stands_for_first()));
-    let realm = match client {
-        Some(client) => Cow::Borrowed(snapshot.domain_of(client)),
+    let domain = domain.or_else(|| first_domain(snapshot).filter(|_| stands_for_first()));
+    let realm = match domain {
+        Some(domain) => Cow::Borrowed(domain.domain.as_str()),
         None => Cow::Owned(address.uri.host.to_string().to_ascii_lowercase()),
     };
-    (client, realm)
+    (domain, realm)
+}
+
+/// The domain of the platform's first client.
+fn first_domain(snapshot: &Snapshot) -> Option<&Domain> {
+    snapshot.rows().at(snapshot.first_client()?.domain)
 }
 
 /// Whether the digest covers the request that came. User and host must agree; clients differ in what else they write.
@@ -241,34 +248,28 @@ fn is_user(address: Option<&NameAddr<'_>>, name: &str) -> bool {
     user.is_some_and(|user| *user == *name.as_bytes())
 }
 
-/// Whether the Request-URI names another client's domain, for which the address-of-record cannot be valid. Names that
-/// are no client's may be ours in the DNS, and telephones are told to register there.
-fn is_of_another(msg: &Message, client: &Client, snapshot: &Snapshot) -> bool {
+/// Whether the Request-URI names another domain of the platform, for which the address-of-record cannot be valid. Names that
+/// are nobody's may be ours in the DNS, and telephones are told to register there.
+fn is_of_another(msg: &Message, domain: &Domain, snapshot: &Snapshot) -> bool {
     match msg.uri().map(|uri| uri.host) {
-        Ok(Host::Name(name)) => snapshot.client_by_domain(name).is_some_and(|other| other.id != client.id),
+        Ok(Host::Name(name)) => snapshot.domain(name).is_some_and(|other| other.id != domain.id),
         Ok(Host::V4(_) | Host::V6(_)) | Err(_) => false,
     }
 }
 
-/// Whether a request of this client goes to somebody else's domain, another client's too: nothing is routed there, and the
-/// number that it names must not ring here instead. Ours are the client's domain, the name by which the caller calls it in
-/// From (which was good enough to find the client), our own addresses and what we call ourselves. A tel URI has no domain.
-fn leads_elsewhere(
-    msg: &Message,
-    from: Option<&NameAddr<'_>>,
-    client: &Client,
-    snapshot: &Snapshot,
-    places: &[Place],
-) -> bool {
+/// Whether a request of an endpoint in this domain goes to somebody else's, another client's too: nothing is routed there, and the
+/// number that it names must not ring here instead. Ours are the endpoint's domain, the name by which the caller calls it in
+/// From (which was good enough to find it), our own addresses and what we call ourselves. A tel URI has no domain.
+fn leads_elsewhere(msg: &Message, from: Option<&NameAddr<'_>>, domain: &Domain, places: &[Place]) -> bool {
     let Ok(uri) = msg.uri() else { return false };
     if !uri.is_sip() || from.is_some_and(|from| from.uri.host == uri.host) {
         return false;
     }
-    let is_clients = match &uri.host {
-        Host::Name(name) => name.trim_end_matches('.').eq_ignore_ascii_case(snapshot.domain_of(client)),
+    let is_own = match &uri.host {
+        Host::Name(name) => name.trim_end_matches('.').eq_ignore_ascii_case(&domain.domain),
         Host::V4(_) | Host::V6(_) => false,
     };
-    !is_clients && !places.iter().any(|place| place.may_be(&uri.host))
+    !is_own && !places.iter().any(|place| place.may_be(&uri.host))
 }
 
 fn bad(reason: &str) -> ResponseDraft {

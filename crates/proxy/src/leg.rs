@@ -5,13 +5,12 @@
 //! transactions are: their worker delivers their messages one at a time, and contains their failures (`worker::legs`).
 
 use crate::Shared;
-use crate::leg_state::LegState;
+use crate::leg_state::{LegState, Peer};
 use crate::legs::LegTag;
 use crate::registrar::Device;
 use bytes::Bytes;
 use cluster::ids::{CallId, NodeId};
 use cluster::leg::{Incoming, LegCommand, LegEvent};
-use model::{Id, Terminal};
 use sip::draft::{HeaderText, ResponseDraft};
 use sip::flow::{ConnId, Flow, Transport};
 use sip::msg::{Message, Method};
@@ -71,8 +70,8 @@ pub(crate) struct Arrived {
 pub(crate) struct Leg {
     call: CallId,
     tag: LegTag,
-    /// Whose device it is, and which one, where a stream leads there.
-    terminal: Id<Terminal>,
+    /// Whom it leads to, and which of his devices, where a stream leads there.
+    peer: Peer,
     device: Option<Box<Device>>,
     config: Arc<SessionConfig>,
     stage: Stage,
@@ -118,14 +117,14 @@ impl Leg {
     pub(crate) fn new(
         call: CallId,
         tag: LegTag,
-        (terminal, device): (Id<Terminal>, Option<Box<Device>>),
+        (peer, device): (Peer, Option<Box<Device>>),
         config: SessionConfig,
         txn: Option<ServerId>,
     ) -> Self {
         Self {
             call,
             tag,
-            terminal,
+            peer,
             device,
             config: Arc::new(config),
             stage: Stage::New { txn },
@@ -143,17 +142,20 @@ impl Leg {
         call: CallId,
         tag: LegTag,
         state: LegState,
-        to: Destination,
+        (to, credentials): (Destination, Option<sip::digest::Client>),
         config: SessionConfig,
         here: NodeId,
         now: Instant,
     ) -> (Self, Option<Bytes>) {
-        let LegState { session, terminal, device, proxy } = state;
-        let mut leg = Self::new(call, tag, (terminal, device), config, None);
+        let LegState { session, peer, device, proxy } = state;
+        let mut leg = Self::new(call, tag, (peer, device), config, None);
         let mut session = Session::revive(Arc::clone(&leg.config), &session, now);
         session.set_destination(to);
+        if let Some(credentials) = credentials {
+            session.set_credentials(credentials);
+        }
         let capsule = session.capsule(now);
-        let state = capsule.map(|capsule| LegState::encode(&capsule, terminal, leg.device.as_deref(), proxy));
+        let state = capsule.map(|capsule| LegState::encode(&capsule, peer, leg.device.as_deref(), proxy));
         if proxy != here {
             session.announce(ANNOUNCE_WITHIN, now);
         }
@@ -167,7 +169,7 @@ impl Leg {
     }
 
     /// What the peer calls itself in the dialog, once there is one.
-    pub(crate) fn peer(&self) -> Option<&[u8]> {
+    pub(crate) fn peer_tag(&self) -> Option<&[u8]> {
         match &self.stage {
             Stage::Live(session) => session.dialog().remote_tag.as_deref(),
             Stage::New { .. } | Stage::Over => None,
@@ -199,7 +201,8 @@ impl Leg {
         let way = self
             .device
             .as_ref()
-            .and_then(|device| shared.registrar.way(self.terminal, device, to.flow.conn, is_open));
+            .zip(self.peer.aor())
+            .and_then(|(device, aor)| shared.registrar.way(aor, device, to.flow.conn, is_open));
         let way = way.filter(|way| way.transport == to.flow.transport);
         let flow = match way {
             // Numbers of connections grow: the device has come back by another one.
@@ -386,8 +389,7 @@ impl Leg {
         {
             self.told_state = Some(print);
             if let Some(calls) = shared.calls.get() {
-                let state =
-                    LegState::encode(&capsule, self.terminal, self.device.as_deref(), shared.config.node);
+                let state = LegState::encode(&capsule, self.peer, self.device.as_deref(), shared.config.node);
                 calls.leg_state(self.call, self.tag.leg, state);
             }
         }

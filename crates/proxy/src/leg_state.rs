@@ -7,7 +7,8 @@ use crate::Shared;
 use crate::registrar::Device;
 use bytes::Bytes;
 use cluster::ids::NodeId;
-use model::{Id, Terminal};
+use model::entities::CarrierServer;
+use model::{Aor, Id};
 use prost::Message as _;
 use sip::flow::{ConnId, Flow};
 use sip::session::{Capsule, CapsuleError};
@@ -21,8 +22,9 @@ const TEXT_MAX: usize = 1024;
 struct Wire {
     #[prost(bytes = "bytes", tag = "1")]
     session: Bytes,
+    /// Whose leg it is; 0: no endpoint's.
     #[prost(uint32, tag = "2")]
-    terminal: u32,
+    aor: u32,
     /// Of the device, where its registration is known.
     #[prost(string, optional, tag = "3")]
     contact: Option<String>,
@@ -31,27 +33,51 @@ struct Wire {
     /// The proxy that the peer sends its requests to, as far as it knows.
     #[prost(uint32, tag = "5")]
     proxy: u32,
+    /// The carrier's server that it leads to; 0: none.
+    #[prost(uint32, tag = "6")]
+    server: u32,
+}
+
+/// Whom a leg leads to, as far as it is one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// An endpoint.
+    Endpoint(Aor),
+    /// A server of a carrier, that we have called.
+    Server(Id<CarrierServer>),
+    /// Somebody outside who has called: a DDI provider or a wholesale client.
+    Outside,
+}
+
+impl Peer {
+    pub(crate) fn aor(self) -> Option<Aor> {
+        match self {
+            Peer::Endpoint(aor) => Some(aor),
+            Peer::Server(_) | Peer::Outside => None,
+        }
+    }
 }
 
 /// What a leg is carried on from.
 pub(crate) struct LegState {
     pub(crate) session: Capsule,
-    pub(crate) terminal: Id<Terminal>,
+    pub(crate) peer: Peer,
     pub(crate) device: Option<Box<Device>>,
     pub(crate) proxy: NodeId,
 }
 
 impl LegState {
     /// The bytes of a leg.
-    pub(crate) fn encode(
-        session: &Capsule,
-        terminal: Id<Terminal>,
-        device: Option<&Device>,
-        proxy: NodeId,
-    ) -> Bytes {
+    pub(crate) fn encode(session: &Capsule, peer: Peer, device: Option<&Device>, proxy: NodeId) -> Bytes {
+        let (aor, server) = match peer {
+            Peer::Endpoint(aor) => (aor.bits(), 0),
+            Peer::Server(server) => (0, server.get()),
+            Peer::Outside => (0, 0),
+        };
         let wire = Wire {
             session: session.encode(),
-            terminal: terminal.get(),
+            aor,
+            server,
             contact: device.map(|device| device.contact.clone()),
             instance: device.and_then(|device| device.instance.clone()),
             proxy: proxy.0.into(),
@@ -71,7 +97,12 @@ impl LegState {
         // One that is no number of a node is another proxy than this one.
         let proxy = NodeId(u16::try_from(wire.proxy).unwrap_or_default());
         let session = Capsule::decode(&wire.session)?;
-        Ok(LegState { session, terminal: Id::new(wire.terminal), device, proxy })
+        let peer = match (wire.aor, wire.server) {
+            (0, 0) => Peer::Outside,
+            (0, server) => Peer::Server(Id::new(server)),
+            (aor, _) => Peer::Endpoint(Aor::from_bits(aor)),
+        };
+        Ok(LegState { session, peer, device, proxy })
     }
 
     /// Where its requests go from here: by the flow that the peer has just used, if it has, or by a listener of the same transport.

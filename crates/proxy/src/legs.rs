@@ -4,25 +4,30 @@
 //! (`leg`) and who has them (`worker::legs`), decisions about calls (crate `appserver`).
 
 use crate::Shared;
+use crate::carrier::{self, direct_target, transport_to};
 use crate::config::SealKey;
+use crate::identity::{ANONYMOUS, NAME_MAX, push_diversions};
+use crate::leg_state::Peer;
 use cluster::ids::{CallId, LegId, NodeId};
-use cluster::leg::Originate;
+use cluster::leg::{Callee, Originate};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use sip::draft::HeaderText;
-use sip::flow::Transport;
+use sip::flow::{ConnId, Flow, Transport};
 use sip::msg::{HeaderId, Message};
 use sip::session::{Outgoing, SessionConfig};
 use sip::transaction::Destination;
 use sip::uri::{UriBuf, escape_user};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Bounds of the headers that a call passes on.
 const PASSED_LINES_MAX: usize = 32;
 const PASSED_VALUE_MAX: usize = 1024;
 const PASSED_BYTES_MAX: usize = 4096;
-/// Display names and numbers are cut to this many characters.
-const NAME_MAX: usize = 128;
+/// Where SIP is spoken unless somebody says otherwise (RFC 3261 section 19.1.2).
+const DEFAULT_PORT: u16 = 5060;
+const NO_SOCKET: &str = "this node has no socket of that transport and family";
 
 /// How a tag of ours finds its leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,31 +109,137 @@ pub(crate) fn passed_headers(msg: &Message) -> HeaderText {
     passed
 }
 
-/// The session that an order asks for. Its identity headers are ours alone: what the caller wrote never gets here.
-pub(crate) fn outgoing(shared: &Shared, order: Originate, tag: LegTag, call_id: &str) -> Outgoing {
+/// Where an order goes from here.
+pub(crate) struct Way {
+    /// The Request-URI of a leg to an endpoint.
+    target: String,
+    route: Vec<String>,
+    pub(crate) flow: Flow,
+    /// Where else its server is, should it not answer there (RFC 3263 section 4.3).
+    pub(crate) others: Vec<Flow>,
+    stream_first: bool,
+    pub(crate) peer: Peer,
+}
+
+/// The way of an order; nothing: there is none, and why.
+pub(crate) fn way(shared: &Shared, order: &Originate) -> Result<Way, &'static str> {
+    match &order.to {
+        Callee::Binding { aor, target, route, flow } => {
+            // Whoever ordered it from another node does not know the connection by which the contact is reached.
+            let known = || shared.registrar.flow_to(*aor, target, |conn| shared.connections.is_open(conn));
+            let flow = shared.config.seal.as_ref().and_then(|_| known()).unwrap_or(*flow);
+            let stream_first = flow.transport == Transport::Udp
+                && route.is_empty()
+                && shared.registrar.may_use_stream(*aor, target);
+            Ok(Way {
+                target: target.clone(),
+                route: route.clone(),
+                flow,
+                others: Vec::new(),
+                stream_first,
+                peer: Peer::Endpoint(*aor),
+            })
+        }
+        Callee::Direct { aor } => {
+            let router = shared.router.load();
+            let endpoint = router.snapshot().endpoint_at(*aor).ok_or("the endpoint is gone")?;
+            let at = endpoint.direct.ok_or("the endpoint registers now")?;
+            let ip = at.ip.ok_or("the endpoint has no address; write one in its field ip")?;
+            let transport = transport_to(&at);
+            let listener = shared.user_listener(transport, ip.is_ipv6()).ok_or(NO_SOCKET)?;
+            let remote = SocketAddr::new(ip, at.port.unwrap_or(DEFAULT_PORT));
+            let user = if order.called_number.is_empty() { endpoint.name } else { &order.called_number };
+            Ok(Way {
+                target: direct_target(user, &at),
+                route: Vec::new(),
+                flow: Flow { transport, listener, remote, conn: ConnId(0) },
+                others: Vec::new(),
+                stream_first: false,
+                peer: Peer::Endpoint(*aor),
+            })
+        }
+        Callee::Server { server } => {
+            let mut flows = shared.server_flows(*server).into_iter();
+            let flow = flows.next().ok_or("no server address is known, or there is no socket towards it")?;
+            let peer = Peer::Server(*server);
+            Ok(Way {
+                target: String::new(),
+                route: Vec::new(),
+                flow,
+                others: flows.collect(),
+                stream_first: false,
+                peer,
+            })
+        }
+    }
+}
+
+/// The session that an order asks for, by this way. Its identity headers are ours alone: what the caller wrote never gets here.
+pub(crate) fn outgoing(
+    shared: &Shared,
+    order: &Originate,
+    way: &Way,
+    tag: LegTag,
+    call_id: &str,
+) -> Outgoing {
+    let destination = Destination { flow: way.flow, stream_first: way.stream_first };
+    let elsewhere = way.others.iter().map(|flow| Destination { flow: *flow, ..destination }).collect();
+    let router = shared.router.load();
+    let place = shared.places.get(usize::from(way.flow.listener));
+    if let (Peer::Server(server), Some(place)) = (way.peer, place)
+        && let Some(row) = router.snapshot().rows().get(server)
+    {
+        let said = carrier::said(order, row, place);
+        return Outgoing {
+            to: said.to,
+            from: said.from,
+            target: said.target,
+            call_id: call_id.to_owned(),
+            local_tag: tag.text(),
+            route: Vec::new(),
+            headers: said.headers,
+            offer: order.offer.clone(),
+            credentials: shared.credentials_for(server),
+            destination,
+            elsewhere,
+        };
+    }
     let domain = &order.domain;
-    let caller = address(&order.caller_number, domain);
-    let name = quoted(&order.caller_name);
-    let from = if name.is_empty() { format!("<{caller}>") } else { format!("{name} <{caller}>") };
     let mut headers = HeaderText::new();
     headers.push_fmt("Max-Forwards", format_args!("{}", order.max_forwards));
-    headers.push("P-Asserted-Identity", &from);
+    let from = match order.is_private {
+        // An endpoint is not within the trust of RFC 3325: it learns nothing.
+        true => {
+            headers.push("Privacy", "id");
+            ANONYMOUS.to_owned()
+        }
+        false => {
+            let from = name_addr(&order.caller_name, &address(&order.caller_number, domain));
+            headers.push("P-Asserted-Identity", &from);
+            from
+        }
+    };
+    push_diversions(&mut headers, &order.diversions, domain);
     headers.extend_raw(order.headers.as_bytes());
-    let stream_first = order.flow.transport == Transport::Udp
-        && order.route.is_empty()
-        && shared.registrar.may_use_stream(order.terminal, &order.target);
     Outgoing {
         to: format!("<{}>", address(&order.called_number, domain)),
         from,
-        target: order.target,
+        target: way.target.clone(),
         call_id: call_id.to_owned(),
         local_tag: tag.text(),
-        route: order.route,
+        route: way.route.clone(),
         headers,
-        offer: order.offer,
+        offer: order.offer.clone(),
         credentials: None,
-        destination: Destination { flow: order.flow, stream_first },
+        destination,
+        elsewhere,
     }
+}
+
+/// A name-addr with a display name, if there is one.
+pub(crate) fn name_addr(name: &str, address: &str) -> String {
+    let name = quoted(name);
+    if name.is_empty() { format!("<{address}>") } else { format!("{name} <{address}>") }
 }
 
 /// The configuration of a leg's session: that of all, with the leg's own Contact.
@@ -146,15 +257,18 @@ pub(crate) fn session_config(
     Some(SessionConfig { contact, ..shared.session.clone() })
 }
 
-/// How long a called device may stay silent altogether: half the usual time for one that leaves pings unanswered.
+/// How long whoever is called may stay silent altogether: half the usual time for a contact that leaves pings unanswered.
 pub(crate) fn first_response(shared: &Shared, order: &Originate) -> Option<Duration> {
     let usual = shared.config.first_response;
-    let is_suspect = shared.registrar.is_suspect(order.terminal, &order.target);
+    let is_suspect = match &order.to {
+        Callee::Binding { aor, target, .. } => shared.registrar.is_suspect(*aor, target),
+        Callee::Direct { .. } | Callee::Server { .. } => false,
+    };
     (!usual.is_zero()).then_some(if is_suspect { usual / 2 } else { usual })
 }
 
 /// `sip:number@domain`; a number that is empty or no user part at all becomes `anonymous` (RFC 3261 section 8.1.1.3).
-fn address(number: &str, domain: &str) -> String {
+pub(crate) fn address(number: &str, domain: &str) -> String {
     let number: String = number.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect();
     let number = if number.is_empty() { "anonymous" } else { &number };
     match UriBuf::sip(number, domain, None) {

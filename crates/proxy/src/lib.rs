@@ -8,7 +8,9 @@
 
 mod auth;
 mod budget;
+mod carrier;
 mod config;
+mod identity;
 mod leg;
 mod leg_state;
 mod legs;
@@ -35,18 +37,21 @@ use auth::Authenticator;
 use bytes::Bytes;
 use cluster::between::{LegNames, Title};
 use cluster::ids::{CallId, LegId, NodeId, first_counter};
-use cluster::leg::{Binding, Calls, Directory, LegCommand, LegHost, Legs, Originate};
+use cluster::leg::{Binding, Callee, Calls, Directory, LegCommand, LegEvent, LegHost, Legs, Originate};
 use config::Place;
 use leg::{Leg, LegMsg};
 use legs::LegTag;
-use model::{BindingRecord, Id, Snapshot, Terminal};
+use model::entities::CarrierServer;
+use model::{Aor, BindingRecord, Id};
 use net::tcp::{Connections, Inputs};
 use net::{Port, tcp, udp};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use registrar::{Device, Registrar, Void};
-use sip::flow::{Flow, Transport};
+use routing::Router;
+use sip::draft::HeaderText;
+use sip::flow::{ConnId, Flow, Transport};
 use sip::session::{Rel100, SessionConfig};
 use sip::transaction::{Config, ListenerVia, Transactions};
 use stats::Counters;
@@ -64,7 +69,7 @@ use worker::{Cmd, Link, Parts, Worker};
 /// What a proxy works with.
 pub struct Deps {
     /// The configuration that it decides by; may be exchanged at any time.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub router: Arc<ArcSwap<Router>>,
     /// Where changes of bindings go.
     pub log: Arc<dyn BindingLog>,
     /// The bindings that the log holds from earlier runs.
@@ -118,7 +123,7 @@ pub struct Proxy {
 pub(crate) struct Shared {
     config: ProxyConfig,
     places: Arc<[Place]>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    router: Arc<ArcSwap<Router>>,
     log: Arc<dyn BindingLog>,
     clock: Clock,
     links: Vec<Link>,
@@ -235,7 +240,7 @@ impl Proxy {
             next_leg: (0..workers).map(|_| AtomicU64::new(first)).collect(),
             rng: Mutex::new(StdRng::from_rng(&mut rng)),
             spread: rng.next_u64(),
-            snapshot: deps.snapshot,
+            router: deps.router,
             log: deps.log,
             tap: deps.tap,
             config,
@@ -326,15 +331,15 @@ impl Proxy {
     }
 
     /// The registered contacts of an endpoint.
-    pub fn registrations(&self, terminal: Id<Terminal>) -> Vec<BindingRecord> {
-        self.shared.registrar.records(terminal)
+    pub fn registrations(&self, aor: Aor) -> Vec<BindingRecord> {
+        self.shared.registrar.records(aor)
     }
 
     /// Drops the bindings of endpoints whose account changed: whoever registered as somebody who has another name, domain or
     /// password now has no right to calls. The log hears of it.
-    pub fn forget(&self, terminals: &[Id<Terminal>]) {
-        for terminal in terminals {
-            for change in self.shared.registrar.drop_all(*terminal) {
+    pub fn forget(&self, terminals: &[Aor]) {
+        for aor in terminals {
+            for change in self.shared.registrar.drop_all(*aor) {
                 self.shared.log.append(change, Box::new(|_| {}));
             }
         }
@@ -342,11 +347,11 @@ impl Proxy {
 
     /// Drops the bindings of an endpoint because an operator wants it: all, or those with this contact. The log hears of it, the
     /// device does not. Out: how many there were.
-    pub fn unbind(&self, terminal: Id<Terminal>, contact: Option<&str>) -> usize {
+    pub fn unbind(&self, aor: Aor, contact: Option<&str>) -> usize {
         let registrar = &self.shared.registrar;
         let gone = match contact {
-            Some(contact) => registrar.drop_contact(terminal, contact),
-            None => registrar.drop_all(terminal),
+            Some(contact) => registrar.drop_contact(aor, contact),
+            None => registrar.drop_all(aor),
         };
         let count = gone.len();
         gone.into_iter().for_each(|change| self.shared.log.append(change, Box::new(|_| {})));
@@ -492,24 +497,24 @@ impl LegHost for Proxy {
 }
 
 impl Directory for Proxy {
-    fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding> {
+    fn bindings(&self, aor: Aor) -> Vec<Binding> {
         let shared = &self.shared;
         let home = shared.config.node;
         shared
             .registrar
-            .bindings(terminal, home, shared.clock.unix_secs(), |conn| shared.connections.is_open(conn))
+            .bindings(aor, home, shared.clock.unix_secs(), |conn| shared.connections.is_open(conn))
     }
 }
 
 impl Shared {
     /// What a REGISTER says of contacts that are registered elsewhere.
-    fn forget_elsewhere(&self, terminal: Id<Terminal>, void: &Void, before_us: i64) {
+    fn forget_elsewhere(&self, aor: Aor, void: &Void, before_us: i64) {
         let Some(elsewhere) = self.elsewhere.get() else { return };
         match void {
             Void::Nothing => {}
-            Void::All => elsewhere.forget(terminal, None, before_us),
+            Void::All => elsewhere.forget(aor, None, before_us),
             Void::These(contacts) => {
-                contacts.iter().for_each(|contact| elsewhere.forget(terminal, Some(contact), before_us));
+                contacts.iter().for_each(|contact| elsewhere.forget(aor, Some(contact), before_us));
             }
         }
     }
@@ -539,27 +544,62 @@ impl Shared {
     }
 
     /// Lets a leg begin under this name by an order.
-    fn originate(&self, call: CallId, leg: LegId, call_id: &str, mut order: Originate) {
+    fn originate(&self, call: CallId, leg: LegId, call_id: &str, order: Originate) {
+        let way = match legs::way(self, &order) {
+            Ok(way) => way,
+            Err(why) => {
+                tracing::warn!(%call, %leg, to = ?order.to, why, "there is no way for a leg");
+                if let Some(calls) = self.calls.get() {
+                    let (reason, headers) = (why.to_owned(), HeaderText::new());
+                    calls.event(call, leg, LegEvent::Rejected { status: 503, reason, headers });
+                }
+                return;
+            }
+        };
         let tag = self.new_tag(leg, || self.rng.lock().next_u64());
-        // Whoever ordered it from another node does not know the connection by which the contact is reached.
-        if self.config.seal.is_some()
-            && let Some(flow) =
-                self.registrar.flow_to(order.terminal, &order.target, |conn| self.connections.is_open(conn))
-        {
-            order.flow = flow;
-        }
         // A flow of a listener that is gone fails as a transport does; any Contact will do until then.
-        let mut config = legs::session_config(self, leg, call, order.flow.listener)
-            .unwrap_or_else(|| self.session.clone());
+        let mut config =
+            legs::session_config(self, leg, call, way.flow.listener).unwrap_or_else(|| self.session.clone());
         config.first_response = legs::first_response(self, &order);
         if order.offer.is_none() {
             // A reliable response would bring an offer that had to be answered before the caller has seen it.
             config.rel100 = Rel100::Off;
         }
-        let device = self.device(order.terminal, order.flow, Some(&order.target));
-        let state = Leg::new(call, tag, (order.terminal, device), config, None);
-        let outgoing = legs::outgoing(self, order, tag, call_id);
+        let device = match &order.to {
+            Callee::Binding { aor, target, .. } => self.device(*aor, way.flow, Some(target)),
+            Callee::Direct { .. } | Callee::Server { .. } => None,
+        };
+        let outgoing = legs::outgoing(self, &order, &way, tag, call_id);
+        let state = Leg::new(call, tag, (way.peer, device), config, None);
         self.link(leg).send(Cmd::Originate(Box::new((tag, state, outgoing))));
+    }
+
+    /// Whether endpoints and wholesale clients are served on a socket.
+    fn serves_users(&self, _listener: u16) -> bool {
+        true
+    }
+
+    /// Whether DDI providers are served on a socket.
+    fn serves_trunks(&self, _listener: u16) -> bool {
+        true
+    }
+
+    /// The socket of this transport and family that endpoints are spoken to from.
+    fn user_listener(&self, transport: Transport, is_ipv6: bool) -> Option<u16> {
+        let fits = |place: &Place| place.transport == transport && place.local.is_ipv6() == is_ipv6;
+        self.places.iter().position(fits).and_then(|index| u16::try_from(index).ok())
+    }
+
+    /// Where a carrier's server is, the best place first.
+    fn server_flows(&self, server: Id<CarrierServer>) -> Vec<Flow> {
+        let router = self.router.load();
+        let Some(row) = router.snapshot().rows().get(server) else { return Vec::new() };
+        let transport = carrier::transport_of(row);
+        let host = row.ip.as_deref().or(row.hostname.as_deref()).unwrap_or_default();
+        let Ok(ip) = host.parse::<std::net::IpAddr>() else { return Vec::new() };
+        let remote = SocketAddr::new(ip, row.port.unwrap_or(5060));
+        let listener = self.user_listener(transport, ip.is_ipv6());
+        listener.map(|listener| Flow { transport, listener, remote, conn: ConnId(0) }).into_iter().collect()
     }
 
     /// The worker of everything that belongs to an INVITE outside of dialogs.
@@ -573,8 +613,8 @@ impl Shared {
     }
 
     /// Which device of an endpoint a stream leads to; datagrams need no such thing.
-    fn device(&self, terminal: Id<Terminal>, flow: Flow, contact: Option<&str>) -> Option<Box<Device>> {
-        flow.transport.is_reliable().then(|| self.registrar.device(terminal, flow.conn, contact)).flatten()
+    fn device(&self, aor: Aor, flow: Flow, contact: Option<&str>) -> Option<Box<Device>> {
+        flow.transport.is_reliable().then(|| self.registrar.device(aor, flow.conn, contact)).flatten()
     }
 
     fn new_leg(&self, worker: u8) -> LegId {
@@ -592,10 +632,10 @@ impl Shared {
         let transports: Vec<Transport> = self.places.iter().map(|place| place.transport).collect();
         let now = self.clock.unix_secs();
         for record in bindings {
-            let (terminal, contact) = (record.terminal, record.contact.clone());
+            let (aor, contact) = (record.aor, record.contact.clone());
             if !self.registrar.restore(record, &transports, now) {
                 // If this is lost it is found again at the next start.
-                self.log.append(BindingChange::Unbind { terminal, contact }, Box::new(|_| {}));
+                self.log.append(BindingChange::Unbind { aor, contact }, Box::new(|_| {}));
             }
         }
     }

@@ -7,7 +7,7 @@
 use crate::Shared;
 use crate::registrar::Inspection;
 use crate::worker::Cmd;
-use model::{Id, Terminal};
+use model::Aor;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use sip::draft::{HeaderText, RequestDraft};
@@ -28,7 +28,7 @@ const STEP_MAX: usize = 256;
 /// Names a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Watch {
-    pub(crate) terminal: Id<Terminal>,
+    pub(crate) aor: Aor,
     pub(crate) id: u64,
 }
 

@@ -12,7 +12,7 @@ use cluster::ids::NodeId;
 use cluster::leg::Binding;
 use dashmap::DashMap;
 use dashmap::mapref::one::RefMut;
-use model::{BindingRecord, FlowRecord, Id, Terminal};
+use model::{Aor, BindingRecord, FlowRecord};
 use sip::draft::ResponseDraft;
 use sip::flow::{ConnId, Flow, Transport};
 use sip::uri::{Uri, UriBuf};
@@ -37,7 +37,7 @@ pub enum BindingChange {
     /// A binding is gone.
     Unbind {
         /// The endpoint.
-        terminal: Id<Terminal>,
+        aor: Aor,
         /// The contact's URI.
         contact: String,
     },
@@ -55,16 +55,16 @@ pub trait BindingLog: Send + Sync + 'static {
 /// What the registrars of other proxies of the same exchange have.
 pub trait Elsewhere: Send + Sync + 'static {
     /// Contacts of an endpoint that are registered there and have not expired.
-    fn contacts(&self, terminal: Id<Terminal>) -> Vec<BindingRecord>;
+    fn contacts(&self, aor: Aor) -> Vec<BindingRecord>;
     /// A contact of an endpoint (`None`: all) is void with whoever else registered it before this time, in microseconds of Unix time.
-    fn forget(&self, terminal: Id<Terminal>, contact: Option<&str>, before_us: i64);
+    fn forget(&self, aor: Aor, contact: Option<&str>, before_us: i64);
 }
 
 impl BindingLog for store::Store {
     fn append(&self, change: BindingChange, done: Durable) {
         let record = match change {
             BindingChange::Bind(binding) => store::Record::Bind(binding),
-            BindingChange::Unbind { terminal, contact } => store::Record::Unbind { terminal, contact },
+            BindingChange::Unbind { aor, contact } => store::Record::Unbind { aor, contact },
         };
         store::Store::append(self, record, move |result| {
             if let Err(error) = &result {
@@ -77,7 +77,7 @@ impl BindingLog for store::Store {
 
 /// All bindings of a proxy.
 pub(crate) struct Registrar {
-    aors: DashMap<Id<Terminal>, Aor>,
+    aors: DashMap<Aor, Contacts>,
     config: RegistrarConfig,
     limits: Limits,
     count: AtomicUsize,
@@ -88,7 +88,7 @@ pub(crate) struct Registrar {
 
 /// The bindings of one endpoint.
 #[derive(Default)]
-struct Aor {
+struct Contacts {
     entries: Vec<Entry>,
     /// Counts changes, so that an undo knows whether it still fits.
     version: u64,
@@ -173,7 +173,7 @@ impl Void {
 /// How it was before: put back when the change cannot be made durable.
 #[derive(Debug)]
 pub(crate) struct Undo {
-    terminal: Id<Terminal>,
+    aor: Aor,
     version: u64,
     added: Vec<u64>,
     removed: Vec<Entry>,
@@ -182,7 +182,7 @@ pub(crate) struct Undo {
 /// Whose REGISTER it is and by which way it came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Registrant {
-    pub(crate) terminal: Id<Terminal>,
+    pub(crate) aor: Aor,
     pub(crate) multi_contact: bool,
     pub(crate) flow: Flow,
 }
@@ -224,9 +224,9 @@ impl Registrar {
             return false; // its connection did not survive
         }
         let entry = Entry { id: self.number(), newness: self.number(), record, flow, direct, misses: 0 };
-        let _ = self.keeper.send(Watch { terminal: entry.record.terminal, id: entry.id });
+        let _ = self.keeper.send(Watch { aor: entry.record.aor, id: entry.id });
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.aors.entry(entry.record.terminal).or_default().entries.push(entry);
+        self.aors.entry(entry.record.aor).or_default().entries.push(entry);
         true
     }
 
@@ -240,27 +240,25 @@ impl Registrar {
         now: i64,
         log: impl FnOnce(&mut Outcome),
     ) -> Result<Outcome, ResponseDraft> {
-        if self.aors.get(&who.terminal).is_none()
-            && self.count.load(Ordering::Relaxed) >= self.limits.bindings
-        {
+        if self.aors.get(&who.aor).is_none() && self.count.load(Ordering::Relaxed) >= self.limits.bindings {
             return Err(crate::policy::busy(60));
         }
-        let mut aor = self.aors.entry(who.terminal).or_default();
-        let mut outcome = self.change(&mut aor, who, wish, elsewhere, now);
+        let mut contacts = self.aors.entry(who.aor).or_default();
+        let mut outcome = self.change(&mut contacts, who, wish, elsewhere, now);
         if let Ok(outcome) = &mut outcome {
             log(outcome);
         }
-        self.leave(who.terminal, aor);
+        self.leave(who.aor, contacts);
         outcome
     }
 
     /// Puts back what a change replaced, unless something else changed since.
     pub(crate) fn undo(&self, undo: Undo) {
-        let Some(mut aor) = self.aors.get_mut(&undo.terminal) else { return };
+        let Some(mut aor) = self.aors.get_mut(&undo.aor) else { return };
         if aor.version != undo.version {
             return;
         }
-        debug!(terminal = %undo.terminal, "bindings are as before: the change could not be stored");
+        debug!(aor = %undo.aor, "bindings are as before: the change could not be stored");
         let (added, kept) = aor.entries.drain(..).partition(|entry| undo.added.contains(&entry.newness));
         aor.entries = kept;
         let added: Vec<Entry> = added;
@@ -275,12 +273,12 @@ impl Registrar {
     /// The live bindings of an endpoint, best first.
     pub(crate) fn bindings(
         &self,
-        terminal: Id<Terminal>,
+        aor: Aor,
         home: NodeId,
         now: i64,
         is_open: impl Fn(ConnId) -> bool,
     ) -> Vec<Binding> {
-        let Some(aor) = self.aors.get(&terminal) else { return Vec::new() };
+        let Some(aor) = self.aors.get(&aor) else { return Vec::new() };
         let mut live: Vec<(&Entry, Flow)> = aor
             .entries
             .iter()
@@ -308,13 +306,8 @@ impl Registrar {
     }
 
     /// The device that is registered by this connection, or else with this contact.
-    pub(crate) fn device(
-        &self,
-        terminal: Id<Terminal>,
-        conn: ConnId,
-        contact: Option<&str>,
-    ) -> Option<Box<Device>> {
-        let aor = self.aors.get(&terminal)?;
+    pub(crate) fn device(&self, aor: Aor, conn: ConnId, contact: Option<&str>) -> Option<Box<Device>> {
+        let aor = self.aors.get(&aor)?;
         let newest = |is_it: &dyn Fn(&&Entry) -> bool| {
             aor.entries.iter().filter(is_it).max_by_key(|entry| entry.newness)
         };
@@ -328,12 +321,12 @@ impl Registrar {
     /// this connection and that is open, or when there is none at all.
     pub(crate) fn way(
         &self,
-        terminal: Id<Terminal>,
+        aor: Aor,
         device: &Device,
         conn: ConnId,
         is_open: impl Fn(ConnId) -> bool,
     ) -> Option<Flow> {
-        let aor = self.aors.get(&terminal)?;
+        let aor = self.aors.get(&aor)?;
         let own = || aor.entries.iter().filter(|entry| device.has(&entry.record));
         if is_open(conn) && own().any(|entry| entry.flow.conn == conn) {
             return None;
@@ -342,20 +335,15 @@ impl Registrar {
     }
 
     /// The newest way to this contact of an endpoint, if it is registered here.
-    pub(crate) fn flow_to(
-        &self,
-        terminal: Id<Terminal>,
-        contact: &str,
-        is_open: impl Fn(ConnId) -> bool,
-    ) -> Option<Flow> {
-        let aor = self.aors.get(&terminal)?;
+    pub(crate) fn flow_to(&self, aor: Aor, contact: &str, is_open: impl Fn(ConnId) -> bool) -> Option<Flow> {
+        let aor = self.aors.get(&aor)?;
         let entries = aor.entries.iter().filter(|entry| entry.record.contact == contact);
         entries.max_by_key(|entry| entry.newness)?.way(is_open)
     }
 
     /// Whether requests to this contact may go by TCP instead of UDP when they are large: it is where it says it is.
-    pub(crate) fn may_use_stream(&self, terminal: Id<Terminal>, contact: &str) -> bool {
-        self.aors.get(&terminal).is_some_and(|aor| {
+    pub(crate) fn may_use_stream(&self, aor: Aor, contact: &str) -> bool {
+        self.aors.get(&aor).is_some_and(|aor| {
             aor.entries.iter().any(|entry| {
                 entry.record.contact == contact
                     && !entry.record.nat
@@ -366,17 +354,17 @@ impl Registrar {
     }
 
     /// Whether this contact's device has left its last pings unanswered. That is no proof that it is gone.
-    pub(crate) fn is_suspect(&self, terminal: Id<Terminal>, contact: &str) -> bool {
+    pub(crate) fn is_suspect(&self, aor: Aor, contact: &str) -> bool {
         self.unreachable() > 0
-            && self.aors.get(&terminal).is_some_and(|aor| {
+            && self.aors.get(&aor).is_some_and(|aor| {
                 aor.entries.iter().any(|entry| entry.misses >= MISSES_MAX && entry.record.contact == contact)
             })
     }
 
     /// The bindings of an endpoint, for whoever lists them.
-    pub(crate) fn records(&self, terminal: Id<Terminal>) -> Vec<BindingRecord> {
-        let records = |aor: &Aor| aor.entries.iter().map(|entry| entry.record.clone()).collect();
-        self.aors.get(&terminal).map(|aor| records(&aor)).unwrap_or_default()
+    pub(crate) fn records(&self, aor: Aor) -> Vec<BindingRecord> {
+        let records = |aor: &Contacts| aor.entries.iter().map(|entry| entry.record.clone()).collect();
+        self.aors.get(&aor).map(|aor| records(&aor)).unwrap_or_default()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -389,7 +377,7 @@ impl Registrar {
 
     /// What the keeper has to do about a binding.
     pub(crate) fn inspect(&self, watch: Watch, now: i64, is_open: impl Fn(ConnId) -> bool) -> Inspection {
-        let Some(mut aor) = self.aors.get_mut(&watch.terminal) else { return Inspection::Gone };
+        let Some(mut aor) = self.aors.get_mut(&watch.aor) else { return Inspection::Gone };
         let Some(entry) = aor.entries.iter().find(|entry| entry.id == watch.id) else {
             return Inspection::Gone;
         };
@@ -414,60 +402,60 @@ impl Registrar {
         let is_left = |contact: &str| aor.entries.iter().any(|entry| entry.record.contact == contact);
         let gone =
             expired.iter().filter(|entry| !is_left(&entry.record.contact)).map(Entry::unbind).collect();
-        self.leave(watch.terminal, aor);
+        self.leave(watch.aor, aor);
         Inspection::Expired(gone)
     }
 
     /// Drops every binding of an endpoint; these changes are to be logged.
-    pub(crate) fn drop_all(&self, terminal: Id<Terminal>) -> Vec<BindingChange> {
-        let Some(mut aor) = self.aors.get_mut(&terminal) else { return Vec::new() };
-        let gone: Vec<Entry> = aor.entries.drain(..).collect();
-        aor.version += 1;
+    pub(crate) fn drop_all(&self, aor: Aor) -> Vec<BindingChange> {
+        let Some(mut contacts) = self.aors.get_mut(&aor) else { return Vec::new() };
+        let gone: Vec<Entry> = contacts.entries.drain(..).collect();
+        contacts.version += 1;
         for entry in &gone {
             self.forget(entry);
             entry.tell("its account changed", 0);
         }
-        self.leave(terminal, aor);
+        self.leave(aor, contacts);
         gone.iter().map(Entry::unbind).collect()
     }
 
     /// Drops the bindings of an endpoint with this contact; these changes are to be logged.
-    pub(crate) fn drop_contact(&self, terminal: Id<Terminal>, contact: &str) -> Vec<BindingChange> {
-        let Some(mut aor) = self.aors.get_mut(&terminal) else { return Vec::new() };
+    pub(crate) fn drop_contact(&self, aor: Aor, contact: &str) -> Vec<BindingChange> {
+        let Some(mut contacts) = self.aors.get_mut(&aor) else { return Vec::new() };
         let (gone, kept): (Vec<Entry>, _) =
-            aor.entries.drain(..).partition(|entry| entry.record.contact == contact);
-        aor.entries = kept;
-        aor.version += 1;
+            contacts.entries.drain(..).partition(|entry| entry.record.contact == contact);
+        contacts.entries = kept;
+        contacts.version += 1;
         for entry in &gone {
             self.forget(entry);
             entry.tell("an operator dropped it", 0);
         }
-        self.leave(terminal, aor);
+        self.leave(aor, contacts);
         gone.iter().map(Entry::unbind).collect()
     }
 
     /// A ping was answered, or not.
     pub(crate) fn pinged(&self, watch: Watch, answered: bool) {
-        let Some(mut aor) = self.aors.get_mut(&watch.terminal) else { return };
+        let Some(mut aor) = self.aors.get_mut(&watch.aor) else { return };
         let Some(entry) = aor.entries.iter_mut().find(|entry| entry.id == watch.id) else { return };
         let was_lost = entry.misses >= MISSES_MAX;
         entry.misses = if answered { 0 } else { entry.misses.saturating_add(1) };
         let is_lost = entry.misses >= MISSES_MAX;
         if is_lost && !was_lost {
             self.unreachable.fetch_add(1, Ordering::Relaxed);
-            info!(terminal = %watch.terminal, misses = entry.misses, "a binding does not answer pings");
+            info!(aor = %watch.aor, misses = entry.misses, "a binding does not answer pings");
         } else if was_lost && !is_lost {
             self.unreachable.fetch_sub(1, Ordering::Relaxed);
-            info!(terminal = %watch.terminal, "a binding answers pings again");
+            info!(aor = %watch.aor, "a binding answers pings again");
         }
     }
 
     /// Lets go of an address-of-record; an empty one takes no room.
-    fn leave(&self, terminal: Id<Terminal>, aor: RefMut<'_, Id<Terminal>, Aor>) {
-        let empty = aor.entries.is_empty();
-        drop(aor);
-        if empty {
-            self.aors.remove_if(&terminal, |_, aor| aor.entries.is_empty());
+    fn leave(&self, aor: Aor, contacts: RefMut<'_, Aor, Contacts>) {
+        let is_empty = contacts.entries.is_empty();
+        drop(contacts);
+        if is_empty {
+            self.aors.remove_if(&aor, |_, contacts| contacts.entries.is_empty());
         }
     }
 
@@ -485,7 +473,7 @@ impl Registrar {
     /// RFC 3261 section 10.3 steps 6 to 8. All or nothing.
     fn change(
         &self,
-        aor: &mut Aor,
+        aor: &mut Contacts,
         who: Registrant,
         wish: &Wish,
         elsewhere: &[BindingRecord],
@@ -517,7 +505,7 @@ impl Registrar {
         let replaced = staying.len().saturating_sub(room);
         let stays = |entry: &Entry| may_stay(entry) && !staying[..replaced].contains(&entry.newness);
         let void = Void::of(who, wish, elsewhere);
-        let answer = |aor: &Aor| {
+        let answer = |aor: &Contacts| {
             let left = elsewhere.iter().filter(|record| !void.has(record));
             let own = aor.entries.iter().map(|entry| &entry.record);
             Some(Self::answer(own.chain(left), wish, now))
@@ -555,7 +543,7 @@ impl Registrar {
         }
         self.count.fetch_add(added.len(), Ordering::Relaxed);
         aor.version += 1;
-        let undo = Undo { terminal: who.terminal, version: aor.version, added, removed };
+        let undo = Undo { aor: who.aor, version: aor.version, added, removed };
         Ok(Outcome { answer: answer(aor), changes, undo: Some(undo), void })
     }
 
@@ -570,7 +558,7 @@ impl Registrar {
         let nat =
             wish.path.is_empty() && (contact.outbound || is_behind_nat(contact, wish.symmetric, who.flow));
         let mut record = BindingRecord {
-            terminal: who.terminal,
+            aor: who.aor,
             contact: contact.uri.clone(),
             instance: contact.instance.clone(),
             reg_id: contact.reg_id,
@@ -596,7 +584,7 @@ impl Registrar {
         let id = old.map_or_else(
             || {
                 let id = self.number();
-                let _ = self.keeper.send(Watch { terminal: who.terminal, id });
+                let _ = self.keeper.send(Watch { aor: who.aor, id });
                 id
             },
             |old| old.id,
@@ -648,14 +636,14 @@ pub(crate) enum Inspection {
 
 impl Entry {
     fn unbind(&self) -> BindingChange {
-        BindingChange::Unbind { terminal: self.record.terminal, contact: self.record.contact.clone() }
+        BindingChange::Unbind { aor: self.record.aor, contact: self.record.contact.clone() }
     }
 
     /// The log's line of what became of it; the contact's URI may name a person.
     fn tell(&self, what: &'static str, expires_secs: u64) {
         let Entry { id, record, flow, .. } = self;
         let transport = flow.transport.via_token();
-        debug!(terminal = %record.terminal, binding = id, remote = %flow.remote, transport, expires_secs, what, "binding");
+        debug!(aor = %record.aor, binding = id, remote = %flow.remote, transport, expires_secs, what, "binding");
     }
 
     fn is_device_of(&self, other: &Entry) -> bool {

@@ -32,6 +32,10 @@ pub enum Cause {
     Flood,
     /// REGISTER refused by the registrar's rules.
     Registration,
+    /// A request to a trunk's socket from an address that is nobody's; it got no answer.
+    UnknownSource,
+    /// A call of a DDI provider to what is no DDI, or none that can be called.
+    NoDdi,
     /// A stream connection refused or cut by a limit.
     Connection,
     /// An answer not given: its address did not prove itself and has had more than it sent. Somebody forges it, as a rule.
@@ -58,6 +62,8 @@ impl Cause {
             Cause::Capacity => "capacity",
             Cause::Flood => "flood",
             Cause::Registration => "registration",
+            Cause::UnknownSource => "unknown_source",
+            Cause::NoDdi => "no_ddi",
             Cause::Connection => "connection",
             Cause::Amplification => "amplification",
             Cause::Unsent => "unsent",
@@ -67,7 +73,7 @@ impl Cause {
 }
 
 /// All causes, in the order of their numbers.
-pub const CAUSES: [Cause; 16] = [
+pub const CAUSES: [Cause; 18] = [
     Cause::Junk,
     Cause::Malformed,
     Cause::Challenged,
@@ -80,6 +86,8 @@ pub const CAUSES: [Cause; 16] = [
     Cause::Capacity,
     Cause::Flood,
     Cause::Registration,
+    Cause::UnknownSource,
+    Cause::NoDdi,
     Cause::Connection,
     Cause::Amplification,
     Cause::Unsent,

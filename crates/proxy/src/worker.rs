@@ -25,7 +25,7 @@ use cluster::ids::{CallId, LegId};
 use first_line::FirstLine;
 use moved::Held;
 use rand::rngs::StdRng;
-use requests::Kept;
+use requests::{Caller, Kept};
 use sip::flow::{ConnId, Flow, Transport};
 use sip::msg::{Message, Method};
 use sip::session::{Failure, Outgoing};
@@ -206,7 +206,7 @@ pub(crate) struct Parcel {
 enum Admitted {
     Leg(LegTag),
     Register(Identity),
-    Invite(Identity),
+    Invite(Box<Caller>),
 }
 
 /// What a worker is made of.

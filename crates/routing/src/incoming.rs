@@ -10,7 +10,7 @@ use crate::transform::NUMBER_MAX;
 use model::entities::{
     Brand, Company, Ddi, DdiKind, DdiProvider, RoutingTag, TransformationRuleKind as Kind,
 };
-use model::{E164, Id};
+use model::{Aor, E164, Id};
 use std::net::IpAddr;
 
 /// A call to a DDI.
@@ -55,6 +55,12 @@ pub enum IncomingRefusal {
         /// The DDI.
         ddi: Id<Ddi>,
     },
+    /// The DDI is gone since it was found.
+    #[error("DDI {ddi} is there no more")]
+    Gone {
+        /// The DDI.
+        ddi: Id<Ddi>,
+    },
     /// The DDI belongs to no client.
     #[error("DDI {ddi} belongs to no client; give it to one")]
     NoClient {
@@ -77,7 +83,9 @@ impl IncomingRefusal {
         match self {
             Self::UnknownSource(_) => None,
             Self::OutboundOnly { .. } => Some(403),
-            Self::NoDdi { .. } | Self::NoClient { .. } | Self::NoTarget { .. } => Some(404),
+            Self::NoDdi { .. } | Self::Gone { .. } | Self::NoClient { .. } | Self::NoTarget { .. } => {
+                Some(404)
+            }
         }
     }
 }
@@ -92,6 +100,33 @@ impl Router {
     pub fn wholesale_client(&self, source: IpAddr) -> Option<&Company> {
         let client = self.rows().get(self.index.sources.trusted(source)?)?;
         (client.kind == model::entities::CompanyKind::Wholesale).then_some(client)
+    }
+
+    /// The endpoint that sends from this address without registering ("direct connectivity"), and that calls itself `name` where
+    /// several have the address.
+    pub fn direct_endpoint(&self, source: IpAddr, name: &str) -> Option<Aor> {
+        let all = self.index.sources.direct(source);
+        let is_named = |aor: &&Aor| self.snapshot.endpoint_at(**aor).is_some_and(|found| found.name == name);
+        match all {
+            [only] => Some(*only),
+            _ => all.iter().find(is_named).copied(),
+        }
+    }
+
+    /// A call to a DDI that was found before ([`Router::incoming`]), as the configuration has it now.
+    ///
+    /// # Errors
+    ///
+    /// It leads nowhere any more.
+    pub fn found(
+        &self,
+        ddi: Id<Ddi>,
+        provider: Option<Id<DdiProvider>>,
+        called: E164,
+        caller: Option<E164>,
+    ) -> Result<Incoming, IncomingRefusal> {
+        let row = self.rows().get(ddi).ok_or(IncomingRefusal::Gone { ddi })?;
+        self.to_ddi(row, called, caller, provider)
     }
 
     /// A call that came from outside the platform, with the numbers of its request: `called` of the request URI, `caller` of

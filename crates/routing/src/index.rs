@@ -4,14 +4,15 @@
 //! Elsewhere: the expressions of transformations ([`crate::transform`]).
 
 use crate::transform::{Pattern, Patterns, RuleSets};
+use model::define::choices::YesNo;
 use model::define::{Entity, Table};
 use model::entities::{
-    Brand, Company, Ddi, DdiProvider, DdiProviderAddress, FriendsPattern, MatchListPattern, OutgoingRouting,
-    OutgoingRoutingKind, RoutingPattern, RoutingPatternGroup, RoutingPatternGroupsRelPattern, SpecialNumber,
-    Trusted,
+    Brand, Company, Ddi, DdiProvider, DdiProviderAddress, Friend, FriendDirectConnectivity, FriendsPattern,
+    MatchListPattern, OutgoingRouting, OutgoingRoutingKind, ResidentialDevice, RetailAccount, RoutingPattern,
+    RoutingPatternGroup, RoutingPatternGroupsRelPattern, SpecialNumber, Trusted,
 };
 use model::rows::Rows;
-use model::{E164, Id};
+use model::{Aor, AorOwner, E164, Id};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -56,7 +57,13 @@ impl Index {
                 || Numbers::new(rows),
             ),
             sources: part(
-                kept(&[DdiProviderAddress::definition(), Trusted::definition()]),
+                kept(&[
+                    DdiProviderAddress::definition(),
+                    Trusted::definition(),
+                    Friend::definition(),
+                    ResidentialDevice::definition(),
+                    RetailAccount::definition(),
+                ]),
                 |index| &index.sources,
                 || Sources::new(rows),
             ),
@@ -196,6 +203,8 @@ impl Numbers {
 pub(crate) struct Sources {
     providers: HashMap<IpAddr, Vec<Id<DdiProvider>>>,
     trusted: HashMap<IpAddr, Id<Company>>,
+    /// Endpoints that do not register.
+    direct: HashMap<IpAddr, Vec<Aor>>,
 }
 
 impl Sources {
@@ -218,7 +227,32 @@ impl Sources {
                 made.trusted.entry(address).or_insert(row.company);
             }
         }
+        let mut direct = |ip: &Option<String>, owner| {
+            if let (Some(address), Some(aor)) = (address(ip), Aor::of(owner)) {
+                made.direct.entry(address).or_default().push(aor);
+            }
+        };
+        for row in rows.each::<Friend>() {
+            if row.direct_connectivity == FriendDirectConnectivity::Yes {
+                direct(&row.ip, AorOwner::Friend(row.id));
+            }
+        }
+        for row in rows.each::<ResidentialDevice>() {
+            if row.direct_connectivity == YesNo::Yes {
+                direct(&row.ip, AorOwner::ResidentialDevice(row.id));
+            }
+        }
+        for row in rows.each::<RetailAccount>() {
+            if row.direct_connectivity == YesNo::Yes {
+                direct(&row.ip, AorOwner::RetailAccount(row.id));
+            }
+        }
         made
+    }
+
+    /// Endpoints without registration that have this address.
+    pub(crate) fn direct(&self, address: IpAddr) -> &[Aor] {
+        self.direct.get(&address.to_canonical()).map_or(&[], Vec::as_slice)
     }
 
     /// The providers with this address, the lowest id first.

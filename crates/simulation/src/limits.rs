@@ -8,7 +8,7 @@
 
 use crate::Time;
 use crate::watch::Watcher;
-use crate::world::SNAPSHOT;
+use crate::world::RATES;
 use appserver::AppServer;
 use cluster::between::{Counted, Title, ToCalls};
 use cluster::counters::{ADOPTION, Claim, Lease, Limits, Verdict};
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 /// The partitions that tenants belong to, of all that there are.
 pub(crate) fn in_use() -> &'static BTreeSet<u32> {
     static IN_USE: LazyLock<BTreeSet<u32>> = LazyLock::new(|| {
-        let rows = SNAPSHOT.rows();
+        let rows = RATES.snapshot().rows();
         let clients = rows.each::<Client>().map(|client| Claim::client(client.id, 0));
         let brands = rows.each::<Brand>().map(|brand| Claim::brand(brand.id, 0));
         clients.chain(brands).map(|claim| claim.partition.into()).collect()

@@ -11,7 +11,7 @@ use crate::net::{Carried, ConnId};
 use crate::relay::SimRelay;
 use crate::watch::{Around, Watched, Watcher};
 use crate::wiring::{Gate, Log, Registrar, Sent, Told};
-use appserver::AppServer;
+use appserver::{AppServer, Rates};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cluster::between::Owner;
@@ -23,7 +23,7 @@ use cluster::media::Media;
 use cluster::member::{Event, Member, MemberSettings};
 use cluster::node::{Kind, NodeInfo, Role, Roles, View, partitions};
 use cluster::switchboard::{CallServer, Deps, Switchboard};
-use model::{BindingRecord, Cdr, OpenCall, Snapshot};
+use model::{BindingRecord, Cdr, OpenCall};
 use parking_lot::Mutex;
 use proxy::net::Network;
 use proxy::net::sim::{SimNet, SimPort, Weather};
@@ -147,7 +147,7 @@ pub(crate) struct Process {
     /// What its share of the partitions was last proposed from.
     candidates: Vec<(NodeId, Roles, bool)>,
     stage: Stage,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    rates: Arc<Rates>,
     watcher: Arc<Watcher>,
     bindings: Vec<BindingRecord>,
     seed: [u8; 32],
@@ -168,7 +168,7 @@ impl Process {
         life: u64,
         born: Time,
         phones: &[SocketAddr],
-        snapshot: Arc<Snapshot>,
+        rates: Arc<Rates>,
         bindings: Vec<BindingRecord>,
         watcher: Arc<Watcher>,
         rng: &mut StdRng,
@@ -185,11 +185,10 @@ impl Process {
         let ports = phones.iter().map(|phone| (*phone, net.bind(*phone))).collect();
         let gate = Arc::new(Gate { open: AtomicBool::new(true), said: Mutex::default() });
         let instance = rng.random::<u64>().max(1);
-        let snapshot = Arc::new(ArcSwap::new(snapshot));
         let dice = Mutex::new(StdRng::seed_from_u64(rng.random()));
         let switchboard = Switchboard::new(Deps {
             me: place.id,
-            snapshot: Arc::clone(&snapshot),
+            snapshot: Arc::new(ArcSwap::from_pointee(rates.snapshot().clone())),
             unix_us: unix_clock(&place, born, base),
             now: Arc::new(|| Instant::now().into_std()),
             random: Arc::new(move || dice.lock().random::<u128>()),
@@ -221,7 +220,7 @@ impl Process {
             sure,
             candidates: Vec::new(),
             stage: Stage::Joining,
-            snapshot,
+            rates,
             watcher,
             bindings,
             seed,
@@ -466,12 +465,10 @@ impl Process {
         let roles = self.place.roles;
         if roles.has(Role::As) {
             let log = Arc::new(Log(Arc::clone(&self.gate)));
-            let deps = appserver::Deps {
-                snapshot: Arc::clone(&self.snapshot),
-                log,
-                clock: unix_clock(&self.place, self.born, self.base),
-                node: self.place.id,
-            };
+            let rates = Arc::new(ArcSwap::new(Arc::clone(&self.rates)));
+            let clock = unix_clock(&self.place, self.born, self.base);
+            let seed = u64::from_le_bytes(*self.seed.first_chunk().expect("it is longer"));
+            let deps = appserver::Deps::new(rates, log, clock, self.place.id, seed);
             let limits = appserver::Limits { calls: 1000, ring: RING };
             let calls = self.rt.block_on(AppServer::start(deps, limits)).expect("the runtime is up");
             let around = Arc::new(Around::new(&self.switchboard, Arc::clone(&self.watcher), self.place.id));
@@ -522,7 +519,7 @@ impl Process {
         let unix_time = Duration::from_micros(unix_us().unsigned_abs());
         drop(guard);
         let deps = proxy::Deps {
-            snapshot: Arc::clone(&self.snapshot),
+            router: Arc::new(ArcSwap::new(Arc::clone(&self.rates.router))),
             log,
             bindings,
             network: Network::Sim(self.net.clone()),

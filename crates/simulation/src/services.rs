@@ -123,11 +123,11 @@ impl World {
             Said::Binding(change, done) => {
                 match *change {
                     BindingChange::Bind(binding) => {
-                        let key = (binding.terminal, binding.contact.clone());
+                        let key = (binding.aor, binding.contact.clone());
                         machine.disk.bindings.insert(key, binding);
                     }
-                    BindingChange::Unbind { terminal, contact } => {
-                        machine.disk.bindings.remove(&(terminal, contact));
+                    BindingChange::Unbind { aor, contact } => {
+                        machine.disk.bindings.remove(&(aor, contact));
                     }
                 }
                 self.after(disk_delay, Act::Stored { node, life, call: None, done, is: true });

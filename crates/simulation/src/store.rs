@@ -3,7 +3,7 @@
 //! In: records, notes. Out: what is there in the end, complaints. Elsewhere: how long it takes, and whether it is reached (`world`).
 
 use cluster::ids::NodeId;
-use model::{BindingRecord, Cdr, Id, OpenCall, Terminal};
+use model::{Aor, BindingRecord, Cdr, OpenCall};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A record as it stands.
@@ -136,5 +136,5 @@ impl Knowers {
 pub(crate) struct Disk {
     /// Each with the epoch of its owner.
     pub(crate) notes: BTreeMap<String, (OpenCall, u32)>,
-    pub(crate) bindings: BTreeMap<(Id<Terminal>, String), BindingRecord>,
+    pub(crate) bindings: BTreeMap<(Aor, String), BindingRecord>,
 }

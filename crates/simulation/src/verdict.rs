@@ -9,6 +9,7 @@ use crate::store::Row;
 use crate::world::World;
 use cluster::ids::{CallId, NodeId};
 use cluster::node::Role;
+use model::Aor;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -425,7 +426,7 @@ impl World {
             self.complain(format!("a new call fails: {} (answered {:?})", side.status, side.answered));
             for (node, machine) in &self.machines {
                 if let Some(process) = &machine.process {
-                    let located = process.switchboard.located(model::Id::new(callee as u32 + 1));
+                    let located = process.switchboard.located(Aor::from_bits(callee as u32 + 1));
                     let of: Vec<(u16, i64)> = located.iter().map(|at| (at.home.0, at.stamp_us)).collect();
                     self.complain(format!("    node {} knows these places of the callee: {of:?}", node.0));
                 }

@@ -9,7 +9,7 @@ use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Directory, LegCommand, LegHost, Legs, Originate};
 use cluster::media::{Media, MediaCommand, MediaReply, Signalling};
 use cluster::switchboard::Switchboard;
-use model::{Client, Id, Terminal};
+use model::{Aor, Client, Id};
 use parking_lot::Mutex;
 use proxy::Proxy;
 use std::collections::BTreeMap;
@@ -229,8 +229,8 @@ impl Legs for Around {
 }
 
 impl Directory for Around {
-    fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding> {
-        self.board.upgrade().map(|board| board.bindings(terminal)).unwrap_or_default()
+    fn bindings(&self, aor: Aor) -> Vec<Binding> {
+        self.board.upgrade().map(|board| board.bindings(aor)).unwrap_or_default()
     }
 }
 

@@ -8,7 +8,7 @@ use appserver::CallLog;
 use cluster::between::{DirectoryItem, FromRelay, ToCalls, ToLegs, ToRelay};
 use cluster::ids::{CallId, NodeId};
 use cluster::switchboard::{BindingHost, Switchboard, Wire};
-use model::{Cdr, Id, OpenCall, Terminal};
+use model::{Aor, Cdr, OpenCall};
 use parking_lot::Mutex;
 use proxy::{BindingChange, BindingLog, Durable, Proxy};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,7 +74,7 @@ impl BindingLog for Told {
         if let Some(switchboard) = self.switchboard.upgrade() {
             match &change {
                 BindingChange::Bind(binding) => switchboard.bound(binding.clone()),
-                BindingChange::Unbind { terminal, contact } => switchboard.unbound(*terminal, contact),
+                BindingChange::Unbind { aor, contact } => switchboard.unbound(*aor, contact),
             }
         }
         self.gate.say(Said::Binding(Box::new(change), done));
@@ -84,9 +84,9 @@ impl BindingLog for Told {
 pub(crate) struct Registrar(pub(crate) Weak<Proxy>);
 
 impl BindingHost for Registrar {
-    fn displaced(&self, terminal: Id<Terminal>, contact: &str) {
+    fn displaced(&self, aor: Aor, contact: &str) {
         if let Some(proxy) = self.0.upgrade() {
-            proxy.unbind(terminal, Some(contact));
+            proxy.unbind(aor, Some(contact));
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::process::{Out, Place, Process, UNIX};
 use crate::store::{Disk, Knowers, Store};
 use crate::trace::Trace;
 use crate::watch::Watcher;
+use appserver::Rates;
 use bytes::Bytes;
 use cluster::etcd::{Failure, Request, Response, Ticket, WatchUpdate};
 use cluster::ids::NodeId;
@@ -151,11 +152,11 @@ pub(crate) struct World {
     order: u64,
     round_at: Time,
     pub(crate) phone_wakes: Vec<Time>,
-    snapshot: Arc<Snapshot>,
+    rates: Arc<Rates>,
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
-pub(crate) static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
+pub(crate) static RATES: LazyLock<Arc<Rates>> = LazyLock::new(|| {
     let mut rows = Configuration::demo();
     let (user, terminal, extension) =
         (rows.users[0].clone(), rows.terminals[0].clone(), rows.extensions[0].clone());
@@ -182,7 +183,7 @@ pub(crate) static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
             ..extension.clone()
         });
     }
-    Arc::new(Snapshot::build(&rows).expect("a good configuration"))
+    Arc::new(Rates::new(Snapshot::build(&rows).expect("a good configuration")))
 });
 
 pub(crate) fn sip_address(node: NodeId) -> SocketAddr {
@@ -240,7 +241,7 @@ impl World {
             queue: BTreeMap::new(),
             order: 0,
             round_at: 0,
-            snapshot: Arc::clone(&SNAPSHOT),
+            rates: Arc::clone(&RATES),
             addresses,
             plan,
         };
@@ -421,7 +422,7 @@ impl World {
             machine.life,
             now,
             &self.addresses,
-            Arc::clone(&self.snapshot),
+            Arc::clone(&self.rates),
             bindings,
             Arc::clone(&self.watcher),
             &mut self.rng,

@@ -60,6 +60,8 @@ pub struct Session {
     /// Whether the user knows of the end.
     told: bool,
     destination: Destination,
+    /// Where our first INVITE may go instead, the last one first.
+    elsewhere: Vec<Destination>,
     next_seq: u32,
     /// Offers of the peer so far.
     offers: u32,
@@ -207,6 +209,7 @@ impl Session {
             caller,
             told: false,
             destination,
+            elsewhere: Vec::new(),
             next_seq: 0,
             offers: 0,
             random,

@@ -6,7 +6,7 @@ use crate::record::Record;
 use crate::sim::SimDisk;
 use crate::store::{Options, Store};
 use crate::{CdrQuery, frame};
-use model::{BindingRecord, Cdr, FlowRecord, Id, OpenCall, Party};
+use model::{Aor, BindingRecord, Cdr, FlowRecord, Id, OpenCall, Party};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -53,9 +53,9 @@ fn ended(number: u32) -> Record {
     Record::CallEnded(Box::new(cdr(number)))
 }
 
-fn binding(terminal: u32, cseq: u32) -> BindingRecord {
+fn binding(aor: u32, cseq: u32) -> BindingRecord {
     BindingRecord {
-        terminal: Id::new(terminal),
+        aor: Aor::from_bits(aor),
         contact: "sip:alice@192.0.2.1".into(),
         instance: None,
         reg_id: None,
@@ -128,10 +128,10 @@ fn play(disk: &SimDisk) -> Promises {
         let outcome = match step {
             Step::Answer(number) => put(&store, Record::CallBegan(call(number))),
             Step::End(number) => put(&store, ended(number)),
-            Step::Bind(terminal, cseq) => put(&store, Record::Bind(binding(terminal, cseq))),
-            Step::Unbind(terminal) => {
-                let contact = binding(terminal, 0).contact;
-                put(&store, Record::Unbind { terminal: Id::new(terminal), contact })
+            Step::Bind(aor, cseq) => put(&store, Record::Bind(binding(aor, cseq))),
+            Step::Unbind(aor) => {
+                let contact = binding(aor, 0).contact;
+                put(&store, Record::Unbind { aor: Aor::from_bits(aor), contact })
             }
             Step::Apply => store.cdr_count().map(drop),
             Step::Reopen => {
@@ -159,8 +159,8 @@ fn play(disk: &SimDisk) -> Promises {
                 promises.answered.remove(&number);
                 promises.ended.insert(number);
             }
-            Step::Bind(terminal, cseq) => drop(promises.bindings.insert(terminal, cseq)),
-            Step::Unbind(terminal) => drop(promises.bindings.remove(&terminal)),
+            Step::Bind(aor, cseq) => drop(promises.bindings.insert(aor, cseq)),
+            Step::Unbind(aor) => drop(promises.bindings.remove(&aor)),
             Step::Apply | Step::Reopen => {}
         }
     }
@@ -195,11 +195,11 @@ fn check(disk: &SimDisk, promises: &Promises, context: &str) {
         assert_eq!((stored.started_us, stored.client), (expected.started_us, expected.client), "{context}");
     }
     let bindings: BTreeMap<u32, u32> =
-        store.bindings().unwrap().into_iter().map(|binding| (binding.terminal.get(), binding.cseq)).collect();
+        store.bindings().unwrap().into_iter().map(|binding| (binding.aor.bits(), binding.cseq)).collect();
     let mut doubtful = promises.bindings.clone();
     match promises.doubtful {
-        Some(Step::Bind(terminal, cseq)) => drop(doubtful.insert(terminal, cseq)),
-        Some(Step::Unbind(terminal)) => drop(doubtful.remove(&terminal)),
+        Some(Step::Bind(aor, cseq)) => drop(doubtful.insert(aor, cseq)),
+        Some(Step::Unbind(aor)) => drop(doubtful.remove(&aor)),
         _ => {}
     }
     assert!(bindings == promises.bindings || bindings == doubtful, "{context}: {bindings:?}");
@@ -252,10 +252,10 @@ fn take(store: &Store, step: Step) -> Result<(), StoreError> {
     match step {
         Step::Answer(number) => put(store, Record::CallBegan(call(number))),
         Step::End(number) => put(store, ended(number)),
-        Step::Bind(terminal, cseq) => put(store, Record::Bind(binding(terminal, cseq))),
-        Step::Unbind(terminal) => {
-            let contact = binding(terminal, 0).contact;
-            put(store, Record::Unbind { terminal: Id::new(terminal), contact })
+        Step::Bind(aor, cseq) => put(store, Record::Bind(binding(aor, cseq))),
+        Step::Unbind(aor) => {
+            let contact = binding(aor, 0).contact;
+            put(store, Record::Unbind { aor: Aor::from_bits(aor), contact })
         }
         Step::Apply => store.cdr_count().map(drop),
         Step::Reopen => unreachable!("no step of this story"),
@@ -302,8 +302,8 @@ fn play_with_fault(fault: u64, failing: u32, context: &str) -> Option<(SimDisk, 
                 promises.answered.remove(&number);
                 promises.ended.insert(number);
             }
-            Step::Bind(terminal, cseq) => drop(promises.bindings.insert(terminal, cseq)),
-            Step::Unbind(terminal) => drop(promises.bindings.remove(&terminal)),
+            Step::Bind(aor, cseq) => drop(promises.bindings.insert(aor, cseq)),
+            Step::Unbind(aor) => drop(promises.bindings.remove(&aor)),
             Step::Apply | Step::Reopen => {}
         }
     }
@@ -702,7 +702,7 @@ fn what_was_refused_does_not_take_the_place_of_what_a_later_segment_has() {
     let dir = tempfile::tempdir().unwrap();
     let directory = dir.path().join("data");
     Store::open(&directory).unwrap().close();
-    let bound = |terminal: u32| Record::Bind(binding(terminal, 1));
+    let bound = |aor: u32| Record::Bind(binding(aor, 1));
     let frame_of = |first: u64, records: &[Record]| {
         let mut writer = frame::FrameWriter::default();
         writer.start(first);
@@ -723,9 +723,9 @@ fn what_was_refused_does_not_take_the_place_of_what_a_later_segment_has() {
         std::fs::write(copied.join(segment_name(0)), first).unwrap();
         std::fs::write(copied.join(segment_name(2)), &later).unwrap();
         let store = Store::open(&copied).unwrap();
-        let mut terminals: Vec<_> = store.bindings().unwrap().iter().map(|each| each.terminal).collect();
-        terminals.sort();
-        assert_eq!(terminals, [1, 2, 5].map(Id::new), "{kept} octets of what was refused");
+        let mut aors: Vec<_> = store.bindings().unwrap().iter().map(|each| each.aor).collect();
+        aors.sort();
+        assert_eq!(aors, [1, 2, 5].map(Aor::from_bits), "{kept} octets of what was refused");
         store.append(bound(6), |kept| assert!(kept.is_ok()));
         store.close();
         drop(store);

@@ -4,7 +4,7 @@
 
 use crate::error::StoreError;
 use crate::note::{CallNote, EndedCall, UnsentKey};
-use model::{BindingRecord, Cdr, Id, OpenCall, Terminal};
+use model::{Aor, BindingRecord, Cdr, OpenCall};
 use serde::{Deserialize, Serialize};
 
 /// Longest stored form of a record in bytes.
@@ -25,7 +25,7 @@ pub enum Record {
     /// A contact is gone. No binding of that name: nothing happens.
     Unbind {
         /// The endpoint.
-        terminal: Id<Terminal>,
+        aor: Aor,
         /// The contact's URI, as in the binding.
         contact: String,
     },
@@ -58,8 +58,8 @@ pub(crate) struct Entry {
 pub(crate) enum Effect {
     Answered { call: String },
     Ended { call: String, client: u32, started_us: i64 },
-    Bound { terminal: u32, contact: String },
-    Unbound { terminal: u32, contact: String },
+    Bound { aor: u32, contact: String },
+    Unbound { aor: u32, contact: String },
     Settled { call: String, key: UnsentKey },
     Moved { call: String },
     Sent { keys: Vec<UnsentKey> },
@@ -87,10 +87,8 @@ impl Effect {
             Record::CallEnded(cdr) => {
                 Effect::Ended { call: cdr.call, client: cdr.client.get(), started_us: cdr.started_us }
             }
-            Record::Bind(binding) => {
-                Effect::Bound { terminal: binding.terminal.get(), contact: binding.contact }
-            }
-            Record::Unbind { terminal, contact } => Effect::Unbound { terminal: terminal.get(), contact },
+            Record::Bind(binding) => Effect::Bound { aor: binding.aor.bits(), contact: binding.contact },
+            Record::Unbind { aor, contact } => Effect::Unbound { aor: aor.bits(), contact },
             Record::CallNoted(note) => Effect::Answered { call: note.call.call },
             Record::CallSettled(ended) => Effect::Settled { key: ended.key(), call: ended.cdr.call },
             Record::CallMoved { call } => Effect::Moved { call },
@@ -123,7 +121,7 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Record, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Cause, CdrLeg, FlowRecord, HungUpBy, LegRole, MediaReport, Party};
+    use model::{Cause, CdrLeg, FlowRecord, HungUpBy, Id, LegRole, MediaReport, Party};
     use proptest::prelude::*;
 
     fn party() -> impl Strategy<Value = Party> {
@@ -211,7 +209,7 @@ mod tests {
             any::<(Vec<String>, String, String, u16, std::net::SocketAddr, bool)>(),
         )
             .prop_map(|(a, b)| BindingRecord {
-                terminal: Id::new(a.0),
+                aor: Aor::from_bits(a.0),
                 contact: a.1,
                 instance: a.2,
                 reg_id: a.3,
@@ -237,7 +235,7 @@ mod tests {
             cdr().prop_map(|cdr| Record::CallEnded(Box::new(cdr))),
             binding().prop_map(Record::Bind),
             any::<(u32, String)>()
-                .prop_map(|(terminal, contact)| Record::Unbind { terminal: Id::new(terminal), contact }),
+                .prop_map(|(aor, contact)| Record::Unbind { aor: Aor::from_bits(aor), contact }),
             (open_call(), any::<(u32, u16, Option<i64>)>()).prop_map(|(call, (epoch, node, left_us))| {
                 Record::CallNoted(Box::new(CallNote { call, epoch, node, left_us }))
             }),
@@ -272,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_record_of_another_version_says_so() {
-        let mut payload = encode(&Record::Unbind { terminal: Id::new(1), contact: "sip:a".into() });
+        let mut payload = encode(&Record::Unbind { aor: Aor::from_bits(1), contact: "sip:a".into() });
         payload[0] = 9;
         assert!(decode(&payload).unwrap_err().contains("format 9"));
     }
@@ -281,7 +279,7 @@ mod tests {
     #[test]
     fn journals_of_before_clusters_are_read_as_ever() {
         let unbind = [1, 3, 7, 5, b's', b'i', b'p', b':', b'a'];
-        let record = Record::Unbind { terminal: Id::new(7), contact: "sip:a".into() };
+        let record = Record::Unbind { aor: Aor::from_bits(7), contact: "sip:a".into() };
         assert_eq!(decode(&unbind).unwrap(), record);
         let open = [1, 0, 2, b'c', b'1', 1, 2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0];
         let Record::CallBegan(call) = decode(&open).unwrap() else { panic!("another kind") };
@@ -289,14 +287,14 @@ mod tests {
         let ended = [&[1, 1], &open[2..16], &[4, 2, 0, 0, 0]].concat();
         let Record::CallEnded(cdr) = decode(&ended).unwrap() else { panic!("another kind") };
         assert_eq!((cdr.call.as_str(), cdr.ended_us, cdr.hung_up_by), ("c1", 2, HungUpBy::Platform));
-        let mut bind = encode(&Record::Unbind { terminal: Id::new(7), contact: "sip:a".into() });
+        let mut bind = encode(&Record::Unbind { aor: Aor::from_bits(7), contact: "sip:a".into() });
         bind[1] = 2;
         assert!(decode(&bind).is_err(), "a binding has more to say");
     }
 
     #[test]
     fn a_giant_record_is_refused() {
-        let record = Record::Unbind { terminal: Id::new(1), contact: "x".repeat(RECORD_MAX) };
+        let record = Record::Unbind { aor: Aor::from_bits(1), contact: "x".repeat(RECORD_MAX) };
         assert!(matches!(Entry::new(record), Err(StoreError::TooLarge { .. })));
     }
 }

@@ -395,11 +395,11 @@ fn apply_entries(write: &WriteTransaction, entries: &[Entry]) -> Result<(), redb
                 open.insert(call.as_bytes(), None);
                 ended.push(entry);
             }
-            Effect::Bound { terminal, contact } => {
-                bindings.insert(binding_key(*terminal, contact), Some(&entry.payload));
+            Effect::Bound { aor, contact } => {
+                bindings.insert(binding_key(*aor, contact), Some(&entry.payload));
             }
-            Effect::Unbound { terminal, contact } => {
-                bindings.insert(binding_key(*terminal, contact), None);
+            Effect::Unbound { aor, contact } => {
+                bindings.insert(binding_key(*aor, contact), None);
             }
             Effect::Settled { call, key } => {
                 open.insert(call.as_bytes(), None);
@@ -477,8 +477,8 @@ pub(crate) fn time_of(key: [u8; 8]) -> i64 {
     i64::from_be_bytes(key) ^ i64::MIN
 }
 
-fn binding_key(terminal: u32, contact: &str) -> Vec<u8> {
-    [&terminal.to_be_bytes(), contact.as_bytes()].concat()
+fn binding_key(aor: u32, contact: &str) -> Vec<u8> {
+    [&aor.to_be_bytes(), contact.as_bytes()].concat()
 }
 
 /// First key of a query's range, and the one after its last.

@@ -5,7 +5,7 @@
 
 use crate::node::{NODE, Options, World};
 use crate::scripted::Scripted;
-use model::{BindingRecord, FlowRecord, Id};
+use model::{Aor, BindingRecord, FlowRecord};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -95,7 +95,7 @@ fn address(number: u8) -> SocketAddr {
 
 fn binding(name: &str, remote: SocketAddr) -> BindingRecord {
     BindingRecord {
-        terminal: Id::new(2),
+        aor: Aor::from_bits(2),
         contact: format!("sip:{name}@{remote}"),
         instance: None,
         reg_id: None,

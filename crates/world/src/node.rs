@@ -3,7 +3,7 @@
 //! In: a seed, weather, the configuration. Out: the network to join, call records, what is still open. Elsewhere: peers
 //! (`endpoint`, `scripted`).
 
-use appserver::{AppServer, CallLog};
+use appserver::{AppServer, CallLog, Rates};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cluster::ids::{CallId, NodeId};
@@ -67,16 +67,14 @@ impl World {
     pub async fn new(options: Options) -> Self {
         let net = SimNet::new(options.seed, options.weather);
         let snapshot = Snapshot::build(&options.configuration).expect("the test's configuration is right");
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let rates = Rates::new(snapshot);
+        let router = Arc::new(ArcSwap::new(Arc::clone(&rates.router)));
         let log = Arc::new(Log::default());
         let start = Instant::now();
         let clock = move || i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let deps = appserver::Deps {
-            snapshot: Arc::clone(&snapshot),
-            log: Arc::clone(&log) as _,
-            clock: Arc::new(clock),
-            node: NodeId(1),
-        };
+        let rates = Arc::new(ArcSwap::from_pointee(rates));
+        let deps =
+            appserver::Deps::new(rates, Arc::clone(&log) as _, Arc::new(clock), NodeId(1), options.seed);
         let calls = AppServer::start(deps, appserver::Limits { calls: 1000, ring: Duration::from_secs(30) })
             .await
             .expect("the runtime is up");
@@ -90,7 +88,7 @@ impl World {
         };
         config.auth.invite = options.challenge;
         let deps = proxy::Deps {
-            snapshot,
+            router,
             log: Arc::clone(&log) as _,
             bindings: options.bindings,
             network: Network::Sim(net.clone()),

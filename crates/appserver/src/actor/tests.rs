@@ -7,8 +7,10 @@ use crate::call::UNANSWERED_MAX;
 use bytes::Bytes;
 use cluster::ids::NodeId;
 use cluster::leg::Originate;
+use cluster::leg::{Callee, Origin, Presented};
 use cluster::media::{MediaCommand, Signalling};
-use model::Configuration;
+use model::Snapshot;
+use model::{Aor, Configuration, Id};
 use sip::draft::HeaderText;
 use sip::flow::{ConnId, Flow, Transport};
 use std::sync::Mutex;
@@ -32,7 +34,8 @@ impl World {
 
 impl Legs for World {
     fn originate(&self, _: Title, order: Originate) -> Option<(LegId, String)> {
-        self.say(format!("INVITE {}", order.target));
+        let Callee::Binding { target, .. } = order.to else { panic!("no binding is called") };
+        self.say(format!("INVITE {target}"));
         Some((LegId::new(NodeId(1), 0, 2), "b@us".to_owned()))
     }
 
@@ -44,7 +47,7 @@ impl Legs for World {
 }
 
 impl Directory for World {
-    fn bindings(&self, _: Id<Terminal>) -> Vec<Binding> {
+    fn bindings(&self, _: Aor) -> Vec<Binding> {
         let remote = ([192, 0, 2, 1], 5060).into();
         let flow = Flow { transport: Transport::Udp, listener: 0, remote, conn: ConnId(0) };
         let (contact, home) = ("sip:bob@192.0.2.1".to_owned(), NodeId(1));
@@ -100,8 +103,8 @@ fn incoming(number: u64) -> Incoming {
         leg: LegId::new(NodeId(1), 0, 1),
         brand: Id::new(1),
         client: Id::new(1),
-        terminal: Id::new(1),
-        user: Some(Id::new(1)),
+        origin: Origin::Endpoint { aor: Aor::from_bits(1), user: Some(Id::new(1)) },
+        caller: Presented::default(),
         dialed: "102".to_owned(),
         offer: Some(Bytes::from_static(b"o")),
         headers: HeaderText::default(),
@@ -116,12 +119,9 @@ async fn server(hold_records: bool, calls: usize) -> (Arc<AppServer>, Arc<World>
     let world =
         Arc::new(World { said, held: Mutex::default(), hold_records, notes_to_fail: AtomicUsize::new(0) });
     let snapshot = Snapshot::build(&Configuration::demo()).unwrap();
-    let deps = Deps {
-        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
-        log: Arc::clone(&world) as Arc<dyn CallLog>,
-        clock: Arc::new(|| 1_000_000),
-        node: NodeId(1),
-    };
+    let rates = Arc::new(ArcSwap::from_pointee(Rates::new(snapshot)));
+    let log = Arc::clone(&world) as Arc<dyn CallLog>;
+    let deps = Deps::new(rates, log, Arc::new(|| 1_000_000), NodeId(1), 1);
     let server =
         AppServer::start(deps, Limits { calls, ring: std::time::Duration::from_secs(30) }).await.unwrap();
     server.connect(Arc::clone(&world) as _, Arc::clone(&world) as _, Arc::clone(&world) as _);

@@ -6,7 +6,7 @@
 mod wire;
 
 use super::relays::Move;
-use super::{Action, CALLER, Call, FORKS_MAX, Leg, LegState, Now, Phase, Slot, Ticket, record};
+use super::{Action, CALLER, Call, LEGS_MAX, Leg, LegState, Now, Phase, Slot, Ticket, record};
 use bytes::Bytes;
 use cluster::between::Happened;
 use cluster::counters::Claim;
@@ -46,6 +46,7 @@ pub struct Capsule {
     repair: Option<Bytes>,
     changed: Option<(Slot, Bytes)>,
     held: Vec<Claim>,
+    is_untraced: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct KeptLeg {
     id: Option<LegId>,
-    address: IpAddr,
+    address: Option<IpAddr>,
     state: LegState,
     agreed: Option<Bytes>,
 }
@@ -142,7 +143,7 @@ impl Capsule {
 
     fn check(&self) -> Result<(), CapsuleError> {
         let count = self.legs.len();
-        ensure((1..=FORKS_MAX + 1).contains(&count), "legs", "are none or too many")?;
+        ensure((1..=LEGS_MAX).contains(&count), "legs", "are none or too many")?;
         ensure(self.story.legs.len() == count, "story", "tells of other legs than there are")?;
         let is_leg = |leg: MediaLeg| usize::from(leg.0) < count;
         let earlier = &self.story.earlier;
@@ -225,6 +226,7 @@ impl Call {
             repair: self.repair.clone(),
             changed: self.changed.clone(),
             held: self.held.clone(),
+            is_untraced: self.is_untraced,
         };
         (wire::Call::from(&capsule).encoded_len() <= CAPSULE_MAX).then_some(capsule)
     }
@@ -290,6 +292,9 @@ impl Call {
             story: capsule.story.clone(),
             held: capsule.held.clone(),
             plan: None,
+            offer: None,
+            trunks: None,
+            is_untraced: capsule.is_untraced,
             caller_offers: capsule.caller_offers,
             told: 100,
             early_from: None,
@@ -359,4 +364,4 @@ fn is_end(event: &LegEvent) -> bool {
     matches!(event, LegEvent::Ended { .. } | LegEvent::Rejected { .. } | LegEvent::Cancelled { .. })
 }
 
-const _: () = assert!(FORKS_MAX < 255, "each leg has a number of its own in the media session");
+const _: () = assert!(LEGS_MAX < 255, "each leg has a number of its own in the media session");

@@ -9,36 +9,35 @@ use cluster::counters::{Claim, Verdict};
 use model::{Brand, Client, Id, Snapshot, User};
 
 /// Who takes part in a call, as far as somebody's calls are counted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Parties<'a> {
-    pub(super) brand: Id<Brand>,
-    pub(super) client: Id<Client>,
-    /// A user of the client who makes the call.
-    pub(super) caller: Option<Id<User>>,
-    /// A user of the client who is called.
-    pub(super) callee: Option<&'a User>,
-    /// It comes from outside the platform or goes there, in either direction.
-    pub(super) is_external: bool,
+    /// Clients, with their brands, for whom the call comes from outside or goes there.
+    pub(super) externals: Vec<(Id<Brand>, Id<Client>)>,
+    /// A user of a client who makes the call.
+    pub(super) caller: Option<(Id<Client>, Id<User>)>,
+    /// A user of a client who is called.
+    pub(super) callee: Option<(Id<Client>, &'a User)>,
 }
 
 impl Parties<'_> {
     /// What the call counts for. All of it is granted, or nothing; where several are full the first is told.
     pub(super) fn claims(&self, snapshot: &Snapshot) -> Vec<Claim> {
         let mut claims = Vec::with_capacity(5);
-        if self.is_external {
-            let (client, brand) = (snapshot.client(self.client), snapshot.brand(self.brand));
-            claims.push(Claim::client(self.client, client.map_or(0, |client| client.max_calls)));
-            claims.push(Claim::brand(self.brand, brand.map_or(0, |brand| brand.max_calls)));
+        for (brand, client) in &self.externals {
+            let (of_client, of_brand) = (snapshot.client(*client), snapshot.brand(*brand));
+            let most = of_client.map_or(0, |client| client.max_calls);
+            Claim::add(&mut claims, Claim::client(*client, most));
+            Claim::add(&mut claims, Claim::brand(*brand, of_brand.map_or(0, |brand| brand.max_calls)));
         }
-        if let Some(caller) = self.caller {
+        if let Some((client, caller)) = self.caller {
             // What he makes himself is counted, and never refused.
-            Claim::add(&mut claims, Claim::user(self.client, caller, 0));
+            Claim::add(&mut claims, Claim::user(client, caller, 0));
         }
-        if let Some(callee) = self.callee {
-            Claim::add(&mut claims, Claim::user(self.client, callee.id, callee.max_calls));
+        if let Some((client, callee)) = self.callee {
+            Claim::add(&mut claims, Claim::user(client, callee.id, callee.max_calls));
         }
-        if let Some(caller) = self.caller {
-            Claim::add(&mut claims, Claim::attempts(self.client, caller, UNANSWERED_MAX));
+        if let Some((client, caller)) = self.caller {
+            Claim::add(&mut claims, Claim::attempts(client, caller, UNANSWERED_MAX));
         }
         claims
     }
@@ -87,25 +86,35 @@ mod tests {
         let brand = rows.get::<Brand>(Id::new(1)).unwrap().clone();
         rows.insert(Arc::new(Brand { max_calls: 9, ..brand }));
         let snapshot = Snapshot::new(rows);
-        let (brand, client, bob) = (Id::new(1), Id::new(1), snapshot.user(Id::new(2)));
-        let internal = Parties { brand, client, caller: Some(Id::new(1)), callee: bob, is_external: false };
-        let counts = |parties: Parties<'_>| {
+        let (brand, client, bob) = (Id::new(1), Id::new(1), snapshot.user(Id::new(2)).unwrap());
+        let internal = Parties {
+            externals: Vec::new(),
+            caller: Some((client, Id::new(1))),
+            callee: Some((client, bob)),
+        };
+        let counts = |parties: &Parties<'_>| {
             let claims = parties.claims(&snapshot).into_iter();
             claims.map(|claim| (claim.counted, claim.limit)).collect::<Vec<_>>()
         };
-        let limit = bob.unwrap().max_calls;
         let users = [
             (Counted::User(Id::new(1)), 0),
-            (Counted::User(Id::new(2)), limit),
+            (Counted::User(Id::new(2)), bob.max_calls),
             (Counted::Attempts(Id::new(1)), UNANSWERED_MAX),
         ];
-        assert_eq!(counts(internal), users);
-        let incoming = Parties { caller: None, is_external: true, ..internal };
+        assert_eq!(counts(&internal), users);
+        let external = vec![(brand, client)];
+        let incoming = Parties { caller: None, externals: external.clone(), ..internal.clone() };
         let tenants = [(Counted::Client(client), 7), (Counted::Brand(brand), 9)];
-        assert_eq!(counts(incoming), [&tenants[..], &users[1..2]].concat());
-        let outgoing = Parties { callee: None, is_external: true, ..internal };
-        assert_eq!(counts(outgoing), [tenants[0], tenants[1], users[0], users[2]]);
-        let oneself = Parties { caller: Some(Id::new(2)), ..internal };
-        assert_eq!(counts(oneself)[0], (Counted::User(Id::new(2)), limit), "counts once, under the limit");
+        assert_eq!(counts(&incoming), [&tenants[..], &users[1..2]].concat());
+        let outgoing = Parties { callee: None, externals: external.clone(), ..internal.clone() };
+        assert_eq!(counts(&outgoing), [tenants[0], tenants[1], users[0], users[2]]);
+        let to_itself = Parties { externals: [external.clone(), external].concat(), ..internal.clone() };
+        assert_eq!(counts(&to_itself), [&tenants[..], &users].concat(), "a call counts once");
+        let oneself = Parties { caller: Some((client, Id::new(2))), ..internal };
+        assert_eq!(
+            counts(&oneself)[0],
+            (Counted::User(Id::new(2)), bob.max_calls),
+            "counts once, under the limit"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! One call, sans-IO: events of legs, replies of the relay and time go in; [`Action`]s and one deadline come out.
 //!
-//! `mod.rs` is the face and the story of a call from INVITE to call record; `setup` decides who rings and follows the
-//! ringing, `limits` says what it counts for, `exchange` carries offers and answers of an established call, `relays` takes its media to another relay, `record`
+//! `mod.rs` is the face and the story of a call from INVITE to call record; `route` decides which way it goes, `setup` follows the
+//! ringing, `trunks` tries carriers, `limits` says what it counts for, `exchange` carries offers and answers of an established call, `relays` takes its media to another relay, `record`
 //! writes the story down, `capsule` is the call as bytes, from which another application server carries it on.
 //! Elsewhere: the actor around it (`actor`), SIP (crate `proxy`), ports and packets (crate `relay`).
 
@@ -10,22 +10,26 @@ mod exchange;
 mod limits;
 mod record;
 mod relays;
+mod route;
 mod setup;
 #[cfg(test)]
 mod tests;
+mod trunks;
 
 pub use capsule::{CAPSULE_MAX, Capsule, CapsuleError};
 
+use crate::rates::Rates;
 use bytes::Bytes;
 use cluster::counters::{ANSWER_LIMIT, Claim, Verdict};
 use cluster::ids::{CallId, LegId, NodeId};
 use cluster::leg::{Binding, Incoming, LegCommand, LegEvent, Originate};
 use cluster::media::{MediaCommand, MediaEvent, MediaLeg, MediaReply, Signalling};
 use exchange::Exchange;
-use model::entities::UserRejectCallMethod;
-use model::{Cdr, Client, HungUpBy, Id, OpenCall, Snapshot, Terminal};
+use model::entities::{CarrierServer, UserRejectCallMethod};
+use model::{Aor, Cdr, Client, HungUpBy, Id, OpenCall};
 use record::Story;
 use relays::Move;
+use routing::StatusCodes;
 use setup::Plan;
 use sip::draft::HeaderText;
 use std::collections::VecDeque;
@@ -33,6 +37,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
+use trunks::Trunks;
 
 /// The time as a call needs it: to measure and to write down.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +50,22 @@ pub struct Now {
 
 /// What a call asks of its surroundings while it decides.
 pub trait World {
-    /// The configuration.
-    fn snapshot(&self) -> Arc<Snapshot>;
+    /// The configuration, by which calls are routed and priced.
+    fn rates(&self) -> Arc<Rates>;
     /// How long a user's telephones ring before the call ends unanswered.
     fn ring_time(&self) -> Duration;
     /// Where an endpoint is registered.
-    fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding>;
+    fn bindings(&self, aor: Aor) -> Vec<Binding>;
+    /// Whether a carrier's server answers, as far as is known.
+    fn answers(&self, _server: Id<CarrierServer>) -> bool {
+        true
+    }
+    /// Which failures of a carrier make the next one be tried.
+    fn carrier_failures(&self) -> StatusCodes {
+        StatusCodes::default()
+    }
+    /// An evenly distributed number, to share calls among routes and servers.
+    fn random(&self) -> u64;
     /// The relay that shall have the media of this client's call, near the caller; `None`: there is none.
     fn choose_relay(&self, client: Id<Client>, call: CallId, caller: LegId) -> Option<NodeId>;
 }
@@ -82,6 +97,12 @@ pub const UNANSWERED_MAX: u32 = 10;
 /// No call rings more bindings than this at once.
 pub const FORKS_MAX: usize = 10;
 
+/// Servers that one call tries, of all carriers together: nobody would wait for more.
+pub const TRIES_MAX: usize = 16;
+
+/// Legs of one call, those among them that are over: its caller's, and whoever was rung or tried.
+const LEGS_MAX: usize = 1 + if FORKS_MAX > TRIES_MAX { FORKS_MAX } else { TRIES_MAX };
+
 /// Which leg, in the order of their making; the caller is the first.
 type Slot = usize;
 const CALLER: Slot = 0;
@@ -91,8 +112,8 @@ const CALLER: Slot = 0;
 struct Leg {
     id: Option<LegId>,
     media: MediaLeg,
-    /// Where its signalling comes from.
-    address: IpAddr,
+    /// Where its signalling comes from, as far as known.
+    address: Option<IpAddr>,
     state: LegState,
     /// An answer to our offer came with a provisional response.
     early_answer: bool,
@@ -108,7 +129,7 @@ impl Leg {
         Self {
             id: Some(incoming.leg),
             media: MediaLeg(0),
-            address: incoming.source.ip(),
+            address: Some(incoming.source.ip()),
             state: LegState::Calling,
             early_answer: false,
             early: Vec::new(),
@@ -207,6 +228,12 @@ pub struct Call {
     held: Vec<Claim>,
     /// What it will do when it has a place.
     plan: Option<Box<Plan>>,
+    /// What the caller has offered, until somebody answers.
+    offer: Option<Bytes>,
+    /// The carriers that are tried, until one answers.
+    trunks: Option<Box<Trunks>>,
+    /// It leaves no trace (manual 9.7.2, "Special numbers"): no note, no record.
+    is_untraced: bool,
     /// The first offer came from the caller; otherwise the callee makes it.
     caller_offers: bool,
     /// The highest provisional status that the caller was told.
@@ -250,6 +277,9 @@ impl Call {
             story: Story::new(incoming, now),
             held: Vec::new(),
             plan: None,
+            offer: None,
+            trunks: None,
+            is_untraced: false,
             caller_offers: incoming.offer.is_some(),
             told: 100,
             early_from: None,
@@ -294,6 +324,10 @@ impl Call {
             LegEvent::Progress { status, sdp, fork } => self.callee_progress(slot, fork, status, sdp),
             LegEvent::Answered { sdp, fork } => self.callee_answered(slot, fork, sdp, now),
             LegEvent::Rejected { status, headers, .. } => self.callee_refused(slot, status, headers, now),
+            LegEvent::Tagged { tag } => {
+                self.story.tagged(&tag);
+                self.version += 1;
+            }
             LegEvent::Confirmed { sdp } => self.caller_confirmed(slot, sdp),
             LegEvent::Offer { sdp, .. } => self.peer_offers(slot, sdp),
             LegEvent::Answer { sdp } => self.peer_answers(slot, sdp),
@@ -471,7 +505,9 @@ impl Call {
             will.push(Action::Media(relay, u32::MAX, MediaCommand::Close, Signalling::default()));
         }
         self.story.end(HungUpBy::Platform, 500, "Call failed", now);
-        will.push(Action::Record(Box::new(self.story.cdr(self.id, self.relay))));
+        if !self.is_untraced {
+            will.push(Action::Record(Box::new(self.story.cdr(self.id, self.relay))));
+        }
         self.phase = Phase::Over;
         will
     }
@@ -538,7 +574,7 @@ impl Call {
     }
 
     fn signalling(&self, command: &MediaCommand) -> Signalling {
-        let address = |media: MediaLeg| self.legs.get(usize::from(media.0)).map(|leg| leg.address);
+        let address = |media: MediaLeg| self.legs.get(usize::from(media.0)).and_then(|leg| leg.address);
         match command {
             MediaCommand::Offer { from, to, .. } | MediaCommand::Answer { from, to, .. } => {
                 Signalling { from: address(*from), to: address(*to) }
@@ -585,6 +621,8 @@ impl Call {
         self.story.end(by, status, why, now);
         self.exchange = None;
         self.plan = None;
+        self.offer = None;
+        self.trunks = None;
         self.phase = Phase::Closing;
         self.version += 1;
         self.close_left_relay();
@@ -604,9 +642,12 @@ impl Call {
         }
     }
 
-    fn write_record(&mut self, _now: Now) {
+    fn write_record(&mut self, now: Now) {
         self.phase = Phase::Recording { retry: None };
         self.version += 1;
+        if self.is_untraced {
+            return self.recorded(true, now);
+        }
         self.actions.push_back(Action::Record(Box::new(self.story.cdr(self.id, self.relay))));
     }
 

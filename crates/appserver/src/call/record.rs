@@ -7,7 +7,8 @@ use cluster::ids::{CallId, NodeId};
 use cluster::leg::Incoming;
 use cluster::media::MediaLeg;
 use model::{
-    Brand, Cause, Cdr, CdrLeg, Client, ExternalCall, HungUpBy, Id, LegRole, MediaReport, OpenCall, Party,
+    Brand, CallDirection, Cause, Cdr, CdrLeg, Client, ExternalCall, HungUpBy, Id, LegRole, MediaReport,
+    OpenCall, Party,
 };
 use sip::session::EndCause;
 use std::time::Duration;
@@ -61,6 +62,18 @@ impl Story {
 
     pub(super) fn callee(&mut self, callee: Party) {
         self.callee = callee;
+    }
+
+    /// What the client is told who makes the call.
+    pub(super) fn outbound(&mut self) -> Option<&mut ExternalCall> {
+        self.externals.iter_mut().find(|external| external.direction == CallDirection::Outbound)
+    }
+
+    /// A peer's answer has brought a tag; one that the caller brought stays.
+    pub(super) fn tagged(&mut self, tag: &str) {
+        for external in self.externals.iter_mut().filter(|external| external.x_tag.is_none()) {
+            external.x_tag = Some(tag.to_owned());
+        }
     }
 
     pub(super) fn endpoint(&mut self, slot: Slot, endpoint: String) {

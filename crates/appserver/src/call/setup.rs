@@ -1,19 +1,22 @@
-//! From the INVITE to the answer: what was dialled, who rings, who wins.
+//! From the INVITE to the answer: who rings, who wins.
 //!
 //! In: the authenticated INVITE, progress and refusals of callees. Out: legs to every binding, the winner's answer to the
 //! caller, or one refusal chosen from all. Manual: "Making internal calls", "Users", "Extensions".
 
-use super::limits::{Parties, refusal};
+use super::limits::refusal;
+use super::route::{self, Contact, Decided, Refused, Ring, Words};
+use super::trunks::Trunks;
 use super::{
     ASKING_MAX, Action, CALLER, Call, FORKS_MAX, Leg, LegState, Now, Phase, Slot, Ticket, World, own,
 };
 use bytes::Bytes;
 use cluster::counters::{Claim, Verdict};
-use cluster::leg::{Binding, Incoming, LegCommand, Originate};
+use cluster::leg::{Incoming, LegCommand, Originate};
 use cluster::media::{MediaCommand, MediaError, MediaLeg, MediaReply};
-use model::entities::{ExtensionRouteType, UserRejectCallMethod};
-use model::{Client, HungUpBy, Id, Party, Snapshot, Terminal, User};
+use model::HungUpBy;
+use model::entities::UserRejectCallMethod;
 use sip::draft::HeaderText;
+use std::net::IpAddr;
 
 /// Descriptions that a call keeps of devices which ring behind one binding.
 const EARLY_MAX: usize = 8;
@@ -21,117 +24,48 @@ const EARLY_MAX: usize = 8;
 /// Octets of a line that goes with a refusal.
 const TOLD_MAX: usize = 128;
 
-/// What a dialled number means to a caller.
-#[derive(Debug)]
-enum Step<'a> {
-    /// Ring this user at this terminal.
-    Ring { user: &'a User, terminal: &'a Terminal },
-    /// Refuse with this status, for this reason.
-    Refuse(u16, &'static str),
-}
-
-/// What `dialed` means within a client.
-fn decide<'a>(snapshot: &'a Snapshot, client: Id<Client>, dialed: &str) -> Step<'a> {
-    let Some(extension) = snapshot.extension(client, dialed) else {
-        return Step::Refuse(404, "No such extension");
-    };
-    let Some(user) = extension.user.filter(|_| extension.route_type == Some(ExtensionRouteType::User)) else {
-        return Step::Refuse(404, "Extension without a route");
-    };
-    let Some(user) = snapshot.user(user) else {
-        return Step::Refuse(404, "Extension of a user who is gone");
-    };
-    if user.do_not_disturb {
-        return Step::Refuse(486, "Do not disturb");
-    }
-    match user.terminal.and_then(|terminal| snapshot.terminal(terminal)) {
-        Some(terminal) => Step::Ring { user, terminal },
-        None => Step::Refuse(480, "User without a terminal"),
-    }
-}
-
-/// Who calls, as callees and records see him: the user's name and screen extension, never what the endpoint claims.
-fn caller_party(snapshot: &Snapshot, terminal: Id<Terminal>, user: Option<Id<User>>) -> Party {
-    match user.and_then(|user| snapshot.user(user)) {
-        Some(user) => user_party(snapshot, user),
-        None => Party {
-            number: snapshot.terminal(terminal).map_or_else(String::new, |terminal| terminal.name.clone()),
-            name: String::new(),
-            user: None,
-        },
-    }
-}
-
-fn user_party(snapshot: &Snapshot, user: &User) -> Party {
-    let number = user.extension.and_then(|extension| snapshot.extension_by_id(extension));
-    Party {
-        number: number.map_or_else(String::new, |extension| extension.number.to_string()),
-        name: user.full_name(),
-        user: Some(user.id),
-    }
-}
-
-/// What a call will do when it has a place: who rings.
+/// What a call will do when it has a place.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// Of the question.
     number: u32,
     claims: Vec<Claim>,
     incoming: Incoming,
-    caller: Party,
-    terminal: Id<Terminal>,
-    endpoint: String,
-    domain: String,
-    bindings: Vec<Binding>,
+    ring: Ring,
+    words: Words,
 }
 
 impl Call {
     /// Decides what was dialled and asks for a place, or refuses.
     pub fn set_up(&mut self, incoming: Incoming, world: &dyn World, now: Now) {
-        let snapshot = world.snapshot();
-        let caller = caller_party(&snapshot, incoming.terminal, incoming.user);
-        self.story.endpoint(CALLER, endpoint_name(&snapshot, incoming.terminal));
-        self.story.caller(caller.clone());
-        let (Some(caller_user), Some(client)) = (incoming.user, snapshot.client(self.client)) else {
-            return self.finish(HungUpBy::Platform, 403, "Terminal without a user", now);
+        let decided = match route::decide(&incoming, world, now) {
+            Ok(decided) => *decided,
+            Err(refused) => {
+                let Refused { status, why, brief, caller, callee, endpoint } = *refused;
+                self.story.endpoint(CALLER, endpoint);
+                self.story.caller(caller);
+                self.story.callee(callee);
+                if let Some(brief) = brief {
+                    // Call rejected (Q.850); RFC 3326.
+                    self.telling.push_fmt("Reason", format_args!("Q.850;cause=21;text=\"{brief}\""));
+                }
+                tracing::info!(call = %self.id, client = %self.client, dialed = self.story.dialed, status, why, "call refused");
+                return self.finish(HungUpBy::Platform, status, &why, now);
+            }
         };
-        let (user, terminal) = match decide(&snapshot, self.client, &incoming.dialed) {
-            Step::Refuse(status, why) => return self.finish(HungUpBy::Platform, status, why, now),
-            Step::Ring { user, terminal } => (user, terminal),
-        };
-        self.story.callee(user_party(&snapshot, user));
-        let mut bindings = world.bindings(terminal.id);
-        if !user.multi_contact {
-            // They may be older than the setting.
-            let latest = bindings.iter().map(|binding| binding.newness).max();
-            bindings.retain(|binding| Some(binding.newness) == latest);
-        }
-        if bindings.is_empty() {
-            return self.finish(HungUpBy::Platform, 480, "Not registered", now);
-        }
-        self.rejection = user.reject_call_method;
-        let parties = Parties {
-            brand: incoming.brand,
-            client: self.client,
-            caller: Some(caller_user),
-            callee: Some(user),
-            is_external: false,
-        };
-        let claims = parties.claims(&snapshot);
+        let Decided { caller, callee, endpoint, externals, is_untraced, claims, rejection, ring, words } =
+            decided;
+        self.story.endpoint(CALLER, endpoint);
+        self.story.caller(caller);
+        self.story.callee(callee);
+        self.story.externals = externals;
+        self.is_untraced = is_untraced;
+        self.rejection = rejection;
         let number = self.next_ticket;
         self.next_ticket = self.next_ticket.wrapping_add(1);
         self.phase = Phase::Asking { until: now.mono + ASKING_MAX };
         self.actions.push_back(Action::Reserve(number, claims.clone()));
-        self.plan = Some(Box::new(Plan {
-            number,
-            claims,
-            caller,
-            terminal: terminal.id,
-            endpoint: endpoint_name(&snapshot, terminal.id),
-            domain: snapshot.domain_of(client).to_owned(),
-            bindings,
-            incoming,
-        }));
+        self.plan = Some(Box::new(Plan { number, claims, incoming, ring, words }));
     }
 
     /// The answer to an [`Action::Reserve`]: there is a place, and telephones ring, or the call is refused.
@@ -140,17 +74,28 @@ impl Call {
         if verdict != Verdict::Granted {
             return self.refuse(verdict, now);
         }
-        let Plan { claims, incoming, caller, terminal, endpoint, domain, bindings, .. } = *plan;
+        let Plan { claims, incoming, ring, words, .. } = *plan;
         self.held = claims;
         self.relay = world.choose_relay(self.client, self.id, incoming.leg);
         if self.relay.is_none() {
             return self.finish(HungUpBy::Platform, 503, "No media relay", now);
         }
-        self.phase = Phase::Ringing { until: now.mono + world.ring_time() };
-        for binding in bindings.into_iter().take(FORKS_MAX) {
-            self.prepare(binding, terminal, &caller, &domain, &incoming, &endpoint);
+        self.offer = incoming.offer;
+        match ring {
+            Ring::Contacts { contacts, endpoint } => {
+                self.phase = Phase::Ringing { until: now.mono + world.ring_time() };
+                for Contact { home, to, address } in contacts.into_iter().take(FORKS_MAX) {
+                    self.prepare(words.order(self.id, home, to), address, &endpoint);
+                }
+                for slot in 1..self.legs.len() {
+                    self.offer_to(slot);
+                }
+            }
+            Ring::Carriers(tries) => {
+                let trunks = Trunks::new(tries, words, incoming.leg.node(), world.carrier_failures());
+                self.call_carriers(trunks, world, now);
+            }
         }
-        self.offer_to_callees(incoming.offer);
     }
 
     pub(super) fn refuse(&mut self, verdict: Verdict, now: Now) {
@@ -160,35 +105,15 @@ impl Call {
     }
 
     pub(super) fn note(&mut self) {
+        if self.is_untraced {
+            return;
+        }
         self.actions.push_back(Action::Note(Box::new(self.story.open_call(self.id, self.relay))));
     }
 
-    fn prepare(
-        &mut self,
-        binding: Binding,
-        terminal: Id<Terminal>,
-        caller: &Party,
-        domain: &str,
-        incoming: &Incoming,
-        endpoint: &str,
-    ) {
+    /// A leg that is about to be called.
+    pub(super) fn prepare(&mut self, order: Originate, address: Option<IpAddr>, endpoint: &str) {
         let slot = self.legs.len();
-        let address = binding.flow.remote.ip();
-        let order = Originate {
-            call: self.id,
-            home: binding.home,
-            terminal,
-            target: binding.contact,
-            route: binding.path,
-            flow: binding.flow,
-            caller_name: caller.name.clone(),
-            caller_number: caller.number.clone(),
-            called_number: incoming.dialed.clone(),
-            domain: domain.to_owned(),
-            offer: None,
-            headers: incoming.headers.clone(),
-            max_forwards: incoming.max_forwards,
-        };
         self.legs.push(Leg {
             id: None,
             media: MediaLeg(u8::try_from(slot).unwrap_or(u8::MAX)),
@@ -202,19 +127,14 @@ impl Call {
         self.story.add_callee_leg(endpoint);
     }
 
-    fn offer_to_callees(&mut self, offer: Option<Bytes>) {
-        for slot in 1..self.legs.len() {
-            match &offer {
-                Some(sdp) => {
-                    let command = MediaCommand::Offer {
-                        from: MediaLeg(0),
-                        to: self.legs[slot].media,
-                        sdp: sdp.clone(),
-                    };
-                    self.ask_relay(Ticket::FirstOffer(slot), command);
-                }
-                None => self.originate(slot, None),
+    /// Offers a leg what the caller has offered.
+    pub(super) fn offer_to(&mut self, slot: Slot) {
+        match self.offer.clone() {
+            Some(sdp) => {
+                let command = MediaCommand::Offer { from: MediaLeg(0), to: self.legs[slot].media, sdp };
+                self.ask_relay(Ticket::FirstOffer(slot), command);
             }
+            None => self.originate(slot, None),
         }
     }
 
@@ -310,6 +230,8 @@ impl Call {
             return;
         }
         self.phase = Phase::Talking(slot);
+        self.carrier_answered(slot);
+        self.offer = None;
         if self.early_from.is_some() && unheard {
             self.repair = sdp.clone();
         }
@@ -406,6 +328,9 @@ impl Call {
             return;
         }
         self.release(slot);
+        if self.carrier_failed(slot, status) {
+            return;
+        }
         self.refusals.push((status, told_lines(&lines)));
         let person_refused = matches!(status, 480 | 486 | 600 | 603);
         let all = match self.rejection {
@@ -424,6 +349,9 @@ impl Call {
     /// A callee's leg failed without an answer; `status` is what that counts as.
     pub(super) fn callee_lost(&mut self, slot: Slot, status: u16, now: Now) {
         self.release(slot);
+        if self.carrier_failed(slot, status) {
+            return;
+        }
         self.refusals.push((status, HeaderText::new()));
         self.refuse_when_none_is_left(now);
     }
@@ -461,10 +389,6 @@ impl Call {
         self.story.not_answered();
         self.finish(HungUpBy::Caller, 487, "Cancelled", now);
     }
-}
-
-fn endpoint_name(snapshot: &Snapshot, terminal: Id<Terminal>) -> String {
-    snapshot.terminal(terminal).map_or_else(String::new, |terminal| terminal.name.clone())
 }
 
 /// One refusal for all forks: a 6xx decides, else what tells the caller most (RFC 3261 section 16.7 step 6).

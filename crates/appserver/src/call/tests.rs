@@ -10,8 +10,10 @@ use bytes::Bytes;
 use cluster::between::{Counted, Happened, Title};
 use cluster::counters::Limits as _;
 use cluster::ids::NodeId;
+use cluster::leg::{Callee, Origin, Presented};
 use cluster::media::MediaError;
-use model::{Configuration, LegRole, MediaReport, RejectionMethod};
+use model::Snapshot;
+use model::{Aor, Configuration, Id, LegRole, MediaReport, RejectionMethod};
 use sip::flow::{ConnId, Flow, Transport};
 use sip::session::{EndCause, OfferVia};
 use std::cell::Cell;
@@ -62,15 +64,19 @@ enum Relay {
 }
 
 impl World for Test {
-    fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::new(Snapshot::build(&self.configuration).unwrap())
+    fn rates(&self) -> Arc<Rates> {
+        Arc::new(Rates::new(Snapshot::build(&self.configuration).unwrap()))
+    }
+
+    fn random(&self) -> u64 {
+        0
     }
 
     fn ring_time(&self) -> Duration {
         Duration::from_secs(30)
     }
 
-    fn bindings(&self, _: Id<Terminal>) -> Vec<Binding> {
+    fn bindings(&self, _: Aor) -> Vec<Binding> {
         let flow = |port| Flow {
             transport: Transport::Udp,
             listener: 0,
@@ -133,8 +139,8 @@ impl Test {
             leg,
             brand: Id::new(1),
             client: Id::new(1),
-            terminal: Id::new(1),
-            user: Some(Id::new(1)),
+            origin: Origin::Endpoint { aor: Aor::from_bits(1), user: Some(Id::new(1)) },
+            caller: Presented::default(),
             dialed: dialed.to_owned(),
             offer: (!offer.is_empty()).then(|| Bytes::from(offer)),
             headers: HeaderText::default(),
@@ -264,7 +270,10 @@ impl Test {
                 Action::Originate(slot, order) => {
                     let leg = LegId::new(NodeId(1), 0, slot as u64);
                     self.names.push((leg, format!("bob{slot}")));
-                    self.targets.push(order.target.clone());
+                    self.targets.push(match &order.to {
+                        Callee::Binding { target, .. } => target.clone(),
+                        other => format!("{other:?}"),
+                    });
                     done.push(format!("bob{slot} INVITE {}", text(order.offer.as_ref())));
                     call.originated(slot, leg, format!("b{slot}@us"));
                 }

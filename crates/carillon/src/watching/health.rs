@@ -360,7 +360,7 @@ mod tests {
         let ((came, comes), (go, word)) = (mpsc::channel(), mpsc::channel());
         let snapshot = model::Snapshot::new(model::rows::Rows::default());
         let deps = proxy::Deps {
-            snapshot: Arc::new(arc_swap::ArcSwap::from_pointee(snapshot)),
+            router: Arc::new(arc_swap::ArcSwap::from_pointee(routing::Router::new(snapshot))),
             log: Arc::new(NoLog),
             bindings: Vec::new(),
             network: proxy::Network::Os,

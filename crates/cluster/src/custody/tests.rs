@@ -3,7 +3,8 @@
 //! Elsewhere: the same under faults of every kind, with whole nodes (crate `simulation`).
 
 use super::*;
-use model::{Brand, Terminal};
+use crate::leg::{Callee, Origin, Presented};
+use model::{Aor, Brand, Id};
 use sip::session::EndCause;
 
 const PROXY: NodeId = NodeId(1);
@@ -58,8 +59,8 @@ fn incoming() -> Incoming {
         leg: leg(1),
         brand: Id::<Brand>::new(1),
         client: CLIENT,
-        terminal: Id::<Terminal>::new(1),
-        user: None,
+        origin: Origin::Endpoint { aor: Aor::from_bits(1), user: None },
+        caller: Presented::default(),
         dialed: "102".to_owned(),
         offer: None,
         headers: HeaderText::new(),
@@ -345,26 +346,15 @@ fn a_new_call_whose_server_is_lost_before_it_said_anything_begins_anew() {
     assert_eq!(desk.said(), ["11 Offer 1 happened 0"]);
     // At another proxy a telephone was to ring for it: that one knows nothing that would help.
     let mut other = Custody::new(NodeId(2));
-    let order = Box::new(Originate {
-        call: call(),
-        home: NodeId(2),
-        terminal: Id::new(2),
-        target: "sip:bob@192.0.2.9".to_owned(),
-        route: Vec::new(),
-        flow: sip::flow::Flow {
-            transport: sip::flow::Transport::Udp,
-            listener: 0,
-            remote: ([192, 0, 2, 9], 5060).into(),
-            conn: sip::flow::ConnId(0),
-        },
-        caller_name: String::new(),
-        caller_number: String::new(),
-        called_number: String::new(),
-        domain: String::new(),
-        offer: None,
-        headers: HeaderText::new(),
-        max_forwards: 69,
-    });
+    let flow = sip::flow::Flow {
+        transport: sip::flow::Transport::Udp,
+        listener: 0,
+        remote: ([192, 0, 2, 9], 5060).into(),
+        conn: sip::flow::ConnId(0),
+    };
+    let (aor, target) = (Aor::from_bits(2), "sip:bob@192.0.2.9".to_owned());
+    let to = Callee::Binding { aor, target, route: Vec::new(), flow };
+    let order = Box::new(Originate::new(call(), NodeId(2), to));
     let message = ToLegs::Originate { title: title(0), leg: leg(2), sip_call_id: "x".to_owned(), order };
     other.told(A, message, &desk.servers, desk.now);
     assert!(matches!(other.poll_action(), Some(Action::Originate { .. })));

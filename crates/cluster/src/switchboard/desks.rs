@@ -141,12 +141,12 @@ impl Limits for Switchboard {
 }
 
 impl Directory for Switchboard {
-    fn bindings(&self, terminal: Id<Terminal>) -> Vec<Binding> {
+    fn bindings(&self, aor: Aor) -> Vec<Binding> {
         let (view, lost) = (self.view.load(), self.lost.load());
         let reach = Reach { view: &view, lost: &lost.legs };
         let locations = self.locations.lock();
         let mut all: Vec<Binding> = locations
-            .of_at(terminal, self.unix_secs())
+            .of_at(aor, self.unix_secs())
             .filter_map(|located| {
                 let record = &located.binding;
                 let transport = Transport::from_token(&record.flow.transport)?;

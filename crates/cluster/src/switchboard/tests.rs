@@ -5,7 +5,7 @@
 use super::*;
 use crate::media::tickets_of;
 use crate::node::Roles;
-use model::FlowRecord;
+use model::{Aor, FlowRecord};
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
@@ -266,7 +266,7 @@ fn a_session_whose_server_is_lost_is_closed_when_nobody_has_its_call() {
 
 fn binding(nat: bool, transport: &str) -> BindingRecord {
     BindingRecord {
-        terminal: Id::new(4),
+        aor: Aor::from_bits(4),
         contact: format!("sip:bob@192.0.2.77:{}", if nat { 5062 } else { 5060 }),
         instance: None,
         reg_id: None,
@@ -295,7 +295,7 @@ fn a_telephone_of_a_proxy_that_leaves_is_called_by_another_one_unless_a_nat_lets
         let mut view = View::clone(&view(&[(1, 11), (2, 12)]));
         view.nodes.values_mut().for_each(|node| Arc::make_mut(node).draining = drains && node.id == OTHER);
         desk.board.view_changed(Arc::new(view));
-        let all = desk.board.bindings(Id::new(4));
+        let all = desk.board.bindings(Aor::from_bits(4));
         let homes: Vec<NodeId> =
             all.iter().filter(|of| of.contact.ends_with("5062") == nat).map(|of| of.home).collect();
         assert_eq!(homes.len(), 1, "{homes:?}");

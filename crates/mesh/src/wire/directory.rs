@@ -4,8 +4,8 @@
 
 use super::question::{read_answer, read_question, write_answer, write_question};
 use super::{
-    COUNTS_MAX, HOLDS_MAX, Read, Why, Wire, WireError, address, bad, call, few, id, maybe_text, node, short,
-    text, texts, there, write_address,
+    COUNTS_MAX, HOLDS_MAX, Read, Why, Wire, WireError, address, aor, bad, call, few, id, maybe_text, node,
+    short, text, texts, there, write_address,
 };
 use cluster::between::{Counted, DirectoryItem, Hold, Located};
 use model::{BindingRecord, FlowRecord};
@@ -24,13 +24,13 @@ impl Wire for DirectoryItem {
             DirectoryItem::WholeTold => Item::WholeTold(WholeTold {}),
             DirectoryItem::Bound(located) => Item::Bound(write_located(*located)?),
             DirectoryItem::Orphan(located) => Item::Orphan(write_located(*located)?),
-            DirectoryItem::Unbound { terminal, contact, stamp_us } => Item::Unbound(v1::Unbound {
-                terminal: terminal.get(),
+            DirectoryItem::Unbound { aor, contact, stamp_us } => Item::Unbound(v1::Unbound {
+                aor: aor.bits(),
                 contact: text("Unbound.contact", contact)?,
                 stamp_us,
             }),
-            DirectoryItem::Forget { terminal, contact, before_us } => Item::Forget(v1::Forget {
-                terminal: terminal.get(),
+            DirectoryItem::Forget { aor, contact, before_us } => Item::Forget(v1::Forget {
+                aor: aor.bits(),
                 before_us,
                 contact: contact.map(|contact| text("Forget.contact", contact)).transpose()?,
             }),
@@ -76,12 +76,12 @@ impl Wire for DirectoryItem {
             Item::Bound(located) => DirectoryItem::Bound(Box::new(read_located(located)?)),
             Item::Orphan(located) => DirectoryItem::Orphan(Box::new(read_located(located)?)),
             Item::Unbound(unbound) => DirectoryItem::Unbound {
-                terminal: id("Unbound.terminal", unbound.terminal)?,
+                aor: aor("Unbound.aor", unbound.aor)?,
                 contact: text("Unbound.contact", unbound.contact)?,
                 stamp_us: unbound.stamp_us,
             },
             Item::Forget(forget) => DirectoryItem::Forget {
-                terminal: id("Forget.terminal", forget.terminal)?,
+                aor: aor("Forget.aor", forget.aor)?,
                 contact: forget.contact.map(|contact| text("Forget.contact", contact)).transpose()?,
                 before_us: forget.before_us,
             },
@@ -136,7 +136,7 @@ impl Wire for DirectoryItem {
 fn write_located(located: Located) -> Read<v1::Located> {
     let binding = located.binding;
     Ok(v1::Located {
-        terminal: binding.terminal.get(),
+        aor: binding.aor.bits(),
         contact: text("Located.contact", binding.contact)?,
         instance: maybe_text("Located.instance", binding.instance)?,
         reg_id: binding.reg_id,
@@ -167,7 +167,7 @@ fn read_located(located: v1::Located) -> Read<Located> {
         remote: address("Located.remote", located.remote)?,
     };
     let binding = BindingRecord {
-        terminal: id("Located.terminal", located.terminal)?,
+        aor: aor("Located.aor", located.aor)?,
         contact: text("Located.contact", located.contact)?,
         instance: maybe_text("Located.instance", located.instance)?,
         reg_id: located.reg_id,

@@ -5,12 +5,13 @@
 use super::session::{read_command, read_event, write_command, write_event};
 use super::{
     CALL_MAX, HAPPENED_MAX, LEGS_MAX, Read, Why, Wire, WireError, address, bad, call, dialog, few, fits,
-    headers, id, leg, maybe_body, node, octet, short, text, texts, there, title, write_address,
+    headers, id, leg, maybe_body, node, number, octet, short, text, texts, there, title, write_address,
     write_headers, write_title,
 };
 use cluster::between::{Capsule, Decline, Happened, KeptLeg, LegNames, Owner, Stand, ToCalls, ToLegs};
 use cluster::ids::{LegId, NodeId};
-use cluster::leg::{Incoming, Originate};
+use cluster::leg::{Callee, DIVERSIONS_MAX, Diversion, Incoming, Origin, Originate, Presented};
+use model::Aor;
 use proto::v1;
 use sip::flow::{ConnId, Flow, Transport};
 
@@ -205,13 +206,30 @@ fn written(title: cluster::between::Title) -> v1::Title {
 }
 
 fn write_incoming(incoming: Incoming) -> Read<v1::IncomingLeg> {
+    let (mut aor, mut user, mut ddi) = (0, None, None);
+    match incoming.origin {
+        Origin::Endpoint { aor: whose, user: who } => {
+            (aor, user) = (whose.bits(), who.map(model::Id::get));
+        }
+        Origin::Wholesale => {}
+        Origin::Ddi { ddi: id, provider, called, caller } => {
+            ddi = Some(v1::CalledDdi {
+                ddi: id.get(),
+                provider: provider.get(),
+                called: called.to_string(),
+                caller: caller.map(|caller| caller.to_string()),
+            });
+        }
+    }
     Ok(v1::IncomingLeg {
         call: incoming.call.as_u64(),
         leg: incoming.leg.as_u64(),
         brand: incoming.brand.get(),
         client: incoming.client.get(),
-        terminal: incoming.terminal.get(),
-        user: incoming.user.map(model::Id::get),
+        aor,
+        user,
+        ddi,
+        caller: Some(write_presented(incoming.caller)?),
         dialed: text("IncomingLeg.dialed", incoming.dialed)?,
         offer: maybe_body("IncomingLeg.offer", incoming.offer)?,
         headers: write_headers("IncomingLeg.headers", &incoming.headers)?,
@@ -222,13 +240,26 @@ fn write_incoming(incoming: Incoming) -> Read<v1::IncomingLeg> {
 }
 
 fn read_incoming(incoming: v1::IncomingLeg) -> Read<Incoming> {
+    let origin = match (incoming.aor, incoming.ddi) {
+        (0, None) => Origin::Wholesale,
+        (0, Some(called)) => Origin::Ddi {
+            ddi: id("CalledDdi.ddi", called.ddi)?,
+            provider: id("CalledDdi.provider", called.provider)?,
+            called: number("CalledDdi.called", &called.called)?,
+            caller: called.caller.map(|caller| number("CalledDdi.caller", &caller)).transpose()?,
+        },
+        (bits, _) => Origin::Endpoint {
+            aor: Aor::from_bits(bits),
+            user: incoming.user.map(|raw| id("IncomingLeg.user", raw)).transpose()?,
+        },
+    };
     Ok(Incoming {
         call: call("IncomingLeg.call", incoming.call)?,
         leg: leg("IncomingLeg.leg", incoming.leg)?,
         brand: id("IncomingLeg.brand", incoming.brand)?,
         client: id("IncomingLeg.client", incoming.client)?,
-        terminal: id("IncomingLeg.terminal", incoming.terminal)?,
-        user: incoming.user.map(|raw| id("IncomingLeg.user", raw)).transpose()?,
+        origin,
+        caller: read_presented(incoming.caller.unwrap_or_default())?,
         dialed: text("IncomingLeg.dialed", incoming.dialed)?,
         offer: maybe_body("IncomingLeg.offer", incoming.offer)?,
         headers: headers("IncomingLeg.headers", &incoming.headers)?,
@@ -236,6 +267,52 @@ fn read_incoming(incoming: v1::IncomingLeg) -> Read<Incoming> {
         source: address("IncomingLeg.source", incoming.source)?,
         max_forwards: octet("IncomingLeg.max_forwards", incoming.max_forwards)?,
     })
+}
+
+fn write_presented(caller: Presented) -> Read<v1::Presented> {
+    let some = |field, value: Option<String>| value.map(|value| text(field, value)).transpose();
+    Ok(v1::Presented {
+        number: some("Presented.number", caller.number)?,
+        name: text("Presented.name", caller.name)?,
+        is_private: caller.is_private,
+        diversions: write_diversions(caller.diversions)?,
+        charge: some("Presented.charge", caller.charge)?,
+        x_tag: some("Presented.x_tag", caller.x_tag)?,
+    })
+}
+
+fn read_presented(caller: v1::Presented) -> Read<Presented> {
+    let some = |field, value: Option<String>| value.map(|value| text(field, value)).transpose();
+    Ok(Presented {
+        number: some("Presented.number", caller.number)?,
+        name: text("Presented.name", caller.name)?,
+        is_private: caller.is_private,
+        diversions: read_diversions(caller.diversions)?,
+        charge: some("Presented.charge", caller.charge)?,
+        x_tag: some("Presented.x_tag", caller.x_tag)?,
+    })
+}
+
+fn write_diversions(all: Vec<Diversion>) -> Read<Vec<v1::Diversion>> {
+    few("diversions", all.len(), DIVERSIONS_MAX)?;
+    let one = |diversion: Diversion| {
+        Ok(v1::Diversion {
+            number: text("Diversion.number", diversion.number)?,
+            reason: text("Diversion.reason", diversion.reason)?,
+        })
+    };
+    all.into_iter().map(one).collect()
+}
+
+fn read_diversions(all: Vec<v1::Diversion>) -> Read<Vec<Diversion>> {
+    few("diversions", all.len(), DIVERSIONS_MAX)?;
+    let one = |diversion: v1::Diversion| {
+        Ok(Diversion {
+            number: text("Diversion.number", diversion.number)?,
+            reason: text("Diversion.reason", diversion.reason)?,
+        })
+    };
+    all.into_iter().map(one).collect()
 }
 
 fn write_stand(stand: Stand) -> Read<v1::Stand> {
@@ -321,21 +398,35 @@ fn read_capsule(capsule: v1::Capsule) -> Read<Capsule> {
 }
 
 fn write_order(order: Originate) -> Read<v1::Origination> {
+    let (mut target, mut route, mut flow, mut server) = (String::new(), Vec::new(), None, 0);
+    let aor = order.to.aor().map_or(0, Aor::bits);
+    match order.to {
+        Callee::Binding { target: contact, route: path, flow: way, .. } => {
+            (target, route) = (text("Origination.target", contact)?, texts("Origination.route", path)?);
+            flow = Some(v1::FlowAddress {
+                transport: write_transport(way.transport).into(),
+                listener: way.listener.into(),
+                remote: write_address(way.remote),
+                conn: way.conn.0,
+            });
+        }
+        Callee::Direct { .. } => {}
+        Callee::Server { server: id } => server = id.get(),
+    }
     Ok(v1::Origination {
         call: order.call.as_u64(),
-        terminal: order.terminal.get(),
-        target: text("Origination.target", order.target)?,
-        route: texts("Origination.route", order.route)?,
-        flow: Some(v1::FlowAddress {
-            transport: write_transport(order.flow.transport).into(),
-            listener: order.flow.listener.into(),
-            remote: write_address(order.flow.remote),
-            conn: order.flow.conn.0,
-        }),
+        aor,
+        target,
+        route,
+        flow,
+        server,
         caller_name: text("Origination.caller_name", order.caller_name)?,
         caller_number: text("Origination.caller_number", order.caller_number)?,
+        is_private: order.is_private,
         called_number: text("Origination.called_number", order.called_number)?,
         domain: text("Origination.domain", order.domain)?,
+        diversions: write_diversions(order.diversions)?,
+        charge: order.charge.map(|charge| text("Origination.charge", charge)).transpose()?,
         offer: maybe_body("Origination.offer", order.offer)?,
         headers: write_headers("Origination.headers", &order.headers)?,
         max_forwards: order.max_forwards.into(),
@@ -343,24 +434,35 @@ fn write_order(order: Originate) -> Read<v1::Origination> {
 }
 
 fn read_order(order: v1::Origination) -> Read<Originate> {
-    let flow = there("Origination.flow", order.flow)?;
+    let aor = Aor::from_bits(order.aor);
+    let to = match (order.server, order.flow) {
+        (0, Some(flow)) => Callee::Binding {
+            aor,
+            target: text("Origination.target", order.target)?,
+            route: texts("Origination.route", order.route)?,
+            flow: Flow {
+                transport: read_transport(flow.transport)?,
+                listener: short("FlowAddress.listener", flow.listener)?,
+                remote: address("FlowAddress.remote", flow.remote)?,
+                conn: ConnId(flow.conn),
+            },
+        },
+        (0, None) if order.aor == 0 => return bad("Origination.aor", Why::Range(0)),
+        (0, None) => Callee::Direct { aor },
+        (server, _) => Callee::Server { server: id("Origination.server", server)? },
+    };
     Ok(Originate {
         call: call("Origination.call", order.call)?,
         // Whoever gets it is meant.
         home: NodeId(0),
-        terminal: id("Origination.terminal", order.terminal)?,
-        target: text("Origination.target", order.target)?,
-        route: texts("Origination.route", order.route)?,
-        flow: Flow {
-            transport: read_transport(flow.transport)?,
-            listener: short("FlowAddress.listener", flow.listener)?,
-            remote: address("FlowAddress.remote", flow.remote)?,
-            conn: ConnId(flow.conn),
-        },
+        to,
         caller_name: text("Origination.caller_name", order.caller_name)?,
         caller_number: text("Origination.caller_number", order.caller_number)?,
+        is_private: order.is_private,
         called_number: text("Origination.called_number", order.called_number)?,
         domain: text("Origination.domain", order.domain)?,
+        diversions: read_diversions(order.diversions)?,
+        charge: order.charge.map(|charge| text("Origination.charge", charge)).transpose()?,
         offer: maybe_body("Origination.offer", order.offer)?,
         headers: headers("Origination.headers", &order.headers)?,
         max_forwards: octet("Origination.max_forwards", order.max_forwards)?,

@@ -3,7 +3,7 @@
 //! In and out: [`Question`] and [`Answer`], and their wire forms (`directory.proto`).
 
 use super::{
-    LEGS_MAX, Read, WORDS_MAX, Why, bad, call, few, fits, id, maybe_text, short, text, there, words,
+    LEGS_MAX, Read, WORDS_MAX, Why, aor, bad, call, few, fits, id, maybe_text, short, text, there, words,
 };
 use cluster::ids::CallId;
 use cluster::question::{Answer, CallsOf, DrainState, HeldCall, HeldLeg, NodeState, PAGE_CALLS, Question};
@@ -29,10 +29,9 @@ pub(super) fn write_question(ticket: u64, question: Question) -> Read<v1::Ask> {
         Question::Keeps(call) => Q::Keeps(call.as_u64()),
         Question::State => Q::State(v1::AskState {}),
         Question::Drain { undo } => Q::Drain(v1::AskDrain { undo }),
-        Question::Unbind { terminal, contact } => Q::Unbind(v1::AskUnbind {
-            terminal: terminal.get(),
-            contact: maybe_text("AskUnbind.contact", contact)?,
-        }),
+        Question::Unbind { aor, contact } => {
+            Q::Unbind(v1::AskUnbind { aor: aor.bits(), contact: maybe_text("AskUnbind.contact", contact)? })
+        }
     };
     Ok(v1::Ask { ticket, question: Some(question) })
 }
@@ -60,7 +59,7 @@ pub(super) fn read_question(ask: v1::Ask) -> Read<Question> {
         Q::State(_) => Question::State,
         Q::Drain(asked) => Question::Drain { undo: asked.undo },
         Q::Unbind(asked) => Question::Unbind {
-            terminal: id("AskUnbind.terminal", asked.terminal)?,
+            aor: aor("AskUnbind.aor", asked.aor)?,
             contact: maybe_text("AskUnbind.contact", asked.contact)?,
         },
     })

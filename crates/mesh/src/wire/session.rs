@@ -22,6 +22,7 @@ pub(super) fn write_event(event: LegEvent) -> Read<v1::LegEvent> {
         LegEvent::Answered { sdp, fork } => {
             E::Answered(e::Answered { sdp: maybe_body("LegEvent.Answered.sdp", sdp)?, fork })
         }
+        LegEvent::Tagged { tag } => E::Tagged(e::Tagged { tag: text("LegEvent.Tagged.tag", tag)? }),
         LegEvent::Rejected { status, reason, headers } => E::Rejected(e::Rejected {
             status: status.into(),
             reason: text("LegEvent.Rejected.reason", reason)?,
@@ -83,6 +84,7 @@ pub(super) fn read_event(event: v1::LegEvent) -> Read<LegEvent> {
             sdp: maybe_body("LegEvent.Answered.sdp", answered.sdp)?,
             fork: answered.fork,
         },
+        E::Tagged(tagged) => LegEvent::Tagged { tag: text("LegEvent.Tagged.tag", tagged.tag)? },
         E::Rejected(rejected) => LegEvent::Rejected {
             status: status("LegEvent.Rejected.status", rejected.status, 300, 699)?,
             reason: text("LegEvent.Rejected.reason", rejected.reason)?,

@@ -37,7 +37,7 @@ pub struct Brand {
     #[field(brief("nif", "postalCode"), platform = "ldw", brand = "ldw")]
     pub invoice: InvoiceAddress,
     /// The row of the brand's SIP domain, kept in step with the domain's name.
-    #[field(delete = "clear")]
+    #[field(delete = "clear", index)]
     pub domain: Option<Id<Domain>>,
     /// Language of clients that name none.
     #[field(platform = "dw", brand = "dw")]

@@ -121,7 +121,10 @@ impl Call {
             SessionEvent::Ended { by_peer, .. } => {
                 self.end(if self.answered { 200 } else { 487 }, by_peer, events);
             }
-            SessionEvent::OfferWithdrawn | SessionEvent::Notify { .. } | SessionEvent::Replied { .. } => {}
+            SessionEvent::Tagged { .. }
+            | SessionEvent::OfferWithdrawn
+            | SessionEvent::Notify { .. }
+            | SessionEvent::Replied { .. } => {}
         }
     }
 

@@ -6,7 +6,7 @@ use cluster::ids::NodeId;
 use sip::msg::{HeaderId, Message};
 
 const NOW: i64 = 1_800_000_000;
-const ALICE: Id<Terminal> = Id::new(1);
+const ALICE: Aor = Aor::from_bits(1);
 
 struct Desk {
     registrar: Registrar,
@@ -61,7 +61,7 @@ impl Desk {
         );
         let msg = Message::parse(Bytes::from(text)).unwrap();
         msg.validate().unwrap();
-        let who = Registrant { terminal: ALICE, multi_contact: self.multi, flow: self.flow };
+        let who = Registrant { aor: ALICE, multi_contact: self.multi, flow: self.flow };
         let outcome = Wish::read(&msg, self.flow, self.registrar.config(), &self.limits)
             .and_then(|wish| self.registrar.register(who, &wish, &self.elsewhere, self.now, |_| {}));
         match outcome {
@@ -112,7 +112,7 @@ fn a_contact_is_bound_for_the_time_that_is_left() {
         "200 <sip:a@192.0.2.7>;expires=100"
     );
     assert_eq!(desk.registrar.records(ALICE)[0].contact, "sip:a@192.0.2.7");
-    assert!(desk.registrar.records(Id::new(2)).is_empty(), "it is hers alone");
+    assert!(desk.registrar.records(Aor::from_bits(2)).is_empty(), "it is hers alone");
     desk.now += 40;
     assert_eq!(desk.register("2", 1, ""), "200 <sip:a@192.0.2.7>;expires=60");
     desk.now += 60;
@@ -366,7 +366,7 @@ fn bindings_are_limited_in_all() {
                 To: <sip:b@x.example>\r\nCall-ID: 9\r\nCSeq: 1 REGISTER\r\nContact: <sip:b@192.0.2.9>\r\n\r\n";
     let msg = Message::parse(Bytes::from(text)).unwrap();
     let wish = Wish::read(&msg, flow, desk.registrar.config(), &desk.limits).unwrap();
-    let bob = Registrant { terminal: Id::new(2), multi_contact: true, flow };
+    let bob = Registrant { aor: Aor::from_bits(2), multi_contact: true, flow };
     assert_eq!(desk.registrar.register(bob, &wish, &[], NOW, |_| {}).unwrap_err().status, 503);
 }
 

@@ -6,7 +6,9 @@ use crate::leg::LegMsg;
 use crate::worker::Cmd;
 use bytes::Bytes;
 use cluster::ids::{CallId, LegId, NodeId};
+use cluster::leg::{Binding, Callee, Origin};
 use cluster::leg::{Directory, Incoming, LegCommand, LegEvent, LegHost, Originate};
+use model::Aor;
 use model::Id;
 use sip::draft::HeaderText;
 use sip::msg::{HeaderId, Message};
@@ -48,10 +50,8 @@ async fn a_call_comes_in_is_answered_and_ends() {
     let mut world = World::new().await;
     let lines = "Subject: Lunch\r\nP-Asserted-Identity: <sip:boss@users.democlient.com>\r\n";
     let (mut alice, _, incoming) = calling(&mut world, lines).await;
-    assert_eq!(
-        (incoming.terminal, incoming.user, incoming.client),
-        (Id::new(1), Some(Id::new(1)), Id::new(1))
-    );
+    let origin = Origin::Endpoint { aor: Aor::from_bits(1), user: Some(Id::new(1)) };
+    assert_eq!((incoming.origin, incoming.client), (origin, Id::new(1)));
     assert_eq!((incoming.dialed.as_str(), incoming.max_forwards, incoming.source), ("102", 69, alice.addr()));
     assert_eq!(incoming.offer.as_deref(), Some(SDP.as_bytes()));
     assert_eq!(incoming.headers.as_bytes(), b"Subject: Lunch\r\n");
@@ -204,17 +204,13 @@ async fn a_stop_says_goodbye_to_everyone() {
     assert!(matches!(world.hear().await, Heard::Lost(lost) if lost == leg));
 }
 
-fn order(world: &World, callee: Id<model::Terminal>) -> Originate {
+fn order(world: &World, callee: Aor) -> Originate {
     let binding = world.proxy.bindings(callee).remove(0);
     let mut headers = HeaderText::new();
     headers.push("Subject", "Lunch");
+    let Binding { contact: target, path: route, flow, .. } = binding;
+    let to = Callee::Binding { aor: callee, target, route, flow };
     Originate {
-        call: CallId::new(NodeId(1), 7),
-        home: NodeId(1),
-        terminal: callee,
-        target: binding.contact,
-        route: binding.path,
-        flow: binding.flow,
         caller_name: "Alice \"A\" Allison".to_owned(),
         caller_number: "101".to_owned(),
         called_number: "102".to_owned(),
@@ -222,6 +218,7 @@ fn order(world: &World, callee: Id<model::Terminal>) -> Originate {
         offer: Some(Bytes::from_static(SDP.as_bytes())),
         headers,
         max_forwards: 69,
+        ..Originate::new(CallId::new(NodeId(1), 7), NodeId(1), to)
     }
 }
 
@@ -230,7 +227,7 @@ pub(super) async fn ringing(world: &mut World) -> (Phone, Message, LegId) {
     let mut bob = world.phone("bob", "198.51.100.8:5060");
     let contact = bob.contact();
     bob.register(&contact).await;
-    let (leg, call_id) = originate(&world.proxy, order(world, Id::new(2)));
+    let (leg, call_id) = originate(&world.proxy, order(world, Aor::from_bits(2)));
     let invite = bob.recv().await;
     assert_eq!((invite.method_bytes(), invite.call_id()), (&b"INVITE"[..], call_id.as_bytes()));
     bob.send(bob.answer(&invite, 180, ""));
@@ -248,7 +245,7 @@ async fn a_call_goes_by_the_path_that_the_registration_came_by() {
                  Contact: <sip:bob@10.0.0.7>\r\n";
     let answer = edge.register(lines).await;
     assert_eq!(answer.lines(HeaderId::Path).count(), 2);
-    originate(&world.proxy, order(&world, Id::new(2)));
+    originate(&world.proxy, order(&world, Aor::from_bits(2)));
     let invite = edge.recv().await;
     assert_eq!(invite.request_uri(), b"sip:bob@10.0.0.7");
     let route: Vec<_> = invite.values(HeaderId::Route).collect();
@@ -331,16 +328,19 @@ async fn nobody_home_is_a_rejection() {
         let mut bob = world.phone("bob", "198.51.100.8:5060");
         let contact = bob.contact();
         bob.register(&contact).await;
-        order(&world, Id::new(2))
+        order(&world, Aor::from_bits(2))
     };
     let (leg, _) = originate(&world.proxy, order.clone());
     assert!(matches!(world.hear_event().await, (id, LegEvent::Rejected { status: 408, .. }) if id == leg));
     // A listener that does not exist, a transport that cannot be dialled.
-    order.flow.listener = 9;
+    if let Callee::Binding { flow, .. } = &mut order.to {
+        flow.listener = 9;
+    }
     originate(&world.proxy, order.clone());
     assert!(matches!(world.hear_event().await, (_, LegEvent::Rejected { status: 503, .. })));
-    order.flow.listener = 0;
-    order.flow.transport = sip::flow::Transport::Tcp;
+    if let Callee::Binding { flow, .. } = &mut order.to {
+        (flow.listener, flow.transport) = (0, sip::flow::Transport::Tcp);
+    }
     originate(&world.proxy, order);
     assert!(matches!(world.hear_event().await, (_, LegEvent::Rejected { status: 503, .. })));
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -350,7 +350,7 @@ async fn nobody_home_is_a_rejection() {
 /// Seconds of the simulated clock until a call of Bob, who says nothing, is rejected.
 async fn patience(world: &mut World) -> u64 {
     let begun = tokio::time::Instant::now();
-    let (leg, _) = originate(&world.proxy, order(world, Id::new(2)));
+    let (leg, _) = originate(&world.proxy, order(world, Aor::from_bits(2)));
     assert!(matches!(world.hear_event().await, (id, LegEvent::Rejected { status: 408, .. }) if id == leg));
     begun.elapsed().as_secs()
 }
@@ -389,11 +389,11 @@ async fn legs_of_two_workers_get_what_is_theirs() {
         let mut bob = world.phone("bob", &format!("198.51.100.8:{port}"));
         let contact = bob.contact();
         bob.register(&contact).await;
-        let binding = world.proxy.bindings(Id::new(2)).remove(0);
+        let binding = world.proxy.bindings(Aor::from_bits(2)).remove(0);
         assert_eq!(binding.flow.remote, bob.addr());
         for _ in 0..2 {
             // Legs alternate between the workers, while Bob's datagrams always meet the same one.
-            let (leg, _) = originate(&world.proxy, order(&world, Id::new(2)));
+            let (leg, _) = originate(&world.proxy, order(&world, Aor::from_bits(2)));
             let invite = bob.recv().await;
             let answer = bob.answer(&invite, 200, SDP);
             bob.send(answer);
@@ -440,7 +440,7 @@ async fn on_loopback_calls_may_go_without_passwords() {
         SDP,
     );
     alice.port.send_to(text, "127.0.0.1:5060".parse().unwrap());
-    assert_eq!(world.hear_incoming().await.terminal, Id::new(1));
+    assert_eq!(world.hear_incoming().await.origin.aor(), Some(Aor::from_bits(1)));
     alice.name = "mallory".to_owned();
     alice.call_id = "other".to_owned();
     let text = alice.request(

@@ -3,7 +3,7 @@
 use super::world::{FakeLog, PROXY, Phone, World, parse, shape};
 use crate::Cause;
 use cluster::leg::Directory;
-use model::{Configuration, Id};
+use model::{Aor, Configuration, Id};
 use sip::digest::{Algorithm, Challenge, Login, answer};
 use sip::msg::{HeaderId, Message};
 use std::time::Duration;
@@ -16,7 +16,7 @@ async fn a_telephone_registers_and_is_found() {
     let answer = alice.register(&contact).await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.contact().unwrap().unwrap().expires(), Some(3600));
-    let bindings = world.proxy.bindings(Id::new(1));
+    let bindings = world.proxy.bindings(Aor::from_bits(1));
     assert_eq!(bindings.len(), 1);
     assert_eq!(
         (bindings[0].contact.as_str(), bindings[0].flow.remote),
@@ -179,10 +179,10 @@ async fn bindings_survive_a_restart() {
     let mut alice = world.phone("alice", "198.51.100.7:5060");
     let contact = alice.contact();
     alice.register(&contact).await;
-    let before = world.proxy.bindings(Id::new(1));
+    let before = world.proxy.bindings(Aor::from_bits(1));
     world.proxy.stop().await;
     let next = World::restarted(|_| {}, &world.log).await;
-    assert_eq!(next.proxy.bindings(Id::new(1)), before);
+    assert_eq!(next.proxy.bindings(Aor::from_bits(1)), before);
     assert_eq!(next.proxy.stats().bindings, 1);
 }
 
@@ -193,7 +193,7 @@ async fn after_a_restart_what_expires_last_counts_as_the_newest() {
     alice.register("Contact: <sip:a@198.51.100.7>;expires=900, <sip:z@198.51.100.7>;expires=300\r\n").await;
     let next = World::restarted(|_| {}, &world.log).await;
     let contacts: Vec<String> =
-        next.proxy.bindings(Id::new(1)).into_iter().map(|binding| binding.contact).collect();
+        next.proxy.bindings(Aor::from_bits(1)).into_iter().map(|binding| binding.contact).collect();
     assert_eq!(contacts, ["sip:a@198.51.100.7", "sip:z@198.51.100.7"]);
 }
 
@@ -234,7 +234,7 @@ async fn a_broken_disk_is_a_503_and_no_binding() {
     let answer = alice.register(&contact).await;
     assert_eq!(answer.status(), 503);
     assert!(answer.header(HeaderId::RetryAfter).is_some());
-    assert_eq!(world.proxy.bindings(Id::new(1)), []);
+    assert_eq!(world.proxy.bindings(Aor::from_bits(1)), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,7 +267,7 @@ async fn multi_contact_is_the_users_choice() {
             let contact = alice.contact();
             assert_eq!(alice.register(&contact).await.status(), 200);
         }
-        assert_eq!(world.proxy.bindings(Id::new(1)).len(), expected);
+        assert_eq!(world.proxy.bindings(Aor::from_bits(1)).len(), expected);
         assert_eq!(world.log.bindings().len(), expected);
     }
 }

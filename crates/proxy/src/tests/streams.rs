@@ -5,10 +5,12 @@ use crate::{BindingLog, Cause, Deps, Listener, Network, Proxy, ProxyConfig, Prox
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cluster::ids::{CallId, LegId, NodeId};
+use cluster::leg::Callee;
 use cluster::leg::{Directory, LegCommand, LegHost, Originate};
-use model::{BindingRecord, Configuration, FlowRecord, Id, Snapshot};
+use model::{Aor, BindingRecord, Configuration, FlowRecord, Snapshot};
+use routing::Router;
 use sip::digest::{Challenge, Login, answer};
-use sip::draft::{HeaderText, ResponseDraft, serialize_response};
+use sip::draft::{ResponseDraft, serialize_response};
 use sip::flow::{ConnId, Flow, Transport};
 use sip::framing::{Frame, Framer};
 use sip::msg::{HeaderId, Message, Method};
@@ -369,7 +371,9 @@ async fn start(config: ProxyConfig) -> Result<Arc<Proxy>, ProxyError> {
 /// The same with a log that the test holds.
 pub(super) async fn start_with(config: ProxyConfig, log: Arc<FakeLog>) -> Result<Arc<Proxy>, ProxyError> {
     let deps = Deps {
-        snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::build(&Configuration::demo()).unwrap())),
+        router: Arc::new(ArcSwap::from_pointee(Router::new(
+            Snapshot::build(&Configuration::demo()).unwrap(),
+        ))),
         log: log as Arc<dyn BindingLog>,
         bindings: Vec::new(),
         network: Network::Os,
@@ -482,22 +486,16 @@ fn register_texts(local: SocketAddr, contact: &str) -> (String, impl Fn(&Message
 
 /// Calls the best binding of alice.
 fn call(proxy: &Proxy, target: Option<&str>, flow: Option<Flow>, offer: &str) -> LegId {
-    let binding = proxy.bindings(Id::new(1)).into_iter().next();
+    let binding = proxy.bindings(Aor::from_bits(1)).into_iter().next();
     let target = target.map_or_else(|| binding.as_ref().unwrap().contact.clone(), str::to_owned);
+    let flow = flow.unwrap_or_else(|| binding.unwrap().flow);
+    let to = Callee::Binding { aor: Aor::from_bits(1), target, route: Vec::new(), flow };
     let order = Originate {
-        call: CallId::new(NodeId(1), 1),
-        home: NodeId(1),
-        terminal: Id::new(1),
-        target,
-        route: Vec::new(),
-        flow: flow.unwrap_or_else(|| binding.unwrap().flow),
-        caller_name: String::new(),
         caller_number: "102".to_owned(),
         called_number: "101".to_owned(),
         domain: DOMAIN.to_owned(),
         offer: Some(Bytes::copy_from_slice(offer.as_bytes())),
-        headers: HeaderText::new(),
-        max_forwards: 70,
+        ..Originate::new(CallId::new(NodeId(1), 1), NodeId(1), to)
     };
     originate(proxy, order).0
 }
@@ -513,7 +511,7 @@ async fn a_call_takes_the_connection_of_the_registration() {
     assert_eq!(contact.uri.transport_param(), Some(Transport::Tcp));
     drop(stream);
     // Behind NAT nothing leads there any more.
-    while !proxy.bindings(Id::new(1)).is_empty() {
+    while !proxy.bindings(Aor::from_bits(1)).is_empty() {
         tokio::task::yield_now().await;
     }
     proxy.stop().await;
@@ -654,7 +652,7 @@ async fn a_large_request_goes_by_tcp_where_the_peer_can_and_by_udp_where_not() {
         let contact = format!("sip:alice@{device}");
         let now = proxy.shared.clock.unix_secs();
         let record = BindingRecord {
-            terminal: Id::new(1),
+            aor: Aor::from_bits(1),
             contact: contact.clone(),
             instance: None,
             reg_id: None,

@@ -9,6 +9,7 @@ use cluster::ids::{CallId, LegId};
 use cluster::leg::{Calls, Incoming, LegEvent, Legs, Originate};
 use model::{BindingRecord, Configuration, Snapshot};
 use parking_lot::Mutex;
+use routing::Router;
 use sip::digest::{Challenge, Login, answer};
 use sip::flow::Transport;
 use sip::msg::{HeaderId, Message};
@@ -50,9 +51,9 @@ impl FakeLog {
         for change in self.changes.lock().iter() {
             match change.clone() {
                 BindingChange::Bind(record) => {
-                    drop(bound.insert((record.terminal, record.contact.clone()), record))
+                    drop(bound.insert((record.aor, record.contact.clone()), record))
                 }
-                BindingChange::Unbind { terminal, contact } => drop(bound.remove(&(terminal, contact))),
+                BindingChange::Unbind { aor, contact } => drop(bound.remove(&(aor, contact))),
             }
         }
         bound.into_values().collect()
@@ -151,7 +152,7 @@ impl World {
         let log =
             Arc::new(FakeLog { changes: Mutex::new(before.changes.lock().clone()), ..FakeLog::default() });
         let deps = Deps {
-            snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::build(&configuration).unwrap())),
+            router: Arc::new(ArcSwap::from_pointee(Router::new(Snapshot::build(&configuration).unwrap()))),
             log: Arc::clone(&log) as Arc<dyn BindingLog>,
             bindings: log.bindings(),
             network: Network::Sim(net.clone()),

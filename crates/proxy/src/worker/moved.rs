@@ -6,7 +6,7 @@
 
 use super::Worker;
 use crate::leg::{Leg, LegMsg};
-use crate::leg_state::LegState;
+use crate::leg_state::{LegState, Peer};
 use crate::legs::{LegTag, call_in, seal, session_config};
 use crate::stats::{Cause, add};
 use bytes::Bytes;
@@ -112,7 +112,11 @@ impl Worker {
         let config = session_config(&self.shared, leg, call, to.flow.listener)?;
         debug!(%call, %leg, "a leg of another proxy is carried on");
         let here = self.shared.config.node;
-        let (revived, state) = Leg::revived(call, tag, state, to, config, here, now);
+        let credentials = match state.peer {
+            Peer::Server(server) => self.shared.credentials_for(server),
+            Peer::Endpoint(_) | Peer::Outside => None,
+        };
+        let (revived, state) = Leg::revived(call, tag, state, (to, credentials), config, here, now);
         let state = state?; // its numbers are used up
         self.legs.insert(leg, revived);
         self.shared.legs.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +149,7 @@ impl Worker {
     pub(super) fn part(&mut self, leg: LegId, now: Instant) {
         *self.shared.parted.lock() = Some(now);
         let Some(parted) = self.remove(leg) else { return };
-        if let Some(peer) = parted.peer() {
+        if let Some(peer) = parted.peer_tag() {
             self.strays.goes_on(leg, peer);
         }
         for action in parted.part() {

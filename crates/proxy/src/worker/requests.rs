@@ -6,18 +6,21 @@
 use super::legs::Admission;
 use super::{Admitted, Cmd, FirstLine, Link, Worker};
 use crate::Direction;
-use crate::auth::{Authenticator, Denied, Identity, Origin, Passed, Purpose};
+use crate::auth::{self, Authenticator, Denied, Identity, Passed, Purpose};
+use crate::identity::{number_of, presented};
 use crate::leg::{Arrived, Leg, LegMsg};
+use crate::leg_state::Peer;
 use crate::legs::{LegTag, passed_headers, session_config};
 use crate::policy::{self, Facts, Verdict};
 use crate::registrar::{Outcome, Registrant, Undo, Void, Wish};
 use crate::stats::{Cause, add};
 use bytes::Bytes;
 use cluster::ids::LegId;
-use cluster::leg::Incoming;
-use model::{Id, Terminal};
+use cluster::leg::{Incoming, Origin, Presented};
+use model::{Aor, Brand, Client, Id};
 use parking_lot::Mutex;
 use rand::Rng;
+use routing::Router;
 use sip::draft::ResponseDraft;
 use sip::flow::{Flow, Transmit, Transport};
 use sip::framing::FrameError;
@@ -27,7 +30,7 @@ use sip::uri::Scheme;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tracing::{debug, trace};
+use tracing::{debug, info, trace};
 
 /// What was dialled is cut to this many characters; no number is as long.
 const DIALED_MAX: usize = 128;
@@ -157,12 +160,24 @@ impl Worker {
             user_agent: &shared.config.user_agent,
             retry_after_secs: shared.config.overload.retry_after_secs,
         };
+        let router = shared.router.load();
+        let source = flow.remote.ip();
+        let is_provider = shared.serves_trunks(flow.listener) && router.is_ddi_provider(source);
+        if !is_provider && !shared.serves_users(flow.listener) {
+            // Who looks for open trunks learns nothing, not even that somebody is here.
+            self.shared.counters.count(Cause::UnknownSource);
+            debug!(from = %flow.remote, "a request to a trunk's socket from nobody's address; it gets no answer");
+            return;
+        }
         match policy::judge(&msg, &facts) {
             Verdict::Answer(draft, cause) => {
                 if let Some(cause) = cause {
                     self.count_refused(&msg, flow, &draft, cause);
                 }
                 self.reply(&msg, flow, &draft, now);
+            }
+            Verdict::Register | Verdict::Unserved if is_provider => {
+                self.refuse(&msg, flow, &policy::not_allowed(), Cause::Unsupported, now);
             }
             Verdict::Register => {
                 if let Some(identity) = self.authenticate(&msg, flow, Purpose::Register, now) {
@@ -171,13 +186,13 @@ impl Worker {
                 }
             }
             Verdict::Invite => {
-                let Some(identity) = self.authenticate(&msg, flow, Purpose::Call, now) else { return };
+                let Some(caller) = self.caller(&msg, flow, &router, is_provider, now) else { return };
                 let is_full = self.shared.legs.load(Ordering::Relaxed) >= self.shared.config.limits.legs;
                 if is_full || self.shared.calls.get().is_none() {
                     self.refuse_busy(&msg, flow, Cause::Capacity, now);
                     return;
                 }
-                self.admitted = Some(Admitted::Invite(identity));
+                self.admitted = Some(Admitted::Invite(Box::new(caller)));
                 self.transactions.begin(new, msg, flow, now);
             }
             Verdict::Unserved => {
@@ -186,6 +201,47 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Who calls: a DDI provider or a wholesale client by its address, an endpoint by its address or its password. Nobody: the request
+    /// has been answered.
+    fn caller(
+        &mut self,
+        msg: &Message,
+        flow: Flow,
+        router: &Router,
+        is_provider: bool,
+        now: Instant,
+    ) -> Option<Caller> {
+        let source = flow.remote.ip();
+        let presented = presented(msg);
+        if is_provider {
+            self.budget.prove(flow.remote, now);
+            match router.incoming(source, &dialed(msg), presented.number.as_deref(), &mut ()) {
+                Ok(found) => return Some(Caller { presented, who: Who::Ddi(found) }),
+                Err(refusal) => {
+                    info!(from = %flow.remote, %refusal, "a call of a DDI provider is refused");
+                    let draft = ResponseDraft::new(refusal.status().unwrap_or(403));
+                    self.refuse(msg, flow, &draft, Cause::NoDdi, now);
+                    return None;
+                }
+            }
+        }
+        if let Some(client) = router.wholesale_client(source) {
+            self.budget.prove(flow.remote, now);
+            return Some(Caller {
+                presented,
+                who: Who::Wholesale { brand: client.brand, client: client.id },
+            });
+        }
+        let name = msg.from().ok().and_then(|from| number_of(&from.uri)).unwrap_or_default();
+        let direct = router.direct_endpoint(source, &name);
+        if let Some(endpoint) = direct.and_then(|aor| router.snapshot().endpoint_at(aor)) {
+            self.budget.prove(flow.remote, now);
+            return Some(Caller { presented, who: Who::Endpoint(Identity::of(&endpoint)) });
+        }
+        let identity = self.authenticate(msg, flow, Purpose::Call, now)?;
+        Some(Caller { presented, who: Who::Endpoint(identity) })
     }
 
     /// The sender's identity; without one the request has been answered.
@@ -206,9 +262,10 @@ impl Worker {
     }
 
     fn identity(&mut self, msg: &Message, flow: Flow, purpose: Purpose, now: Instant) -> Option<Passed> {
-        let snapshot = self.shared.snapshot.load();
+        let router = self.shared.router.load_full();
+        let snapshot = router.snapshot();
         if purpose == Purpose::Call && !self.shared.config.auth.invite {
-            let identity = Authenticator::believe(msg, &snapshot, &self.shared.places);
+            let identity = Authenticator::believe(msg, snapshot, &self.shared.places);
             if identity.is_none() {
                 self.refuse(msg, flow, &ResponseDraft::new(403), Cause::Forbidden, now);
             }
@@ -216,8 +273,8 @@ impl Worker {
             return identity.map(|identity| Passed { identity, is_there: true });
         }
         let now_unix = self.shared.clock.unix_secs().unsigned_abs();
-        let origin = Origin { flow, now_unix };
-        match self.auth.check(msg, purpose, &snapshot, &self.shared.places, origin) {
+        let origin = auth::Origin { flow, now_unix };
+        match self.auth.check(msg, purpose, snapshot, &self.shared.places, origin) {
             Ok(passed) => Some(passed),
             Err(Denied::Challenge(draft)) => {
                 self.refuse(msg, flow, &draft, Cause::Challenged, now);
@@ -298,23 +355,24 @@ impl Worker {
                 }
             }
             Some(Admitted::Register(identity)) => self.register(txn, &msg, flow, identity, now),
-            Some(Admitted::Invite(identity)) => self.begin_leg(txn, msg, flow, identity, now),
+            Some(Admitted::Invite(caller)) => self.begin_leg(txn, msg, flow, *caller, now),
             None => self.transactions.respond(txn, &ResponseDraft::new(500), now),
         }
     }
 
     // --- calls ---
 
-    fn begin_leg(&mut self, txn: ServerId, msg: Message, flow: Flow, identity: Identity, now: Instant) {
+    fn begin_leg(&mut self, txn: ServerId, msg: Message, flow: Flow, caller: Caller, now: Instant) {
         let leg = self.shared.new_leg(self.index);
         let tag = self.shared.new_tag(leg, || self.rng.next_u64());
-        let incoming = incoming(&self.shared, leg, &msg, flow, identity);
+        let incoming = incoming(&self.shared, leg, &msg, flow, caller);
         let Some(config) = session_config(&self.shared, leg, incoming.call, flow.listener) else {
             self.transactions.respond(txn, &ResponseDraft::new(500), now);
             return;
         };
-        let device = self.shared.device(incoming.terminal, flow, None);
-        let state = Leg::new(incoming.call, tag, (incoming.terminal, device), config, Some(txn));
+        let device = incoming.origin.aor().and_then(|aor| self.shared.device(aor, flow, None));
+        let peer = incoming.origin.aor().map_or(Peer::Outside, Peer::Endpoint);
+        let state = Leg::new(incoming.call, tag, (peer, device), config, Some(txn));
         self.invites.insert(txn, leg);
         let arrived = Arrived { txn, msg, flow, incoming };
         self.begin(tag, state, LegMsg::Invite(Box::new(arrived)), now);
@@ -324,12 +382,11 @@ impl Worker {
 
     fn register(&mut self, txn: ServerId, msg: &Message, flow: Flow, identity: Identity, now: Instant) {
         let shared = Arc::clone(&self.shared);
-        let who = Registrant { terminal: identity.terminal, multi_contact: identity.multi_contact, flow };
+        let who = Registrant { aor: identity.aor, multi_contact: identity.multi_contact, flow };
         let wish = Wish::read(msg, flow, shared.registrar.config(), &shared.config.limits);
         let before_us = i64::try_from(shared.clock.unix_us()).unwrap_or(i64::MAX);
         let outcome = wish.and_then(|wish| {
-            let others =
-                shared.elsewhere.get().map(|others| others.contacts(who.terminal)).unwrap_or_default();
+            let others = shared.elsewhere.get().map(|others| others.contacts(who.aor)).unwrap_or_default();
             shared.registrar.register(who, &wish, &others, shared.clock.unix_secs(), |outcome| {
                 let changes = std::mem::take(&mut outcome.changes);
                 if changes.is_empty() {
@@ -343,7 +400,7 @@ impl Worker {
                         txn,
                         answer: Box::new(answer),
                         undo: outcome.undo.take().map(Box::new),
-                        void: Box::new((who.terminal, std::mem::take(&mut outcome.void), before_us)),
+                        void: Box::new((who.aor, std::mem::take(&mut outcome.void), before_us)),
                     })),
                 });
                 for change in changes {
@@ -354,7 +411,7 @@ impl Worker {
         });
         match outcome {
             Ok(Outcome { answer: Some(answer), void, .. }) => {
-                self.shared.forget_elsewhere(who.terminal, &void, before_us);
+                self.shared.forget_elsewhere(who.aor, &void, before_us);
                 self.transactions.respond(txn, &answer, now);
             }
             Ok(_) => {} // leaves when the changes are durable
@@ -369,8 +426,8 @@ impl Worker {
     pub(super) fn stored(&mut self, kept: Kept, durable: bool, now: Instant) {
         let Kept { txn, answer, undo, void } = kept;
         if durable {
-            let (terminal, void, before_us) = *void;
-            self.shared.forget_elsewhere(terminal, &void, before_us);
+            let (aor, void, before_us) = *void;
+            self.shared.forget_elsewhere(aor, &void, before_us);
             add(&self.shared.counters.registered);
             self.transactions.respond(txn, &answer, now);
             return;
@@ -398,7 +455,7 @@ pub(crate) struct Kept {
     answer: Box<ResponseDraft>,
     undo: Option<Box<Undo>>,
     /// Of which endpoint what is void elsewhere, if it was registered before which time.
-    void: Box<(Id<Terminal>, Void, i64)>,
+    void: Box<(Aor, Void, i64)>,
 }
 
 impl Waiting {
@@ -414,14 +471,37 @@ impl Waiting {
     }
 }
 
-fn incoming(shared: &crate::Shared, leg: LegId, msg: &Message, flow: Flow, identity: Identity) -> Incoming {
+/// Who calls, and what he says of himself.
+pub(super) struct Caller {
+    presented: Presented,
+    who: Who,
+}
+
+/// Who calls.
+enum Who {
+    Endpoint(Identity),
+    Wholesale { brand: Id<Brand>, client: Id<Client> },
+    Ddi(routing::Incoming),
+}
+
+fn incoming(shared: &crate::Shared, leg: LegId, msg: &Message, flow: Flow, caller: Caller) -> Incoming {
+    let (brand, client, origin) = match caller.who {
+        Who::Endpoint(Identity { brand, client, aor, user, .. }) => {
+            (brand, client, Origin::Endpoint { aor, user })
+        }
+        Who::Wholesale { brand, client } => (brand, client, Origin::Wholesale),
+        Who::Ddi(routing::Incoming { ddi, client, brand, provider, called, caller, .. }) => match provider {
+            Some(provider) => (brand, client, Origin::Ddi { ddi, provider, called, caller }),
+            None => (brand, client, Origin::Wholesale), // what came from an address has a provider
+        },
+    };
     Incoming {
         call: shared.new_call(),
         leg,
-        brand: identity.brand,
-        client: identity.client,
-        terminal: identity.terminal,
-        user: identity.user,
+        brand,
+        client,
+        origin,
+        caller: caller.presented,
         dialed: dialed(msg),
         offer: msg.sdp(),
         headers: passed_headers(msg),

@@ -135,6 +135,8 @@ pub struct Outgoing {
     pub credentials: Option<digest::Client>,
     /// Where the INVITE goes.
     pub destination: Destination,
+    /// Where it goes next when it gets no answer there, or 503 (RFC 3263 section 4.3), in this order.
+    pub elsewhere: Vec<Destination>,
 }
 
 /// What the user of a session wants.
@@ -321,6 +323,12 @@ pub enum Event {
         sdp: Option<Bytes>,
         /// Which of the forks rings, from 0.
         fork: u32,
+    },
+    /// Outgoing: the 2xx that [`Event::Answered`] is about to tell of brings a tag for the call's record, in the header X-Tag that
+    /// some carriers log calls by.
+    Tagged {
+        /// The header's value, cut.
+        tag: String,
     },
     /// Outgoing: the call is answered.
     Answered {

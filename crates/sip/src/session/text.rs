@@ -10,6 +10,9 @@ use bytes::Bytes;
 /// No text that a peer sends us to keep or pass on (a Reason, a Refer-To) is longer than this; the rest is cut.
 const VALUE_MAX: usize = 2048;
 
+/// Characters of a tag for call records.
+const TAG_MAX: usize = 32;
+
 /// The value of Supported.
 pub(super) fn supported(cfg: &SessionConfig) -> &'static str {
     match cfg.rel100 {
@@ -66,6 +69,13 @@ fn is_ours(id: HeaderId) -> bool {
 pub(super) fn value(msg: &Message, id: HeaderId) -> Option<String> {
     let value = msg.header(id)?;
     Some(String::from_utf8_lossy(&value[..value.len().min(VALUE_MAX)]).into_owned())
+}
+
+/// The tag for call records that a peer's answer brings.
+pub(super) fn tag(msg: &Message) -> Option<String> {
+    let tag = String::from_utf8_lossy(msg.header_named("X-Tag")?);
+    let tag: String = tag.chars().filter(|c| !c.is_control()).take(TAG_MAX).collect();
+    (!tag.is_empty()).then_some(tag)
 }
 
 /// The body's type, or nothing.

@@ -138,6 +138,8 @@ impl Session {
             Dialog::outgoing(&call.call_id, &call.local_tag, &call.from, &call.to, &call.target, &call.route);
         let usage = Usage::new(0, half.clone(), Exchange::Idle);
         let mut session = Session::new(cfg, usage, true, call.destination, call.credentials);
+        session.elsewhere = call.elsewhere;
+        session.elsewhere.reverse();
         let initial = Initial {
             half,
             headers: text::foreign(&call.headers, false),
@@ -435,6 +437,9 @@ impl Session {
         let fork = self.usage.fork;
         let limit = Some(now + self.cfg.answer_limit);
         let sdp = msg.sdp();
+        if let Some(tag) = text::tag(msg) {
+            self.tell(Event::Tagged { tag });
+        }
         match self.usage.exchange {
             Exchange::Ours { by: OurVehicle::Invite, .. } => match sdp.or(early.preview) {
                 Some(sdp) => {
@@ -589,6 +594,10 @@ impl Session {
                     self.close_offer(481);
                     return self.begin(*initial, now);
                 }
+                let Some(initial) = self.try_elsewhere(initial, calling.cancelled || status != 503, now)
+                else {
+                    return;
+                };
                 self.drop_parked(initial.parked);
                 let reason = String::from_utf8_lossy(msg.reason()).into_owned();
                 let headers = text::telling_lines(msg);
@@ -607,6 +616,7 @@ impl Session {
         let status = failure.status();
         match calling.purpose {
             Purpose::Initial(initial) => {
+                let Some(initial) = self.try_elsewhere(initial, calling.cancelled, now) else { return };
                 self.drop_parked(initial.parked);
                 let reason = reason_phrase(status).to_owned();
                 self.finish(Event::Rejected { status, reason, headers: HeaderText::new() }, now);
@@ -618,6 +628,18 @@ impl Session {
                 self.modify_failed(modify, status, None, false, now);
             }
         }
+    }
+
+    /// Calls the next place where the peer may be, unless that makes no sense or there is none: then the call is given back. A peer that
+    /// rings already is there.
+    fn try_elsewhere(&mut self, initial: Box<Initial>, is_final: bool, now: Instant) -> Option<Box<Initial>> {
+        if is_final || initial.forks > 0 {
+            return Some(initial);
+        }
+        let Some(next) = self.elsewhere.pop() else { return Some(initial) };
+        self.destination = next;
+        self.begin(*initial, now);
+        None
     }
 
     /// A refused re-INVITE leaves the session as it was (RFC 3261 section 14.1).
@@ -669,6 +691,13 @@ impl Session {
             calling.cancelled = true;
             let seq = calling.seq;
             self.actions.push_back(Action::Cancel { seq, reason: None });
+        } else if !self.elsewhere.is_empty() {
+            let Some(calling) = self.calling.take() else { return };
+            // Should it speak after all, it hears that nobody waits for it any more.
+            self.actions.push_back(Action::Cancel { seq: calling.seq, reason: None });
+            if let Purpose::Initial(initial) = calling.purpose {
+                let _ = self.try_elsewhere(initial, false, now); // there is another place
+            }
         } else {
             let (status, headers) = (Failure::Timeout.status(), HeaderText::new());
             let reason = reason_phrase(status).to_owned();

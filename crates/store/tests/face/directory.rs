@@ -1,14 +1,14 @@
 //! A store on a real directory: lock, modes, damage, configuration, and what a restart finds.
 
 use crate::common::{cdr, open_call, put, put_cdrs};
-use model::{BindingRecord, FlowRecord, Id};
+use model::{Aor, BindingRecord, FlowRecord};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use store::{Record, Store, StoreError};
 
-fn binding(terminal: u32, contact: &str, cseq: u32) -> BindingRecord {
+fn binding(aor: u32, contact: &str, cseq: u32) -> BindingRecord {
     BindingRecord {
-        terminal: Id::new(terminal),
+        aor: Aor::from_bits(aor),
         contact: contact.into(),
         instance: Some("<urn:uuid:00000000-0000-1000-8000-000A95A0E128>".into()),
         reg_id: Some(1),
@@ -40,8 +40,8 @@ fn a_restart_finds_records_bindings_and_their_revision() {
     put(&store, Record::Bind(binding(2, "sip:a", 1))).unwrap();
     assert_eq!(store.bindings().unwrap().len(), 3);
     put(&store, Record::Bind(binding(1, "sip:a", 2))).unwrap();
-    put(&store, Record::Unbind { terminal: Id::new(1), contact: "sip:b".into() }).unwrap();
-    put(&store, Record::Unbind { terminal: Id::new(9), contact: "sip:b".into() }).unwrap();
+    put(&store, Record::Unbind { aor: Aor::from_bits(1), contact: "sip:b".into() }).unwrap();
+    put(&store, Record::Unbind { aor: Aor::from_bits(9), contact: "sip:b".into() }).unwrap();
     let kept = [binding(1, "sip:a", 2), binding(2, "sip:a", 1)];
     assert_eq!(store.bindings().unwrap(), kept);
     drop(store);

@@ -5,6 +5,7 @@
 use super::*;
 use cluster::between::{Capsule, Happened, Owner, Stand, ToLegs};
 use cluster::media::MediaError;
+use model::{Aor, Snapshot};
 use sip::session::OfferVia;
 use std::collections::VecDeque;
 
@@ -75,7 +76,7 @@ impl Legs for Others {
 }
 
 impl Directory for Others {
-    fn bindings(&self, _: Id<Terminal>) -> Vec<Binding> {
+    fn bindings(&self, _: Aor) -> Vec<Binding> {
         let remote = ([192, 0, 2, 1], 5060).into();
         let flow = Flow { transport: Transport::Udp, listener: 0, remote, conn: ConnId(0) };
         let (contact, home) = ("sip:bob@192.0.2.1".to_owned(), NodeId(1));
@@ -126,12 +127,8 @@ async fn server(relay: NodeId) -> (Arc<AppServer>, Arc<Others>, UnboundedReceive
     let (is_superseded, kept) = (AtomicBool::new(false), parking_lot::Mutex::default());
     let world = Arc::new(Others { said: said.clone(), is_superseded, relay, kept });
     let snapshot = Snapshot::build(&Configuration::demo()).unwrap();
-    let deps = Deps {
-        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
-        log: Arc::new(Unwritten(said)),
-        clock: Arc::new(|| 1_000_000),
-        node: NodeId(2),
-    };
+    let rates = Arc::new(ArcSwap::from_pointee(Rates::new(snapshot)));
+    let deps = Deps::new(rates, Arc::new(Unwritten(said)), Arc::new(|| 1_000_000), NodeId(2), 1);
     let server = AppServer::start(deps, Limits { calls: 9, ring: Duration::from_secs(30) }).await.unwrap();
     server.connect(Arc::clone(&world) as _, Arc::clone(&world) as _, Arc::clone(&world) as _);
     (server, world, lines)

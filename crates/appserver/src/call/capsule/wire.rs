@@ -61,7 +61,15 @@ pub(super) struct Call {
     places: Vec<Place>,
     #[prost(message, repeated, tag = "23")]
     earlier: Vec<Figures>,
+    /// What clients are told for whom it is an external call, as the store keeps it.
+    #[prost(bytes = "bytes", repeated, tag = "24")]
+    externals: Vec<Bytes>,
+    #[prost(bool, tag = "25")]
+    is_untraced: bool,
 }
+
+/// Clients for whom one call is external.
+const EXTERNALS_MAX: usize = 4;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Party {
@@ -195,7 +203,11 @@ impl From<&Capsule> for Call {
             Stage::Ended { counted: true } => (4, 0),
         };
         let node = |node: NodeId| u32::from(node.0);
+        // What cannot be written is no call record either.
+        let external = |external| postcard::to_stdvec(external).unwrap_or_default().into();
         Call {
+            externals: story.externals.iter().map(external).collect(),
+            is_untraced: capsule.is_untraced,
             format: FORMAT,
             call: capsule.call.as_u64(),
             stage,
@@ -256,6 +268,12 @@ impl Call {
             legs.push(leg);
             told.push(tells);
         }
+        if self.externals.len() > EXTERNALS_MAX {
+            return Err(broken("externals", "are too many"));
+        }
+        let read =
+            |bytes: &Bytes| postcard::from_bytes(bytes).map_err(|_| broken("externals", "cannot be read"));
+        let externals = self.externals.iter().map(read).collect::<Result<_, _>>()?;
         let story = Story {
             brand: Id::new(self.brand),
             client: Id::new(self.client),
@@ -267,7 +285,7 @@ impl Call {
             ended: self.ended.map(End::parts).transpose()?,
             legs: told,
             earlier: earlier?,
-            externals: Vec::new(),
+            externals,
         };
         Ok(Capsule {
             call: CallId::from_u64(self.call),
@@ -280,6 +298,7 @@ impl Call {
             moving: to.map(|to| (from, to)),
             repair: self.repair,
             changed: self.changed.map(|changed| (changed.leg as usize, changed.before)),
+            is_untraced: self.is_untraced,
             held: self.places.iter().map(Place::claim).collect::<Result<_, _>>()?,
         })
     }
@@ -334,7 +353,7 @@ impl Leg {
     fn of(leg: &KeptLeg, told: &CdrLeg) -> Leg {
         Leg {
             id: leg.id.map(LegId::as_u64),
-            address: leg.address.to_string(),
+            address: leg.address.map_or_else(String::new, |address| address.to_string()),
             state: match leg.state {
                 LegState::Prepared => 1,
                 LegState::Calling => 2,
@@ -367,7 +386,8 @@ impl Leg {
             3 => LegRole::Answerer,
             _ => return Err(broken("role", "is none that this release knows")),
         };
-        let address = self.address.parse().map_err(|_| broken("address", "is no IP address"))?;
+        let address = Some(self.address.as_str()).filter(|text| !text.is_empty()).map(str::parse);
+        let address = address.transpose().map_err(|_| broken("address", "is no IP address"))?;
         let media = self.media.map(Figures::report).transpose()?;
         let told = CdrLeg { role, sip_call_id: self.sip_call_id, endpoint: self.endpoint, media };
         Ok((KeptLeg { id: self.id.map(LegId::from_u64), address, state, agreed: self.agreed }, told))

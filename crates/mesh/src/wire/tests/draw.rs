@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use cluster::between::*;
 use cluster::ids::{CallId, LegId, NodeId};
-use cluster::leg::{Incoming, LegCommand, LegEvent, Originate};
+use cluster::leg::{
+    Callee, DIVERSIONS_MAX, Diversion, Incoming, LegCommand, LegEvent, Origin, Originate, Presented,
+};
 use cluster::media::{MediaCommand, MediaError, MediaEvent, MediaLeg, MediaReply, Signalling};
 use cluster::question::{Answer, CallsOf, DrainState, HeldCall, HeldLeg, NodeState, Question};
-use model::{BindingRecord, FlowRecord, Id, LegRole, MediaReport};
+use model::{Aor, BindingRecord, E164, FlowRecord, Id, LegRole, MediaReport};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sip::draft::HeaderText;
@@ -101,7 +103,8 @@ impl Draw {
     }
 
     fn event(&mut self) -> LegEvent {
-        match self.below(15) {
+        match self.below(16) {
+            15 => LegEvent::Tagged { tag: self.text() },
             0 => LegEvent::Progress {
                 status: self.status(101, 199),
                 sdp: self.maybe(Draw::body),
@@ -210,8 +213,8 @@ impl Draw {
             leg: self.leg(),
             brand: self.id(),
             client: self.id(),
-            terminal: self.id(),
-            user: self.maybe(Draw::id),
+            origin: self.origin(),
+            caller: self.presented(),
             dialed: self.text(),
             offer: self.maybe(Draw::body),
             headers: self.headers(),
@@ -221,24 +224,69 @@ impl Draw {
         }
     }
 
+    fn aor(&mut self) -> Aor {
+        Aor::from_bits(self.0.random_range(1..=u32::MAX))
+    }
+
+    fn e164(&mut self) -> E164 {
+        format!("+{}", self.0.random_range(1..=999_999_999_999_999u64)).parse().unwrap()
+    }
+
+    fn origin(&mut self) -> Origin {
+        match self.0.random_range(0..3) {
+            0 => Origin::Endpoint { aor: self.aor(), user: self.maybe(Draw::id) },
+            1 => Origin::Wholesale,
+            _ => Origin::Ddi {
+                ddi: self.id(),
+                provider: self.id(),
+                called: self.e164(),
+                caller: self.maybe(Draw::e164),
+            },
+        }
+    }
+
+    fn diversion(&mut self) -> Diversion {
+        Diversion { number: self.text(), reason: self.text() }
+    }
+
+    fn presented(&mut self) -> Presented {
+        Presented {
+            number: self.maybe(Draw::text),
+            name: self.text(),
+            is_private: self.0.random(),
+            diversions: self.some(DIVERSIONS_MAX, Draw::diversion),
+            charge: self.maybe(Draw::text),
+            x_tag: self.maybe(Draw::text),
+        }
+    }
+
     fn order(&mut self) -> Originate {
         let all = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
         Originate {
             home: NodeId(0), // whoever is told is the home
             call: self.call(),
-            terminal: self.id(),
-            target: self.text(),
-            route: self.some(4, Draw::text),
-            flow: Flow {
-                transport: self.of(&all),
-                listener: self.0.random(),
-                remote: self.address(),
-                conn: ConnId(self.number()),
+            to: match self.0.random_range(0..3) {
+                0 => Callee::Binding {
+                    aor: self.aor(),
+                    target: self.text(),
+                    route: self.some(4, Draw::text),
+                    flow: Flow {
+                        transport: self.of(&all),
+                        listener: self.0.random(),
+                        remote: self.address(),
+                        conn: ConnId(self.number()),
+                    },
+                },
+                1 => Callee::Direct { aor: self.aor() },
+                _ => Callee::Server { server: self.id() },
             },
             caller_name: self.text(),
             caller_number: self.text(),
+            is_private: self.0.random(),
             called_number: self.text(),
             domain: self.text(),
+            diversions: self.some(DIVERSIONS_MAX, Draw::diversion),
+            charge: self.maybe(Draw::text),
             offer: self.maybe(Draw::body),
             headers: self.headers(),
             max_forwards: self.0.random(),
@@ -375,7 +423,7 @@ impl Draw {
     fn located(&mut self) -> Located {
         Located {
             binding: BindingRecord {
-                terminal: self.id(),
+                aor: self.aor(),
                 contact: self.text(),
                 instance: self.maybe(Draw::text),
                 reg_id: self.maybe(|draw| draw.0.random()),
@@ -413,13 +461,9 @@ impl Draw {
             1 => DirectoryItem::WholeTold,
             2 => DirectoryItem::Bound(Box::new(self.located())),
             12 => DirectoryItem::Orphan(Box::new(self.located())),
-            3 => DirectoryItem::Unbound {
-                terminal: self.id(),
-                contact: self.text(),
-                stamp_us: self.0.random(),
-            },
+            3 => DirectoryItem::Unbound { aor: self.aor(), contact: self.text(), stamp_us: self.0.random() },
             4 => DirectoryItem::Forget {
-                terminal: self.id(),
+                aor: self.aor(),
                 contact: self.maybe(Draw::text),
                 before_us: self.0.random(),
             },
@@ -474,7 +518,7 @@ impl Draw {
             3 => Question::State,
             4 => Question::Drain { undo: self.0.random() },
             5 => Question::Keeps(self.call()),
-            _ => Question::Unbind { terminal: self.id(), contact: self.maybe(Draw::text) },
+            _ => Question::Unbind { aor: self.aor(), contact: self.maybe(Draw::text) },
         }
     }
 

@@ -335,6 +335,7 @@ impl World {
             headers: own.lines.clone(),
             offer,
             credentials: own.credentials.take(),
+            elsewhere: Vec::new(),
             destination: Destination { flow, stream_first: false },
         };
         own.session = Some(Session::outgoing(Arc::new(own.cfg.clone()), call, self.now));
@@ -678,6 +679,7 @@ fn describe_event(event: &Event) -> String {
     match event {
         Event::Progress { status, sdp: s, fork } => format!("Progress {status} {} fork{fork}", sdp(s)),
         Event::Answered { sdp: s, fork } => format!("Answered {} fork{fork}", sdp(s)),
+        Event::Tagged { tag } => format!("Tagged {tag}"),
         Event::Rejected { status, .. } => format!("Rejected {status}"),
         Event::Confirmed { sdp: s } => format!("Confirmed {}", sdp(s)),
         Event::Cancelled { .. } => "Cancelled".to_owned(),
