@@ -9,7 +9,7 @@ use crate::incoming::{Incoming, IncomingRefusal};
 use crate::note::{Note, Notes, ShownBy};
 use crate::selection::{Facts, Selection, Wanted};
 use crate::target::{NoTarget, Target};
-use crate::transform::NumberError;
+use crate::transform::{NUMBER_MAX, NumberError};
 use jiff::Timestamp;
 use model::entities::{
     Company, CompanyKind, CompanyRelRoutingTag, Ddi, DdiKind, OutgoingRouting, RoutingTag,
@@ -110,6 +110,14 @@ pub enum Refusal {
     /// What was dialled is no number.
     #[error("the dialled number: {0}")]
     Number(NumberError),
+    /// What was dialled within a virtual PBX is nothing of it, nor a number.
+    #[error("{} is no extension, no friend has it, and {why}", dialled.escape_debug())]
+    NoExtension {
+        /// What was dialled.
+        dialled: String,
+        /// Why it is no number.
+        why: NumberError,
+    },
     /// There is no number to show.
     #[error(
         "client {client} and the endpoint have no outgoing DDI, and the caller showed none of the client's; choose one in outgoingDdi"
@@ -159,7 +167,7 @@ impl Refusal {
             Self::NoIdentity { .. } | Self::Blocked { .. } => 403,
             Self::Number(NumberError::GaveUp { .. }) => 500,
             Self::Number(_) => 484,
-            Self::NoTarget(_) | Self::NoPattern { .. } | Self::NoRoute { .. } => 404,
+            Self::NoExtension { .. } | Self::NoTarget(_) | Self::NoPattern { .. } | Self::NoRoute { .. } => 404,
             Self::Inside(refusal) => refusal.status().unwrap_or(404),
             Self::NoCarrier { silent: true } => 503,
             Self::NoCarrier { silent: false } => 404,
@@ -196,7 +204,14 @@ impl Router {
                 let (prefix, text) = self.ddi_prefix(&line, text);
                 by_prefix = prefix;
                 let number = self.index.rules.e164(line.rules, Kind::CalleeIn, text, notes);
-                (number.map_err(Refusal::Number)?, tag)
+                let no_number = |why| match why {
+                    NumberError::GaveUp { .. } => Refusal::Number(why),
+                    _ if client.kind == CompanyKind::Vpbx => {
+                        Refusal::NoExtension { dialled: text.chars().take(NUMBER_MAX).collect(), why }
+                    }
+                    _ => Refusal::Number(why),
+                };
+                (number.map_err(no_number)?, tag)
             }
         };
         let special = self.index.numbers.is_special(&called, client.brand);

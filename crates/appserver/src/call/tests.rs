@@ -19,6 +19,10 @@ use sip::session::{EndCause, OfferVia};
 use std::cell::Cell;
 use std::time::Duration;
 
+/// Nobody has this extension, and it is no number of the world.
+const NO_999: &str = "dial 999 offer => alice 404, record 404 Platform unanswered (999 is no extension, no friend has it, and \
+    999 is no number in E.164: no rule of the caller, who has no transformation rule set, fits it; add one to it)";
+
 thread_local! {
     /// Whenever a call talks and is at rest, somebody else carries it on.
     static ADOPTING: Cell<bool> = const { Cell::new(false) };
@@ -547,7 +551,7 @@ fn a_call_that_never_rings_is_no_attempt_and_one_that_rings_is() {
     let others = Claim::attempts(Id::new(1), Id::new(1), 0);
     let (call, attempts) = (CallId::new(NodeId(1), 2), Counted::Attempts(Id::new(1)));
     (0..UNANSWERED_MAX).for_each(|_| test.places.adopt(Title { call, epoch: 0 }, &[others]));
-    ladder(&mut test, "dial 999 offer => alice 404, record 404 Platform unanswered (No such extension)");
+    ladder(&mut test, NO_999);
     ladder(
         &mut test,
         "dial 102 offer => alice 503, record 503 Platform unanswered (Too many unanswered calls)",
@@ -667,7 +671,7 @@ fn when_all_devices_refused_the_caller_hears_the_best_reason() {
 fn who_cannot_be_called_is_told_at_once() {
     let mut test = Test::new(0);
     ladder(&mut test, "dial 102 offer => alice 480, record 480 Platform unanswered (Not registered)");
-    ladder(&mut test, "dial 999 offer => alice 404, record 404 Platform unanswered (No such extension)");
+    ladder(&mut test, NO_999);
     test.configuration.users[1].do_not_disturb = true;
     ladder(&mut test, "dial 102 offer => alice 486, record 486 Platform unanswered (Do not disturb)");
     test.configuration.users[1].do_not_disturb = false;
