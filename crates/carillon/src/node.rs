@@ -618,6 +618,7 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
                 transport: listener.transport,
                 bind: listener.bind,
                 advertised: listener.advertise.clone(),
+                trunk: None,
             })
             .collect(),
         workers: config.sip_workers,

@@ -17,18 +17,23 @@ mod ping;
 mod policy;
 mod registrar;
 mod stats;
+mod trunks;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::{
-    AuthConfig, Limits, Listener, Overload, ProxyConfig, ProxyError, RegistrarConfig, SealKey, WORKERS_MAX,
-    is_advertisable,
+    AuthConfig, Limits, Listener, Overload, ProxyConfig, ProxyError, RegistrarConfig, SealKey, TrunksConfig,
+    WORKERS_MAX, is_advertisable,
 };
 pub use net::Network;
 pub use registrar::{BindingChange, BindingLog, Durable, Elsewhere};
 pub use stats::{CAUSES, Cause, ProxyStats};
+pub use trunks::{
+    Colour, Owns, RegistrationState, RegistrationStatus, ServerState, ServerStatus, Target, TargetStatus,
+    TrunkStates, Trunks,
+};
 
 use arc_swap::ArcSwap;
 use auth::Authenticator;
@@ -39,6 +44,7 @@ use cluster::leg::{Binding, Calls, Directory, LegCommand, LegHost, Legs, Origina
 use config::Place;
 use leg::{Leg, LegMsg};
 use legs::LegTag;
+use model::entities::Carrier;
 use model::{BindingRecord, Id, Snapshot, Terminal};
 use net::tcp::{Connections, Inputs};
 use net::{Port, tcp, udp};
@@ -106,10 +112,15 @@ pub enum Direction {
 /// So long after a leg has gone its telephone knows: it has heard of it, also when the first datagram was lost.
 const PARTED: Duration = leg::ANNOUNCE_WITHIN.saturating_add(Duration::from_secs(1));
 
+/// Registrars have so long to hear that we leave.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// A running proxy.
 pub struct Proxy {
     shared: Arc<Shared>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Ends after its registrations.
+    trunks: Mutex<Option<JoinHandle<()>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     next_worker: AtomicUsize,
 }
@@ -142,6 +153,7 @@ pub(crate) struct Shared {
     /// Nobody outside knows which calls share a worker.
     spread: u64,
     tap: Option<Arc<dyn Tap>>,
+    trunks: Trunks,
 }
 
 #[derive(Default)]
@@ -198,7 +210,11 @@ impl Proxy {
         if matches!(deps.network, Network::Os) {
             fit_files(&mut config, workers);
         }
-        let mut rng = StdRng::from_seed(deps.seed.unwrap_or_else(|| rand::rng().random()));
+        let seed: [u8; 32] = deps.seed.unwrap_or_else(|| rand::rng().random());
+        let mut rng = StdRng::from_seed(seed);
+        // Of its own, so that trunks change nothing for calls that a seed tells.
+        let mut trunk_rng = StdRng::from_seed(seed.map(|byte| !byte));
+        let network = deps.network.clone();
         let Opened { places, mut ports, sockets } = open(&config, &deps.network, workers)?;
         let places: Arc<[Place]> = places.into();
         let (links, mailboxes): (Vec<Link>, Vec<_>) = (0..workers).map(|_| Link::new()).unzip();
@@ -207,6 +223,7 @@ impl Proxy {
         let clock = Clock::new(deps.unix_time, matches!(deps.network, Network::Sim(_)));
         let (keeper, watches) = mpsc::unbounded_channel();
         let first = first_counter(clock.unix_us());
+        let (trunks, ears) = Trunks::new(trunk_rng.random());
         let shared = Arc::new(Shared {
             connections: Connections::new(
                 &config.limits,
@@ -238,6 +255,7 @@ impl Proxy {
             snapshot: deps.snapshot,
             log: deps.log,
             tap: deps.tap,
+            trunks,
             config,
             places,
             clock,
@@ -251,6 +269,7 @@ impl Proxy {
         for (listener, socket) in sockets {
             tasks.push(tokio::spawn(Arc::clone(&shared.connections).accept(listener, socket)));
         }
+        let keeper = tokio::spawn(trunks::keep(Arc::clone(&shared), ears, network, trunk_rng));
         let auth = Authenticator::new(shared.config.auth.algorithms.clone(), rng.random());
         let mut running = Vec::with_capacity(workers);
         for ((index, mailbox), streams) in (0u8..).zip(mailboxes).zip(streams) {
@@ -268,6 +287,7 @@ impl Proxy {
         let proxy = Proxy {
             shared,
             tasks: Mutex::new(tasks),
+            trunks: Mutex::new(Some(keeper)),
             workers: Mutex::new(running),
             next_worker: AtomicUsize::new(0),
         };
@@ -353,6 +373,27 @@ impl Proxy {
         count
     }
 
+    /// How carriers' servers and registrations at DDI providers stand, as this node knows it.
+    pub fn trunk_states(&self) -> TrunkStates {
+        self.shared.trunks.states()
+    }
+
+    /// Where requests to carriers go, and what became of them.
+    pub fn trunks(&self) -> &Trunks {
+        &self.shared.trunks
+    }
+
+    /// Whether a carrier has a server that is not known to be down.
+    pub fn carrier_answers(&self, carrier: Id<Carrier>) -> bool {
+        self.shared.trunks.carrier_answers(carrier)
+    }
+
+    /// Names who decides which registrations at DDI providers this node keeps, for in a cluster exactly one node keeps each; it is
+    /// asked once a second. Only the first one counts. Nobody: all are kept.
+    pub fn set_registration_owner(&self, owns: Owns) {
+        self.shared.trunks.set_owns(owns);
+    }
+
     /// Asks each SIP worker for a sign of life, which comes when it has done what came before. One that is gone gives none.
     pub fn knock(&self) -> Vec<oneshot::Receiver<()>> {
         let knock = |link: &Link| {
@@ -435,6 +476,12 @@ impl Proxy {
             task.abort();
         }
         self.drain(true);
+        let keeper = self.trunks.lock().take();
+        if let Some(keeper) = keeper {
+            let _ = tokio::time::timeout(FAREWELL, self.shared.trunks.leave()).await;
+            keeper.abort();
+            let _ = keeper.await;
+        }
         for link in &self.shared.links {
             link.send(how());
         }
@@ -589,7 +636,9 @@ impl Shared {
     fn restore(&self, mut bindings: Vec<BindingRecord>) {
         // When each was last refreshed is not recorded; what is left of its time tells for telephones that ask for the same.
         bindings.sort_by_key(|record| record.expires_at);
-        let transports: Vec<Transport> = self.places.iter().map(|place| place.transport).collect();
+        // Trunk addresses come last, and have no users.
+        let users = self.places.iter().filter(|place| place.trunk.is_none());
+        let transports: Vec<Transport> = users.map(|place| place.transport).collect();
         let now = self.clock.unix_secs();
         for record in bindings {
             let (terminal, contact) = (record.terminal, record.contact.clone());
