@@ -147,6 +147,8 @@ struct Ground<'a> {
     config: &'a NodeConfig,
     watching: &'a Watching,
     current: Current,
+    /// The proxy of this node, as soon as there is one.
+    here: Arc<OnceLock<Weak<Proxy>>>,
     store: Store,
     /// Of an earlier run.
     bindings: Vec<BindingRecord>,
@@ -183,6 +185,7 @@ impl Node {
             config,
             watching: &watching,
             current: current.clone(),
+            here: Arc::default(),
             store: store.clone(),
             bindings,
             asking: Arc::default(),
@@ -442,7 +445,12 @@ impl Ground<'_> {
     async fn calls(&self, node: NodeId, log: Arc<dyn CallLog>) -> Result<Arc<AppServer>, StartError> {
         let log = self.watching.log(log);
         let rates = Arc::clone(&self.current.rates);
-        let deps = appserver::Deps::new(rates, log, Arc::new(unix_us), node, rand::random());
+        let mut deps = appserver::Deps::new(rates, log, Arc::new(unix_us), node, rand::random());
+        let proxy = Arc::clone(&self.here);
+        // Without a proxy here nobody has asked them.
+        deps.answers = Arc::new(move |server| {
+            proxy.get().and_then(Weak::upgrade).is_none_or(|proxy: Arc<Proxy>| proxy.server_answers(server))
+        });
         let limits = appserver::Limits { calls: self.config.limits.calls, ring: self.config.ring };
         Ok(AppServer::start(deps, limits).await?)
     }
@@ -457,7 +465,9 @@ impl Ground<'_> {
             seed: None,
             tap: self.watching.tap(),
         };
-        Ok(Proxy::start(config, deps).await?)
+        let proxy = Proxy::start(config, deps).await?;
+        let _ = self.here.set(Arc::downgrade(&proxy));
+        Ok(proxy)
     }
 }
 
@@ -619,6 +629,7 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
                 transport: listener.transport,
                 bind: listener.bind,
                 advertised: listener.advertise.clone(),
+                trunk: None,
             })
             .collect(),
         workers: config.sip_workers,

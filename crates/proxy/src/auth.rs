@@ -422,7 +422,7 @@ mod tests {
         let listener = |bind: &str, advertised: Option<&str>| {
             let bind = bind.parse().unwrap();
             let advertised = advertised.map(str::to_owned);
-            let listener = Listener { transport: Transport::Udp, bind, advertised };
+            let listener = Listener { advertised, ..Listener::new(Transport::Udp, bind) };
             Place::new(&listener, bind)
         };
         let places = [

@@ -3,6 +3,8 @@
 //! In: nothing. Out: plain values, checked by [`ProxyConfig::check`]. Elsewhere: reading them from a file (crate `carillon`).
 
 use cluster::ids::{LegId, NodeId};
+use model::Id;
+use model::entities::ProxyTrunk;
 use sip::digest::Algorithm;
 use sip::flow::Transport;
 use sip::session::{Rel100, TimerPolicy};
@@ -43,6 +45,25 @@ pub struct ProxyConfig {
     pub session_timer: TimerPolicy,
     /// Reliable provisional responses of calls (RFC 3262).
     pub rel100: Rel100,
+    /// How carriers and DDI providers are watched and found.
+    pub trunks: TrunksConfig,
+}
+
+/// How carriers and DDI providers are watched and found (manual, chapter 9.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrunksConfig {
+    /// Pause between two OPTIONS to a server of a carrier; zero sends none, and then all count as up.
+    pub ping: Duration,
+    /// Requests in a row that a server may leave unanswered, or answer by 408 or 503, before it is down; at least 1.
+    pub misses: u32,
+    /// Who is asked for the addresses of names; none: whom the system asks.
+    pub nameservers: Vec<SocketAddr>,
+}
+
+impl Default for TrunksConfig {
+    fn default() -> Self {
+        Self { ping: Duration::from_secs(30), misses: 3, nameservers: Vec::new() }
+    }
 }
 
 /// A key for tags, never shown.
@@ -84,6 +105,7 @@ impl Default for ProxyConfig {
             user_agent: format!("Carillon/{}", env!("CARGO_PKG_VERSION")),
             session_timer: TimerPolicy::default(),
             rel100: Rel100::Supported,
+            trunks: TrunksConfig::default(),
         }
     }
 }
@@ -97,12 +119,15 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// `host` or `host:port` as peers reach it, for Via and Contact; `None` is the local address itself.
     pub advertised: Option<String>,
+    /// The trunk address (manual, chapter 8.14.2) whose socket it is: carriers and DDI providers are spoken to from it, users
+    /// are not. `None`: the users'.
+    pub trunk: Option<Id<ProxyTrunk>>,
 }
 
 impl Listener {
     /// A listener that advertises its own address.
     pub fn new(transport: Transport, bind: SocketAddr) -> Self {
-        Self { transport, bind, advertised: None }
+        Self { transport, bind, advertised: None, trunk: None }
     }
 }
 
@@ -356,6 +381,8 @@ impl ProxyConfig {
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) transport: Transport,
+    /// The trunk address whose socket it is; `None`: the users'.
+    pub(crate) trunk: Option<Id<ProxyTrunk>>,
     /// The local address with its real port.
     pub(crate) local: SocketAddr,
     /// Host as advertised; an IPv6 address in brackets.
@@ -375,7 +402,7 @@ impl Place {
         let port = port.unwrap_or_else(|| local.port());
         let sent_by = format!("{host}:{port}");
         let ip = host.trim_matches(['[', ']']).parse().ok();
-        Self { transport: listener.transport, local, host, ip, port, sent_by }
+        Self { transport: listener.transport, trunk: listener.trunk, local, host, ip, port, sent_by }
     }
 
     /// The Contact value of a leg on this listener.
@@ -444,7 +471,7 @@ mod tests {
     fn with(transport: Transport, bind: &str, advertised: Option<&str>) -> ProxyConfig {
         let advertised = advertised.map(str::to_owned);
         ProxyConfig {
-            listeners: vec![Listener { transport, bind: bind.parse().unwrap(), advertised }],
+            listeners: vec![Listener { advertised, ..Listener::new(transport, bind.parse().unwrap()) }],
             ..ProxyConfig::default()
         }
     }

@@ -11,11 +11,14 @@ use crate::registrar::Device;
 use bytes::Bytes;
 use cluster::ids::{CallId, NodeId};
 use cluster::leg::{Incoming, LegCommand, LegEvent};
+use model::Id;
+use model::entities::CarrierServer;
 use sip::draft::{HeaderText, ResponseDraft};
 use sip::flow::{ConnId, Flow, Transport};
 use sip::msg::{Message, Method};
 use sip::session::{Action, CommandError, Failure, Outgoing, Session, SessionConfig};
 use sip::transaction::{Destination, ServerId};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -372,6 +375,9 @@ impl Leg {
             if let Some(action) = session.poll_action() {
                 wishes.actions.push(action);
             } else if let Some(event) = session.poll_event() {
+                if let Peer::Server(server) = self.peer {
+                    tell_of_server(shared, server, session.destination().flow.remote, &event);
+                }
                 self.tell(shared, event);
             } else {
                 break;
@@ -401,6 +407,17 @@ impl Leg {
             }
         }
         true
+    }
+}
+
+/// What a call to a carrier's server says about the server: whether it is there and takes calls.
+fn tell_of_server(shared: &Shared, server: Id<CarrierServer>, remote: SocketAddr, event: &LegEvent) {
+    match event {
+        LegEvent::Rejected { status: 408 | 503, .. } => shared.trunks.call_failed(server, remote),
+        LegEvent::Rejected { .. } | LegEvent::Progress { .. } | LegEvent::Answered { .. } => {
+            shared.trunks.call_answered(server, remote);
+        }
+        _ => {}
     }
 }
 

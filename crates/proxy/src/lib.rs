@@ -19,18 +19,23 @@ mod ping;
 mod policy;
 mod registrar;
 mod stats;
+mod trunks;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::{
-    AuthConfig, Limits, Listener, Overload, ProxyConfig, ProxyError, RegistrarConfig, SealKey, WORKERS_MAX,
-    is_advertisable,
+    AuthConfig, Limits, Listener, Overload, ProxyConfig, ProxyError, RegistrarConfig, SealKey, TrunksConfig,
+    WORKERS_MAX, is_advertisable,
 };
 pub use net::Network;
 pub use registrar::{BindingChange, BindingLog, Durable, Elsewhere};
 pub use stats::{CAUSES, Cause, ProxyStats};
+pub use trunks::{
+    Colour, Owns, RegistrationState, RegistrationStatus, ServerState, ServerStatus, Target, TargetStatus,
+    TrunkStates, Trunks,
+};
 
 use arc_swap::ArcSwap;
 use auth::Authenticator;
@@ -41,7 +46,7 @@ use cluster::leg::{Binding, Callee, Calls, Directory, LegCommand, LegEvent, LegH
 use config::Place;
 use leg::{Leg, LegMsg};
 use legs::LegTag;
-use model::entities::CarrierServer;
+use model::entities::{Carrier, CarrierServer, DdiProvider};
 use model::{Aor, BindingRecord, Id};
 use net::tcp::{Connections, Inputs};
 use net::{Port, tcp, udp};
@@ -57,7 +62,7 @@ use sip::transaction::{Config, ListenerVia, Transactions};
 use stats::Counters;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -111,10 +116,15 @@ pub enum Direction {
 /// So long after a leg has gone its telephone knows: it has heard of it, also when the first datagram was lost.
 const PARTED: Duration = leg::ANNOUNCE_WITHIN.saturating_add(Duration::from_secs(1));
 
+/// Registrars have so long to hear that we leave.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// A running proxy.
 pub struct Proxy {
     shared: Arc<Shared>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Ends after its registrations.
+    trunks: Mutex<Option<JoinHandle<()>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     next_worker: AtomicUsize,
 }
@@ -147,6 +157,7 @@ pub(crate) struct Shared {
     /// Nobody outside knows which calls share a worker.
     spread: u64,
     tap: Option<Arc<dyn Tap>>,
+    trunks: Trunks,
 }
 
 #[derive(Default)]
@@ -203,7 +214,11 @@ impl Proxy {
         if matches!(deps.network, Network::Os) {
             fit_files(&mut config, workers);
         }
-        let mut rng = StdRng::from_seed(deps.seed.unwrap_or_else(|| rand::rng().random()));
+        let seed: [u8; 32] = deps.seed.unwrap_or_else(|| rand::rng().random());
+        let mut rng = StdRng::from_seed(seed);
+        // Of its own, so that trunks change nothing for calls that a seed tells.
+        let mut trunk_rng = StdRng::from_seed(seed.map(|byte| !byte));
+        let network = deps.network.clone();
         let Opened { places, mut ports, sockets } = open(&config, &deps.network, workers)?;
         let places: Arc<[Place]> = places.into();
         let (links, mailboxes): (Vec<Link>, Vec<_>) = (0..workers).map(|_| Link::new()).unzip();
@@ -212,6 +227,7 @@ impl Proxy {
         let clock = Clock::new(deps.unix_time, matches!(deps.network, Network::Sim(_)));
         let (keeper, watches) = mpsc::unbounded_channel();
         let first = first_counter(clock.unix_us());
+        let (trunks, ears) = Trunks::new(trunk_rng.random());
         let shared = Arc::new(Shared {
             connections: Connections::new(
                 &config.limits,
@@ -243,6 +259,7 @@ impl Proxy {
             router: deps.router,
             log: deps.log,
             tap: deps.tap,
+            trunks,
             config,
             places,
             clock,
@@ -256,6 +273,7 @@ impl Proxy {
         for (listener, socket) in sockets {
             tasks.push(tokio::spawn(Arc::clone(&shared.connections).accept(listener, socket)));
         }
+        let keeper = tokio::spawn(trunks::keep(Arc::clone(&shared), ears, network, trunk_rng));
         let auth = Authenticator::new(shared.config.auth.algorithms.clone(), rng.random());
         let mut running = Vec::with_capacity(workers);
         for ((index, mailbox), streams) in (0u8..).zip(mailboxes).zip(streams) {
@@ -273,6 +291,7 @@ impl Proxy {
         let proxy = Proxy {
             shared,
             tasks: Mutex::new(tasks),
+            trunks: Mutex::new(Some(keeper)),
             workers: Mutex::new(running),
             next_worker: AtomicUsize::new(0),
         };
@@ -358,6 +377,32 @@ impl Proxy {
         count
     }
 
+    /// How carriers' servers and registrations at DDI providers stand, as this node knows it.
+    pub fn trunk_states(&self) -> TrunkStates {
+        self.shared.trunks.states()
+    }
+
+    /// Where requests to carriers go, and what became of them.
+    pub fn trunks(&self) -> &Trunks {
+        &self.shared.trunks
+    }
+
+    /// Whether a server of a carrier is not known to be down.
+    pub fn server_answers(&self, server: Id<CarrierServer>) -> bool {
+        self.shared.trunks.server_state(server) != ServerState::Down
+    }
+
+    /// Whether a carrier has a server that is not known to be down.
+    pub fn carrier_answers(&self, carrier: Id<Carrier>) -> bool {
+        self.shared.trunks.carrier_answers(carrier)
+    }
+
+    /// Names who decides which registrations at DDI providers this node keeps, for in a cluster exactly one node keeps each; it is
+    /// asked once a second. Only the first one counts. Nobody: all are kept.
+    pub fn set_registration_owner(&self, owns: Owns) {
+        self.shared.trunks.set_owns(owns);
+    }
+
     /// Asks each SIP worker for a sign of life, which comes when it has done what came before. One that is gone gives none.
     pub fn knock(&self) -> Vec<oneshot::Receiver<()>> {
         let knock = |link: &Link| {
@@ -440,6 +485,12 @@ impl Proxy {
             task.abort();
         }
         self.drain(true);
+        let keeper = self.trunks.lock().take();
+        if let Some(keeper) = keeper {
+            let _ = tokio::time::timeout(FAREWELL, self.shared.trunks.leave()).await;
+            keeper.abort();
+            let _ = keeper.await;
+        }
         for link in &self.shared.links {
             link.send(how());
         }
@@ -574,32 +625,31 @@ impl Shared {
         self.link(leg).send(Cmd::Originate(Box::new((tag, state, outgoing))));
     }
 
-    /// Whether endpoints and wholesale clients are served on a socket.
-    fn serves_users(&self, _listener: u16) -> bool {
-        true
-    }
-
-    /// Whether DDI providers are served on a socket.
-    fn serves_trunks(&self, _listener: u16) -> bool {
-        true
-    }
-
     /// The socket of this transport and family that endpoints are spoken to from.
     fn user_listener(&self, transport: Transport, is_ipv6: bool) -> Option<u16> {
-        let fits = |place: &Place| place.transport == transport && place.local.is_ipv6() == is_ipv6;
+        let fits = |place: &Place| {
+            place.trunk.is_none() && place.transport == transport && place.local.is_ipv6() == is_ipv6
+        };
         self.places.iter().position(fits).and_then(|index| u16::try_from(index).ok())
+    }
+
+    /// The DDI providers that may speak from an address: it is one of theirs, or that of a registrar which has us registered.
+    fn ddi_providers(&self, router: &Router, source: IpAddr) -> Vec<Id<DdiProvider>> {
+        let mut providers = router.ddi_providers(source).to_vec();
+        if let Some(registered) = self.registrar_provider(source)
+            && !providers.contains(&registered)
+        {
+            providers.push(registered);
+        }
+        providers
     }
 
     /// Where a carrier's server is, the best place first.
     fn server_flows(&self, server: Id<CarrierServer>) -> Vec<Flow> {
-        let router = self.router.load();
-        let Some(row) = router.snapshot().rows().get(server) else { return Vec::new() };
-        let transport = carrier::transport_of(row);
-        let host = row.ip.as_deref().or(row.hostname.as_deref()).unwrap_or_default();
-        let Ok(ip) = host.parse::<std::net::IpAddr>() else { return Vec::new() };
-        let remote = SocketAddr::new(ip, row.port.unwrap_or(5060));
-        let listener = self.user_listener(transport, ip.is_ipv6());
-        listener.map(|listener| Flow { transport, listener, remote, conn: ConnId(0) }).into_iter().collect()
+        let targets = self.trunks.targets(server).into_iter();
+        let flow =
+            |Target { remote, transport, listener }| Flow { transport, listener, remote, conn: ConnId(0) };
+        targets.map(flow).collect()
     }
 
     /// The worker of everything that belongs to an INVITE outside of dialogs.
@@ -629,7 +679,9 @@ impl Shared {
     fn restore(&self, mut bindings: Vec<BindingRecord>) {
         // When each was last refreshed is not recorded; what is left of its time tells for telephones that ask for the same.
         bindings.sort_by_key(|record| record.expires_at);
-        let transports: Vec<Transport> = self.places.iter().map(|place| place.transport).collect();
+        // Trunk addresses come last, and have no users.
+        let users = self.places.iter().filter(|place| place.trunk.is_none());
+        let transports: Vec<Transport> = users.map(|place| place.transport).collect();
         let now = self.clock.unix_secs();
         for record in bindings {
             let (aor, contact) = (record.aor, record.contact.clone());

@@ -18,6 +18,7 @@ use crate::net::tcp::{PlaceInLine, StreamMessage, Streams};
 use crate::net::{Datagram, Port};
 use crate::ping::{Ping, Watch};
 use crate::stats::{Cause, add};
+use crate::trunks::Ask;
 use crate::{Direction, Shared};
 use backlog::{Backlog, Waiting};
 use bytes::Bytes;
@@ -62,6 +63,8 @@ const FOREIGN_MAX: usize = 8192;
 const FOREIGN_OCTETS_MAX: usize = 8 * 1024 * 1024;
 /// Owner of the client transactions that ping bindings: no leg has this name, its node would be 65535 and its counter full.
 const PING_OWNER: u64 = u64::MAX;
+/// Owner of the client transactions of the trunks' task; as for pings.
+const TRUNK_OWNER: u64 = u64::MAX - 2;
 
 /// What a worker is told by other tasks.
 pub(crate) enum Cmd {
@@ -79,6 +82,8 @@ pub(crate) enum Cmd {
     Stored { kept: Kept, durable: bool },
     /// Send this OPTIONS.
     Ping(Box<Ping>),
+    /// Send this request of the trunks' task, which hears what became of it.
+    Ask(Box<Ask>),
     /// Carry on a leg of another proxy.
     Revive { call: CallId, leg: LegId, state: Bytes },
     /// Forget a leg without a word to its peer.
@@ -242,6 +247,9 @@ pub(crate) struct Worker {
     invites: HashMap<ServerId, LegId>,
     pings: HashMap<u32, Watch>,
     next_ping: u32,
+    /// Requests of the trunks' task, by its names for them.
+    asks: HashMap<u32, u64>,
+    next_ask: u32,
     strays: Strays,
     held_for: Held,
     admitted: Option<Admitted>,
@@ -287,6 +295,8 @@ impl Worker {
             invites: HashMap::new(),
             pings: HashMap::new(),
             next_ping: 0,
+            asks: HashMap::new(),
+            next_ask: 0,
             strays: Strays::default(),
             held_for: Held::default(),
             admitted: None,
@@ -425,7 +435,10 @@ impl Worker {
         let gauge = &self.shared.gauges[usize::from(self.index)];
         gauge.transactions.store(self.transactions.open(), Ordering::Relaxed);
         gauge.queued.store(self.queued(), Ordering::Relaxed);
-        if !self.settling.is_empty() && self.legs.is_empty() && !self.transactions.awaits_peers(PING_OWNER) {
+        if !self.settling.is_empty()
+            && self.legs.is_empty()
+            && !self.transactions.awaits_peers(&[PING_OWNER, TRUNK_OWNER])
+        {
             self.settling.clear();
         }
         if !self.resting.is_empty() && !self.legs.values().any(Leg::is_busy) {
@@ -505,6 +518,7 @@ impl Worker {
             Cmd::FlowGone(flow) => self.transactions.handle_transport_error(flow, now),
             Cmd::Stored { kept, durable } => self.stored(kept, durable, now),
             Cmd::Ping(ping) => self.ping(*ping, now),
+            Cmd::Ask(ask) => self.ask(*ask, now),
             Cmd::Revive { call, leg, state } => self.revive(call, leg, state, now),
             Cmd::Part(leg) => self.part(leg, now),
             Cmd::NoStray(leg) => self.no_stray(leg, now),
@@ -535,6 +549,23 @@ impl Worker {
                 add(&self.shared.counters.pings_missed);
             }
             self.shared.registrar.pinged(watch, answered);
+        }
+    }
+
+    fn ask(&mut self, ask: Ask, now: Instant) {
+        let Ask { token, draft, flow } = ask;
+        self.next_ask = self.next_ask.wrapping_add(1);
+        let key = ClientKey { owner: TRUNK_OWNER, seq: self.next_ask };
+        // No room: as good as lost on the way, and nobody is told twice.
+        match self.transactions.request(key, draft, Destination { flow, stream_first: false }, now) {
+            Ok(()) => drop(self.asks.insert(key.seq, token)),
+            Err(_) => self.shared.trunks.told(token, None),
+        }
+    }
+
+    fn told(&mut self, seq: u32, answer: Option<Message>) {
+        if let Some(token) = self.asks.remove(&seq) {
+            self.shared.trunks.told(token, answer);
         }
     }
 
@@ -646,6 +677,11 @@ impl Worker {
             }
             Event::Response { key, .. } if key.owner == PING_OWNER => self.pinged(key.seq, true),
             Event::Response { key, .. } if key.owner == STRAY_OWNER => {}
+            Event::Response { key, msg, .. } if key.owner == TRUNK_OWNER => {
+                if msg.status() >= 200 {
+                    self.told(key.seq, Some(msg));
+                }
+            }
             Event::Response { key, msg, flow } => {
                 let leg = LegId::from_u64(key.owner);
                 if self.legs.contains_key(&leg) {
@@ -668,6 +704,8 @@ impl Worker {
     fn failure(&mut self, key: ClientKey, failure: Failure, now: Instant) {
         if key.owner == PING_OWNER {
             self.pinged(key.seq, false);
+        } else if key.owner == TRUNK_OWNER {
+            self.told(key.seq, None);
         } else {
             self.tell(LegId::from_u64(key.owner), LegMsg::Failure { seq: key.seq, failure }, now);
         }

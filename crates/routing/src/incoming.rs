@@ -91,9 +91,9 @@ impl IncomingRefusal {
 }
 
 impl Router {
-    /// Whether some DDI provider of some brand has this address, so that it may be spoken to.
-    pub fn is_ddi_provider(&self, source: IpAddr) -> bool {
-        !self.index.sources.providers(source).is_empty()
+    /// The DDI providers that have this address, the lowest id first.
+    pub fn ddi_providers(&self, source: IpAddr) -> &[Id<DdiProvider>] {
+        self.index.sources.providers(source)
     }
 
     /// The wholesale client that sends from this address (manual, chapter 9.1.4).
@@ -146,7 +146,22 @@ impl Router {
         caller: Option<&str>,
         notes: &mut impl Notes,
     ) -> Result<Incoming, IncomingRefusal> {
-        let providers = self.index.sources.providers(source);
+        self.incoming_from(self.index.sources.providers(source), source, called, caller, notes)
+    }
+
+    /// The same where it is known otherwise which providers may have sent it, such as by a registration there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Router::incoming`].
+    pub fn incoming_from(
+        &self,
+        providers: &[Id<DdiProvider>],
+        source: IpAddr,
+        called: &str,
+        caller: Option<&str>,
+        notes: &mut impl Notes,
+    ) -> Result<Incoming, IncomingRefusal> {
         if providers.is_empty() {
             return Err(IncomingRefusal::UnknownSource(source));
         }

@@ -167,7 +167,9 @@ impl Refusal {
             Self::NoIdentity { .. } | Self::Blocked { .. } => 403,
             Self::Number(NumberError::GaveUp { .. }) => 500,
             Self::Number(_) => 484,
-            Self::NoExtension { .. } | Self::NoTarget(_) | Self::NoPattern { .. } | Self::NoRoute { .. } => 404,
+            Self::NoExtension { .. } | Self::NoTarget(_) | Self::NoPattern { .. } | Self::NoRoute { .. } => {
+                404
+            }
             Self::Inside(refusal) => refusal.status().unwrap_or(404),
             Self::NoCarrier { silent: true } => 503,
             Self::NoCarrier { silent: false } => 404,

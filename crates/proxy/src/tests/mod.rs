@@ -7,6 +7,7 @@ mod leaving;
 mod moved;
 mod registration;
 mod streams;
+mod trunks;
 mod way_back;
 mod workers;
 mod world;

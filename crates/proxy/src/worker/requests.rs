@@ -17,6 +17,7 @@ use crate::stats::{Cause, add};
 use bytes::Bytes;
 use cluster::ids::LegId;
 use cluster::leg::{Incoming, Origin, Presented};
+use model::entities::DdiProvider;
 use model::{Aor, Brand, Client, Id};
 use parking_lot::Mutex;
 use rand::Rng;
@@ -162,7 +163,11 @@ impl Worker {
         };
         let router = shared.router.load();
         let source = flow.remote.ip();
-        let is_provider = shared.serves_trunks(flow.listener) && router.is_ddi_provider(source);
+        let providers = match shared.serves_trunks(flow.listener) {
+            true => shared.ddi_providers(&router, source),
+            false => Vec::new(),
+        };
+        let is_provider = !providers.is_empty();
         if !is_provider && !shared.serves_users(flow.listener) {
             // Who looks for open trunks learns nothing, not even that somebody is here.
             self.shared.counters.count(Cause::UnknownSource);
@@ -186,7 +191,7 @@ impl Worker {
                 }
             }
             Verdict::Invite => {
-                let Some(caller) = self.caller(&msg, flow, &router, is_provider, now) else { return };
+                let Some(caller) = self.caller(&msg, flow, &router, &providers, now) else { return };
                 let is_full = self.shared.legs.load(Ordering::Relaxed) >= self.shared.config.limits.legs;
                 if is_full || self.shared.calls.get().is_none() {
                     self.refuse_busy(&msg, flow, Cause::Capacity, now);
@@ -210,14 +215,15 @@ impl Worker {
         msg: &Message,
         flow: Flow,
         router: &Router,
-        is_provider: bool,
+        providers: &[Id<DdiProvider>],
         now: Instant,
     ) -> Option<Caller> {
         let source = flow.remote.ip();
         let presented = presented(msg);
-        if is_provider {
+        if !providers.is_empty() {
             self.budget.prove(flow.remote, now);
-            match router.incoming(source, &dialed(msg), presented.number.as_deref(), &mut ()) {
+            let called = self.called_ddi(msg, router, providers);
+            match router.incoming_from(providers, source, &called, presented.number.as_deref(), &mut ()) {
                 Ok(found) => return Some(Caller { presented, who: Who::Ddi(found) }),
                 Err(refusal) => {
                     info!(from = %flow.remote, %refusal, "a call of a DDI provider is refused");
@@ -226,6 +232,9 @@ impl Worker {
                     return None;
                 }
             }
+        }
+        if !self.shared.serves_users(flow.listener) {
+            return None; // nobody else is served here, and who came so far is known
         }
         if let Some(client) = router.wholesale_client(source) {
             self.budget.prove(flow.remote, now);
@@ -242,6 +251,17 @@ impl Worker {
         }
         let identity = self.authenticate(msg, flow, Purpose::Call, now)?;
         Some(Caller { presented, who: Who::Endpoint(identity) })
+    }
+
+    /// The number that a DDI provider calls: the user part of the Request-URI, unless that is the Contact that we have registered there;
+    /// then it is in To (manual 9.2.2, "DDI Provider Registrations").
+    fn called_ddi(&self, msg: &Message, router: &Router, providers: &[Id<DdiProvider>]) -> String {
+        let called = dialed(msg);
+        let registration = self.shared.registration_by_contact(&called);
+        let row = registration.and_then(|id| router.snapshot().rows().get(id));
+        let is_theirs = row.is_some_and(|row| providers.contains(&row.ddi_provider));
+        let to = || number_of(&msg.to().ok()?.uri);
+        if is_theirs { to().unwrap_or(called) } else { called }
     }
 
     /// The sender's identity; without one the request has been answered.

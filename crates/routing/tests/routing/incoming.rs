@@ -83,8 +83,8 @@ fn the_provider_is_found_by_address_then_by_ddi() {
             "{sentence}"
         );
     }
-    assert!(router.is_ddi_provider(SHARED.parse().unwrap()));
-    assert!(!router.is_ddi_provider("192.0.2.99".parse().unwrap()));
+    assert!(!router.ddi_providers(SHARED.parse().unwrap()).is_empty());
+    assert!(router.ddi_providers("192.0.2.99".parse().unwrap()).is_empty());
 }
 
 #[test]

@@ -414,7 +414,7 @@ fn outgoing_ddi_rules_choose_the_number_by_destination_or_prefix() {
         ("a number of the list: keep", "911111111", Ok("+349000010")),
         ("a prefix: force another, and it is not dialled", "111*911234567", Ok("+349000012")),
         ("the first pattern that fits decides", "111*600123456", Ok("+349000010")),
-        ("a prefix that the rule does not know", "112*911234567", Err(484)),
+        ("a prefix that the rule does not know", "112*911234567", Err(404)),
     ] {
         let made = outgoing(&system, USER, dialled, None);
         let made = made.map(|outgoing| {

@@ -378,11 +378,11 @@ impl Transactions {
     }
 
     /// Whether a peer still owes something: the final response to a request of ours, or the ACK of a failure answer to its
-    /// INVITE (RFC 3261 section 17). Requests of the owner `apart` do not count. Looks at every transaction: for a shell
+    /// INVITE (RFC 3261 section 17). Requests of the owners `apart` do not count. Looks at every transaction: for a shell
     /// that is about to end.
-    pub fn awaits_peers(&self, apart: u64) -> bool {
+    pub fn awaits_peers(&self, apart: &[u64]) -> bool {
         self.table.entries().any(|entry| match entry {
-            Entry::Client(client) => client.is_pending() && client.peer.key.owner != apart,
+            Entry::Client(client) => client.is_pending() && !apart.contains(&client.peer.key.owner),
             Entry::Server(server) => server.awaits_ack(),
         })
     }
