@@ -17,6 +17,7 @@ pub mod entity;
 pub mod external;
 pub mod id;
 pub mod import;
+pub mod outside;
 pub mod pattern;
 mod prelude;
 pub mod record;

@@ -3,6 +3,7 @@
 
 mod capsules;
 mod relays;
+mod trunks;
 
 use super::*;
 use crate::places::Places;
@@ -30,6 +31,14 @@ thread_local! {
 
 struct Test {
     configuration: Configuration,
+    /// Instead of the configuration.
+    rates: Option<Arc<Rates>>,
+    /// Who calls; alice unless a test says otherwise.
+    origin: Origin,
+    client: Id<Client>,
+    caller: Presented,
+    orders: Vec<Originate>,
+    silent: Vec<Id<CarrierServer>>,
     bindings: usize,
     places: Places,
     /// What the call counts for.
@@ -69,7 +78,12 @@ enum Relay {
 
 impl World for Test {
     fn rates(&self) -> Arc<Rates> {
-        Arc::new(Rates::new(Snapshot::build(&self.configuration).unwrap()))
+        let small = || Arc::new(Rates::new(Snapshot::build(&self.configuration).unwrap()));
+        self.rates.clone().unwrap_or_else(small)
+    }
+
+    fn answers(&self, server: Id<CarrierServer>) -> bool {
+        !self.silent.contains(&server)
     }
 
     fn random(&self) -> u64 {
@@ -108,6 +122,12 @@ impl Test {
     fn new(bindings: usize) -> Self {
         Self {
             configuration: Configuration::demo(),
+            rates: None,
+            origin: Origin::Endpoint { aor: Aor::from_bits(1), user: Some(Id::new(1)) },
+            client: Id::new(1),
+            caller: Presented::default(),
+            orders: Vec::new(),
+            silent: Vec::new(),
             bindings,
             places: Places::default(),
             held: Vec::new(),
@@ -142,9 +162,9 @@ impl Test {
             call: CallId::new(NodeId(1), 1),
             leg,
             brand: Id::new(1),
-            client: Id::new(1),
-            origin: Origin::Endpoint { aor: Aor::from_bits(1), user: Some(Id::new(1)) },
-            caller: Presented::default(),
+            client: self.client,
+            origin: self.origin,
+            caller: self.caller.clone(),
             dialed: dialed.to_owned(),
             offer: (!offer.is_empty()).then(|| Bytes::from(offer)),
             headers: HeaderText::default(),
@@ -170,6 +190,7 @@ impl Test {
         let mut headers = HeaderText::default();
         let event = match what {
             "200" => LegEvent::Answered { sdp, fork },
+            "tag" => LegEvent::Tagged { tag: argument.unwrap().to_owned() },
             "ack" => LegEvent::Confirmed { sdp },
             "bye" => LegEvent::Ended { by_peer: true, cause: EndCause::Bye, reason: None },
             "expired" => LegEvent::Ended { by_peer: false, cause: EndCause::SessionExpired, reason: None },
@@ -278,6 +299,7 @@ impl Test {
                         Callee::Binding { target, .. } => target.clone(),
                         other => format!("{other:?}"),
                     });
+                    self.orders.push((*order).clone());
                     done.push(format!("bob{slot} INVITE {}", text(order.offer.as_ref())));
                     call.originated(slot, leg, format!("b{slot}@us"));
                 }
