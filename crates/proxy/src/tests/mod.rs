@@ -1,6 +1,7 @@
 //! A proxy on a simulated network, with telephones of a few lines: what it answers, on the wire, under a paused clock.
 
 mod calls;
+mod carriers;
 mod ending;
 mod hostile;
 mod leaving;

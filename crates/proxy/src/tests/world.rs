@@ -209,6 +209,8 @@ pub(super) struct Phone {
     pub(super) domain: String,
     pub(super) call_id: String,
     pub(super) cseq: u32,
+    /// The proxy's socket that it talks to.
+    pub(super) server: SocketAddr,
     branch: u32,
     nonce_count: u32,
 }
@@ -217,6 +219,7 @@ impl Phone {
     pub(super) fn new(port: SimPort, name: &str) -> Phone {
         Phone {
             call_id: format!("call-{}", port.local_addr()),
+            server: PROXY.parse().unwrap(),
             port,
             name: name.to_owned(),
             password: name.to_owned(),
@@ -232,14 +235,14 @@ impl Phone {
     }
 
     pub(super) fn send(&self, text: impl Into<Bytes>) {
-        self.port.send_to(text.into(), PROXY.parse().unwrap());
+        self.port.send_to(text.into(), self.server);
     }
 
     /// The next message, parsed and valid.
     pub(super) async fn recv(&mut self) -> Message {
         let (bytes, from) =
             tokio::time::timeout(Duration::from_secs(3600), self.port.recv()).await.expect("silence");
-        assert_eq!(from, PROXY.parse().unwrap());
+        assert_eq!(from, self.server);
         let msg = Message::parse(bytes.clone()).unwrap();
         msg.validate().unwrap_or_else(|defect| panic!("{defect:?} in {}", String::from_utf8_lossy(&bytes)));
         msg

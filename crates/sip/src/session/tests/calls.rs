@@ -405,3 +405,62 @@ fn a_bye_into_silence_ends_all_the_same() {
     assert!(world.session(super::world::ALICE).is_over());
     assert!(!world.session(super::world::BOB).is_over());
 }
+
+/// RFC 3263 section 4.3: whoever does not answer, or says 503, may be elsewhere.
+#[test]
+fn a_call_goes_to_the_next_address_when_one_fails_and_to_none_behind_that() {
+    use crate::flow::{ConnId, Flow, Transport};
+    use crate::session::{Action, Event, Failure, Outgoing, Session, SessionConfig};
+    use crate::transaction::Destination;
+    use std::sync::Arc;
+    use std::time::Instant;
+    let now = Instant::now();
+    let place = |port: u16| Destination {
+        flow: Flow {
+            transport: Transport::Udp,
+            listener: 0,
+            remote: ([192, 0, 2, 1], port).into(),
+            conn: ConnId(0),
+        },
+        stream_first: false,
+    };
+    let cfg =
+        SessionConfig { first_response: Some(Duration::from_secs(8)), ..SessionConfig::new("<sip:us>") };
+    let call = Outgoing {
+        target: "sip:bob@carrier.example".to_owned(),
+        from: "<sip:alice@us.example>".to_owned(),
+        to: "<sip:bob@carrier.example>".to_owned(),
+        call_id: "1".to_owned(),
+        local_tag: "a".to_owned(),
+        route: Vec::new(),
+        headers: crate::draft::HeaderText::new(),
+        offer: Some(sdp("o1")),
+        credentials: None,
+        destination: place(1),
+        elsewhere: vec![place(2), place(3)],
+    };
+    let mut session = Session::outgoing(Arc::new(cfg), call, now);
+    let mut next = |session: &mut Session| loop {
+        match session.poll_action() {
+            Some(Action::Request { seq, draft, to }) => {
+                assert_eq!(draft.method, Method::Invite);
+                return Some((seq, to.flow.remote.port(), draft));
+            }
+            Some(_) => {}
+            None => return None,
+        }
+    };
+    let (seq, port, _) = next(&mut session).unwrap();
+    assert_eq!(port, 1);
+    session.handle_failure(seq, Failure::Transport, now);
+    let (_, port, _) = next(&mut session).unwrap();
+    assert_eq!(port, 2, "the connection failed");
+    session.handle_timeout(now + Duration::from_secs(9));
+    let (seq, port, draft) = next(&mut session).unwrap();
+    assert_eq!(port, 3, "it said nothing at all");
+    assert!(session.poll_event().is_none(), "the user knows of none of that");
+    assert!(!draft.body.is_empty());
+    session.handle_failure(seq, Failure::Timeout, now);
+    assert!(next(&mut session).is_none());
+    assert!(matches!(session.poll_event(), Some(Event::Rejected { status: 408, .. })));
+}
