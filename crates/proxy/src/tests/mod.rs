@@ -5,6 +5,7 @@ mod ending;
 mod hostile;
 mod leaving;
 mod moved;
+mod names;
 mod registration;
 mod streams;
 mod trunks;
