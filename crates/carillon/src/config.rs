@@ -4,8 +4,10 @@
 
 mod api_tls;
 mod cluster;
+mod trunks;
 mod watch;
 
+pub(crate) use trunks::TrunksConfig;
 pub(crate) use watch::{WatchConfig, hep_password};
 
 use ::cluster::node::{Role, Roles};
@@ -46,6 +48,10 @@ pub(crate) struct NodeConfig {
     pub(crate) threads: usize,
     /// Where SIP is heard.
     pub(crate) listeners: Vec<ListenerConfig>,
+    /// Where carriers and DDI providers are heard, and how they are watched.
+    pub(crate) trunks: TrunksConfig,
+    /// Who is asked for the addresses of carriers and DDI providers; none: whom the system asks.
+    pub(crate) nameservers: Vec<SocketAddr>,
     /// SIP worker tasks; 0: chosen by the number of cores.
     pub(crate) sip_workers: usize,
     pub(crate) user_agent: String,
@@ -85,6 +91,8 @@ pub(crate) struct ListenerConfig {
     pub(crate) bind: SocketAddr,
     /// `host[:port]` that Via and Contact show instead of the bound address.
     pub(crate) advertise: Option<String>,
+    /// Number of the trunk address whose socket it is; `None`: the users'.
+    pub(crate) trunk: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +156,8 @@ impl Default for NodeConfig {
             data: PathBuf::from("carillon-data"),
             threads: 0,
             listeners: Vec::new(),
+            trunks: TrunksConfig::default(),
+            nameservers: Vec::new(),
             sip_workers: 0,
             user_agent: concat!("Carillon/", env!("CARGO_PKG_VERSION")).to_owned(),
             unreachable: Duration::from_secs(8),
@@ -200,7 +210,7 @@ impl Default for NodeConfig {
 impl NodeConfig {
     /// Every listener is on the loopback interface, so that no default password can face a network.
     pub(crate) fn is_local(&self) -> bool {
-        self.listeners.iter().all(|listener| listener.bind.ip().is_loopback())
+        self.listeners.iter().chain(&self.trunks.listeners).all(|listener| listener.bind.ip().is_loopback())
     }
 }
 
@@ -269,10 +279,12 @@ pub(crate) fn read_with(text: &str, overrides: &Overrides) -> (NodeConfig, Vec<M
 }
 
 /// Sections of the file.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 15] = [
     "node",
     "cluster",
     "sip",
+    "trunks",
+    "dns",
     "media",
     "registrar",
     "auth",
@@ -328,6 +340,8 @@ impl Reader {
         self.number(&mut sip, "unreachable_seconds", 0..=32, |n| config.unreachable = Duration::from_secs(n));
         self.number(&mut sip, "ring_seconds", 1..=3600, |n| config.ring = Duration::from_secs(n));
         self.finish(sip);
+
+        self.trunks(table, &mut config);
 
         let mut media = self.section(table, "media");
         self.media(&mut media, &mut config.media);
@@ -532,7 +546,7 @@ impl Reader {
         };
         for (number, entry) in entries.iter().enumerate() {
             let key = format!("sip.listen[{number}]");
-            if let Some(listener) = self.listener(&key, entry) {
+            if let Some(listener) = self.listener(&key, entry, None) {
                 if config
                     .listeners
                     .iter()
@@ -545,18 +559,24 @@ impl Reader {
         }
     }
 
-    /// `"udp:ADDRESS:PORT"`, or `{ bind = "udp:ADDRESS:PORT", advertise = "HOST[:PORT]" }`.
-    fn listener(&mut self, key: &str, entry: &Value) -> Option<ListenerConfig> {
+    /// `"udp:ADDRESS:PORT"`, or `{ bind = "udp:ADDRESS:PORT", advertise = "HOST[:PORT]" }`. `trunk`: it is one of a trunk address,
+    /// of this one where it names none by `trunk = NUMBER`.
+    fn listener(&mut self, key: &str, entry: &Value, mut trunk: Option<u32>) -> Option<ListenerConfig> {
         let (bind, advertise) = match entry {
             Value::String(bind) => (bind.as_str(), None),
             Value::Table(table) => {
                 for (name, value) in table {
-                    if name != "bind" && name != "advertise" {
-                        self.mistake(
-                            &format!("{key}.{name}"),
-                            value,
-                            "unknown; there are bind and advertise",
-                        );
+                    let key = format!("{key}.{name}");
+                    match (name.as_str(), trunk) {
+                        ("bind" | "advertise", _) => {}
+                        ("trunk", Some(_)) => match value.as_integer().and_then(|n| u32::try_from(n).ok()) {
+                            Some(number) if number > 0 => trunk = Some(number),
+                            _ => self.mistake(&key, value, "write the number of a trunk address, from 1"),
+                        },
+                        (_, None) => self.mistake(&key, value, "unknown; there are bind and advertise"),
+                        (_, Some(_)) => {
+                            self.mistake(&key, value, "unknown; there are bind, advertise and trunk")
+                        }
                     }
                 }
                 let text = |name: &str| table.get(name).and_then(Value::as_str);
@@ -602,7 +622,7 @@ impl Reader {
                 "an unspecified address needs `advertise`: write { bind = \"…\", advertise = \"HOST\" } with the address that phones reach",
             );
         }
-        Some(ListenerConfig { transport, bind, advertise })
+        Some(ListenerConfig { transport, bind, advertise, trunk })
     }
 
     fn algorithms(&mut self, auth: &mut Section<'_>, algorithms: &mut Vec<Algorithm>) {
@@ -946,7 +966,7 @@ mod tests {
         let text = include_str!("../../../deploy/carillon.toml");
         let example = parse(text).unwrap();
         let loopback: SocketAddr = "127.0.0.1:5060".parse().unwrap();
-        let listener = |transport| ListenerConfig { transport, bind: loopback, advertise: None };
+        let listener = |transport| ListenerConfig { transport, bind: loopback, advertise: None, trunk: None };
         let mut default = NodeConfig {
             listeners: vec![listener(sip::flow::Transport::Udp), listener(sip::flow::Transport::Tcp)],
             ..NodeConfig::default()

@@ -137,7 +137,12 @@ fn node_config(arguments: &Arguments, data: PathBuf) -> Result<NodeConfig, Start
     // An unspecified address cannot be told to phones; the first softphone to be pointed here is on this machine.
     let advertise = address.ip().is_unspecified().then(|| own_address().to_string());
     for transport in [Transport::Udp, Transport::Tcp] {
-        config.listeners.push(ListenerConfig { transport, bind: address, advertise: advertise.clone() });
+        config.listeners.push(ListenerConfig {
+            transport,
+            bind: address,
+            advertise: advertise.clone(),
+            trunk: None,
+        });
     }
     // Two phones and a few visitors; open files may be scarce.
     config.limits.tcp_connections = 100;

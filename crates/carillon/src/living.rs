@@ -1,7 +1,7 @@
 //! What the API is told of the living system: registrations and calls of all nodes, the nodes themselves, and ending and draining those.
 //!
-//! Elsewhere: who asks (crate `api`), asking other nodes (`asking`), what this node answers (`here`); rating, trunks, invoices, faxes and mail are
-//! not asked here yet.
+//! Elsewhere: who asks (crate `api`), asking other nodes (`asking`), what this node answers (`here`); rating, invoices, faxes and mail are not
+//! asked here yet, and of trunks only what this node's proxy knows is told.
 
 use crate::asking::{Asking, Gathered};
 use crate::node::unix_us;
@@ -9,7 +9,7 @@ use crate::watching::Health;
 use api::live::Live;
 use api::outside::{
     ActiveCall, CallCount, CallFilter, CallLeg, CallsOf, ClusterEvent, ClusterNode, DrainState, FoundCalls,
-    LogFilter, NodeLink, NodeNow, NodeState, NotChanged, NotHere, Outside, Owners, Registration,
+    LogFilter, NodeLink, NodeNow, NodeState, NotChanged, NotHere, Outside, Owners, Registration, TrunkState,
 };
 use async_trait::async_trait;
 use cluster::counters::{Claim, PARTITIONS};
@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use mesh::etcd::Membership;
 use mesh::peer::{LinkStatus, Peers, Way};
 use model::{Aor, BindingRecord, Id, LegRole, Snapshot};
-use proxy::Proxy;
+use proxy::{Proxy, RegistrationState, ServerState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -236,6 +236,22 @@ impl Outside for Living {
             node: node.0,
         });
         told.collect()
+    }
+
+    async fn carrier_server(&self, id: u32) -> Option<TrunkState> {
+        let state = self.proxy.as_ref()?.trunks().server_state(Id::new(id));
+        let known = (state != ServerState::Unknown).then_some(state == ServerState::Up);
+        known.map(|up| TrunkState { up, in_progress: false, expires_in: None })
+    }
+
+    async fn provider_registration(&self, id: u32) -> Option<TrunkState> {
+        let status = self.proxy.as_ref()?.trunks().registration(Id::new(id))?;
+        let left = status.expires_at.map(|at| at.saturating_sub(unix_us() / 1_000_000).max(0));
+        (status.state != RegistrationState::Elsewhere).then(|| TrunkState {
+            up: status.state == RegistrationState::Registered,
+            in_progress: status.in_progress,
+            expires_in: left.and_then(|left| u32::try_from(left).ok()),
+        })
     }
 
     async fn node(&self) -> Result<NodeState, NotHere> {

@@ -625,11 +625,12 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
         listeners: config
             .listeners
             .iter()
+            .chain(&config.trunks.listeners)
             .map(|listener| proxy::Listener {
                 transport: listener.transport,
                 bind: listener.bind,
                 advertised: listener.advertise.clone(),
-                trunk: None,
+                trunk: listener.trunk.map(Id::new),
             })
             .collect(),
         workers: config.sip_workers,
@@ -638,6 +639,9 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
         user_agent: config.user_agent.clone(),
         ..ProxyConfig::default()
     };
+    proxy.trunks.ping = config.trunks.ping;
+    proxy.trunks.misses = config.trunks.misses;
+    proxy.trunks.nameservers.clone_from(&config.nameservers);
     proxy.auth.invite = config.challenge_invite;
     proxy.auth.algorithms.clone_from(&config.algorithms);
     proxy.registrar.min_expires = config.registrar.min_expires;

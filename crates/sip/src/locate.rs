@@ -167,20 +167,25 @@ impl Located {
     }
 }
 
+/// What must be asked before it is known where the server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The questions whose answers are not known.
+    pub questions: Vec<Question>,
+    /// Those that led there.
+    pub answered: Vec<Question>,
+}
+
 /// Where the server is by what is known, or what is to be asked first; whoever asks calls this again with the answers. It takes
 /// three rounds at most.
 ///
 /// # Errors
-/// The questions whose answers are not known.
-pub fn locate(
-    wanted: &Wanted,
-    able: &Able,
-    known: &BTreeMap<Question, Answer>,
-) -> Result<Located, Vec<Question>> {
+/// What is not known.
+pub fn locate(wanted: &Wanted, able: &Able, known: &BTreeMap<Question, Answer>) -> Result<Located, Open> {
     let mut seen = Seen { known, open: Vec::new(), asked: Vec::new(), ttl: FOR_EVER };
     let hosts = seen.services(wanted, able);
     if !seen.open.is_empty() {
-        return Err(seen.open);
+        return Err(Open { questions: seen.open, answered: seen.asked });
     }
     Ok(Located { hosts, ttl: seen.ttl, questions: seen.asked })
 }
@@ -464,8 +469,9 @@ mod tests {
                         format!("{} for {}", shown.join(", "), located.ttl.as_secs()),
                     );
                 }
-                Err(questions) => {
-                    for question in questions {
+                Err(open) => {
+                    assert!(open.answered.iter().all(|question| known.contains_key(question)));
+                    for question in open.questions {
                         write!(asked, "{:?} {} ", question.kind, question.name).unwrap();
                         let none = Answer { records: vec![], ttl: Duration::from_secs(60) };
                         let answer = zone.get(&question).cloned().unwrap_or(none);

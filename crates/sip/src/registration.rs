@@ -496,3 +496,384 @@ fn granted(msg: &Message, contact: &str, asked: Option<u32>) -> u32 {
         None => by_header,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft::{ResponseDraft, serialize_response};
+    use crate::flow::Transport;
+    use proptest::prelude::*;
+    use std::net::SocketAddr;
+
+    fn wish() -> Wish {
+        Wish {
+            registrar: "sip:provider.test".to_owned(),
+            record: "sip:account@provider.test".to_owned(),
+            contact: "sip:account@192.0.2.2:5060".to_owned(),
+            login: Login::new("account", "secret"),
+            realm: None,
+            expires: None,
+            user_agent: String::new(),
+        }
+    }
+
+    fn spot(number: u8) -> Spot {
+        Spot { transport: Transport::Udp, remote: SocketAddr::from(([203, 0, 113, number], 5060)) }
+    }
+
+    const MD5: &str = "WWW-Authenticate: Digest realm=\"provider\", nonce=\"n\", qop=\"auth\"";
+    const CONTACT: &str = "Contact: <sip:account@192.0.2.2:5060>";
+
+    /// A registrar's view of one registration: what goes out when, and what comes of the answers. The random numbers are zero.
+    struct Story {
+        registration: Registration,
+        start: Instant,
+        now: Instant,
+        out: Option<Request>,
+    }
+
+    impl Story {
+        fn of(wish: Wish, targets: &[u8]) -> Story {
+            let start = Instant::now();
+            let mut registration = Registration::new(wish, [5; 32], start);
+            registration.set_targets(targets.iter().map(|number| spot(*number)).collect(), start);
+            Story { registration, start, now: start, out: None }
+        }
+
+        /// Goes on to the next REGISTER; says when it was, where to, and these of its headers.
+        fn sends(&mut self, headers: &[&str]) -> String {
+            assert!(self.goes_on(), "nothing is due");
+            let request = self.out.as_ref().unwrap();
+            let values = headers.iter().map(|name| {
+                let text =
+                    String::from_utf8_lossy(request.draft.headers.get(name).unwrap_or(b"-")).into_owned();
+                text.split(' ').next().unwrap_or_default().to_owned()
+            });
+            let at = (self.now - self.start).as_secs();
+            let remote = request.spot.remote.ip().to_string();
+            let all = [at.to_string(), remote[10..].to_owned()].into_iter().chain(values);
+            all.collect::<Vec<_>>().join(" ")
+        }
+
+        /// The same; `false`: there is no next one.
+        fn goes_on(&mut self) -> bool {
+            while let Some(due) = self.registration.due() {
+                self.now = self.now.max(due);
+                self.out = self.registration.act(self.now);
+                if self.out.is_some() {
+                    return true;
+                }
+            }
+            false
+        }
+
+        /// An answer to the REGISTER that is out; lines are headers.
+        fn answers(&mut self, status: u16, lines: &[&str]) -> State {
+            let request = self.out.take().expect("a REGISTER is out");
+            let bytes = request.draft.serialize("SIP/2.0/UDP 192.0.2.2:5060;branch=z9hG4bK1");
+            let request = Message::parse(bytes).unwrap();
+            request.validate().unwrap();
+            let mut draft = ResponseDraft::new(status);
+            for line in lines {
+                let (name, value) = line.split_once(": ").unwrap();
+                draft.headers.push(name, value);
+            }
+            let source = SocketAddr::from(([192, 0, 2, 2], 5060));
+            let answer = Message::parse(serialize_response(&request, source, &draft)).unwrap();
+            self.registration.response(&answer, self.now, 0);
+            self.registration.state()
+        }
+
+        fn silence(&mut self) -> State {
+            self.out = None;
+            self.now += Duration::from_secs(32);
+            self.registration.unanswered(self.now, 0);
+            self.registration.state()
+        }
+    }
+
+    #[test]
+    fn it_answers_the_challenge_and_refreshes_by_the_same_call_id_with_growing_cseq() {
+        let mut story = Story::of(wish(), &[1]);
+        assert_eq!(story.sends(&["CSeq", "Expires", "Authorization"]), "0 1 1 - -");
+        let call_id = story.out.as_ref().unwrap().draft.headers.get("Call-ID").unwrap().to_vec();
+        assert_eq!(story.answers(401, &[MD5]), State::Trying);
+        assert_eq!(story.sends(&["CSeq", "Authorization"]), "0 1 2 Digest");
+        assert_eq!(story.answers(200, &[&format!("{CONTACT};expires=600")]), State::Registered);
+        assert_eq!(story.sends(&["CSeq", "Authorization"]), "450 1 3 Digest", "three quarters of 600 s");
+        assert_eq!(story.out.as_ref().unwrap().draft.headers.get("Call-ID").unwrap(), call_id);
+        // A new nonce after an accepted one is no refusal.
+        assert_eq!(story.answers(401, &[MD5]), State::Registered);
+        assert_eq!(story.sends(&["CSeq"]), "450 1 4");
+        assert_eq!(story.answers(200, &[&format!("{CONTACT};expires=600")]), State::Registered);
+        assert_eq!(story.sends(&["CSeq"]), "900 1 5");
+    }
+
+    #[test]
+    fn what_the_answer_says_about_our_contact_is_how_long_it_holds() {
+        for (asked, lines, granted) in [
+            (None, &["Contact: <sip:account@192.0.2.2:5060>;expires=120"][..], 120),
+            (Some(300), &["Contact: <sip:account@192.0.2.2:5060>;expires=120", "Expires: 900"], 120),
+            (Some(300), &["Contact: <sip:account@192.0.2.2:5060>", "Expires: 240"], 240),
+            (Some(300), &["Contact: <sip:account@192.0.2.2:5060>"], 300),
+            (Some(300), &[], 300),
+            (None, &[], 3600),
+            // Somebody else's beside ours.
+            (
+                None,
+                &[
+                    "Contact: <sip:other@198.51.100.1>;expires=60",
+                    "Contact: <sip:account@192.0.2.2:5060>;expires=90",
+                ],
+                90,
+            ),
+            // A registrar behind which contacts are rewritten: the only one is ours.
+            (None, &["Contact: <sip:account@10.0.0.1:1024>;expires=77"], 77),
+            (None, &["Contact: <sip:account@192.0.2.2>;expires=55"], 55),
+            (None, &["Contact: <sip:account@192.0.2.2:5060>;expires=4294967295"], 86_400),
+        ] {
+            let mut story = Story::of(Wish { expires: asked, ..wish() }, &[1]);
+            story.sends(&[]);
+            assert_eq!(story.answers(200, lines), State::Registered, "{lines:?}");
+            let (until, at) = story.registration.held().unwrap();
+            assert_eq!((until - story.now, at), (Duration::from_secs(granted), spot(1)), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_registrar_that_does_not_keep_the_contact_has_not_registered_it() {
+        for lines in [
+            &["Contact: <sip:account@192.0.2.2:5060>;expires=0"][..],
+            &["Contact: <sip:a@198.51.100.1>", "Contact: <sip:b@198.51.100.1>"],
+        ] {
+            let mut story = Story::of(wish(), &[1]);
+            story.sends(&[]);
+            assert_eq!(story.answers(200, lines), State::Failed);
+            assert_eq!(story.registration.problem(), Some(Problem::NotKept));
+        }
+    }
+
+    #[test]
+    fn too_brief_an_interval_is_made_longer_once_it_is_known_how_long() {
+        let mut story = Story::of(Wish { expires: Some(60), ..wish() }, &[1]);
+        assert_eq!(story.sends(&["Expires"]), "0 1 60");
+        assert_eq!(story.answers(423, &["Min-Expires: 1800"]), State::Trying);
+        assert_eq!(story.sends(&["Expires"]), "0 1 1800");
+        assert_eq!(story.answers(200, &[CONTACT]), State::Registered);
+        assert_eq!(story.sends(&["Expires"]), "1350 1 1800", "it is remembered");
+        // One that is never content, or does not say with what, is a failure.
+        story.answers(423, &["Min-Expires: 1800"]);
+        assert_eq!(story.registration.problem(), Some(Problem::Status(423)));
+        let mut story = Story::of(wish(), &[1]);
+        story.sends(&[]);
+        assert_eq!(story.answers(423, &[]), State::Failed);
+    }
+
+    #[test]
+    fn silence_and_503_go_on_to_the_next_target_and_then_back_off() {
+        let mut story = Story::of(wish(), &[1, 2, 3]);
+        assert_eq!(story.sends(&[]), "0 1");
+        assert_eq!(story.answers(503, &["Retry-After: 100"]), State::Trying);
+        assert_eq!(story.sends(&[]), "0 2");
+        assert_eq!(story.silence(), State::Trying);
+        assert_eq!(story.sends(&[]), "32 3");
+        assert_eq!(story.answers(500, &[]), State::Failed);
+        assert_eq!(story.registration.problem(), Some(Problem::Status(500)));
+        // What a registrar asked for counts, for all have failed.
+        assert_eq!(story.sends(&[]), "132 1");
+        for at in ["164 2", "196 3"] {
+            story.silence();
+            assert_eq!(story.sends(&[]), at);
+        }
+        story.silence();
+        // RFC 5626 section 4.5: half of 30 * 2^2 at least.
+        assert_eq!(story.sends(&[]), "288 1");
+        assert_eq!(story.answers(200, &[CONTACT]), State::Registered);
+        assert_eq!(story.registration.problem(), None);
+    }
+
+    #[test]
+    fn what_is_held_is_refreshed_where_it_is_held_and_tried_again_before_it_runs_out() {
+        let mut story = Story::of(wish(), &[1, 2]);
+        story.sends(&[]);
+        story.silence();
+        assert_eq!(story.sends(&[]), "32 2");
+        story.answers(200, &["Expires: 400"]);
+        assert_eq!(story.sends(&[]), "332 2");
+        assert_eq!(story.silence(), State::Registered);
+        assert_eq!(story.sends(&[]), "364 1", "the other one");
+        assert_eq!(story.silence(), State::Registered);
+        assert_eq!(story.sends(&[]), "414 2", "36 s are left: after half of it, or a little more");
+    }
+
+    #[test]
+    fn a_registration_that_is_not_refreshed_runs_out() {
+        let mut story = Story::of(wish(), &[1]);
+        story.sends(&[]);
+        story.answers(200, &["Expires: 60"]);
+        assert_eq!(story.sends(&[]), "45 1");
+        assert_eq!(story.registration.due(), Some(story.start + Duration::from_secs(60)));
+        story.now = story.start + Duration::from_secs(60);
+        assert!(story.registration.act(story.now).is_none());
+        assert_eq!((story.registration.state(), story.registration.held()), (State::Failed, None));
+    }
+
+    #[test]
+    fn a_wrong_password_is_tried_twice_an_hour_and_no_more() {
+        for refusal in [&[(401, &[MD5][..]), (401, &[MD5])][..], &[(403, &[])], &[(401, &[MD5]), (403, &[])]]
+        {
+            let mut story = Story::of(wish(), &[1, 2]);
+            for (status, lines) in refusal {
+                assert_eq!(story.sends(&[]), "0 1");
+                story.answers(*status, lines);
+            }
+            assert_eq!(story.registration.state(), State::Failed);
+            assert_eq!(story.registration.problem(), Some(Problem::Password));
+            assert_eq!(story.sends(&["Authorization"]), "1800 1 -", "no old answer goes with it");
+        }
+    }
+
+    /// RFC 3261 section 22.2, and the trap of providers that answer 407 to whoever they should know by address.
+    #[test]
+    fn challenges_that_cannot_be_answered_begin_no_loop() {
+        let proxy = "Proxy-Authenticate: Digest realm=\"provider\", nonce=\"n\", qop=\"auth\"";
+        let stale = "WWW-Authenticate: Digest realm=\"provider\", nonce=\"n\", qop=\"auth\", stale=true";
+        let other = "WWW-Authenticate: Digest realm=\"other\", nonce=\"n\", qop=\"auth\"";
+        let odd = "WWW-Authenticate: Digest realm=\"provider\", nonce=\"n\", algorithm=ROT13";
+        let no_password = Wish { login: Login::new("account", ""), ..wish() };
+        let of_realm = Wish { realm: Some("provider".to_owned()), ..wish() };
+        for (wish, status, line, sent, problem) in [
+            (no_password.clone(), 407, proxy, 1, Problem::Challenge),
+            (no_password, 401, MD5, 1, Problem::Challenge),
+            (of_realm.clone(), 401, other, 1, Problem::Challenge),
+            (of_realm, 401, MD5, 2, Problem::Password),
+            (wish(), 401, odd, 1, Problem::Challenge),
+            (wish(), 407, proxy, 2, Problem::Password),
+            (wish(), 401, stale, 5, Problem::Password),
+        ] {
+            let mut story = Story::of(wish, &[1]);
+            let mut count = 0;
+            while story.registration.problem().is_none() {
+                story.sends(&[]);
+                story.answers(status, &[line]);
+                count += 1;
+                assert!(count < 20, "{line}");
+            }
+            assert_eq!((count, story.registration.problem()), (sent, Some(problem)), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_algorithm_is_answered() {
+        for algorithm in ["MD5", "SHA-256", "SHA-512-256", "MD5-sess", "SHA-256-sess", "SHA-512-256-sess"] {
+            let line = format!(
+                "WWW-Authenticate: Digest realm=\"provider\", nonce=\"n\", qop=\"auth\", algorithm={algorithm}"
+            );
+            let mut story = Story::of(wish(), &[1]);
+            story.sends(&[]);
+            story.answers(401, &[&line]);
+            story.sends(&[]);
+            let sent = &story.out.as_ref().unwrap().draft.headers;
+            let answer = String::from_utf8_lossy(sent.get("Authorization").unwrap()).into_owned();
+            assert!(answer.contains(&format!("algorithm={algorithm}, ")), "{answer}");
+        }
+    }
+
+    #[test]
+    fn it_is_taken_back_by_expires_0_whatever_the_answer() {
+        for (status, lines) in [(200, &[][..]), (403, &[]), (503, &[]), (423, &["Min-Expires: 60"])] {
+            let mut story = Story::of(wish(), &[1]);
+            story.sends(&[]);
+            story.answers(200, &[CONTACT]);
+            story.registration.leave(story.now);
+            assert!(!story.registration.is_over());
+            assert_eq!(story.sends(&["CSeq", "Expires", "Contact"]), "0 1 2 0 <sip:account@192.0.2.2:5060>");
+            assert_eq!(story.answers(status, lines), State::Gone, "{status}");
+            assert!(story.registration.is_over());
+            assert_eq!(story.registration.due(), None);
+        }
+        // A challenge is answered.
+        let mut story = Story::of(wish(), &[1]);
+        story.sends(&[]);
+        story.answers(200, &[CONTACT]);
+        story.registration.leave(story.now);
+        story.sends(&[]);
+        story.answers(401, &[MD5]);
+        assert_eq!(story.sends(&["Expires", "Authorization"]), "0 1 0 Digest");
+        assert_eq!(story.answers(200, &[]), State::Gone);
+    }
+
+    #[test]
+    fn what_was_not_registered_needs_no_taking_back_but_what_is_on_its_way_does() {
+        let mut story = Story::of(wish(), &[1]);
+        story.registration.leave(story.now);
+        assert!(story.registration.is_over());
+        let mut story = Story::of(wish(), &[1]);
+        story.sends(&[]);
+        story.registration.leave(story.now);
+        assert!(!story.registration.is_over(), "its answer may come yet");
+        story.answers(200, &[CONTACT]);
+        assert_eq!(story.sends(&["Expires"]), "0 1 0");
+        assert_eq!(story.answers(200, &[]), State::Gone);
+    }
+
+    #[test]
+    fn without_an_address_it_waits_for_one_and_says_so() {
+        let mut story = Story::of(wish(), &[]);
+        assert_eq!(story.registration.due(), None);
+        story.registration.is_nowhere(story.now);
+        assert_eq!(story.registration.problem(), Some(Problem::Nowhere));
+        story.now += Duration::from_secs(7);
+        story.registration.set_targets(vec![spot(4)], story.now);
+        assert_eq!(story.sends(&[]), "7 4");
+        assert_eq!(story.answers(200, &[CONTACT]), State::Registered);
+    }
+
+    #[test]
+    fn the_password_is_in_no_debug_output() {
+        let story = Story::of(wish(), &[1]);
+        assert!(!format!("{:?}", story.registration).contains("secret"));
+    }
+
+    proptest! {
+        /// Whatever a registrar says, one that is kept always has something to do, and never sooner than it may; one that left ends.
+        #[test]
+        fn it_always_goes_on_and_does_not_hammer(
+            events in proptest::collection::vec((0u8..9, any::<u32>()), 1..80),
+            leaves_at in 0usize..120,
+        ) {
+            let mut story = Story::of(wish(), &[1, 2]);
+            let mut sent_at: Vec<Instant> = Vec::new();
+            for (number, (event, draw)) in events.into_iter().enumerate() {
+                if number == leaves_at {
+                    story.registration.leave(story.now);
+                }
+                if story.registration.is_over() {
+                    break;
+                }
+                if story.out.is_none() {
+                    if !story.goes_on() {
+                        prop_assert!(story.registration.is_over());
+                        break;
+                    }
+                    sent_at.push(story.now);
+                }
+                match event {
+                    0 => { story.answers(200, &["Expires: 60"]); }
+                    1 => { story.answers(401, &[MD5]); }
+                    2 => { story.answers(423, &["Min-Expires: 120"]); }
+                    3 => { story.answers(503, &["Retry-After: 10"]); }
+                    4 => { story.answers(404, &[]); }
+                    5 => { story.answers(200, &["Contact: <sip:account@192.0.2.2:5060>;expires=0"]); }
+                    6 => { story.answers(302, &[]); }
+                    _ => { story.silence(); }
+                }
+                story.now += Duration::from_millis(u64::from(draw % 100));
+            }
+            // Of an attempt there are a few at once; then there is a pause of some seconds.
+            for window in sent_at.windows(13) {
+                prop_assert!(window[12] - window[0] >= AGAIN_MIN - Duration::from_secs(1));
+            }
+        }
+    }
+}

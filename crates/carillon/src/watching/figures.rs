@@ -188,7 +188,10 @@ pub(super) fn of_roles(registry: &Registry, roles: &Roles<'_>) {
         registry.add(move |page| of_calls(page, &calls.stats()));
     }
     if let Some(proxy) = roles.proxy.map(Arc::clone) {
-        registry.add(move |page| of_proxy(page, &proxy.stats()));
+        registry.add(move |page| {
+            of_proxy(page, &proxy.stats());
+            of_trunks(page, &proxy.trunk_states());
+        });
     }
     if let Some(relay) = roles.relay.map(Arc::clone) {
         registry.add(move |page| of_relay(page, &relay.stats()));
@@ -365,6 +368,26 @@ fn of_proxy(page: &mut Page, stats: &proxy::ProxyStats) {
     );
 }
 
+fn of_trunks(page: &mut Page, states: &proxy::TrunkStates) {
+    use proxy::{RegistrationState, ServerState};
+    for state in [ServerState::Unknown, ServerState::Up, ServerState::Down] {
+        let help = "Servers of carriers, by whether they answer.";
+        let count = states.servers_in(state) as f64;
+        page.gauge_of("carillon_trunk_servers", help, &[("state", state.name())], count);
+    }
+    let all = [
+        RegistrationState::Elsewhere,
+        RegistrationState::Trying,
+        RegistrationState::Registered,
+        RegistrationState::Failed,
+    ];
+    for state in all {
+        let help = "Registrations at DDI providers, by how they stand; elsewhere: another node keeps it.";
+        let count = states.registrations_in(state) as f64;
+        page.gauge_of("carillon_trunk_registrations", help, &[("state", state.name())], count);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -408,5 +431,47 @@ mod tests {
             assert_eq!(ended(status, text, by, None), name, "{status} {text}");
         }
         assert_eq!(ended(503, "Shutting down", Platform, Some(1)), "answered");
+    }
+
+    #[test]
+    fn trunks_are_counted_by_state_and_nobody_is_named() {
+        use proxy::{RegistrationState, RegistrationStatus, ServerState, ServerStatus, TrunkStates};
+        let server = |number, state| ServerStatus {
+            server: Id::new(number),
+            carrier: Id::new(1),
+            state,
+            since: 0,
+            targets: Vec::new(),
+        };
+        let registration = RegistrationStatus {
+            registration: Id::new(1),
+            state: RegistrationState::Failed,
+            since: 0,
+            in_progress: false,
+            last_status: Some(403),
+            expires_at: None,
+            next_at: None,
+            problem: None,
+        };
+        let states = TrunkStates {
+            servers: vec![
+                server(1, ServerState::Up),
+                server(2, ServerState::Up),
+                server(3, ServerState::Down),
+            ],
+            registrations: vec![registration],
+        };
+        let registry = Registry::default();
+        registry.add(move |page| of_trunks(page, &states));
+        let text = registry.page().to_string();
+        for line in [
+            "carillon_trunk_servers{state=\"up\"} 2",
+            "carillon_trunk_servers{state=\"down\"} 1",
+            "carillon_trunk_servers{state=\"unknown\"} 0",
+            "carillon_trunk_registrations{state=\"failed\"} 1",
+            "carillon_trunk_registrations{state=\"registered\"} 0",
+        ] {
+            assert!(text.lines().any(|each| each == line), "{line} in {text}");
+        }
     }
 }

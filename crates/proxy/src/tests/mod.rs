@@ -6,6 +6,7 @@ mod ending;
 mod hostile;
 mod leaving;
 mod moved;
+mod names;
 mod registration;
 mod streams;
 mod trunks;

@@ -372,4 +372,8 @@ async fn in_a_cluster_another_node_may_keep_a_registration() {
     is_ours.store(false, std::sync::atomic::Ordering::Relaxed);
     let request = registrar.recv().await;
     assert_eq!(request.expires(), Some(0), "the other node has it now");
+    registrar.answer(&request, 200, &[]);
+    is_ours.store(true, std::sync::atomic::Ordering::Relaxed);
+    let request = registrar.recv().await;
+    assert_eq!(request.expires(), None, "and here again");
 }

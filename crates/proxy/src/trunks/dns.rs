@@ -170,7 +170,7 @@ impl Cache {
                 Some(located)
             }
             Err(open) => {
-                for question in &open {
+                for question in open.questions.iter().chain(&open.answered) {
                     self.want(question, now, used, ask);
                 }
                 None
@@ -231,5 +231,137 @@ impl Cache {
     /// When somebody should be asked again.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.entries.values().filter(|entry| !entry.is_asked).map(|entry| entry.due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(host: &str) -> Wanted {
+        Wanted { is_secure: false, host: host.to_owned(), port: Some(5060), transport: None }
+    }
+
+    fn able() -> Able {
+        Able { transports: vec![sip::flow::Transport::Udp], v4: true, v6: false }
+    }
+
+    fn address(last: u8, ttl: u64) -> Option<Answer> {
+        let records = vec![Record::Address([192, 0, 2, last].into())];
+        Some(Answer { records, ttl: Duration::from_secs(ttl) })
+    }
+
+    struct World {
+        cache: Cache,
+        now: Instant,
+        used: BTreeSet<Question>,
+    }
+
+    impl World {
+        fn new() -> World {
+            World { cache: Cache::default(), now: Instant::now(), used: BTreeSet::new() }
+        }
+
+        /// What is known after so many seconds, and what is asked then.
+        fn after(&mut self, seconds: u64, host: &str) -> (Option<String>, Vec<Question>) {
+            self.now += Duration::from_secs(seconds);
+            let mut ask = Vec::new();
+            let located = self.cache.find(&wanted(host), &able(), self.now, &mut self.used, &mut ask);
+            let spots = located.map(|located| located.spots());
+            let shown = spots.map(|spots| {
+                spots.iter().map(|spot| spot.remote.ip().to_string()).collect::<Vec<_>>().join(" ")
+            });
+            (shown, ask)
+        }
+
+        fn answer(&mut self, question: &Question, answer: Option<Answer>) -> bool {
+            self.cache.answered(question, answer, self.now)
+        }
+    }
+
+    #[test]
+    fn an_answer_is_asked_for_once_and_again_before_its_time_is_over() {
+        let mut world = World::new();
+        let (known, ask) = world.after(0, "a.test");
+        assert_eq!((known, ask.len()), (None, 1));
+        assert_eq!(world.after(1, "a.test"), (None, vec![]), "a question is on its way");
+        assert!(world.answer(&ask[0], address(1, 100)));
+        assert_eq!(world.after(0, "a.test"), (Some("192.0.2.1".to_owned()), vec![]));
+        assert_eq!(world.cache.due(), Some(world.now + Duration::from_secs(90)));
+        assert_eq!(world.after(89, "a.test").1, []);
+        let (known, again) = world.after(1, "a.test");
+        assert_eq!((known.as_deref(), &again), (Some("192.0.2.1"), &ask), "it is used meanwhile");
+        assert!(!world.answer(&ask[0], address(1, 100)), "nothing new");
+        let again = world.after(90, "a.test").1;
+        assert!(world.answer(&again[0], address(2, 100)));
+        assert_eq!(world.after(0, "a.test").0.as_deref(), Some("192.0.2.2"));
+    }
+
+    #[test]
+    fn while_the_dns_is_silent_old_answers_hold_and_it_is_asked_ever_less_often() {
+        let mut world = World::new();
+        let ask = world.after(0, "a.test").1;
+        world.answer(&ask[0], address(1, 10));
+        let mut pauses = Vec::new();
+        let mut last = world.now;
+        for _ in 0..600 {
+            let (known, again) = world.after(1, "a.test");
+            assert_eq!(known.as_deref(), Some("192.0.2.1"));
+            if let Some(question) = again.first() {
+                pauses.push((world.now - last).as_secs());
+                last = world.now;
+                assert!(!world.answer(question, None));
+            }
+        }
+        assert_eq!(pauses[..8], [9, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn that_there_is_nothing_is_an_answer_too_and_has_its_time() {
+        let mut world = World::new();
+        let ask = world.after(0, "a.test").1;
+        world.answer(&ask[0], Some(nothing(Some(Duration::from_secs(20)))));
+        assert_eq!(world.after(17, "a.test"), (Some(String::new()), vec![]));
+        assert_eq!(world.after(1, "a.test").1, ask);
+        world.answer(&ask[0], address(1, 0));
+        assert_eq!(world.cache.due(), Some(world.now + TTL_MIN * 9 / 10), "a time of zero is not believed");
+    }
+
+    #[test]
+    fn a_nameserver_that_does_not_know_naptr_does_not_hide_the_host() {
+        let mut world = World::new();
+        let find = |world: &mut World| {
+            let mut ask = Vec::new();
+            let any = Wanted { port: None, ..wanted("a.test") };
+            let found = world.cache.find(&any, &able(), world.now, &mut world.used, &mut ask);
+            (found.is_some(), ask)
+        };
+        let (_, ask) = find(&mut world);
+        assert_eq!(ask[0].kind, Kind::Naptr);
+        assert!(world.answer(&ask[0], None));
+        let (_, ask) = find(&mut world);
+        assert_eq!(ask[0].kind, Kind::Srv);
+        assert!(!world.answer(&ask[0], None), "calls must not go where SRV may not want them");
+        assert!(!find(&mut world).0);
+        let used = world.used.clone();
+        world.cache.keep(&used);
+        assert_eq!(world.cache.known.len(), 1, "what led there is not forgotten");
+    }
+
+    #[test]
+    fn what_nobody_uses_is_forgotten_and_no_more_is_remembered_than_there_is_room_for() {
+        let mut world = World::new();
+        let ask = world.after(0, "a.test").1;
+        world.answer(&ask[0], address(1, 100));
+        world.used.clear();
+        world.after(0, "b.test");
+        let used = world.used.clone();
+        world.cache.keep(&used);
+        assert_eq!((world.cache.known.len(), world.cache.entries.len()), (0, 1));
+        assert!(!world.answer(&ask[0], address(1, 100)), "an answer that comes too late is not kept");
+        for number in 0..QUESTIONS_MAX + 10 {
+            world.after(0, &format!("{number}.test"));
+        }
+        assert_eq!(world.cache.entries.len(), QUESTIONS_MAX);
     }
 }

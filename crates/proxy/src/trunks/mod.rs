@@ -301,6 +301,12 @@ impl Trunks {
         let _ = self.words.try_send(Word::Failed(server, remote));
     }
 
+    /// How a registration stands; `None`: nothing is known of it.
+    pub fn registration(&self, registration: Id<DdiProviderRegistration>) -> Option<RegistrationStatus> {
+        let board = self.board.load();
+        board.registrations.iter().find(|status| status.registration == registration).cloned()
+    }
+
     /// How all of it stands.
     pub(crate) fn states(&self) -> TrunkStates {
         let board = self.board.load();

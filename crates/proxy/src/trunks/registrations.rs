@@ -173,7 +173,7 @@ impl Registrations {
     ) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let Some(located) = located else { return };
-        if entry.located.as_deref() == Some(&located) {
+        if entry.active.is_some() && entry.located.as_deref() == Some(&located) {
             return;
         }
         // One listener for the whole registration: its Contact is the same at all targets.
@@ -189,6 +189,7 @@ impl Registrations {
             entry.nowhere = true;
             if let Some(active) = &mut entry.active {
                 active.registration.set_targets(Vec::new(), now);
+                active.registration.is_nowhere(now);
             }
             return;
         };
@@ -342,6 +343,7 @@ impl Entry {
                 status.state = RegistrationState::Failed;
                 status.problem = Some(Problem::Nowhere.to_string());
             }
+            None if self.located.is_none() => status.problem = Some(Problem::Nowhere.to_string()),
             None => {}
         }
         status
