@@ -23,6 +23,7 @@ mod frame;
 mod journal;
 mod note;
 mod record;
+mod record_v1;
 mod recovery;
 #[cfg(test)]
 mod sim;
