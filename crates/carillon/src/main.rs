@@ -20,6 +20,7 @@ mod here;
 mod kept;
 #[cfg(test)]
 mod kept_tests;
+mod listing;
 mod living;
 mod logging;
 mod news;
