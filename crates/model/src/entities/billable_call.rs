@@ -83,22 +83,22 @@ pub struct BillableCall {
     #[field(delete = "clear", platform = "ld", brand = "ld")]
     pub ddi_provider: Option<Id<DdiProvider>>,
     /// What the telephone or the other side wrote into the header X-Tag.
-    #[field(max = 32, platform = "ld", brand = "ld")]
+    #[field(max = 32, platform = "d", brand = "d")]
     pub x_tag: Option<String>,
     /// Who ended the call; null: nobody knows.
-    #[field(platform = "ld", brand = "ld")]
+    #[field(platform = "d", brand = "d")]
     pub hangup_by: Option<BillableCallHangupBy>,
     /// Why it ended: a SIP status with its words.
-    #[field(max = 100, platform = "ld", brand = "ld")]
+    #[field(max = 100, platform = "d", brand = "d")]
     pub hangup_cause: Option<String>,
     /// The carriers that were tried, in order, with the SIP status that each came to.
     #[field(platform = "d", brand = "d")]
     pub attempts: Option<Json>,
     /// How well we heard the caller: an estimated mean opinion score, 1 to 5.
-    #[field(scale = 2, platform = "ld", brand = "ld")]
+    #[field(scale = 2, platform = "d", brand = "d")]
     pub mos_caller: Option<Decimal>,
     /// How well we heard the called side: an estimated mean opinion score, 1 to 5.
-    #[field(scale = 2, platform = "ld", brand = "ld")]
+    #[field(scale = 2, platform = "d", brand = "d")]
     pub mos_callee: Option<Decimal>,
     /// How much of what the caller sent did not arrive, in percent.
     #[field(scale = 2, platform = "d", brand = "d")]
