@@ -8,7 +8,7 @@
 
 pub(crate) mod entries;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::apart::Apart;
 use crate::kept::{Housekeeping, LOOK_AGAIN};

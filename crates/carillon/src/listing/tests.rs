@@ -19,7 +19,7 @@ use serde_json::{Map, Value as Json, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use store::config::{ConfigOptions, ConfigPlace, Keyring, RecordQuery};
+use store::config::{CallStory, CallWord, ConfigOptions, ConfigPlace, Keyring, RecordQuery};
 use store::{Options, Record};
 use tokio::sync::oneshot;
 
@@ -134,6 +134,11 @@ fn cdr(call: &str) -> Cdr {
         node: 3,
         relay: Some(4),
     }
+}
+
+/// A call, and an external one that it can have.
+pub(crate) fn sample() -> (Cdr, ExternalCall) {
+    (cdr("c1"), leaves(1))
 }
 
 fn split(made: &[Row]) -> (Vec<BillableCall>, Vec<UsersCdr>) {
@@ -309,6 +314,41 @@ async fn calls_of_a_node_alone_are_listed_once_and_only_what_is_new_is_looked_at
     let (store, lists) = (journal(dir.path()), super::tests::lists(dir.path()).await);
     assert_eq!(list(&store, &lists, rows, &open_ended()).await.unwrap(), 0);
     assert_eq!(billed(&lists).await.len(), 2403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_word_of_a_cluster_takes_the_place_of_an_earlier_one_in_the_lists() {
+    let world = crate::records::tests::World::of("listing".to_owned()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let lists = lists(dir.path()).await;
+    let rows = || Arc::new(rows());
+    let word = |epoch, node, is_lost: bool, ended_us| {
+        let cdr = Box::new(Cdr { externals: vec![leaves(1), comes(2)], ended_us, ..cdr("c1") });
+        let story = if is_lost { CallStory::Lost(cdr) } else { CallStory::Ended(cdr) };
+        CallWord { epoch, node, story }
+    };
+    let lengths = async || {
+        let all = RecordQuery::new(BillableCall::definition());
+        let page = lists.query(&all).await.unwrap();
+        page.rows.iter().map(|row| row.cast::<BillableCall>().unwrap().duration).collect::<Vec<_>>()
+    };
+    let answered_us = cdr("").answered_us.unwrap();
+    let said = [
+        (word(0, 1, true, answered_us + 1_000_000), 1, 1.0),
+        (word(1, 2, false, answered_us + 3_000_000), 1, 3.0),
+        // Whoever had the call before wakes too late.
+        (word(0, 1, false, answered_us + 2_000_000), 0, 3.0),
+    ];
+    for (word, count, length) in said {
+        world.table.put(&[word]).await.unwrap();
+        // Two nodes that both believe that it is theirs.
+        let never = open_ended();
+        let (one, other) =
+            tokio::join!(list(&world.table, &lists, rows, &never), list(&world.table, &lists, rows, &never));
+        assert!(one.unwrap().max(other.unwrap()) >= count);
+        assert_eq!(lengths().await, [length, length]);
+    }
+    assert_eq!(list(&world.table, &lists, rows, &open_ended()).await.unwrap(), 0);
 }
 
 const DIR: &str = "CARILLON_LISTING_TEST_DIR";
