@@ -28,7 +28,9 @@ mod node;
 mod pace;
 mod phone_command;
 mod place;
+mod rates;
 mod records;
+mod simulating;
 mod users;
 mod watching;
 

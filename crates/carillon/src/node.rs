@@ -579,6 +579,7 @@ fn make_api(
         me,
         since: Instant::now(),
         health,
+        rates: Arc::default(),
     });
     live.name_own_hosts(&config.api_hosts);
     let storage = api::Storage::new(config.data.join("files"), config.files.clone());
