@@ -28,6 +28,7 @@ pub mod server;
 pub mod serving;
 mod shares;
 mod show;
+mod simulation;
 mod storage;
 pub mod tls;
 mod work;

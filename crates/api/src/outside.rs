@@ -5,6 +5,7 @@
 use crate::storage::Storage;
 use async_trait::async_trait;
 use rust_decimal::Decimal;
+use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +93,158 @@ pub struct SimulatedCall {
     pub interval_start: u32,
     /// The moment for which the call was rated.
     pub at: jiff::Timestamp,
+}
+
+/// What of a client would call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SimulatedCaller {
+    /// A user of a virtual PBX.
+    User(u32),
+    /// A friend of a virtual PBX.
+    Friend(u32),
+    /// A residential device.
+    ResidentialDevice(u32),
+    /// A retail account.
+    RetailAccount(u32),
+    /// A virtual fax.
+    Fax(u32),
+    /// A wholesale client itself.
+    Wholesale,
+}
+
+/// A call that might be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteAsk {
+    /// The client.
+    pub company: u32,
+    /// What of it calls.
+    pub caller: SimulatedCaller,
+    /// What is dialled, as the endpoint would dial it.
+    pub number: String,
+    /// The number that the endpoint would tell as its own.
+    pub presented: Option<String>,
+    /// When.
+    pub at: jiff::Timestamp,
+    /// How long it would be talked, in seconds.
+    pub seconds: u32,
+}
+
+/// What would happen to a call, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteTold {
+    /// It would be placed.
+    pub placed: bool,
+    /// What was decided, in words.
+    pub decision: String,
+    /// The SIP status that the caller would get; none: it is placed.
+    pub status: Option<u16>,
+    /// Each step of the decision, in words: forms of numbers, patterns, routes, and who was left out and why.
+    pub steps: Vec<String>,
+    /// The called number in E.164; none: it stays within the client, or is none.
+    pub called: Option<String>,
+    /// The number that would be shown.
+    pub shown: Option<String>,
+    /// The client's DDI with that number.
+    pub ddi: Option<u32>,
+    /// The routing tag that was dialled.
+    pub routing_tag: Option<u32>,
+    /// The carriers in the order in which they would be tried. Where weights draw lots, another call may have another order.
+    pub carriers: Vec<CarrierTold>,
+    /// What the client would pay.
+    pub price: Option<Amount>,
+    /// Why there is no price.
+    pub no_price: Option<String>,
+}
+
+/// A carrier that would be tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CarrierTold {
+    /// The carrier.
+    pub carrier: u32,
+    /// Its name.
+    pub name: String,
+    /// The outgoing route.
+    pub outgoing_routing: u32,
+    /// The route's priority.
+    pub priority: u16,
+    /// The called number as it would get it.
+    pub called: Option<String>,
+    /// The number that is shown as it would get it.
+    pub caller: Option<String>,
+    /// Why it would get none.
+    pub trouble: Option<String>,
+    /// What it would charge the brand.
+    pub cost: Option<Amount>,
+    /// Why there is no cost.
+    pub no_cost: Option<String>,
+}
+
+/// An amount, and the rate that it comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Amount {
+    /// How much, with four decimals.
+    pub amount: String,
+    /// The currency's ISO code.
+    pub currency: String,
+    /// The prefix by which the destination was found.
+    pub prefix: String,
+    /// The destination's name.
+    pub destination: String,
+    /// The rating plan.
+    pub rating_plan_group: u32,
+    /// Its name.
+    pub rating_plan_name: String,
+    /// For being connected.
+    pub connect_fee: String,
+    /// For a minute.
+    pub per_minute: String,
+    /// Seconds that are charged at once.
+    pub charge_period: u32,
+    /// Seconds at the beginning that no minutes are charged for.
+    pub interval_start: u32,
+    /// The connection's price is the least that a call costs, and not added.
+    pub minimal_cost: bool,
+}
+
+/// Whose price of a call is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateOf {
+    /// What a client pays.
+    Client(u32),
+    /// What a carrier charges.
+    Carrier(u32),
+    /// What it is by a rating plan.
+    Plan(u32),
+}
+
+/// A call that might be rated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateAsk {
+    /// Whose price.
+    pub of: RateOf,
+    /// The called number in E.164.
+    pub number: String,
+    /// The routing tag that is dialled.
+    pub routing_tag: Option<u32>,
+    /// When it begins.
+    pub at: jiff::Timestamp,
+    /// How long it would be talked, in seconds.
+    pub seconds: u32,
+}
+
+/// What a call would cost, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateTold {
+    /// Each step, in words.
+    pub steps: Vec<String>,
+    /// The price.
+    pub price: Option<Amount>,
+    /// Why there is none.
+    pub no_price: Option<String>,
 }
 
 /// A call that goes on.
@@ -464,6 +617,16 @@ pub trait Outside: Send + Sync {
         _seconds: u32,
     ) -> Result<Option<SimulatedCall>, NotHere> {
         Err(NotHere("calls are not rated here yet".to_owned()))
+    }
+
+    /// What would happen to a call that an endpoint makes.
+    async fn simulate_route(&self, _ask: &RouteAsk) -> Result<RouteTold, NotHere> {
+        Err(NotHere("calls are not routed here".to_owned()))
+    }
+
+    /// What a call would cost.
+    async fn simulate_rate(&self, _ask: &RateAsk) -> Result<RateTold, NotHere> {
+        Err(NotHere("calls are not rated here".to_owned()))
     }
 
     /// Rates calls anew.

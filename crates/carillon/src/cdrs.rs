@@ -4,7 +4,7 @@
 
 use crate::node::StartError;
 use crate::{complain, config, place, tell};
-use model::{Cdr, MediaReport};
+use model::{CallDirection, Cdr, ExternalCall, MediaReport, Trunk};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -159,6 +159,54 @@ pub(crate) fn shown(cdr: &Cdr) -> String {
             let _ = write!(text, "\n  {:6} {}", leg.endpoint, figures(media));
         }
     }
+    for external in &cdr.externals {
+        text.push_str("\n  ");
+        text.push_str(&told(cdr, external));
+    }
+    text
+}
+
+/// What one client is told of an external call; rows are named by their ids, as only a configuration knows their names.
+fn told(cdr: &Cdr, external: &ExternalCall) -> String {
+    let (way, other) = match external.direction {
+        CallDirection::Outbound => ("outbound", "to"),
+        CallDirection::Inbound => ("inbound", "from"),
+    };
+    let caller = external.caller.map_or_else(|| "nobody".to_owned(), |number| number.to_string());
+    let number = if other == "to" { external.callee.to_string() } else { caller };
+    let mut text = format!("{way} of client {} {other} {number}", external.client);
+    match external.trunk {
+        Some(Trunk::Carrier { carrier, server }) => {
+            let _ = write!(text, " by carrier {carrier} (server {server})");
+        }
+        Some(Trunk::DdiProvider(provider)) => {
+            let _ = write!(text, " by DDI provider {provider}");
+        }
+        None => {}
+    }
+    let length = cdr.conversation_us().and_then(|us| u64::try_from(us).ok()).map(Duration::from_micros);
+    match rating::charges(external, length) {
+        Ok(charges) => {
+            for (name, charged) in [("price", &charges.price), ("cost", &charges.cost)] {
+                if let Some(charged) = charged {
+                    let _ = write!(text, ", {name} {}", charged.money().amount);
+                }
+            }
+        }
+        Err(fault) => {
+            let _ = write!(text, ", without a price: {fault}");
+        }
+    }
+    if let Some(tariff) = &external.price {
+        let _ = write!(text, ", destination {}, rating plan {}", tariff.destination, tariff.plan);
+    }
+    if !external.attempts.is_empty() {
+        let tried = external.attempts.iter().map(|it| format!("carrier {} {}", it.carrier, it.status));
+        let _ = write!(text, ", tried {}", tried.collect::<Vec<_>>().join(", "));
+    }
+    if let Some(tag) = &external.x_tag {
+        let _ = write!(text, ", X-Tag {}", tag.escape_debug());
+    }
     text
 }
 
@@ -240,6 +288,18 @@ mod tests {
             assert_eq!(rfc_3339(seconds * 1_000_000 + 999_999), text);
         }
         assert!(shown(&cdr(1_700_000_000_000_000)).contains("  2023-11-14T22:13:20Z  "));
+    }
+
+    #[test]
+    fn a_record_tells_its_external_calls() {
+        let (call, external) = crate::listing::tests::sample();
+        let shown = shown(&Cdr { externals: vec![external], ..call });
+        let last = shown.lines().last().unwrap().trim();
+        assert_eq!(
+            last,
+            "outbound of client 1 to +34600123456 by carrier 4 (server 5), price 0.1100, cost 0.0110, destination 7, rating plan 6, \
+             tried carrier 9 503, carrier 4 200, X-Tag campaign"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `carillon ctl`: what an operator has a running node do by its socket, and restoring a backup where none runs.
 //!
-//! Rooms: `rows` (get, apply, delete, watch), `operate` (calls, bindings), `cluster` (nodes, drain), `documents` (files of rows), `reach` (the way to a node). Elsewhere: the node's side
+//! Rooms: `rows` (get, apply, delete, watch), `operate` (calls, bindings), `cluster` (nodes, drain), `simulate` (calls that might be), `documents` (files of rows), `reach` (the way to a node). Elsewhere: the node's side
 //! (`control`; crate `api`, room `grpc`).
 
 mod cluster;
@@ -8,6 +8,7 @@ mod documents;
 mod operate;
 mod reach;
 mod rows;
+mod simulate;
 
 use crate::config::list;
 use crate::control::{Answer, LARGEST, SOCKET, by_short_path};
@@ -75,6 +76,10 @@ enum Command {
     Drain(cluster::Drain),
     /// Print what happens to the nodes, as it happens.
     Events(cluster::Events),
+    /// Print which way a call would go, by which carriers, at which price and costs, and why; nobody is called.
+    Route(simulate::Route),
+    /// Print what a call would cost a client, by a carrier or by a rating plan, and why.
+    Rate(simulate::Rate),
     /// Print what the node logs, or change it.
     LogLevel(operate::LogLevel),
     #[command(flatten)]
@@ -161,6 +166,8 @@ async fn run(arguments: Arguments) -> Result<bool, StartError> {
         Command::Links(links) => cluster::links(data, links).await.map(|()| false),
         Command::Drain(drain) => cluster::drain(data, drain).await,
         Command::Events(events) => cluster::events(data, events).await.map(|()| false),
+        Command::Route(route) => simulate::route(data, route).await.map(|()| false),
+        Command::Rate(rate) => simulate::rate(data, rate).await.map(|()| false),
         Command::LogLevel(level) => operate::log_level(data, level).await.map(|()| false),
         Command::Whole(whole) => {
             let none = || StartError("--data DIR: name the data directory of the node".to_owned());

@@ -1,16 +1,20 @@
 //! What the API is told of the living system: registrations and calls of all nodes, the nodes themselves, and ending and draining those.
 //!
-//! Elsewhere: who asks (crate `api`), asking other nodes (`asking`), what this node answers (`here`); rating, invoices, faxes and mail are not
-//! asked here yet, and of trunks only what this node's proxy knows is told.
+//! Elsewhere: who asks (crate `api`), asking other nodes (`asking`), what this node answers (`here`); calls that might be (`simulating`);
+//! invoices, faxes and mail are not asked here yet, and of trunks only what this node's proxy knows is told.
 
 use crate::asking::{Asking, Gathered};
 use crate::node::unix_us;
+use crate::simulating;
 use crate::watching::Health;
 use api::live::Live;
 use api::outside::{
     ActiveCall, CallCount, CallFilter, CallLeg, CallsOf, ClusterEvent, ClusterNode, DrainState, FoundCalls,
-    LogFilter, NodeLink, NodeNow, NodeState, NotChanged, NotHere, Outside, Owners, Registration, TrunkState,
+    LogFilter, NodeLink, NodeNow, NodeState, NotChanged, NotHere, Outside, Owners, RateAsk, RateTold,
+    Registration, RouteAsk, RouteTold, SimulatedCall, TrunkState,
 };
+use appserver::Rates;
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use cluster::counters::{Claim, PARTITIONS};
 use cluster::ids::{CallId, NodeId};
@@ -42,6 +46,7 @@ pub(crate) struct Living {
     pub(crate) me: NodeInfo,
     pub(crate) since: Instant,
     pub(crate) health: Arc<Health>,
+    pub(crate) rates: Arc<ArcSwap<Rates>>,
 }
 
 /// The other nodes.
@@ -71,6 +76,16 @@ impl Living {
         let snapshot = Snapshot::new((*self.live.rows()).clone());
         let domain = snapshot.domain(domain)?;
         snapshot.endpoint(domain.id, user).map(|endpoint| endpoint.aor)
+    }
+
+    /// Works something out by the rates as they are, on a thread that may take its time.
+    async fn by_rates<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Rates) -> T + Send + 'static,
+    ) -> Result<T, NotHere> {
+        let rates = self.rates.load_full();
+        let working = tokio::task::spawn_blocking(move || work(&rates));
+        working.await.map_err(|_| NotHere("the node ends".to_owned()))
     }
 
     fn view(&self) -> Arc<View> {
@@ -329,6 +344,26 @@ impl Outside for Living {
             Question::Count { brand: id(of.brand).map(Id::new), client: id(of.company).map(Id::new) };
         let (internal, _) = self.asking.sum(Role::As, &question).await;
         CallCount { internal: u32::try_from(internal).unwrap_or(u32::MAX), ..CallCount::default() }
+    }
+
+    async fn simulate_call(
+        &self,
+        plan_group: u32,
+        number: &str,
+        seconds: u32,
+    ) -> Result<Option<SimulatedCall>, NotHere> {
+        let (number, now) = (number.to_owned(), Timestamp::now());
+        self.by_rates(move |rates| simulating::by_plan(rates, plan_group, &number, seconds, now)).await
+    }
+
+    async fn simulate_route(&self, ask: &RouteAsk) -> Result<RouteTold, NotHere> {
+        let ask = ask.clone();
+        self.by_rates(move |rates| simulating::route(rates, &ask, rand::random::<u64>)).await
+    }
+
+    async fn simulate_rate(&self, ask: &RateAsk) -> Result<RateTold, NotHere> {
+        let ask = ask.clone();
+        self.by_rates(move |rates| simulating::rate(rates, &ask)).await
     }
 
     async fn nodes(&self) -> Result<Vec<ClusterNode>, NotHere> {

@@ -21,6 +21,7 @@ mod here;
 mod kept;
 #[cfg(test)]
 mod kept_tests;
+mod listing;
 mod living;
 mod logging;
 mod news;
@@ -29,6 +30,7 @@ mod pace;
 mod phone_command;
 mod place;
 mod records;
+mod simulating;
 mod users;
 mod watching;
 

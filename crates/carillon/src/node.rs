@@ -11,6 +11,7 @@ use crate::current::Current;
 use crate::drain::{Drainer, Parts};
 use crate::here::Here;
 use crate::kept;
+use crate::listing::Listing;
 use crate::living::{Living, Others};
 use crate::records::{ClusterRecords, IsAlive, Patience};
 use crate::watching::{Health, Roles, Watching};
@@ -18,6 +19,7 @@ use api::live::Live;
 use appserver::{AppServer, CallLog};
 use cluster::ids::NodeId;
 use cluster::node::{NodeInfo, Role};
+use mesh::etcd::Membership;
 use model::rows::Rows;
 use model::{Aor, BindingRecord, Cdr, Configuration, OpenCall, Snapshot, Terminal};
 use proxy::{BindingLog, Proxy, ProxyConfig};
@@ -27,6 +29,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use store::config::{CallTable, ConfigPlace, ConfigStore};
 use store::{Record, Store, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -113,6 +116,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// One of many waits this long for changes of conversations that are under way: what it has is carried on by others.
 const REST: Duration = Duration::from_secs(2);
 
+/// The table of call records that a cluster shares answers in this time, or is asked again later.
+const CALL_TABLE: Duration = Duration::from_secs(15);
+
 /// A node that stands alone drains no longer than this when an operator wants it to.
 const DRAIN_ALONE: Duration = Duration::from_secs(120);
 
@@ -124,6 +130,7 @@ pub(crate) struct Node {
     _relay: Option<Arc<Relay>>,
     drainer: Arc<Drainer>,
     records: Option<Arc<ClusterRecords>>,
+    listing: Listing,
     pub(crate) store: Store,
     /// Where it is one of many.
     cluster: Option<Cluster>,
@@ -225,7 +232,16 @@ impl Node {
         // What changed while the parts were started.
         drop(current.replace(Snapshot::new((*live.rows()).clone())));
         let health = Arc::clone(&watching.health);
-        let served = make_api(&live, &proxy, asking, me, cluster.as_ref(), config, health);
+        let served = make_api(
+            &live,
+            (&proxy, Arc::clone(&current.rates)),
+            asking,
+            me,
+            cluster.as_ref(),
+            config,
+            health,
+        );
+        let listing = list_calls(config, &store, &kept, &live, membership.clone(), &apart)?;
         apart.spawn(kept::keep_trimmed(
             Arc::downgrade(&kept),
             config.store.keep_log,
@@ -266,6 +282,7 @@ impl Node {
             _relay: relay,
             drainer,
             records,
+            listing,
             store,
             cluster,
             place,
@@ -326,6 +343,7 @@ impl Node {
                 "some call records are in this node's data directory only; they are sent after its next start"
             );
         }
+        self.listing.stop(RECORDS).await;
         self.watching.stop().await;
         let store = self.store.clone();
         if let Err(error) = store.put_seen_revision(&self.place, self.live.rows().revision) {
@@ -506,6 +524,22 @@ async fn keep_bindings(
     Ok(kept)
 }
 
+/// Begins to bring calls to the API's lists: of this node's journal, and of the table that a cluster shares.
+fn list_calls(
+    config: &NodeConfig,
+    store: &Store,
+    kept: &Arc<ConfigStore>,
+    live: &Arc<Live>,
+    membership: Option<Membership>,
+    apart: &Apart,
+) -> Result<Listing, StartError> {
+    let shared = match (&membership, crate::place::of(config)?) {
+        (Some(_), ConfigPlace::Postgres(place)) => Some(CallTable::at(&place, CALL_TABLE)?),
+        _ => None,
+    };
+    Ok(Listing::start(store.clone(), shared, kept, live, clustered::housekeeper(membership), apart))
+}
+
 /// Lets calls be routed by each new state of the rows, and drops the bindings of accounts that changed.
 fn follow(
     live: &Arc<Live>,
@@ -544,7 +578,7 @@ fn follow(
 
 fn make_api(
     live: &Arc<Live>,
-    proxy: &Option<Arc<Proxy>>,
+    (proxy, rates): (&Option<Arc<Proxy>>, Arc<arc_swap::ArcSwap<appserver::Rates>>),
     asking: Arc<Asking>,
     me: NodeInfo,
     cluster: Option<&Cluster>,
@@ -564,6 +598,7 @@ fn make_api(
         me,
         since: Instant::now(),
         health,
+        rates,
     });
     live.name_own_hosts(&config.api_hosts);
     let storage = api::Storage::new(config.data.join("files"), config.files.clone());
@@ -630,7 +665,7 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
                 transport: listener.transport,
                 bind: listener.bind,
                 advertised: listener.advertise.clone(),
-                trunk: listener.trunk.map(Id::new),
+                trunk: listener.trunk.map(model::Id::new),
             })
             .collect(),
         workers: config.sip_workers,

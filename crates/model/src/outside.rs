@@ -40,11 +40,8 @@ pub fn add(draft: &mut Draft<'_>, carrier: SocketAddr) -> Result<(), Refusal> {
     let company = draft.rows().each::<Company>().next().map(|row| row.id).ok_or_else(|| missing("client"))?;
     let by_code = |code: &'static str| move |row: &&Country| row.code == code;
     let spain = draft.rows().each::<Country>().find(by_code("ES")).map(|row| row.id);
-    let numbering = draft
-        .rows()
-        .each::<TransformationRuleSet>()
-        .find(|row| row.name.en == "E.164")
-        .map(|row| row.id);
+    let numbering =
+        draft.rows().each::<TransformationRuleSet>().find(|row| row.name.en == "E.164").map(|row| row.id);
     let trunk = draft.rows().each::<ProxyTrunk>().next().map(|row| row.id);
     let trunk = match trunk {
         Some(trunk) => trunk,

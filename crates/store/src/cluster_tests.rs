@@ -237,7 +237,7 @@ fn a_database_of_before_clusters_gets_what_it_lacks() {
     let disk = SimDisk::new();
     let store = open_as(&disk, false).unwrap();
     put(&store, Record::CallEnded(Box::new(settled(1, 0).cdr))).unwrap();
-    store.drop_unsent_table();
+    store.drop_later_tables();
     drop(store);
     let store = open_as(&disk, true).unwrap();
     put(&store, Record::CallSettled(Box::new(settled(2, 0)))).unwrap();

@@ -23,6 +23,7 @@ mod frame;
 mod journal;
 mod note;
 mod record;
+mod record_v1;
 mod recovery;
 #[cfg(test)]
 mod sim;
@@ -31,6 +32,6 @@ mod tables;
 
 pub use cdrs::{CdrCursor, CdrPage, CdrQuery, InvalidCursor};
 pub use error::StoreError;
-pub use note::{CallNote, EndedCall, UnsentKey};
+pub use note::{CallNote, EndedCall, Unlisted, UnlistedKey, UnsentKey};
 pub use record::Record;
 pub use store::{Load, Options, Store};

@@ -44,3 +44,10 @@ impl EndedCall {
 /// The place of a record among those that wait for the shared database; they sort by the time of their ends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UnsentKey(pub(crate) Vec<u8>);
+
+/// The place of a record among those whose calls are not in the API's lists yet; they sort by the time of their beginnings.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnlistedKey(pub(crate) Vec<u8>);
+
+/// A call that is not in the lists of calls yet: its place, and its record, or in words why that cannot be read.
+pub type Unlisted<K> = (K, Result<Cdr, String>);

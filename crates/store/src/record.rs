@@ -4,12 +4,14 @@
 
 use crate::error::StoreError;
 use crate::note::{CallNote, EndedCall, UnsentKey};
+use crate::record_v1::RecordV1;
 use model::{Aor, BindingRecord, Cdr, OpenCall};
 use serde::{Deserialize, Serialize};
 
 /// Longest stored form of a record in bytes.
 pub(crate) const RECORD_MAX: usize = 64 * 1024;
 
+/// Version 1 is read as ever ([`RecordV1`]).
 const VERSION: u8 = 2;
 
 /// Something to be kept.
@@ -108,9 +110,14 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Record, String> {
     let Some((&version, body)) = payload.split_first() else {
         return Err("an empty record".to_owned());
     };
-    if version != VERSION {
-        return Err(format!("a record of format {version}, where this program knows {VERSION}"));
+    match version {
+        1 => read::<RecordV1>(body).map(Record::from),
+        VERSION => read(body),
+        _ => Err(format!("a record of format {version}, where this program knows {VERSION}")),
     }
+}
+
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     match postcard::take_from_bytes(body) {
         Ok((record, [])) => Ok(record),
         Ok(_) => Err("a record with bytes left over".to_owned()),
@@ -121,6 +128,7 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Record, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::{CallDirection, CallEndpoint, CarrierAttempt, EndpointKind, ExternalCall, Tariff, Trunk};
     use model::{Cause, CdrLeg, FlowRecord, HungUpBy, Id, LegRole, MediaReport, Party};
     use proptest::prelude::*;
 
@@ -177,11 +185,41 @@ mod tests {
                 started_us,
                 answered_us,
                 legs,
-                externals: Vec::new(),
+                externals: vec![external(client); client as usize % 3],
                 node: 1,
                 relay: Some(2),
             },
         )
+    }
+
+    fn external(client: u32) -> ExternalCall {
+        let tariff = Tariff {
+            connect_fee: "0.0500".parse().unwrap(),
+            per_minute: "0.1".parse().unwrap(),
+            interval_start: 0,
+            charge_period: 60,
+            minimal_cost: true,
+            currency: Id::new(1),
+            plan: Id::new(2),
+            destination: Id::new(3),
+        };
+        let (carrier, server) = (Id::new(4), Id::new(5));
+        ExternalCall {
+            direction: CallDirection::Outbound,
+            brand: Id::new(1),
+            client: Id::new(client),
+            caller: None,
+            callee: "+34600123456".parse().unwrap(),
+            ddi: Some(Id::new(6)),
+            endpoint: Some(CallEndpoint { kind: EndpointKind::Fax, id: 7, name: "fax".to_owned() }),
+            trunk: Some(Trunk::Carrier { carrier, server }),
+            sip_call_id: "c".to_owned(),
+            tag: None,
+            price: Some(tariff),
+            cost: None,
+            x_tag: Some("x".to_owned()),
+            attempts: vec![CarrierAttempt { carrier, server, status: 503 }],
+        }
     }
 
     fn cdr() -> impl Strategy<Value = Cdr> {

@@ -7,7 +7,7 @@ use crate::cdrs::{CdrPage, CdrQuery};
 use crate::disk::{DATABASE_NAME, Directory, Disk};
 use crate::error::StoreError;
 use crate::journal::{Journal, OpenSegment, Queue};
-use crate::note::{CallNote, EndedCall};
+use crate::note::{CallNote, EndedCall, Unlisted, UnlistedKey};
 use crate::record::{Entry, Record};
 use crate::recovery;
 use crate::tables::Tables;
@@ -239,6 +239,29 @@ impl Store {
         self.inner.tables.unsent_count()
     }
 
+    /// So many of the calls whose rows are not in the lists of calls yet, those that began first first, from after this one on; a record that
+    /// cannot be read is told in words. A node of a cluster has those alone that it had before it was one. Sees and waits as
+    /// [`Store::cdrs`].
+    ///
+    /// # Errors
+    /// As [`Store::cdrs`].
+    pub fn unlisted(
+        &self,
+        after: Option<&UnlistedKey>,
+        limit: usize,
+    ) -> Result<Vec<Unlisted<UnlistedKey>>, StoreError> {
+        self.inner.tail.wait_until_applied()?;
+        self.inner.tables.unlisted(after, limit)
+    }
+
+    /// Notes that these calls are in the lists; on the disk when this returns. Waits for the disk.
+    ///
+    /// # Errors
+    /// What the database said; they are not in the lists then, as far as anybody knows.
+    pub fn listed(&self, keys: &[UnlistedKey]) -> Result<(), StoreError> {
+        self.inner.tables.listed(keys)
+    }
+
     /// The revision of the configuration at `place` up to which the bindings are known to be of accounts that are still what
     /// they were; `None` in a new directory, and where they were made under a configuration that is elsewhere.
     ///
@@ -266,9 +289,9 @@ impl Store {
 
     /// As a store of before clusters was.
     #[cfg(test)]
-    pub(crate) fn drop_unsent_table(&self) {
+    pub(crate) fn drop_later_tables(&self) {
         self.inner.tail.wait_until_applied().unwrap();
-        self.inner.tables.drop_unsent();
+        self.inner.tables.drop_later_tables();
     }
 
     /// Takes no more records, writes and acknowledges those that wait, brings the tables up to date, and ends the threads.

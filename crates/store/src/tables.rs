@@ -7,7 +7,7 @@
 use crate::cdrs::{CdrCursor, CdrPage, CdrQuery};
 use crate::disk::{DATABASE_NAME, Disk};
 use crate::error::StoreError;
-use crate::note::{CallNote, EndedCall};
+use crate::note::{CallNote, EndedCall, Unlisted, UnlistedKey};
 use crate::record::{self, Effect, Entry, Record};
 use model::{BindingRecord, Cdr};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -32,6 +32,8 @@ const CDRS_BY_CLIENT: TableDefinition<'static, &[u8], ()> = TableDefinition::new
 const CDRS_BY_CALL: TableDefinition<'static, &[u8], i64> = TableDefinition::new("cdrs_by_call");
 /// The time of its end, epoch and call id → record of a call that the shared database of a cluster does not have yet.
 const UNSENT: Bytes = TableDefinition::new("unsent");
+/// Start time and call id of records whose rows are not in the API's lists of calls yet → nothing.
+const UNLISTED: TableDefinition<'static, &[u8], ()> = TableDefinition::new("unlisted");
 /// Call id → record.
 const OPEN_CALLS: Bytes = TableDefinition::new("open_calls");
 /// Terminal and contact → record.
@@ -206,9 +208,47 @@ impl Tables {
         })
     }
 
+    /// Some of the records that are not in the lists of calls, from after this one on. What is unreadable is told in words.
+    pub(crate) fn unlisted(
+        &self,
+        after: Option<&UnlistedKey>,
+        limit: usize,
+    ) -> Result<Vec<Unlisted<UnlistedKey>>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.0.as_slice()));
+        self.read("read which calls are not in the lists", |read| {
+            let cdrs = read.open_table(CDRS)?;
+            let mut unlisted = Vec::new();
+            for row in read.open_table(UNLISTED)?.range::<&[u8]>((from, Bound::Unbounded))?.take(limit) {
+                let key = row?.0.value().to_vec();
+                let cdr = match cdrs.get(key.as_slice())?.map(|stored| record::decode(stored.value())) {
+                    Some(Ok(Record::CallEnded(cdr))) => Ok(*cdr),
+                    Some(Err(what)) => Err(what),
+                    Some(Ok(_)) | None => Err("a call record is missing".to_owned()),
+                };
+                unlisted.push((UnlistedKey(key), cdr));
+            }
+            Ok(unlisted)
+        })
+    }
+
+    /// They are in the lists of calls now.
+    pub(crate) fn listed(&self, keys: &[UnlistedKey]) -> Result<(), StoreError> {
+        self.change(|write| {
+            let mut unlisted = write.open_table(UNLISTED)?;
+            for key in keys {
+                unlisted.remove(key.0.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
     #[cfg(test)]
-    pub(crate) fn drop_unsent(&self) {
-        self.change(|write| write.delete_table(UNSENT).map(|_| ()).map_err(redb::Error::from)).unwrap();
+    pub(crate) fn drop_later_tables(&self) {
+        self.change(|write| {
+            write.delete_table(UNLISTED)?;
+            write.delete_table(UNSENT).map(|_| ()).map_err(redb::Error::from)
+        })
+        .unwrap();
     }
 
     pub(crate) fn unsent_count(&self) -> Result<u64, StoreError> {
@@ -306,6 +346,7 @@ impl Tables {
                 write.open_table(CDRS_BY_CALL)?;
                 write.open_table(OPEN_CALLS)?;
                 write.open_table(UNSENT)?;
+                write.open_table(UNLISTED)?;
                 write.open_table(BINDINGS)?;
                 write.open_table(REVISION)?;
                 Ok(())
@@ -315,15 +356,17 @@ impl Tables {
             Ok(read.open_table(META)?.get("format")?.map_or(0, |format| format.value()))
         })?;
         if found == FORMAT {
+            let later = [UNSENT.name(), UNLISTED.name()];
             let has_all = self.read("list tables", |read| {
-                Ok(read.list_tables()?.any(|table| table.name() == UNSENT.name()))
+                Ok(read.list_tables()?.filter(|table| later.contains(&table.name())).count() == later.len())
             })?;
-            // Those of before clusters lack one.
+            // Those of before clusters, and of before lists of calls, lack one.
             return if has_all {
                 Ok(())
             } else {
                 self.change(|write| {
                     write.open_table(UNSENT)?;
+                    write.open_table(UNLISTED)?;
                     Ok(())
                 })
             };
@@ -449,9 +492,10 @@ fn insert_cdrs(write: &WriteTransaction, ended: &[&Entry]) -> Result<(), redb::E
         rows.push((cdr_key(*started_us, call), *client, &entry.payload));
     }
     rows.sort_unstable(); // neighbours share pages
-    let mut cdrs = write.open_table(CDRS)?;
+    let (mut cdrs, mut unlisted) = (write.open_table(CDRS)?, write.open_table(UNLISTED)?);
     for (key, _, payload) in &rows {
         cdrs.insert(key.as_slice(), payload.as_slice())?;
+        unlisted.insert(key.as_slice(), ())?;
     }
     let mut keys: Vec<Vec<u8>> =
         rows.iter().map(|(key, client, _)| [&client.to_be_bytes(), key.as_slice()].concat()).collect();

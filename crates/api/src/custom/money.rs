@@ -5,15 +5,17 @@
 use super::{BRAND, CLIENT, Gate, Operation, PLATFORM};
 use crate::http::{Problem, json_answer, respond};
 use crate::live::{ChangeError, RecordAsk};
-use crate::outside::SimulatedCall;
+use crate::outside::{RouteAsk, SimulatedCall};
 use crate::routes::{self, Call, Deed};
 use crate::show::Place;
+use crate::simulation::{self as simulated, LONGEST_CALL};
 use crate::write::{self, Document};
 use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use model::Id;
-use model::define::{Access, Entity, Table, shown_time};
+use model::define::{Access, Entity, Table, parse_time, shown_time};
 use model::draft::Draft;
 use model::entities::{
     BalanceMovement, BillableCall, Brand, Carrier, Company, Currency, Destination, DestinationRate,
@@ -30,8 +32,6 @@ use std::sync::Arc;
 const PLACES: u32 = 4;
 /// The greatest balance, and the greatest debt.
 const MOST: Decimal = Decimal::from_parts(1_410_065_407, 2, 0, false, PLACES);
-/// The longest call whose price is asked for, in seconds: a day.
-const LONGEST_CALL: u32 = 86_400;
 /// Most digits of a number.
 const LONGEST_NUMBER: usize = 24;
 /// What a rating from elsewhere says of a call.
@@ -65,6 +65,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
         levels: &[BRAND, CLIENT],
         gate: Gate::Entity("RatingProfile", Deed::Create),
         run: |call, open| Box::pin(simulate_by_profile(call, open)),
+    },
+    Operation {
+        method: Method::POST,
+        path: "companies/{}/simulate_route",
+        levels: &[BRAND],
+        gate: Gate::Entity("Company", Deed::Read),
+        run: |call, open| Box::pin(simulate_route(call, open)),
     },
     Operation {
         method: Method::POST,
@@ -212,6 +219,34 @@ async fn simulate(call: &Call, group: Id<RatingPlanGroup>) -> Result<Response<Bo
             Err(Problem::new(StatusCode::NOT_FOUND, detail))
         }
     }
+}
+
+/// Which way a call of a client would go, and what it would cost.
+async fn simulate_route(call: &Call, open: Vec<&str>) -> Result<Response<Body>, Problem> {
+    let row = routes::find(call, Company::definition(), open.first().copied().unwrap_or_default())?;
+    let (client, form) = (Id::new(row.id()), call.ask.form());
+    let value = |name: &str| form_value(&form, name).unwrap_or_default();
+    let at = match value("at") {
+        text if text.is_empty() => Timestamp::now(),
+        text => parse_time(&text, &call.caller().zone)
+            .ok_or_else(|| Problem::bad("at: write a moment, such as 2026-01-31 12:00:00"))?,
+    };
+    let seconds = match value("duration") {
+        text if text.is_empty() => 0,
+        text => text.parse().unwrap_or(u32::MAX),
+    };
+    let presented = simulated::text("caller", &value("caller"))?;
+    let ask = RouteAsk {
+        company: client.get(),
+        caller: simulated::endpoint(&call.rows, client, &simulated::given("endpoint", &value("endpoint"))?)?,
+        number: simulated::given("number", &value("number"))?,
+        presented: Some(presented).filter(|number| !number.is_empty()),
+        at,
+        seconds: simulated::length("duration", seconds)?,
+    };
+    let told = call.api.surroundings.outside.simulate_route(&ask).await;
+    let told = told.map_err(|part| Problem::missing(&part))?;
+    Ok(json_answer(StatusCode::OK, &serde_json::to_value(told).unwrap_or_default()))
 }
 
 fn simulation(rows: &Rows, group: &RatingPlanGroup, duration: u32, call: &SimulatedCall) -> Json {

@@ -7,7 +7,7 @@
 use super::schemas::{self, View};
 use super::shapes::{
     RANGE, account, brand_of_dashboard, calls, client_dashboard, count, done, flag, grants, imported, list,
-    logged, nothing, object, or_null, profile_body, range_body, range_days, rating_body, registered,
+    logged, nothing, object, or_null, profile_body, range_body, range_days, rating_body, registered, routed,
     simulation, status, text, texts, token, tokens,
 };
 use model::define::Level::{self, Brand, Client, Platform, User};
@@ -168,6 +168,22 @@ const BALANCE: &[Part] = &[
 const SIMULATED: &[Part] = &[
     needed("number", Holds::Text("+34946002050"), "The number that would be called, with its country."),
     needed("duration", Holds::Whole(1, 86_400), "Seconds that the call would last."),
+];
+const ROUTED: &[Part] = &[
+    needed(
+        "endpoint",
+        Holds::Text("user:anna@example.com"),
+        "What of the client calls: user:EMAIL, friend:NAME, residential:NAME, retail:NAME, fax:NAME, each with an id in place of \
+         the name, or wholesale.",
+    ),
+    needed("number", Holds::Text("946002050"), "What is dialled, as the endpoint would dial it."),
+    part("caller", Holds::Text("946002051"), "The number that the endpoint would tell as its own."),
+    part(
+        "at",
+        Holds::Text("2026-01-31 12:00:00"),
+        "When, in the caller's time zone; now, unless told otherwise.",
+    ),
+    part("duration", Holds::Whole(1, 86_400), "Seconds that it would be talked; 300, unless told otherwise."),
 ];
 const CSV: Part = needed("csv", Holds::File, "Comma-separated values, in UTF-8.");
 const REFUSED_TOKEN: &[u16] = &[400, 401, 403, 404];
@@ -831,6 +847,15 @@ pub(super) const OPERATIONS: &[OperationDocs] = &[
         "What a call would cost",
         Takes::Form(SIMULATED),
         Gives::Object(simulation),
+    )
+    .also(&[400, 404, 413, 501]),
+    post(
+        "companies/{}/simulate_route",
+        &[Brand],
+        "What would happen to a call, and why: forms of numbers, patterns, routes, carriers in their order, price and costs. Nobody is \
+         called",
+        Takes::Form(ROUTED),
+        Gives::Object(routed),
     )
     .also(&[400, 404, 413, 501]),
     post(

@@ -214,6 +214,49 @@ pub(super) fn simulation() -> Json {
     ])
 }
 
+fn amount() -> Json {
+    object(&[
+        ("amount", text()),
+        ("currency", text()),
+        ("prefix", text()),
+        ("destination", text()),
+        ("ratingPlanGroup", count()),
+        ("ratingPlanName", text()),
+        ("connectFee", text()),
+        ("perMinute", text()),
+        ("chargePeriod", count()),
+        ("intervalStart", count()),
+        ("minimalCost", flag()),
+    ])
+}
+
+pub(super) fn routed() -> Json {
+    let carrier = object(&[
+        ("carrier", count()),
+        ("name", text()),
+        ("outgoingRouting", count()),
+        ("priority", count()),
+        ("called", or_null(text())),
+        ("caller", or_null(text())),
+        ("trouble", or_null(text())),
+        ("cost", or_null(amount())),
+        ("noCost", or_null(text())),
+    ]);
+    object(&[
+        ("placed", flag()),
+        ("decision", text()),
+        ("status", or_null(count())),
+        ("steps", list(text())),
+        ("called", or_null(text())),
+        ("shown", or_null(text())),
+        ("ddi", or_null(count())),
+        ("routingTag", or_null(count())),
+        ("carriers", list(carrier)),
+        ("price", or_null(amount())),
+        ("noPrice", or_null(text())),
+    ])
+}
+
 /// Fields of a table as bodies hold them.
 pub(super) fn body_of(table: &str, names: &[&str], beside: &[(&str, Json)], required: &[&str]) -> Json {
     let table = model::entities::table(table);

@@ -1,7 +1,7 @@
 //! gRPC for operators' programs: the services of `proto/carillon/v1/admin.proto`, on the REST listener and on the control socket.
 //!
 //! In: calls. Out: answers by the same rules as REST. Rooms: `configuration` (describing, lists, rows), `apply` (many changes as
-//! one), `told` (what a change looks like to a caller), `watch` (changes as they are made), `operation` (calls, bindings), `cluster` (nodes),
+//! one), `told` (what a change looks like to a caller), `watch` (changes as they are made), `operation` (calls, bindings), `cluster` (nodes), `simulation` (calls that might be),
 //! `access` (logging in). Health (`grpc.health.v1`) is told to everybody. Elsewhere: the rules (`write`, `list`, `show`, `auth`), asking (`carillon ctl`).
 
 mod access;
@@ -9,6 +9,7 @@ mod apply;
 mod cluster;
 mod configuration;
 mod operation;
+mod simulation;
 mod told;
 mod watch;
 

@@ -2,7 +2,7 @@
 //!
 //! Elsewhere: who knows (`outside`), what concerns nodes (`cluster`).
 
-use super::{Asked, Service, cluster, proof, status, wrong};
+use super::{Asked, Service, cluster, proof, simulation, status, wrong};
 use crate::http::Problem;
 use crate::outside::{ActiveCall, CallFilter, FoundCalls, LogFilter, NotChanged, NotHere};
 use crate::routes::{self, Deed};
@@ -151,6 +151,22 @@ impl Operation for Service {
         );
         let removed = u32::try_from(removed).unwrap_or(u32::MAX);
         Ok(Response::new(v1::RemoveBindingsResponse { removed, silent }))
+    }
+
+    async fn simulate_route(
+        &self,
+        request: Request<v1::SimulateRouteRequest>,
+    ) -> Result<Response<v1::SimulateRouteResponse>, Status> {
+        let asked = self.begin(&proof(&request))?;
+        simulation::route(&asked, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn simulate_rate(
+        &self,
+        request: Request<v1::SimulateRateRequest>,
+    ) -> Result<Response<v1::SimulateRateResponse>, Status> {
+        let asked = self.begin(&proof(&request))?;
+        simulation::rate(&asked, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_log_filter(

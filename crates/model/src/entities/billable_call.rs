@@ -82,6 +82,48 @@ pub struct BillableCall {
     /// The DDI provider that brought the call; null for calls that went out.
     #[field(delete = "clear", platform = "ld", brand = "ld")]
     pub ddi_provider: Option<Id<DdiProvider>>,
+    /// What the telephone or the other side wrote into the header X-Tag.
+    #[field(max = 32, platform = "d", brand = "d")]
+    pub x_tag: Option<String>,
+    /// Who ended the call; null: nobody knows.
+    #[field(platform = "d", brand = "d")]
+    pub hangup_by: Option<BillableCallHangupBy>,
+    /// Why it ended: a SIP status with its words.
+    #[field(max = 100, platform = "d", brand = "d")]
+    pub hangup_cause: Option<String>,
+    /// The carriers that were tried, in order, with the SIP status that each came to.
+    #[field(platform = "d", brand = "d")]
+    pub attempts: Option<Json>,
+    /// How well we heard the caller: an estimated mean opinion score, 1 to 5.
+    #[field(scale = 2, platform = "d", brand = "d")]
+    pub mos_caller: Option<Decimal>,
+    /// How well we heard the called side: an estimated mean opinion score, 1 to 5.
+    #[field(scale = 2, platform = "d", brand = "d")]
+    pub mos_callee: Option<Decimal>,
+    /// How much of what the caller sent did not arrive, in percent.
+    #[field(scale = 2, platform = "d", brand = "d")]
+    pub loss_caller: Option<Decimal>,
+    /// How much of what the called side sent did not arrive, in percent.
+    #[field(scale = 2, platform = "d", brand = "d")]
+    pub loss_callee: Option<Decimal>,
+    /// How unevenly the caller's packets arrived, in milliseconds (RFC 3550, interarrival jitter).
+    #[field(scale = 3, platform = "d", brand = "d")]
+    pub jitter_caller: Option<Decimal>,
+    /// How unevenly the called side's packets arrived, in milliseconds (RFC 3550, interarrival jitter).
+    #[field(scale = 3, platform = "d", brand = "d")]
+    pub jitter_callee: Option<Decimal>,
+    /// The number of the node whose application server had the call last.
+    #[field(platform = "d", brand = "d")]
+    pub node: Option<u32>,
+    /// The number of the node whose relay had its media last.
+    #[field(platform = "d", brand = "d")]
+    pub relay: Option<u32>,
+    /// What the record was made of: it is there once.
+    #[field(max = 128, index)]
+    pub origin: Option<String>,
+    /// Which word about that: a greater one takes its place.
+    #[field(max = 32)]
+    pub origin_word: Option<String>,
 }
 
 const ACCESS: &[Access] = &[
@@ -114,6 +156,18 @@ choice! {
         Friend = "Friend",
         /// A virtual fax.
         Fax = "Fax",
+    }
+}
+
+choice! {
+    /// Who ended a call.
+    pub enum BillableCallHangupBy {
+        /// The caller hung up.
+        Caller = "caller",
+        /// The called side hung up.
+        Callee = "callee",
+        /// The platform ended it.
+        Platform = "platform",
     }
 }
 

@@ -52,6 +52,12 @@ pub struct UsersCdr {
     /// The extension that the user showed.
     #[field(delete = "clear", client = "d", user = "d")]
     pub extension: Option<Id<Extension>>,
+    /// What the record was made of: it is there once.
+    #[field(max = 128, index)]
+    pub origin: Option<String>,
+    /// Which word about that: a greater one takes its place.
+    #[field(max = 32)]
+    pub origin_word: Option<String>,
 }
 
 const ACCESS: &[Access] = &[

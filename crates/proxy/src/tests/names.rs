@@ -98,7 +98,7 @@ async fn proxy(nameserver: SocketAddr, servers: &[&str], domain: Option<&str>) -
         }));
     }
     let deps = Deps {
-        snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::new(rows))),
+        router: Arc::new(ArcSwap::from_pointee(routing::Router::new(Snapshot::new(rows)))),
         log: Arc::new(FakeLog::default()) as Arc<dyn BindingLog>,
         bindings: Vec::new(),
         network: Network::Os,

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use model::define::{Kind, Table};
 use model::draft::Change;
 use serde_json::Value as Json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// New records in a draft have ids from here on: their real ones are given while they are committed.
 pub(super) const PROVISIONAL: u32 = 1 << 31;
@@ -54,7 +54,18 @@ pub(super) struct Batch {
     pub(super) items: Vec<Item>,
     /// Where several appends are one transaction: the token of each, and how many records are its own, in order.
     pub(super) parts: Vec<(Token, usize)>,
+    /// Each record is there once for what it was made of: whether a new one takes the place of the one that is there.
+    pub(super) once: Option<Takes>,
 }
+
+/// Whether a record takes the place of an older one that was made of the same; it may take over from that one what stays.
+pub type Takes = fn(old: &Document, new: &mut Document) -> bool;
+
+/// Records by their tables and what they were made of: id and document.
+pub(super) type There = BTreeMap<(&'static str, String), (u32, Document)>;
+
+/// The field that says what a record was made of.
+pub(super) const ORIGIN: &str = "origin";
 
 /// One row or record of a batch.
 #[derive(Clone, Debug)]
@@ -113,7 +124,40 @@ impl Batch {
             who: who.clone(),
             items,
             parts: Vec::new(),
+            once: None,
         })
+    }
+
+    /// For each table what its new records were made of, where each is to be there once.
+    pub(super) fn origins(&self) -> BTreeMap<&'static str, Vec<&str>> {
+        let mut origins: BTreeMap<&'static str, Vec<&str>> = BTreeMap::new();
+        for item in self.items.iter().filter(|_| self.once.is_some()) {
+            if let Some(origin) = item.origin() {
+                origins.entry(item.table.name).or_default().push(origin);
+            }
+        }
+        origins
+    }
+
+    /// Leaves out what is `there` already, or puts it in its place.
+    pub(super) fn settle(&mut self, there: &There) {
+        let Some(takes) = self.once else { return };
+        let mut seen = BTreeSet::new();
+        self.items.retain_mut(|item| {
+            let Some(origin) = item.origin() else { return true };
+            let key = (item.table.name, origin.to_owned());
+            let old = there.get(&key);
+            if !seen.insert(key) {
+                return false;
+            }
+            let (Some((id, old)), Some(new)) = (old, &mut item.after) else { return true };
+            if !takes(old, new) {
+                return false;
+            }
+            new.insert("id".to_owned(), Json::from(*id));
+            (item.id, item.is_new, item.before) = (*id, false, Some(old.clone()));
+            true
+        });
     }
 
     /// Several appends as one transaction.
@@ -220,6 +264,10 @@ impl Batch {
 }
 
 impl Item {
+    fn origin(&self) -> Option<&str> {
+        self.after.as_ref().filter(|_| self.is_new)?.get(ORIGIN)?.as_str()
+    }
+
     fn needs_id(&self) -> bool {
         self.table.records && self.is_new && (self.id == 0 || self.id >= PROVISIONAL)
     }

@@ -24,11 +24,11 @@ mod tests;
 mod token;
 
 pub use backup::BackupSummary;
-pub use batch::{Limits, Outcome};
+pub use batch::{Limits, Outcome, Takes};
 pub use error::ConfigError;
 pub use fence::{ClusterFacts, OwnerFence};
 pub use keys::Keyring;
-pub use postgres::{CallQuery, CallStanding, CallStory, CallTable, CallWord, PostgresPlace};
+pub use postgres::{CallQuery, CallStanding, CallStory, CallTable, CallWord, PostgresPlace, UnlistedCall};
 pub use query::{
     Changes, Keep, LogCursor, LogPage, LogQuery, LoggedChange, RecordFilter, RecordPage, RecordQuery,
     Revision,

@@ -5,7 +5,7 @@
 
 use super::appends::Appends;
 use super::backup::{BackupSummary, Reader, Writer};
-use super::batch::{Batch, Limits, Outcome, PROVISIONAL};
+use super::batch::{Batch, Limits, ORIGIN, Outcome, PROVISIONAL, Takes};
 use super::document::{self, RowChange, Stored};
 use super::engine::{self, Collector, LogEntry, LogHits};
 use super::error::ConfigError;
@@ -464,6 +464,27 @@ impl ConfigStore {
     /// As there.
     pub async fn append_as(&self, token: Token, records: Vec<Row>) -> Result<Vec<u32>, ConfigError> {
         self.write_records(token, appended(records)).await
+    }
+
+    /// Keeps records that are made of something else, all or none: of one field `origin` there is one in its table, however often it is
+    /// given, and `takes` says of another one with that origin whether it takes the place of the one that is there. Gives the ids of
+    /// those that were not there.
+    ///
+    /// # Errors
+    ///
+    /// They are no records or their table does not list them by origin, they are too large, or the store failed: then they may be given
+    /// again.
+    pub async fn append_once(&self, records: Vec<Row>, takes: Takes) -> Result<Vec<u32>, ConfigError> {
+        for record in &records {
+            if !document::indexed(record.table()).any(|field| field == ORIGIN) {
+                let entity = record.table().name.to_owned();
+                return Err(ConfigError::NoIndex { entity, field: ORIGIN.to_owned() });
+            }
+        }
+        match self.record_batch(Token::random(), &appended(records))? {
+            Some(batch) => self.write_batch(Batch { once: Some(takes), ..batch }).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Puts this record in the place of the one with its id.

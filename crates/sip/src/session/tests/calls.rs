@@ -440,7 +440,7 @@ fn a_call_goes_to_the_next_address_when_one_fails_and_to_none_behind_that() {
         elsewhere: vec![place(2), place(3)],
     };
     let mut session = Session::outgoing(Arc::new(cfg), call, now);
-    let mut next = |session: &mut Session| loop {
+    let next = |session: &mut Session| loop {
         match session.poll_action() {
             Some(Action::Request { seq, draft, to }) => {
                 assert_eq!(draft.method, Method::Invite);

@@ -6,7 +6,7 @@
 
 pub(super) mod tables;
 
-use super::batch::{Batch, Outcome};
+use super::batch::{Batch, ORIGIN, Outcome, There};
 use super::document::{self, Document, Entry, Piece, Stored};
 use super::engine::{Head, LogEntry, LogHit, LogHits, Step, floor};
 use super::error::ConfigError;
@@ -616,6 +616,10 @@ fn commit_work(write: &WriteTransaction, mut batch: Batch, format: u32) -> Work<
     if batch.expected.is_some_and(|expected| expected != head) {
         return Err(Fault::Settled(Outcome::Conflict { head }));
     }
+    if batch.once.is_some() {
+        let there = made_of(write, &batch)?;
+        batch.settle(&there);
+    }
     let written = number(meta.get("written")?) + 1;
     meta.insert("written", written)?;
     let mut next = write.open_table(NEXT)?;
@@ -685,6 +689,28 @@ fn commit_work(write: &WriteTransaction, mut batch: Batch, format: u32) -> Work<
         tokens.remove(oldest.as_slice())?;
     }
     Ok(Outcome::Done { revision, records })
+}
+
+/// Records that were made of the same as some of the batch.
+fn made_of(write: &WriteTransaction, batch: &Batch) -> Work<There> {
+    let (records, index) = (write.open_table(RECORDS)?, write.open_table(RECORDS_BY_REFERENCE)?);
+    let mut there = There::new();
+    for (table, origins) in batch.origins() {
+        for origin in origins {
+            let text = document::of_text(origin);
+            let key = |time, id| (table, ORIGIN, text, time, id);
+            for found in index.range(key(i64::MIN, 0)..=key(i64::MAX, u32::MAX))? {
+                let id = found?.0.value().4;
+                let record = records.get((table, id))?.ok_or_else(|| missing("a record"))?;
+                let document = stored((table, id), record.value())?.document;
+                // Others may look alike to the index.
+                if document.get(ORIGIN).and_then(|it| it.as_str()) == Some(origin) {
+                    there.insert((table, origin.to_owned()), (id, document));
+                }
+            }
+        }
+    }
+    Ok(there)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::place::PostgresPlace;
 use super::schema::CHUNK;
 use crate::cdrs::{CdrCursor, CdrPage, CdrQuery};
 use crate::config::error::ConfigError;
+use crate::note::Unlisted;
 use crate::record::{self, Record};
 use crate::tables::{time_key, time_of};
 use model::{Brand, Cdr, Client, Id, OpenCall};
@@ -18,13 +19,17 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-/// Tables that earlier layouts lack. `state` is [`CallStory::state`]; what has not ended has no end.
+/// Tables that earlier layouts lack. `state` is [`CallStory::state`]; what has not ended has no end. `listed`: the rows of the lists of calls
+/// are made of this very word; those of before there were such lists are taken as they are.
 pub(super) const SQL: &str = "
 CREATE TABLE IF NOT EXISTS calls (call text COLLATE \"C\" PRIMARY KEY, epoch bigint NOT NULL, state smallint NOT NULL,
     node integer NOT NULL, client bigint NOT NULL, brand bigint NOT NULL, started_us bigint NOT NULL, ended_us bigint, body bytea NOT NULL);
+ALTER TABLE calls ADD COLUMN IF NOT EXISTS listed boolean NOT NULL DEFAULT true;
+ALTER TABLE calls ALTER COLUMN listed SET DEFAULT false;
 CREATE INDEX IF NOT EXISTS calls_by_time ON calls (started_us, call) WHERE ended_us IS NOT NULL;
 CREATE INDEX IF NOT EXISTS calls_by_client ON calls (client, started_us, call) WHERE ended_us IS NOT NULL;
 CREATE INDEX IF NOT EXISTS calls_by_brand ON calls (brand, started_us, call) WHERE ended_us IS NOT NULL;
+CREATE INDEX IF NOT EXISTS calls_unlisted ON calls (started_us, call) WHERE ended_us IS NOT NULL AND NOT listed;
 ";
 
 /// The owner with the larger epoch is right; of one epoch, whoever has seen the end before who guesses it, and that before a mark; then
@@ -34,7 +39,7 @@ INSERT INTO calls (call, epoch, state, node, client, brand, started_us, ended_us
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[], $7::bigint[],
     $8::bigint[], $9::bytea[])
 ON CONFLICT (call) DO UPDATE SET epoch = excluded.epoch, state = excluded.state, node = excluded.node, client = excluded.client,
-    brand = excluded.brand, started_us = excluded.started_us, ended_us = excluded.ended_us, body = excluded.body
+    brand = excluded.brand, started_us = excluded.started_us, ended_us = excluded.ended_us, body = excluded.body, listed = false
 WHERE (excluded.epoch, excluded.state, excluded.node) > (calls.epoch, calls.state, calls.node)
     OR excluded.state = 0 AND (excluded.epoch, excluded.state, excluded.node) = (calls.epoch, calls.state, calls.node)";
 
@@ -106,6 +111,23 @@ pub struct CallStanding {
     pub node: u16,
     /// There is a record.
     pub has_ended: bool,
+}
+
+/// A word about a call that is over, of which the lists of calls know nothing yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnlistedCall {
+    call: String,
+    started_us: i64,
+    epoch: i64,
+    state: i16,
+    node: i32,
+}
+
+impl UnlistedCall {
+    /// Its weight as a text: of two words about a call the right one has the greater one.
+    pub fn word(&self) -> String {
+        format!("{:08x}.{}.{:04x}", self.epoch, self.state, self.node)
+    }
 }
 
 /// Which call records.
@@ -248,6 +270,52 @@ impl CallTable {
             page.next = is_more.then_some(CdrCursor(key));
         }
         Ok(page)
+    }
+
+    /// So many of the calls that are over and not in the lists yet, those that began first first, from after this one on. A record that
+    /// cannot be read is told in words.
+    ///
+    /// # Errors
+    /// The database cannot be reached or refuses.
+    pub async fn unlisted(
+        &self,
+        after: Option<&UnlistedCall>,
+        limit: usize,
+    ) -> Result<Vec<Unlisted<UnlistedCall>>, ConfigError> {
+        const ACTION: &str = "look for calls that are not in the lists";
+        let limit = i64::try_from(limit).unwrap_or(CHUNK);
+        let (started_us, call) = after.map_or((i64::MIN, ""), |last| (last.started_us, last.call.as_str()));
+        let sql = "SELECT call, started_us, epoch, state, node, body FROM calls
+            WHERE ended_us IS NOT NULL AND NOT listed AND (started_us, call) > ($1, $2) ORDER BY started_us, call LIMIT $3";
+        let rows = ask!(self, "look for calls that are not in the lists", |client| client
+            .query(sql, &[&started_us, &call, &limit]))?;
+        let read = |row: &Row| -> Result<_, tokio_postgres::Error> {
+            let (epoch, state, node) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+            let key = UnlistedCall { call: row.try_get(0)?, started_us: row.try_get(1)?, epoch, state, node };
+            let cdr = match record::decode(row.try_get(5)?) {
+                Ok(Record::CallEnded(cdr)) => Ok(*cdr),
+                Ok(_) => Err("it is no call record".to_owned()),
+                Err(what) => Err(what),
+            };
+            Ok((key, cdr))
+        };
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| told(error, ACTION))
+    }
+
+    /// Notes that the rows of these calls are in the lists, as far as nobody has said another word about them meanwhile.
+    ///
+    /// # Errors
+    /// The database cannot be reached or refuses; it may be said again.
+    pub async fn listed(&self, calls: &[UnlistedCall]) -> Result<(), ConfigError> {
+        let names: Vec<&str> = calls.iter().map(|call| call.call.as_str()).collect();
+        let epochs: Vec<i64> = calls.iter().map(|call| call.epoch).collect();
+        let states: Vec<i16> = calls.iter().map(|call| call.state).collect();
+        let nodes: Vec<i32> = calls.iter().map(|call| call.node).collect();
+        let sql = "UPDATE calls SET listed = true FROM unnest($1::text[], $2::bigint[], $3::smallint[], $4::integer[]) AS said (c, e, s, n)
+            WHERE call = c AND (epoch, state, node) = (e, s, n)";
+        ask!(self, "note which calls are in the lists", |client| client
+            .execute(sql, &[&names, &epochs, &states, &nodes]))
+        .map(drop)
     }
 
     /// How many calls have a record.

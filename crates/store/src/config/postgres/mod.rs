@@ -11,7 +11,7 @@ mod link;
 mod place;
 mod schema;
 
-use super::batch::{Batch, Outcome};
+use super::batch::{Batch, ORIGIN, Outcome, There};
 use super::document::{Document, Entry, Piece, Stored};
 use super::engine::{self, Collector, Head, LogEntry, LogHit, LogHits, Step, floor};
 use super::error::ConfigError;
@@ -19,11 +19,12 @@ use super::fence::{ClusterFacts, OwnerFence};
 use super::keys::Keyring;
 use super::migrate::Steps;
 use super::query::{Keep, LogCursor, LogQuery, RecordQuery, WHO, hidden};
-pub use calls::{CallQuery, CallStanding, CallStory, CallTable, CallWord};
+pub use calls::{CallQuery, CallStanding, CallStory, CallTable, CallWord, UnlistedCall};
 use link::{Attempts, Link, Server, Trouble};
 use model::define::Table;
 pub use place::PostgresPlace;
 use schema::{CHUNK, record_table, record_tables, signed, unsigned};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -276,8 +277,12 @@ impl PostgresEngine {
         head: u64,
         written: i64,
     ) -> Result<Outcome, Trouble> {
+        if batch.once.is_some() {
+            let there = made_of(tx, &batch).await?;
+            batch.settle(&there);
+        }
         let names: Vec<&'static str> = batch.needs_ids().iter().map(|table| table.name).collect();
-        let mut counters = std::collections::BTreeMap::new();
+        let mut counters = BTreeMap::new();
         if !names.is_empty() {
             for row in tx.query("SELECT entity, next FROM next_ids WHERE entity = ANY($1)", &[&names]).await?
             {
@@ -765,6 +770,24 @@ async fn put_entries(tx: &Transaction<'_>, entries: &[Entry]) -> Result<(), Trou
     )
     .await?;
     Ok(())
+}
+
+/// Records that were made of the same as some of the batch.
+async fn made_of(tx: &Transaction<'_>, batch: &Batch) -> Result<There, Trouble> {
+    let mut there = There::new();
+    let origins = batch.origins();
+    for (table, name) in record_tables() {
+        let Some(origins) = origins.get(table.name) else { continue };
+        let sql = format!("SELECT id, document::text FROM {name} WHERE document->>'{ORIGIN}' = ANY($1)");
+        for row in tx.query(&sql, &[origins]).await? {
+            let id: i64 = row.try_get(0)?;
+            let document = schema::parsed(row.try_get(1)?, table.name, id)?;
+            if let Some(origin) = document.get(ORIGIN).and_then(|it| it.as_str()).map(str::to_owned) {
+                there.insert((table.name, origin), (schema::id(id), document));
+            }
+        }
+    }
+    Ok(there)
 }
 
 async fn write_records(tx: &Transaction<'_>, batch: &Batch) -> Result<(), Trouble> {

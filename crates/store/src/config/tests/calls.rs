@@ -6,6 +6,7 @@ use super::fixture::{Dice, Fixture};
 use crate::CdrQuery;
 use crate::config::{
     CallQuery, CallStanding, CallStory, CallTable, CallWord, ConfigError, ConfigPlace, PostgresPlace,
+    UnlistedCall,
 };
 use model::{Cause, Cdr, HungUpBy, Id, OpenCall, Party};
 use proptest::prelude::*;
@@ -106,6 +107,35 @@ async fn a_mark_says_whose_a_call_is_and_is_no_record() {
     assert_eq!(end_of(&table, "c1").await, Some(70));
     table.put(&[mark("c1", 2, 3)]).await.unwrap();
     assert_eq!(standing().await, CallStanding { epoch: 2, node: 3, has_ended: true });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_word_about_a_call_that_is_over_is_to_be_listed() {
+    let (table, _) = table().await;
+    table.put(&[ended("c1", 0, 1, 100), lost("c2", 1, 1, 200), mark("c3", 1, 2)]).await.unwrap();
+    let first = table.unlisted(None, 10).await.unwrap();
+    let told = |found: &[(UnlistedCall, Result<Cdr, String>)]| -> Vec<(String, i64)> {
+        let told = |(_, cdr): &(_, Result<Cdr, String>)| {
+            cdr.as_ref().map(|cdr| (cdr.call.clone(), cdr.ended_us)).map_err(String::clone)
+        };
+        found.iter().map(|found| told(found).unwrap()).collect()
+    };
+    assert_eq!(told(&first), [("c1".to_owned(), 100), ("c2".to_owned(), 200)]);
+    let rest = table.unlisted(Some(&first[0].0), 10).await.unwrap();
+    assert_eq!(told(&rest), [("c2".to_owned(), 200)]);
+    // While the rows were made, somebody knew better.
+    table.put(&[ended("c2", 1, 1, 190)]).await.unwrap();
+    let keys: Vec<UnlistedCall> = first.into_iter().map(|(key, _)| key).collect();
+    table.listed(&keys).await.unwrap();
+    let again = table.unlisted(None, 10).await.unwrap();
+    assert_eq!(told(&again), [("c2".to_owned(), 190)]);
+    assert!(again[0].0.word() > keys[1].word());
+    table.listed(&[again[0].0.clone()]).await.unwrap();
+    // What is said again is no news; what a later owner says is.
+    table.put(&[ended("c1", 0, 1, 100), ended("c2", 2, 3, 180), ended("c3", 16, 2, 50)]).await.unwrap();
+    let last = table.unlisted(None, 10).await.unwrap();
+    assert_eq!(told(&last), [("c2".to_owned(), 180), ("c3".to_owned(), 50)]);
+    assert!(last[0].0.word() > again[0].0.word() && last[1].0.word() > last[0].0.word());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

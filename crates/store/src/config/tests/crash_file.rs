@@ -25,7 +25,7 @@ impl Media for SimMedia {
     }
 }
 
-async fn open(disk: &SimDisk) -> Result<ConfigStore, ConfigError> {
+pub(super) async fn open(disk: &SimDisk) -> Result<ConfigStore, ConfigError> {
     open_with(disk, Steps::default()).await
 }
 

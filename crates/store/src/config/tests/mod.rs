@@ -1,9 +1,10 @@
 //! Tests of the configuration's store: the same suite on both engines, then what only one of them can suffer.
 //!
-//! Rooms: `fixture` (places, sample rows), `suite` and `random` (both engines), `calls`, `crash_file`, `crash_postgres`, `wreck`, `formats`, `tls`.
+//! Rooms: `fixture` (places, sample rows), `suite` and `random` (both engines), `calls`, `crash_file`, `crash_lists`, `crash_postgres`, `wreck`, `formats`, `tls`.
 
 mod calls;
 mod crash_file;
+mod crash_lists;
 mod crash_postgres;
 mod fixture;
 mod formats;
@@ -48,6 +49,7 @@ on_both! {
     suite::records_are_found_by_their_texts,
     suite::a_moment_leads_to_the_first_revision_after_it,
     suite::records_are_changed_and_removed,
+    suite::what_is_made_of_the_same_is_there_once,
     suite::a_draft_with_rows_and_records_is_one_transaction,
     suite::a_backup_restores_to_either_engine,
     suite::damaged_and_newer_backups_are_refused,

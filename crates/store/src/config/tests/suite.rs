@@ -523,6 +523,48 @@ pub(super) async fn records_are_changed_and_removed(place: Fixture) {
     assert_eq!(*store.head().borrow(), 0, "records make no revision");
 }
 
+/// A later word takes the place of an earlier one; the price stays.
+fn takes(old: &serde_json::Map<String, Json>, new: &mut serde_json::Map<String, Json>) -> bool {
+    new.insert("price".to_owned(), old["price"].clone());
+    new["originWord"].as_str() > old["originWord"].as_str()
+}
+
+pub(super) async fn what_is_made_of_the_same_is_there_once(place: Fixture) {
+    let store = place.open().await;
+    let of = |number: u32, origin: &str, word: &str| {
+        with(&call(number), &[("origin", json!(origin)), ("originWord", json!(word))])
+    };
+    let calls = table("BillableCall");
+    let shown = async || {
+        let page =
+            store.query(&RecordQuery { newest_first: false, ..RecordQuery::new(calls) }).await.unwrap();
+        let told = |row: &Row| format!("{} {}", row.id(), row.named("callid").text().unwrap());
+        page.rows.iter().map(told).collect::<Vec<_>>()
+    };
+    let first = vec![of(0, "a", "1"), of(1, "b", "1"), of(9, "b", "1"), call(2)];
+    assert_eq!(store.append_once(first.clone(), takes).await.unwrap(), [1, 2, 3]);
+    // What has no origin is made each time.
+    assert_eq!(store.append_once(first, takes).await.unwrap(), [4]);
+    assert_eq!(shown().await, ["1 c0", "2 c1", "3 c2", "4 c2"]);
+    let second = store.get(calls, 2).await.unwrap().unwrap();
+    store.change(with(&second, &[("price", json!("7"))])).await.unwrap();
+    let second = vec![of(30, "a", "0"), of(20, "b", "2"), of(21, "c", "1")];
+    assert_eq!(store.append_once(second.clone(), takes).await.unwrap(), [5]);
+    assert_eq!(shown().await, ["1 c0", "3 c2", "4 c2", "2 c20", "5 c21"]);
+    let changed = store.get(calls, 2).await.unwrap().unwrap();
+    assert_eq!(changed.named("price").stored(), json!("7"));
+    assert_eq!(changed.named("duration").stored(), json!(20));
+    // Also after a restart, and with the indexes that a backup's restoration makes.
+    let backup = place.dir.path().join("backup");
+    store.backup(&backup).await.unwrap();
+    let other = place.other().open().await;
+    other.restore(&backup).await.unwrap();
+    assert_eq!(other.append_once(second, takes).await.unwrap(), [0_u32; 0]);
+    let tag = made("BalanceMovement", 0, &[]);
+    let refused = store.append_once(vec![tag], takes).await;
+    assert!(matches!(refused, Err(ConfigError::NoIndex { .. })), "{refused:?}");
+}
+
 pub(super) async fn a_draft_with_rows_and_records_is_one_transaction(place: Fixture) {
     let store = place.open().await;
     commit(&store, 0, &sample().1).await;
