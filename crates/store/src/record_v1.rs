@@ -243,7 +243,7 @@ mod tests {
             legs: legs(),
         };
         let binding = || BindingV1 {
-            aor: Aor::from_bits(7),
+            terminal: Id::new(7),
             contact: "sip:a".into(),
             instance: None,
             reg_id: Some(1),
