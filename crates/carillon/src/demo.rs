@@ -1,7 +1,9 @@
 //! `carillon demo`: a node with demo data, and a checked call between two built-in softphones.
 //!
-//! In: the options of the README's first screen. Out: the call as a ladder, its record, instructions; exit code 0 only when
+//! In: the options of the README's first screen. Out: a call within as a ladder, one to the world and one from there, its record, instructions; exit code 0 only when
 //! everything was as it should be. Elsewhere: the node (`node`), the softphones (crate `phone`).
+
+mod outside;
 
 use crate::cdrs::shown;
 use crate::config::{ListenerConfig, NodeConfig, PORTS_REMEDY, parse_ports};
@@ -115,7 +117,7 @@ async fn with_node(
                 let unchecked = || StartError("ended before the call was checked".to_owned());
                 return if arguments.once { Err(unchecked()) } else { Ok(()) };
             }
-            checked = checked_call(node, server) => checked?,
+            checked = checked_calls(node, server, config) => checked?,
         }
     }
     if !arguments.once {
@@ -148,7 +150,15 @@ fn node_config(arguments: &Arguments, data: PathBuf) -> Result<NodeConfig, Start
     config.limits.tcp_connections = 100;
     config.media.ports = arguments.media_ports;
     config.media.addresses = vec![address.ip()];
-    config.media.advertise = advertise.and_then(|text| text.parse().ok());
+    config.media.advertise = advertise.as_deref().and_then(|text| text.parse().ok());
+    // Trunks have a socket of their own: the demo's carrier is on this machine, as its telephones are.
+    let trunk = SocketAddr::new(address.ip(), free_for_both(address.ip())?.port());
+    config.trunks.listeners.push(ListenerConfig {
+        transport: Transport::Udp,
+        bind: trunk,
+        advertise,
+        trunk: Some(1),
+    });
     config.api = Some(arguments.api.unwrap_or_else(api_address));
     Ok(config)
 }
@@ -187,6 +197,11 @@ fn sip_address(node: &Node, wanted: SocketAddr) -> SocketAddr {
         address.set_ip(own_address());
     }
     address
+}
+
+async fn checked_calls(node: &Node, server: SocketAddr, config: &NodeConfig) -> Result<(), StartError> {
+    checked_call(node, server).await?;
+    outside::checked_calls(node, server, config).await
 }
 
 async fn checked_call(node: &Node, server: SocketAddr) -> Result<(), StartError> {
@@ -252,12 +267,18 @@ async fn checked_call(node: &Node, server: SocketAddr) -> Result<(), StartError>
             format!("{} messages", messages.len()),
         ),
     ];
-    tell("");
-    for (what, good, measured) in &checks {
-        tell(&format!("{}  {what}: {measured}", if *good { "ok    " } else { "FAILED" }));
-    }
+    verdict(&checks)?;
     for (what, phone) in [("alice's phone is unregistered", &alice), ("bob's phone is unregistered", &bob)] {
         within(what, async { phone.register(0).await.map_err(|error| error.to_string()) }).await?;
+    }
+    Ok(())
+}
+
+/// Tells what was checked; an error where something is not as it should be.
+fn verdict(checks: &[(&str, bool, String)]) -> Result<(), StartError> {
+    tell("");
+    for (what, good, measured) in checks {
+        tell(&format!("{}  {what}: {measured}", if *good { "ok    " } else { "FAILED" }));
     }
     match checks.iter().find(|(_, good, _)| !good) {
         None => Ok(()),

@@ -294,6 +294,11 @@ impl Node {
         })
     }
 
+    /// The configuration.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
     /// The address where the API is served.
     pub(crate) fn api_address(&self) -> Option<SocketAddr> {
         self.api.as_ref().map(|api| api.address)
