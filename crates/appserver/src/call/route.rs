@@ -170,9 +170,9 @@ pub(super) fn decide(incoming: &Incoming, world: &dyn World, now: Now) -> Result
         is_untraced: false,
     };
     let found = match incoming.origin {
-        Origin::Endpoint { aor, user } => decider.from_endpoint(aor, user),
-        Origin::Wholesale => decider.from_wholesale(),
-        Origin::Ddi { ddi, provider, called, caller } => decider.from_outside(ddi, provider, called, caller),
+        Origin::Endpoint { aor, user } => decider.of_endpoint(aor, user),
+        Origin::Wholesale => decider.of_wholesale(),
+        Origin::Ddi { ddi, provider, called, caller } => decider.of_provider(ddi, provider, called, caller),
     };
     let Decider { caller, callee, endpoint, externals, parties, is_untraced, snapshot, .. } = decider;
     match found {
@@ -219,7 +219,7 @@ enum Seen {
 }
 
 impl<'a> Decider<'a> {
-    fn from_endpoint(&mut self, aor: Aor, user: Option<Id<User>>) -> Found {
+    fn of_endpoint(&mut self, aor: Aor, user: Option<Id<User>>) -> Found {
         let client = self.incoming.client;
         let presented = self.incoming.caller.number.clone();
         let row = self.snapshot.endpoint_at(aor);
@@ -254,7 +254,7 @@ impl<'a> Decider<'a> {
         self.route(client, endpoint, dialled, presented.as_deref())
     }
 
-    fn from_wholesale(&mut self) -> Found {
+    fn of_wholesale(&mut self) -> Found {
         let presented = self.incoming.caller.number.clone();
         self.caller.number = presented.clone().unwrap_or_default();
         self.endpoint = self.incoming.source.ip().to_string();
@@ -262,7 +262,7 @@ impl<'a> Decider<'a> {
         self.route(self.incoming.client, Endpoint::Wholesale, dialled, presented.as_deref())
     }
 
-    fn from_outside(
+    fn of_provider(
         &mut self,
         ddi: Id<Ddi>,
         provider: Id<DdiProvider>,
@@ -277,7 +277,7 @@ impl<'a> Decider<'a> {
         self.caller.name = if is_shown { self.incoming.caller.name.clone() } else { String::new() };
         let found = self.rates.router.found(ddi, Some(provider), called, caller);
         let found = found.map_err(|refusal| no(refusal.status().unwrap_or(404), refusal.to_string()))?;
-        self.to_ddi(&found)
+        self.ring_ddi(&found)
     }
 
     /// A call that somebody of a client makes.
@@ -334,7 +334,7 @@ impl<'a> Decider<'a> {
             attempts: Vec::new(),
         });
         match &outgoing.way {
-            Way::Inside(found) => self.to_ddi(found),
+            Way::Inside(found) => self.ring_ddi(found),
             Way::Carriers(selection) => {
                 let rules = self.rates.router.rules_of(endpoint, client);
                 let diversions = self.diversions(rules);
@@ -354,7 +354,7 @@ impl<'a> Decider<'a> {
     }
 
     /// A call to a DDI, from a DDI provider or from a client of the platform.
-    fn to_ddi(&mut self, found: &routing::Incoming) -> Found {
+    fn ring_ddi(&mut self, found: &routing::Incoming) -> Found {
         let routing::Incoming { ddi, client, brand, provider, called, caller, target } = found;
         self.callee = Party { number: called.to_string(), ..Party::default() };
         self.parties.externals.push((*brand, *client));
@@ -484,7 +484,7 @@ impl<'a> Decider<'a> {
     ) -> Found {
         let aor = Aor::of(owner).ok_or_else(|| no(500, "The endpoint's id is too large"))?;
         let row = self.snapshot.endpoint_at(aor).ok_or_else(|| no(404, "The endpoint is gone"))?;
-        let (name, from_domain) = (row.name.to_owned(), self.from_domain(owner));
+        let (name, from_domain) = (row.name.to_owned(), self.shown_domain(owner));
         self.callee.name = name.clone();
         let mut words = self.inward(client, endpoint, seen)?;
         words.domain = self.domain(client, from_domain);
@@ -650,7 +650,7 @@ impl<'a> Decider<'a> {
             .unwrap_or_default()
     }
 
-    fn from_domain(&self, owner: AorOwner) -> Option<String> {
+    fn shown_domain(&self, owner: AorOwner) -> Option<String> {
         let rows = self.snapshot.rows();
         match owner {
             AorOwner::Terminal(_) => None,

@@ -414,6 +414,7 @@ fn a_call_goes_to_the_next_address_when_one_fails_and_to_none_behind_that() {
     use crate::transaction::Destination;
     use std::sync::Arc;
     use std::time::Instant;
+    #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
     let now = Instant::now();
     let place = |port: u16| Destination {
         flow: Flow {
