@@ -628,6 +628,7 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
         user_agent: config.user_agent.clone(),
         ..ProxyConfig::default()
     };
+    proxy.tls.clone_from(&config.tls);
     proxy.trunks.ping = config.trunks.ping;
     proxy.trunks.misses = config.trunks.misses;
     proxy.trunks.nameservers.clone_from(&config.nameservers);

@@ -28,6 +28,7 @@ pub use config::{
     WORKERS_MAX, is_advertisable,
 };
 pub use net::Network;
+pub use net::tls::{CertFiles, TlsConfig, Unusable};
 pub use registrar::{BindingChange, BindingLog, Durable, Elsewhere};
 pub use stats::{CAUSES, Cause, ProxyStats};
 pub use trunks::{
@@ -223,6 +224,7 @@ impl Proxy {
         let clock = Clock::new(deps.unix_time, matches!(deps.network, Network::Sim(_)));
         let (keeper, watches) = mpsc::unbounded_channel();
         let first = first_counter(clock.unix_us());
+        let tls = Arc::new(net::tls::Tls::new(&config.tls)?);
         let (trunks, ears) = Trunks::new(trunk_rng.random());
         let shared = Arc::new(Shared {
             connections: Connections::new(
@@ -232,6 +234,7 @@ impl Proxy {
                 links.clone(),
                 Arc::clone(&counters),
                 matches!(deps.network, Network::Os),
+                Arc::clone(&tls),
             ),
             legs: AtomicUsize::new(0),
             session: SessionConfig {
@@ -266,6 +269,7 @@ impl Proxy {
 
         let mut tasks =
             vec![tokio::spawn(ping::keep(Arc::clone(&shared), watches, StdRng::from_rng(&mut rng)))];
+        tasks.push(tokio::spawn(tls.keep()));
         for (listener, socket) in sockets {
             tasks.push(tokio::spawn(Arc::clone(&shared.connections).accept(listener, socket)));
         }

@@ -162,6 +162,11 @@ impl Registrations {
             .map(|entry| (entry.id, entry.row.trunk, &entry.row.wanted))
     }
 
+    /// The registrars that were found, each with its host.
+    pub(super) fn located(&self) -> impl Iterator<Item = (&Option<Arc<Located>>, &str)> {
+        self.entries.values().map(|entry| (&entry.located, entry.row.wanted.host.as_str()))
+    }
+
     /// A registrar was found, or its name is not known (yet).
     pub(super) fn found(
         &mut self,
