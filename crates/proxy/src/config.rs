@@ -21,7 +21,7 @@ pub struct ProxyConfig {
     /// The key that all proxies of a cluster share: their tags are sealed with it, so that each knows the legs of all, and nobody
     /// names a leg that is not his. `None`: this proxy has no others beside it.
     pub seal: Option<SealKey>,
-    /// Where to listen; the position is [`sip::flow::Flow::listener`].
+    /// Where to listen, for users first, then for trunks; the position is [`sip::flow::Flow::listener`].
     pub listeners: Vec<Listener>,
     /// SIP workers; 0 takes half the cores, at least one. At most [`WORKERS_MAX`].
     pub workers: usize,
@@ -331,6 +331,16 @@ pub enum ProxyError {
         /// Its address.
         bind: SocketAddr,
     },
+    /// Bindings know listeners by their numbers, which must not depend on trunks.
+    #[error(
+        "SIP listener {transport} {bind}: it is for users and stands behind those of trunks; name it before them"
+    )]
+    Order {
+        /// Transport of the listener.
+        transport: &'static str,
+        /// Its address.
+        bind: SocketAddr,
+    },
     /// A listener for TLS has nothing to show.
     #[error(
         "SIP listener TLS {bind}: there is no certificate; name one in sip.tls_cert_file and its key in sip.tls_key_file"
@@ -361,9 +371,14 @@ impl ProxyConfig {
         if self.listeners.is_empty() {
             return Err(ProxyError::NoListener);
         }
+        let mut has_trunks = false;
         for listener in &self.listeners {
             let transport = listener.transport.via_token();
             let bind = listener.bind;
+            has_trunks |= listener.trunk.is_some();
+            if has_trunks && listener.trunk.is_none() {
+                return Err(ProxyError::Order { transport, bind });
+            }
             match listener.transport {
                 Transport::Udp | Transport::Tcp => {}
                 Transport::Tls => {
@@ -509,6 +524,11 @@ mod tests {
         assert!(matches!(bad.check(), Err(ProxyError::BadAdvertised { .. })));
         let tls = with(Transport::Tls, "127.0.0.1:5061", None);
         assert!(matches!(tls.check(), Err(ProxyError::NoCertificate { .. })));
+        let users = Listener::new(Transport::Udp, "127.0.0.1:5060".parse().unwrap());
+        let trunk = Listener { trunk: Some(Id::new(1)), ..users.clone() };
+        let both = |listeners| ProxyConfig { listeners, ..ProxyConfig::default() };
+        assert!(both(vec![users.clone(), trunk.clone()]).check().is_ok());
+        assert!(matches!(both(vec![trunk, users]).check(), Err(ProxyError::Order { .. })));
         let socket = with(Transport::Wss, "127.0.0.1:5061", None);
         assert!(matches!(socket.check(), Err(ProxyError::Transport { .. })));
     }

@@ -1,10 +1,11 @@
 //! SIP transports bound to policy: authentication, registrar, legs.
 //!
-//! In: SIP by UDP and TCP; orders of an application server ([`cluster::leg::Legs`]). Out: SIP; legs and their events for an
+//! In: SIP by UDP, TCP and TLS; orders of an application server ([`cluster::leg::Legs`]). Out: SIP; legs and their events for an
 //! application server ([`cluster::leg::Calls`]); bindings ([`cluster::leg::Directory`]) and their changes for a log.
 //! Rooms, from the wire inward: `net` (sockets), `worker` (one task per share of the load: transactions, the way of a
 //! request), `policy` (what may pass), `auth` (who it is), `budget` (what strangers may cost others), `registrar` and `ping`
-//! (bindings), `leg` and `legs` (calls' dialogs as actors), `stats`. Elsewhere: SIP itself (crate `sip`), what a call means (crate `appserver`).
+//! (bindings), `leg` and `legs` (calls' dialogs as actors), `trunks` (carriers' servers, registrations elsewhere), `stats`.
+//! Elsewhere: SIP itself (crate `sip`), what a call means (crate `appserver`).
 
 mod auth;
 mod budget;

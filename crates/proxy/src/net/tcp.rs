@@ -57,7 +57,7 @@ pub(crate) struct StreamMessage {
 /// All connections of a proxy.
 pub(crate) struct Connections {
     table: DashMap<ConnId, Conn>,
-    by_peer: DashMap<(Transport, SocketAddr), ConnId>,
+    by_peer: DashMap<Peer, ConnId>,
     /// By address, of IPv6 by /64.
     per_source: DashMap<IpAddr, usize>,
     open: AtomicUsize,
@@ -72,6 +72,9 @@ pub(crate) struct Connections {
     may_dial: bool,
     tls: Arc<Tls>,
 }
+
+/// By whom a connection is found. One of a trunk address serves no other: who is at its other end knows us by that.
+type Peer = (Option<u16>, Transport, SocketAddr);
 
 struct Conn {
     queue: mpsc::Sender<Bytes>,
@@ -284,20 +287,30 @@ impl Connections {
 
     /// Names the hosts that there must be at addresses that are called by TLS.
     pub(crate) fn expect(&self, hosts: &BTreeSet<(SocketAddr, String)>) {
-        for remote in self.tls.expect(hosts) {
-            // It was not asked whether it is right for all of them.
-            let conn = self.by_peer.get(&(Transport::Tls, remote)).map(|conn| *conn);
-            if let Some(conn) = conn.and_then(|conn| self.table.get(&conn)).filter(|conn| conn.is_ours) {
+        let new = self.tls.expect(hosts);
+        if new.is_empty() {
+            return;
+        }
+        // These were not asked whether they are right for all of them.
+        for peer in
+            self.by_peer.iter().filter(|peer| peer.key().1 == Transport::Tls && new.contains(&peer.key().2))
+        {
+            if let Some(conn) = self.table.get(peer.value()).filter(|conn| conn.is_ours) {
                 conn.cut.notify_one();
             }
         }
+    }
+
+    fn peer(&self, listener: u16, transport: Transport, remote: SocketAddr) -> Peer {
+        let place = self.places.get(usize::from(listener));
+        (place.and_then(|place| place.trunk).map(|_| listener), transport, remote)
     }
 
     /// Sends a message by the flow's connection, else by another one to the same peer; a request without a connection
     /// (`conn` 0) opens one. `false`: it cannot be sent.
     pub(crate) fn send(self: &Arc<Self>, flow: Flow, bytes: Bytes) -> bool {
         if let Some(conn) = self.table.get(&flow.conn).or_else(|| {
-            let id = *self.by_peer.get(&(flow.transport, flow.remote))?;
+            let id = *self.by_peer.get(&self.peer(flow.listener, flow.transport, flow.remote))?;
             let conn = self.table.get(&id)?;
             // Whoever connects to us from there has not proved who he is (RFC 5923 section 8).
             let is_sure = flow.transport != Transport::Tls || conn.is_ours || !self.tls.expects(flow.remote);
@@ -392,7 +405,7 @@ impl Connections {
         let (cut, proved) = (Arc::new(Notify::new()), Arc::default());
         let weak = queue.downgrade();
         self.table.insert(conn, Conn { queue, cut: Arc::clone(&cut), proved: Arc::clone(&proved), is_ours });
-        self.by_peer.insert((transport, remote), conn);
+        self.by_peer.insert(self.peer(listener, transport, remote), conn);
         let booked = Booked {
             conns: Arc::clone(self),
             flow,
@@ -440,9 +453,10 @@ impl Booked {
 
 impl Drop for Booked {
     fn drop(&mut self) {
-        let Flow { transport, remote, conn, .. } = self.flow;
+        let Flow { transport, listener, remote, conn } = self.flow;
         self.conns.table.remove(&conn);
-        self.conns.by_peer.remove_if(&(transport, remote), |_, current| *current == conn);
+        let peer = self.conns.peer(listener, transport, remote);
+        self.conns.by_peer.remove_if(&peer, |_, current| *current == conn);
         if let Entry::Occupied(mut source) = self.conns.per_source.entry(network(remote.ip())) {
             *source.get_mut() -= 1;
             if *source.get() == 0 {

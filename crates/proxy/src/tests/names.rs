@@ -205,3 +205,43 @@ async fn a_silent_dns_keeps_nobody_from_starting() {
     until(|| !proxy.trunks().targets(Id::new(2)).is_empty()).await;
     proxy.stop().await;
 }
+
+/// Carriers know us by the address that we speak from: each trunk address has connections of its own.
+#[tokio::test]
+async fn carriers_of_two_trunk_addresses_at_one_server_see_both() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    let bind = "127.0.0.1:0".parse().unwrap();
+    let config = ProxyConfig {
+        listeners: vec![
+            Listener::new(Transport::Udp, bind),
+            Listener {
+                trunk: Some(Id::new(2)),
+                ..Listener::new(Transport::Tcp, "127.0.0.2:0".parse().unwrap())
+            },
+        ],
+        ..ProxyConfig::default()
+    };
+    let by_tcp = CarrierServer {
+        sip_proxy: Some(address.to_string()),
+        transport: Some(2),
+        ..CarrierServer::default()
+    };
+    let proxy = made(config, Transport::Tcp, vec![by_tcp.clone()], None).await;
+    let mut rows = proxy.shared.snapshot.load().rows().clone();
+    let brand = rows.each::<model::Brand>().next().unwrap().id;
+    let (carrier, proxy_trunk) = (Id::new(2), Some(Id::new(2)));
+    rows.insert(Arc::new(Carrier { id: carrier, brand, proxy_trunk, ..Carrier::default() }));
+    rows.insert(Arc::new(CarrierServer { id: Id::new(2), carrier, brand, ..by_tcp }));
+    proxy.shared.snapshot.store(Arc::new(Snapshot::new(rows)));
+    let mut sources = std::collections::BTreeSet::new();
+    let mut open = Vec::new();
+    while sources.len() < 2 {
+        let accepted = tokio::time::timeout(Duration::from_secs(30), server.accept()).await;
+        let (stream, source) = accepted.expect("nobody else calls").unwrap();
+        sources.insert(source.ip().to_string());
+        open.push(stream);
+    }
+    assert_eq!(sources.into_iter().collect::<Vec<_>>(), ["127.0.0.1", "127.0.0.2"]);
+    proxy.stop().await;
+}

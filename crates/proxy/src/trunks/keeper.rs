@@ -113,6 +113,7 @@ pub(crate) async fn keep(shared: Arc<Shared>, mut ears: Ears, network: Network, 
     loop {
         let due = keeper.due();
         tokio::select! {
+            biased; // all are bounded, and the runtime's random numbers stay with those who need them
             _ = look.tick() => keeper.look(),
             _ = ears.answers.recv_many(&mut answers, STEP_MAX) => {
                 answers.drain(..).for_each(|(token, answer)| keeper.answer(token, answer.as_ref()));

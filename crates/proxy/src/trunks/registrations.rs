@@ -21,7 +21,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
-/// After a start registrations begin within this time, so that not all come at once.
+/// Before this nobody begins: whoever starts a proxy says meanwhile which registrations it keeps.
+const CALM: Duration = Duration::from_millis(1500);
+/// Then registrations begin within this time, so that not all come at once.
 const SPREAD: Duration = Duration::from_secs(2);
 /// Registrations that are kept; rows beyond are not registered.
 const REGISTRATIONS_MAX: usize = 10_000;
@@ -215,7 +217,7 @@ impl Registrations {
                 return;
             };
             self.next_key += 1;
-            let first = now + rng.random_range(Duration::ZERO..=SPREAD);
+            let first = now + CALM + rng.random_range(Duration::ZERO..=SPREAD);
             let registration = Registration::new(wish, rng.random(), first);
             let told = (State::Trying, None);
             entry.active = Some(Active { key: self.next_key, registration, listener, told });
