@@ -41,6 +41,8 @@ const LOAD: Duration = Duration::from_secs(1);
 /// How long a node that leaves waits until others have what it said, and how often it looks.
 const FAREWELL: Duration = Duration::from_secs(2);
 const FAREWELL_LOOK: Duration = Duration::from_millis(10);
+/// Parts of all registrations at DDI providers; each is kept by one proxy.
+const REGISTRATION_PARTS: u32 = 16;
 /// How often expired contacts are forgotten.
 const TIDY: Duration = Duration::from_secs(60);
 /// The file of the data directory with what this node is for etcd, through restarts.
@@ -132,6 +134,12 @@ impl Joined {
         self.membership.id()
     }
 
+    /// Which registrations at DDI providers this node keeps: those of the parts that it owns at that moment.
+    pub(crate) fn keeps_registrations(&self) -> proxy::Owns {
+        let membership = self.membership.clone();
+        Arc::new(move |id| membership.owned(Kind::REGISTRATIONS, id.get() % REGISTRATION_PARTS).is_some())
+    }
+
     /// Speaks to the others from now on: the roles are there.
     pub(crate) fn open(self, calls: impl Fn() -> u32 + Send + 'static) -> Cluster {
         let Self { membership, listener, tls, cluster, info, switchboard } = self;
@@ -151,6 +159,9 @@ impl Joined {
         if info.roles.has(Role::As) {
             membership.share(Kind::CLIENTS, PARTITIONS.into(), Role::As);
             membership.share(Kind::HOUSEKEEPING, 1, Role::As);
+        }
+        if info.roles.has(Role::Proxy) {
+            membership.share(Kind::REGISTRATIONS, REGISTRATION_PARTS, Role::Proxy);
         }
         let load = membership.clone();
         tasks.spawn(async move {

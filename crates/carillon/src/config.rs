@@ -4,6 +4,7 @@
 
 mod api_tls;
 mod cluster;
+mod sip_tls;
 mod trunks;
 mod watch;
 
@@ -50,6 +51,8 @@ pub(crate) struct NodeConfig {
     pub(crate) listeners: Vec<ListenerConfig>,
     /// Where carriers and DDI providers are heard, and how they are watched.
     pub(crate) trunks: TrunksConfig,
+    /// Certificates for SIP over TLS.
+    pub(crate) tls: proxy::TlsConfig,
     /// Who is asked for the addresses of carriers and DDI providers; none: whom the system asks.
     pub(crate) nameservers: Vec<SocketAddr>,
     /// SIP worker tasks; 0: chosen by the number of cores.
@@ -157,6 +160,7 @@ impl Default for NodeConfig {
             threads: 0,
             listeners: Vec::new(),
             trunks: TrunksConfig::default(),
+            tls: proxy::TlsConfig::default(),
             nameservers: Vec::new(),
             sip_workers: 0,
             user_agent: concat!("Carillon/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -339,6 +343,7 @@ impl Reader {
         self.text(&mut sip, "user_agent", |text| config.user_agent = text.to_owned());
         self.number(&mut sip, "unreachable_seconds", 0..=32, |n| config.unreachable = Duration::from_secs(n));
         self.number(&mut sip, "ring_seconds", 1..=3600, |n| config.ring = Duration::from_secs(n));
+        config.tls.own = self.certificate(&mut sip);
         self.finish(sip);
 
         self.trunks(table, &mut config);
@@ -460,6 +465,7 @@ impl Reader {
         }
         self.finish(log);
         self.cluster(table, &mut config);
+        self.sip_tls(&config);
         config.watch = self.watch(table);
         if config.media.addresses.is_empty() {
             config.media.addresses = default_media_addresses(&config.listeners);
@@ -603,8 +609,8 @@ impl Reader {
             );
             return None;
         };
-        if !matches!(transport, sip::flow::Transport::Udp | sip::flow::Transport::Tcp) {
-            self.mistake(key, entry, "this transport is not served yet; use udp or tcp");
+        if matches!(transport, sip::flow::Transport::Ws | sip::flow::Transport::Wss) {
+            self.mistake(key, entry, "this transport is not served yet; use udp, tcp or tls");
             return None;
         }
         if let Some(advertise) = advertise.as_deref().filter(|text| !proxy::is_advertisable(text)) {

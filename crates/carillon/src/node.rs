@@ -436,6 +436,7 @@ impl Ground<'_> {
             let proxy = self.proxy(proxy_config, log).await?;
             proxy.set_calls(watching.before_proxy(Arc::clone(switchboard) as _));
             proxy.set_elsewhere(Arc::new(clustered::OtherRegistrars(Arc::clone(switchboard))));
+            proxy.set_registration_owner(joined.keeps_registrations());
             let registrar = clustered::Registrar(Arc::downgrade(&proxy));
             switchboard.set_host(watching.host(Arc::clone(&proxy) as _), Arc::new(registrar));
             parts.proxy = Some(proxy);
@@ -679,6 +680,7 @@ fn proxy_config(config: &NodeConfig) -> ProxyConfig {
         user_agent: config.user_agent.clone(),
         ..ProxyConfig::default()
     };
+    proxy.tls.clone_from(&config.tls);
     proxy.trunks.ping = config.trunks.ping;
     proxy.trunks.misses = config.trunks.misses;
     proxy.trunks.nameservers.clone_from(&config.nameservers);
@@ -737,6 +739,22 @@ mod tests {
             "a telephone that refreshes once a day stays"
         );
         assert_eq!(limits.files_elsewhere, 2 * 1000);
+    }
+
+    #[test]
+    fn sockets_of_trunks_stand_behind_those_of_users() {
+        let text = "[trunks]\nlisten = [{ bind = \"udp:127.0.0.2:5060\", trunk = 7 }]\nping_seconds = 9\nmisses = 2\n\
+                    [dns]\nservers = [\"192.0.2.53\"]\n[sip]\nlisten = [\"udp:127.0.0.1:5060\"]";
+        let (config, mistakes) = crate::config::read(text);
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        let proxy = proxy_config(&config);
+        assert_eq!(
+            proxy.listeners.iter().map(|each| each.trunk).collect::<Vec<_>>(),
+            [None, Some(Id::new(7))]
+        );
+        assert!(proxy.check().is_ok());
+        assert_eq!((proxy.trunks.ping, proxy.trunks.misses), (Duration::from_secs(9), 2));
+        assert_eq!(proxy.trunks.nameservers, ["192.0.2.53:53".parse().unwrap()]);
     }
 
     #[test]

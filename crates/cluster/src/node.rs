@@ -268,6 +268,8 @@ impl Kind {
     pub const CLIENTS: Self = Self::new("clients");
     /// What one node does for all, such as forgetting old log entries.
     pub const HOUSEKEEPING: Self = Self::new("housekeeping");
+    /// Registrations at DDI providers, by the remainder of their numbers: which proxy keeps them.
+    pub const REGISTRATIONS: Self = Self::new("registrations");
 
     /// The kind of this name.
     ///

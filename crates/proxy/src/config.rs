@@ -2,6 +2,7 @@
 //!
 //! In: nothing. Out: plain values, checked by [`ProxyConfig::check`]. Elsewhere: reading them from a file (crate `carillon`).
 
+use crate::net::tls::{TlsConfig, Unusable};
 use cluster::ids::{LegId, NodeId};
 use model::Id;
 use model::entities::ProxyTrunk;
@@ -20,7 +21,7 @@ pub struct ProxyConfig {
     /// The key that all proxies of a cluster share: their tags are sealed with it, so that each knows the legs of all, and nobody
     /// names a leg that is not his. `None`: this proxy has no others beside it.
     pub seal: Option<SealKey>,
-    /// Where to listen; the position is [`sip::flow::Flow::listener`].
+    /// Where to listen, for users first, then for trunks; the position is [`sip::flow::Flow::listener`].
     pub listeners: Vec<Listener>,
     /// SIP workers; 0 takes half the cores, at least one. At most [`WORKERS_MAX`].
     pub workers: usize,
@@ -47,6 +48,8 @@ pub struct ProxyConfig {
     pub rel100: Rel100,
     /// How carriers and DDI providers are watched and found.
     pub trunks: TrunksConfig,
+    /// Certificates for SIP over TLS.
+    pub tls: TlsConfig,
 }
 
 /// How carriers and DDI providers are watched and found (manual, chapter 9.2).
@@ -106,6 +109,7 @@ impl Default for ProxyConfig {
             session_timer: TimerPolicy::default(),
             rel100: Rel100::Supported,
             trunks: TrunksConfig::default(),
+            tls: TlsConfig::default(),
         }
     }
 }
@@ -113,7 +117,7 @@ impl Default for ProxyConfig {
 /// One address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// UDP or TCP.
+    /// UDP, TCP or TLS.
     pub transport: Transport,
     /// The local address; port 0 takes a free one.
     pub bind: SocketAddr,
@@ -320,13 +324,34 @@ pub enum ProxyError {
         advertised: String,
     },
     /// A transport that is not built in.
-    #[error("SIP listener {transport} {bind}: this transport cannot be listened on; use udp or tcp")]
+    #[error("SIP listener {transport} {bind}: this transport cannot be listened on; use udp, tcp or tls")]
     Transport {
         /// Transport of the listener.
         transport: &'static str,
         /// Its address.
         bind: SocketAddr,
     },
+    /// Bindings know listeners by their numbers, which must not depend on trunks.
+    #[error(
+        "SIP listener {transport} {bind}: it is for users and stands behind those of trunks; name it before them"
+    )]
+    Order {
+        /// Transport of the listener.
+        transport: &'static str,
+        /// Its address.
+        bind: SocketAddr,
+    },
+    /// A listener for TLS has nothing to show.
+    #[error(
+        "SIP listener TLS {bind}: there is no certificate; name one in sip.tls_cert_file and its key in sip.tls_key_file"
+    )]
+    NoCertificate {
+        /// The listener's address.
+        bind: SocketAddr,
+    },
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] Unusable),
     /// Anyone could call at the provider's cost.
     #[error(
         "calls without authentication are allowed on loopback only, and {bind} is not; set `auth.invite` to true"
@@ -346,11 +371,23 @@ impl ProxyConfig {
         if self.listeners.is_empty() {
             return Err(ProxyError::NoListener);
         }
+        let mut has_trunks = false;
         for listener in &self.listeners {
             let transport = listener.transport.via_token();
             let bind = listener.bind;
-            if !matches!(listener.transport, Transport::Udp | Transport::Tcp) {
-                return Err(ProxyError::Transport { transport, bind });
+            has_trunks |= listener.trunk.is_some();
+            if has_trunks && listener.trunk.is_none() {
+                return Err(ProxyError::Order { transport, bind });
+            }
+            match listener.transport {
+                Transport::Udp | Transport::Tcp => {}
+                Transport::Tls => {
+                    let is_trunk = listener.trunk.is_some() && self.tls.trunks.is_some();
+                    if !is_trunk && self.tls.own.is_none() {
+                        return Err(ProxyError::NoCertificate { bind });
+                    }
+                }
+                Transport::Ws | Transport::Wss => return Err(ProxyError::Transport { transport, bind }),
             }
             if bind.ip().is_unspecified() && listener.advertised.is_none() {
                 return Err(ProxyError::NotAdvertised { transport, bind });
@@ -486,7 +523,14 @@ mod tests {
         let bad = with(Transport::Udp, "0.0.0.0:5060", Some("a b"));
         assert!(matches!(bad.check(), Err(ProxyError::BadAdvertised { .. })));
         let tls = with(Transport::Tls, "127.0.0.1:5061", None);
-        assert!(matches!(tls.check(), Err(ProxyError::Transport { .. })));
+        assert!(matches!(tls.check(), Err(ProxyError::NoCertificate { .. })));
+        let users = Listener::new(Transport::Udp, "127.0.0.1:5060".parse().unwrap());
+        let trunk = Listener { trunk: Some(Id::new(1)), ..users.clone() };
+        let both = |listeners| ProxyConfig { listeners, ..ProxyConfig::default() };
+        assert!(both(vec![users.clone(), trunk.clone()]).check().is_ok());
+        assert!(matches!(both(vec![trunk, users]).check(), Err(ProxyError::Order { .. })));
+        let socket = with(Transport::Wss, "127.0.0.1:5061", None);
+        assert!(matches!(socket.check(), Err(ProxyError::Transport { .. })));
     }
 
     #[test]

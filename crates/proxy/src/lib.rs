@@ -1,10 +1,11 @@
 //! SIP transports bound to policy: authentication, registrar, legs.
 //!
-//! In: SIP by UDP and TCP; orders of an application server ([`cluster::leg::Legs`]). Out: SIP; legs and their events for an
+//! In: SIP by UDP, TCP and TLS; orders of an application server ([`cluster::leg::Legs`]). Out: SIP; legs and their events for an
 //! application server ([`cluster::leg::Calls`]); bindings ([`cluster::leg::Directory`]) and their changes for a log.
 //! Rooms, from the wire inward: `net` (sockets), `worker` (one task per share of the load: transactions, the way of a
 //! request), `policy` (what may pass), `auth` (who it is), `budget` (what strangers may cost others), `registrar` and `ping`
-//! (bindings), `leg` and `legs` (calls' dialogs as actors), `stats`. Elsewhere: SIP itself (crate `sip`), what a call means (crate `appserver`).
+//! (bindings), `leg` and `legs` (calls' dialogs as actors), `trunks` (carriers' servers, registrations elsewhere), `stats`.
+//! Elsewhere: SIP itself (crate `sip`), what a call means (crate `appserver`).
 
 mod auth;
 mod budget;
@@ -30,6 +31,7 @@ pub use config::{
     WORKERS_MAX, is_advertisable,
 };
 pub use net::Network;
+pub use net::tls::{CertFiles, TlsConfig, Unusable};
 pub use registrar::{BindingChange, BindingLog, Durable, Elsewhere};
 pub use stats::{CAUSES, Cause, ProxyStats};
 pub use trunks::{
@@ -227,6 +229,7 @@ impl Proxy {
         let clock = Clock::new(deps.unix_time, matches!(deps.network, Network::Sim(_)));
         let (keeper, watches) = mpsc::unbounded_channel();
         let first = first_counter(clock.unix_us());
+        let tls = Arc::new(net::tls::Tls::new(&config.tls)?);
         let (trunks, ears) = Trunks::new(trunk_rng.random());
         let shared = Arc::new(Shared {
             connections: Connections::new(
@@ -236,6 +239,7 @@ impl Proxy {
                 links.clone(),
                 Arc::clone(&counters),
                 matches!(deps.network, Network::Os),
+                Arc::clone(&tls),
             ),
             legs: AtomicUsize::new(0),
             session: SessionConfig {
@@ -270,6 +274,7 @@ impl Proxy {
 
         let mut tasks =
             vec![tokio::spawn(ping::keep(Arc::clone(&shared), watches, StdRng::from_rng(&mut rng)))];
+        tasks.push(tokio::spawn(tls.keep()));
         for (listener, socket) in sockets {
             tasks.push(tokio::spawn(Arc::clone(&shared.connections).accept(listener, socket)));
         }

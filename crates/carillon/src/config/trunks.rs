@@ -46,6 +46,8 @@ impl Reader {
         let settings = &mut config.trunks;
         self.number(&mut trunks, "ping_seconds", 0..=3600, |n| settings.ping = Duration::from_secs(n));
         self.number(&mut trunks, "misses", 1..=100, |n| settings.misses = n as u32);
+        config.tls.trunks = self.certificate(&mut trunks);
+        config.tls.authorities = self.file(&mut trunks, "tls_ca_file");
         self.finish(trunks);
 
         let mut dns = self.section(table, "dns");

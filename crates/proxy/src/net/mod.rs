@@ -4,6 +4,7 @@
 
 pub mod sim;
 pub(crate) mod tcp;
+pub(crate) mod tls;
 pub(crate) mod udp;
 
 use bytes::Bytes;

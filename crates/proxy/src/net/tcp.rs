@@ -3,6 +3,7 @@
 //! In: anything that reads and writes bytes (TCP here; TLS and WebSockets bring a stream of the same shape), messages to
 //! send. Out: whole messages for a worker, word of connections that are gone. Elsewhere: framing (`sip::framing`).
 
+use super::tls::Tls;
 use crate::budget::network;
 use crate::config::{Limits, Place};
 use crate::stats::{Cause, Counters};
@@ -13,6 +14,7 @@ use dashmap::mapref::entry::Entry;
 use sip::flow::{ConnId, Flow, Transport};
 use sip::framing::{Frame, FrameError, Framer};
 use socket2::{SockRef, TcpKeepalive};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -55,7 +57,7 @@ pub(crate) struct StreamMessage {
 /// All connections of a proxy.
 pub(crate) struct Connections {
     table: DashMap<ConnId, Conn>,
-    by_peer: DashMap<(Transport, SocketAddr), ConnId>,
+    by_peer: DashMap<Peer, ConnId>,
     /// By address, of IPv6 by /64.
     per_source: DashMap<IpAddr, usize>,
     open: AtomicUsize,
@@ -68,12 +70,18 @@ pub(crate) struct Connections {
     counters: Arc<Counters>,
     /// Without a kernel there is nobody to call.
     may_dial: bool,
+    tls: Arc<Tls>,
 }
+
+/// By whom a connection is found. One of a trunk address serves no other: who is at its other end knows us by that.
+type Peer = (Option<u16>, Transport, SocketAddr);
 
 struct Conn {
     queue: mpsc::Sender<Bytes>,
     cut: Arc<Notify>,
     proved: Arc<AtomicBool>,
+    /// We opened it.
+    is_ours: bool,
 }
 
 /// What of a connection waits for workers. It is bounded, so that no peer is answered faster than it can be written to; and before
@@ -139,6 +147,11 @@ impl Inputs {
     }
 }
 
+/// A connection that we opened, with or without TLS.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// Opens the port of a stream listener.
 pub(crate) fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
     let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -159,6 +172,7 @@ impl Connections {
         links: Vec<Link>,
         counters: Arc<Counters>,
         may_dial: bool,
+        tls: Arc<Tls>,
     ) -> Arc<Self> {
         Arc::new(Self {
             table: DashMap::new(),
@@ -172,6 +186,7 @@ impl Connections {
             links,
             counters,
             may_dial,
+            tls,
         })
     }
 
@@ -203,7 +218,14 @@ impl Connections {
             match socket.accept().await {
                 Ok((stream, remote)) => {
                     tune(&stream);
-                    self.adopt(listener, Transport::Tcp, remote, stream);
+                    match self.places.get(usize::from(listener)) {
+                        Some(place) if place.transport == Transport::Tls => {
+                            let (tls, is_trunk) = (Arc::clone(&self.tls), place.trunk.is_some());
+                            let shaken = async move { tls.accept(is_trunk, stream).await };
+                            self.adopt_after(listener, Transport::Tls, remote, shaken);
+                        }
+                        _ => drop(self.adopt(listener, Transport::Tcp, remote, stream)),
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a SIP connection");
@@ -224,25 +246,75 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let Some((guard, queue, cut)) = self.enter(listener, transport, remote) else {
+        self.adopt_after(listener, transport, remote, std::future::ready(Some(stream)))
+    }
+
+    /// The same of a stream that comes after a handshake, which takes the connection's place among all.
+    fn adopt_after<S>(
+        self: &Arc<Self>,
+        listener: u16,
+        transport: Transport,
+        remote: SocketAddr,
+        handshake: impl Future<Output = Option<S>> + Send + 'static,
+    ) -> bool
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let Some((guard, queue, cut)) = self.enter(listener, transport, remote, false) else {
             self.counters.count(Cause::Connection);
             return false;
         };
         tokio::spawn(async move {
+            let limit = guard.conns.limits.tcp_first_message;
+            let served = async {
+                match timeout(limit, handshake).await {
+                    Ok(Some(stream)) => serve(stream, &guard, queue).await,
+                    Ok(None) | Err(_) => guard.conns.counters.count(Cause::Connection),
+                }
+            };
             tokio::select! {
                 () = cut.notified() => guard.conns.counters.count(Cause::Connection),
-                () = serve(stream, &guard, queue) => {}
+                () = served => {}
             }
         });
         true
+    }
+
+    #[cfg(test)]
+    pub(crate) fn look_again(&self) {
+        self.tls.look_again();
+    }
+
+    /// Names the hosts that there must be at addresses that are called by TLS.
+    pub(crate) fn expect(&self, hosts: &BTreeSet<(SocketAddr, String)>) {
+        let new = self.tls.expect(hosts);
+        if new.is_empty() {
+            return;
+        }
+        // These were not asked whether they are right for all of them.
+        for peer in
+            self.by_peer.iter().filter(|peer| peer.key().1 == Transport::Tls && new.contains(&peer.key().2))
+        {
+            if let Some(conn) = self.table.get(peer.value()).filter(|conn| conn.is_ours) {
+                conn.cut.notify_one();
+            }
+        }
+    }
+
+    fn peer(&self, listener: u16, transport: Transport, remote: SocketAddr) -> Peer {
+        let place = self.places.get(usize::from(listener));
+        (place.and_then(|place| place.trunk).map(|_| listener), transport, remote)
     }
 
     /// Sends a message by the flow's connection, else by another one to the same peer; a request without a connection
     /// (`conn` 0) opens one. `false`: it cannot be sent.
     pub(crate) fn send(self: &Arc<Self>, flow: Flow, bytes: Bytes) -> bool {
         if let Some(conn) = self.table.get(&flow.conn).or_else(|| {
-            let id = *self.by_peer.get(&(flow.transport, flow.remote))?;
-            self.table.get(&id)
+            let id = *self.by_peer.get(&self.peer(flow.listener, flow.transport, flow.remote))?;
+            let conn = self.table.get(&id)?;
+            // Whoever connects to us from there has not proved who he is (RFC 5923 section 8).
+            let is_sure = flow.transport != Transport::Tls || conn.is_ours || !self.tls.expects(flow.remote);
+            is_sure.then_some(conn)
         }) {
             if conn.queue.try_send(bytes).is_err() {
                 conn.cut.notify_one();
@@ -250,7 +322,12 @@ impl Connections {
             }
             return true;
         }
-        flow.conn == ConnId(0) && flow.transport == Transport::Tcp && self.may_dial && self.dial(flow, bytes)
+        let is_callable = match flow.transport {
+            Transport::Tcp => true,
+            Transport::Tls => self.tls.expects(flow.remote),
+            Transport::Udp | Transport::Ws | Transport::Wss => false,
+        };
+        flow.conn == ConnId(0) && is_callable && self.may_dial && self.dial(flow, bytes)
     }
 
     /// Ends a connection whose peer does not speak SIP.
@@ -267,7 +344,8 @@ impl Connections {
     }
 
     fn dial(self: &Arc<Self>, wanted: Flow, first: Bytes) -> bool {
-        let Some((guard, queue, cut)) = self.enter(wanted.listener, wanted.transport, wanted.remote) else {
+        let Some((guard, queue, cut)) = self.enter(wanted.listener, wanted.transport, wanted.remote, true)
+        else {
             self.counters.count(Cause::Connection);
             return false;
         };
@@ -278,7 +356,19 @@ impl Connections {
         let local = self.places.get(usize::from(wanted.listener)).map(|place| place.local.ip());
         tokio::spawn(async move {
             let limit = guard.conns.limits.tcp_connect;
-            match timeout(limit, connect(local, wanted.remote)).await {
+            let connected = async {
+                let stream = connect(local, wanted.remote).await?;
+                match wanted.transport {
+                    Transport::Tls => guard
+                        .conns
+                        .tls
+                        .connect(wanted.remote, stream)
+                        .await
+                        .map(|stream| Box::new(stream) as _),
+                    _ => Ok(Box::new(stream) as Box<dyn Stream>),
+                }
+            };
+            match timeout(limit, connected).await {
                 Ok(Ok(stream)) => tokio::select! {
                     () = cut.notified() => guard.conns.counters.count(Cause::Connection),
                     () = serve(stream, &guard, queue) => {}
@@ -295,6 +385,7 @@ impl Connections {
         listener: u16,
         transport: Transport,
         remote: SocketAddr,
+        is_ours: bool,
     ) -> Option<(Booked, mpsc::Receiver<Bytes>, Arc<Notify>)> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.tcp_connections {
             self.open.fetch_sub(1, Ordering::Relaxed);
@@ -313,8 +404,8 @@ impl Connections {
         let (queue, waiting) = mpsc::channel(self.limits.tcp_write_queue.max(1));
         let (cut, proved) = (Arc::new(Notify::new()), Arc::default());
         let weak = queue.downgrade();
-        self.table.insert(conn, Conn { queue, cut: Arc::clone(&cut), proved: Arc::clone(&proved) });
-        self.by_peer.insert((transport, remote), conn);
+        self.table.insert(conn, Conn { queue, cut: Arc::clone(&cut), proved: Arc::clone(&proved), is_ours });
+        self.by_peer.insert(self.peer(listener, transport, remote), conn);
         let booked = Booked {
             conns: Arc::clone(self),
             flow,
@@ -362,9 +453,10 @@ impl Booked {
 
 impl Drop for Booked {
     fn drop(&mut self) {
-        let Flow { transport, remote, conn, .. } = self.flow;
+        let Flow { transport, listener, remote, conn } = self.flow;
         self.conns.table.remove(&conn);
-        self.conns.by_peer.remove_if(&(transport, remote), |_, current| *current == conn);
+        let peer = self.conns.peer(listener, transport, remote);
+        self.conns.by_peer.remove_if(&peer, |_, current| *current == conn);
         if let Entry::Occupied(mut source) = self.conns.per_source.entry(network(remote.ip())) {
             *source.get_mut() -= 1;
             if *source.get() == 0 {

@@ -9,6 +9,7 @@ mod moved;
 mod names;
 mod registration;
 mod streams;
+mod tls;
 mod trunks;
 mod way_back;
 mod workers;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 
 /// Answers questions by this zone. Out: its address.
-async fn nameserver(zone: Vec<(&'static str, RData)>) -> SocketAddr {
+pub(super) async fn nameserver(zone: Vec<(&'static str, RData)>) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     tokio::spawn(async move {
@@ -59,17 +59,25 @@ fn srv(priority: u16, port: u16, target: &str) -> RData {
 
 /// A proxy with a carrier whose servers are these, and a registration at this domain.
 async fn proxy(nameserver: SocketAddr, servers: &[&str], domain: Option<&str>) -> Arc<Proxy> {
+    let server =
+        |host: &&str| CarrierServer { sip_proxy: Some((*host).to_owned()), ..CarrierServer::default() };
     let bind = "127.0.0.1:0".parse().unwrap();
-    let trunk = Some(Id::new(1));
-    let mut config = ProxyConfig {
-        listeners: vec![
-            Listener::new(Transport::Udp, bind),
-            Listener { trunk, ..Listener::new(Transport::Udp, bind) },
-        ],
-        workers: 1,
-        ..ProxyConfig::default()
-    };
+    let mut config =
+        ProxyConfig { listeners: vec![Listener::new(Transport::Udp, bind)], ..ProxyConfig::default() };
     config.trunks.nameservers = vec![nameserver];
+    made(config, Transport::Udp, servers.iter().map(server).collect(), domain).await
+}
+
+/// The same, with a socket for trunks beside those of the configuration.
+pub(super) async fn made(
+    mut config: ProxyConfig,
+    transport: Transport,
+    servers: Vec<CarrierServer>,
+    domain: Option<&str>,
+) -> Arc<Proxy> {
+    let trunk = Some(Id::new(1));
+    config.workers = 1;
+    config.listeners.push(Listener { trunk, ..Listener::new(transport, "127.0.0.1:0".parse().unwrap()) });
     let mut rows = Snapshot::build(&Configuration::demo()).unwrap().rows().clone();
     let brand = rows.each::<model::Brand>().next().unwrap().id;
     rows.insert(Arc::new(Carrier { id: Id::new(1), brand, proxy_trunk: trunk, ..Carrier::default() }));
@@ -79,14 +87,9 @@ async fn proxy(nameserver: SocketAddr, servers: &[&str], domain: Option<&str>) -
         proxy_trunk: trunk,
         ..DdiProvider::default()
     }));
-    for (number, host) in (1u32..).zip(servers) {
-        rows.insert(Arc::new(CarrierServer {
-            id: Id::new(number),
-            sip_proxy: Some((*host).to_owned()),
-            carrier: Id::new(1),
-            brand,
-            ..CarrierServer::default()
-        }));
+    for (number, server) in (1u32..).zip(servers) {
+        let (id, carrier) = (Id::new(number), Id::new(1));
+        rows.insert(Arc::new(CarrierServer { id, carrier, brand, ..server }));
     }
     if let Some(domain) = domain {
         rows.insert(Arc::new(DdiProviderRegistration {
@@ -122,7 +125,7 @@ async fn answered(socket: &UdpSocket) -> Message {
 }
 
 /// Asks again until it is so; the test's own bound ends it otherwise.
-async fn until(is_so: impl Fn() -> bool) {
+pub(super) async fn until(is_so: impl Fn() -> bool) {
     let wait = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -200,5 +203,45 @@ async fn a_silent_dns_keeps_nobody_from_starting() {
     let problem = states.registrations[0].problem.clone().unwrap();
     assert!(problem.contains("no address"), "{problem}");
     until(|| !proxy.trunks().targets(Id::new(2)).is_empty()).await;
+    proxy.stop().await;
+}
+
+/// Carriers know us by the address that we speak from: each trunk address has connections of its own.
+#[tokio::test]
+async fn carriers_of_two_trunk_addresses_at_one_server_see_both() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    let bind = "127.0.0.1:0".parse().unwrap();
+    let config = ProxyConfig {
+        listeners: vec![
+            Listener::new(Transport::Udp, bind),
+            Listener {
+                trunk: Some(Id::new(2)),
+                ..Listener::new(Transport::Tcp, "127.0.0.2:0".parse().unwrap())
+            },
+        ],
+        ..ProxyConfig::default()
+    };
+    let by_tcp = CarrierServer {
+        sip_proxy: Some(address.to_string()),
+        transport: Some(2),
+        ..CarrierServer::default()
+    };
+    let proxy = made(config, Transport::Tcp, vec![by_tcp.clone()], None).await;
+    let mut rows = proxy.shared.router.load().snapshot().rows().clone();
+    let brand = rows.each::<model::Brand>().next().unwrap().id;
+    let (carrier, proxy_trunk) = (Id::new(2), Some(Id::new(2)));
+    rows.insert(Arc::new(Carrier { id: carrier, brand, proxy_trunk, ..Carrier::default() }));
+    rows.insert(Arc::new(CarrierServer { id: Id::new(2), carrier, brand, ..by_tcp }));
+    proxy.shared.router.store(Arc::new(routing::Router::new(Snapshot::new(rows))));
+    let mut sources = std::collections::BTreeSet::new();
+    let mut open = Vec::new();
+    while sources.len() < 2 {
+        let accepted = tokio::time::timeout(Duration::from_secs(30), server.accept()).await;
+        let (stream, source) = accepted.expect("nobody else calls").unwrap();
+        sources.insert(source.ip().to_string());
+        open.push(stream);
+    }
+    assert_eq!(sources.into_iter().collect::<Vec<_>>(), ["127.0.0.1", "127.0.0.2"]);
     proxy.stop().await;
 }

@@ -46,6 +46,8 @@ struct Row {
     wanted: Wanted,
     /// The URI that OPTIONS are for.
     uri: String,
+    /// The host of that.
+    host: String,
     /// What people call it.
     name: String,
 }
@@ -113,6 +115,7 @@ pub(crate) async fn keep(shared: Arc<Shared>, mut ears: Ears, network: Network, 
     loop {
         let due = keeper.due();
         tokio::select! {
+            biased; // all are bounded, and the runtime's random numbers stay with those who need them
             _ = look.tick() => keeper.look(),
             _ = ears.answers.recv_many(&mut answers, STEP_MAX) => {
                 answers.drain(..).for_each(|(token, answer)| keeper.answer(token, answer.as_ref()));
@@ -287,6 +290,7 @@ impl Keeper {
             self.registrations.found(id, located, &self.shared, &mut self.rng, now);
         }
         self.cache.keep(&used);
+        self.expect();
         for question in ask {
             let (answer, told) = (self.names.ask(question.clone()), self.told.clone());
             tokio::spawn(async move {
@@ -294,6 +298,20 @@ impl Keeper {
             });
         }
         self.changed = true;
+    }
+
+    /// Who is called by TLS has to be who it should be: the host as written (RFC 5922 section 4).
+    fn expect(&self) {
+        let servers = self.servers.values().map(|server| (&server.located, server.row.host.as_str()));
+        let registrars = self.registrations.located();
+        let mut hosts = BTreeSet::new();
+        for (located, host) in servers.chain(registrars) {
+            let spots = located.iter().flat_map(|located| located.spots());
+            let by_tls = spots.filter(|spot| spot.transport == Transport::Tls);
+            let name = host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
+            hosts.extend(by_tls.map(|spot| (spot.remote, name.clone())));
+        }
+        self.shared.connections.expect(&hosts);
     }
 
     fn ping(&mut self, now: Instant) {
@@ -443,6 +461,7 @@ fn read(row: &CarrierServer, carrier: Option<&Carrier>) -> Option<Row> {
     };
     let is_secure = row.uri_scheme == Some(2);
     let outbound = row.outbound_proxy.as_deref().filter(|outbound| !outbound.is_empty());
+    let named_host = host.clone();
     let wanted = match outbound {
         Some(outbound) => {
             let outbound = UriBuf::parse(&format!("sip:{outbound}")).ok()?;
@@ -463,6 +482,7 @@ fn read(row: &CarrierServer, carrier: Option<&Carrier>) -> Option<Row> {
         trunk: carrier.and_then(|carrier| carrier.proxy_trunk),
         wanted,
         uri: uri.into_string(),
+        host: named_host,
         name,
     })
 }

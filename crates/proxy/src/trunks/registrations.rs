@@ -21,7 +21,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
-/// After a start registrations begin within this time, so that not all come at once.
+/// Before this nobody begins: whoever starts a proxy says meanwhile which registrations it keeps.
+const CALM: Duration = Duration::from_millis(1500);
+/// Then registrations begin within this time, so that not all come at once.
 const SPREAD: Duration = Duration::from_secs(2);
 /// Registrations that are kept; rows beyond are not registered.
 const REGISTRATIONS_MAX: usize = 10_000;
@@ -162,6 +164,11 @@ impl Registrations {
             .map(|entry| (entry.id, entry.row.trunk, &entry.row.wanted))
     }
 
+    /// The registrars that were found, each with its host.
+    pub(super) fn located(&self) -> impl Iterator<Item = (&Option<Arc<Located>>, &str)> {
+        self.entries.values().map(|entry| (&entry.located, entry.row.wanted.host.as_str()))
+    }
+
     /// A registrar was found, or its name is not known (yet).
     pub(super) fn found(
         &mut self,
@@ -210,7 +217,7 @@ impl Registrations {
                 return;
             };
             self.next_key += 1;
-            let first = now + rng.random_range(Duration::ZERO..=SPREAD);
+            let first = now + CALM + rng.random_range(Duration::ZERO..=SPREAD);
             let registration = Registration::new(wish, rng.random(), first);
             let told = (State::Trying, None);
             entry.active = Some(Active { key: self.next_key, registration, listener, told });
