@@ -17,6 +17,7 @@ mod ctl;
 mod demo;
 mod drain;
 mod here;
+mod importing;
 mod kept;
 #[cfg(test)]
 mod kept_tests;
