@@ -23,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
-pub use many::{ExportError, Import, ImportError};
+pub use many::{ExportError, Import, ImportError, Reworking};
 
 /// How often a change is made because somebody else was quicker before.
 const ATTEMPTS: usize = 8;

@@ -16,10 +16,12 @@ use crate::write::{self, Document};
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use jiff::tz::TimeZone;
+use model::Id;
 use model::define::{Access, Entity, Level, Reading, Table};
 use model::draft::Draft;
 use model::entities::{
-    AdministratorRelPublicEntity, FaxesInOut, FeaturesRelBrand, FeaturesRelCompany, Invoice, TABLES,
+    AdministratorRelPublicEntity, DestinationRateGroup, FaxesInOut, FeaturesRelBrand, FeaturesRelCompany,
+    Invoice, TABLES,
 };
 use model::rows::{Row, Rows};
 use model::rules::Refusal;
@@ -640,6 +642,10 @@ async fn save(
     let make = |draft: &mut Draft<'_>| {
         let id = make(draft)?;
         storage.admit(draft.rows(), table, id, &files)?;
+        if is::<DestinationRateGroup>(table) {
+            // One that looks like the file before may say something else.
+            draft.change(Id::<DestinationRateGroup>::new(id), DestinationRateGroup::wait_for_import)?;
+        }
         Ok(id)
     };
     let lacks_room = |field: &str, error: std::io::Error| {

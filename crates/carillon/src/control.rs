@@ -4,6 +4,7 @@
 //! `store`).
 
 use crate::config::NodeConfig;
+use crate::importing::{self, NotImported};
 use crate::kept::Kept;
 use crate::node::known_passwords;
 use api::live::{ExportError, Import, ImportError, Live, NotKept, Who};
@@ -11,8 +12,10 @@ use api::server::{Api, control_router};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, Response, StatusCode, header};
+use futures_util::StreamExt as _;
 use model::entities::Administrator;
 use model::rows::Rows;
+use rating::import::{Imported, Mistakes, Options, Reader, WrongOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -25,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 /// The socket's name in the data directory.
@@ -52,6 +56,8 @@ pub(crate) struct Answer {
     pub(crate) notes: Vec<String>,
     /// Revision, rows, records and log entries of a backup.
     pub(crate) backup: [u64; 4],
+    /// Of an import of rates: new destinations, rates added, changed and as they were, and prices that were rounded.
+    pub(crate) rates: [usize; 5],
 }
 
 /// The socket while it is served; it is gone when this is dropped.
@@ -67,6 +73,51 @@ impl Drop for Control {
             warn!(%error, file = %self.path.display(), "the socket of `carillon ctl` is left behind");
         }
     }
+}
+
+/// How a file of rates is to be imported.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct RatesAsk {
+    list: String,
+    /// With commas between; empty: the usual ones.
+    columns: String,
+    delimiter: String,
+    skip_header: bool,
+    dry: bool,
+}
+
+impl RatesAsk {
+    fn of(query: &str) -> Self {
+        let mut asked = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "list" => asked.list = value.into_owned(),
+                "columns" => asked.columns = value.into_owned(),
+                "delimiter" => asked.delimiter = value.into_owned(),
+                "skip" => asked.skip_header = value == "1",
+                "dry" => asked.dry = value == "1",
+                _ => {}
+            }
+        }
+        asked
+    }
+
+    fn options(&self) -> Result<Options, WrongOptions> {
+        let mut arguments = serde_json::json!({ "ignoreFirst": self.skip_header });
+        if !self.columns.is_empty() {
+            arguments["columns"] = self.columns.split(',').map(str::trim).collect();
+        }
+        if !self.delimiter.is_empty() {
+            arguments["delimiter"] = Json::from(self.delimiter.as_str());
+        }
+        Options::of(&arguments)
+    }
+}
+
+/// Each bad line; the last word is how many more there are.
+fn lines(mistakes: &Mistakes) -> Vec<String> {
+    let more = (mistakes.more > 0).then(|| format!("and {} more", mistakes.more));
+    mistakes.list.iter().map(ToString::to_string).chain(more).collect()
 }
 
 /// Administrators that are named.
@@ -127,6 +178,10 @@ async fn handle(State(served): State<Arc<Served>>, request: Request) -> Response
         (Method::POST, "/import") => served.import(body, false).await.map(|answer| written(&answer)),
         (Method::POST, "/replace") => served.import(body, true).await.map(|answer| written(&answer)),
         (Method::GET, "/export") => served.export().await,
+        (Method::POST, "/rates") => {
+            let query = parts.uri.query().unwrap_or_default();
+            served.rates(query, body).await.map(|answer| written(&answer))
+        }
         (Method::POST, "/backup") => served.backup(body).await.map(|answer| written(&answer)),
         _ => Err((
             StatusCode::NOT_FOUND,
@@ -199,6 +254,45 @@ impl Served {
         );
         let rows_done = [read, new, changed, removed];
         Ok(Answer { rows: rows_done, skipped, notes: self.notes(&rows), ..Answer::default() })
+    }
+
+    /// Imports a file of rates, which is read as it comes.
+    async fn rates(&self, query: &str, body: Body) -> Result<Answer, Refused> {
+        let asked = RatesAsk::of(query);
+        let list = importing::list_of(&self.live.rows(), &asked.list).map_err(|why| wrong(vec![why]))?;
+        let options = asked.options().map_err(|why| wrong(vec![why.to_string()]))?;
+        let mut reader = Reader::new(&options).map_err(|why| wrong(vec![why.to_string()]))?;
+        let mut stream = body.into_data_stream();
+        let late = |_| (StatusCode::REQUEST_TIMEOUT, because("the file does not come"));
+        while let Some(piece) = timeout(BODY, stream.next()).await.map_err(late)? {
+            let broken = |_| (StatusCode::BAD_REQUEST, because("the file does not come to its end"));
+            reader.feed(&piece.map_err(broken)?);
+        }
+        let reading = tokio::task::spawn_blocking(move || reader.finish()).await;
+        let sheet = match reading {
+            Ok(Ok(sheet)) => Arc::new(sheet),
+            Ok(Err(mistakes)) => return Err(wrong(lines(&mistakes))),
+            Err(error) => return Err((StatusCode::INTERNAL_SERVER_ERROR, because(error))),
+        };
+        let imported = if asked.dry {
+            let rows = self.live.rows();
+            let trying = tokio::task::spawn_blocking(move || sheet.onto(&rows, list)).await;
+            let tried = trying.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, because(error)))?;
+            tried.map_err(|gone| wrong(vec![gone.to_string()]))?.2
+        } else {
+            let who = Who { name: "carillon ctl".to_owned(), ..Who::system() };
+            let done = importing::import(&self.live, sheet, list, &who, |row| Some(row.clone())).await;
+            let (imported, rows) = done.map_err(|why| match why {
+                NotImported::NotKept(error) => (StatusCode::SERVICE_UNAVAILABLE, because(not_kept(&error))),
+                NotImported::Lines(mistakes) => wrong(lines(&mistakes)),
+                NotImported::File(why) => wrong(vec![why]),
+                NotImported::Gone => wrong(vec!["--list: it is gone by now".to_owned()]),
+            })?;
+            info!(list = list.get(), revision = rows.revision, "an operator imported rates");
+            imported
+        };
+        let Imported { destinations, added, updated, unchanged, rounded } = imported;
+        Ok(Answer { rates: [destinations, added, updated, unchanged, rounded], ..Answer::default() })
     }
 
     /// What the operator is to know of what there is now.

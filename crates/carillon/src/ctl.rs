@@ -1,11 +1,12 @@
 //! `carillon ctl`: what an operator has a running node do by its socket, and restoring a backup where none runs.
 //!
-//! Rooms: `rows` (get, apply, delete, watch), `operate` (calls, bindings), `cluster` (nodes, drain), `simulate` (calls that might be), `documents` (files of rows), `reach` (the way to a node). Elsewhere: the node's side
+//! Rooms: `rows` (get, apply, delete, watch), `operate` (calls, bindings), `cluster` (nodes, drain), `simulate` (calls that might be), `rates` (files of rates), `documents` (files of rows), `reach` (the way to a node). Elsewhere: the node's side
 //! (`control`; crate `api`, room `grpc`).
 
 mod cluster;
 mod documents;
 mod operate;
+mod rates;
 mod reach;
 mod rows;
 mod simulate;
@@ -76,6 +77,8 @@ enum Command {
     Drain(cluster::Drain),
     /// Print what happens to the nodes, as it happens.
     Events(cluster::Events),
+    /// Import rates from a file.
+    Rates(rates::Rates),
     /// Print which way a call would go, by which carriers, at which price and costs, and why; nobody is called.
     Route(simulate::Route),
     /// Print what a call would cost a client, by a carrier or by a rating plan, and why.
@@ -128,6 +131,7 @@ pub(crate) fn start(arguments: Arguments) -> ExitCode {
     let is_dry = match &arguments.command {
         Command::Apply(apply) => apply.dry_run,
         Command::Delete(delete) => delete.dry_run,
+        Command::Rates(rates::Rates { command: rates::RatesCommand::Import(import) }) => import.dry_run,
         _ => false,
     };
     let pending = Arc::new(AtomicBool::new(false));
@@ -166,6 +170,10 @@ async fn run(arguments: Arguments) -> Result<bool, StartError> {
         Command::Links(links) => cluster::links(data, links).await.map(|()| false),
         Command::Drain(drain) => cluster::drain(data, drain).await,
         Command::Events(events) => cluster::events(data, events).await.map(|()| false),
+        Command::Rates(rates::Rates { command: rates::RatesCommand::Import(import) }) => {
+            let none = || StartError("--data DIR: name the data directory of the node".to_owned());
+            rates::import(data.ok_or_else(none)?, &import)
+        }
         Command::Route(route) => simulate::route(data, route).await.map(|()| false),
         Command::Rate(rate) => simulate::rate(data, rate).await.map(|()| false),
         Command::LogLevel(level) => operate::log_level(data, level).await.map(|()| false),

@@ -18,6 +18,7 @@ mod current;
 mod demo;
 mod drain;
 mod here;
+mod importing;
 mod kept;
 #[cfg(test)]
 mod kept_tests;

@@ -10,6 +10,7 @@ use crate::control::Control;
 use crate::current::Current;
 use crate::drain::{Drainer, Parts};
 use crate::here::Here;
+use crate::importing;
 use crate::kept;
 use crate::listing::Listing;
 use crate::living::{Living, Others};
@@ -115,6 +116,9 @@ const RECORDS: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// One of many waits this long for changes of conversations that are under way: what it has is carried on by others.
 const REST: Duration = Duration::from_secs(2);
+
+/// The directory of uploaded files in the data directory.
+const FILES: &str = "files";
 
 /// The table of call records that a cluster shares answers in this time, or is asked again later.
 const CALL_TABLE: Duration = Duration::from_secs(15);
@@ -246,6 +250,11 @@ impl Node {
             Arc::downgrade(&kept),
             config.store.keep_log,
             clustered::housekeeper(membership),
+        ));
+        apart.spawn(importing::work(
+            Arc::downgrade(&live),
+            config.data.join(FILES),
+            config.cluster.is_none(),
         ));
         let (rows, files) = (Arc::clone(&live), Arc::clone(&served.surroundings.storage));
         apart.spawn(async move { api::keep_tidy(&rows, &files) }).await?;
@@ -607,7 +616,7 @@ fn make_api(
         rates,
     });
     live.name_own_hosts(&config.api_hosts);
-    let storage = api::Storage::new(config.data.join("files"), config.files.clone());
+    let storage = api::Storage::new(config.data.join(FILES), config.files.clone());
     let surroundings = api::outside::Surroundings { outside, storage };
     let (live, tokens) = (Arc::clone(live), api::Tokens::default());
     Arc::new(api::server::Api { live, tokens, surroundings, watchers: Arc::default() })

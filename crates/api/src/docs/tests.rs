@@ -98,7 +98,7 @@ fn descriptions_are_of_operations_that_the_dialect_has_or_of_ours_that_do_not_co
                 key.split_once(' ').is_some_and(|(method, path)| plain(method, path) == wanted)
             };
             let taken =
-                taken || Level::ALL.into_iter().any(|level| dialect(level).keys().any(|key| is_it(key)));
+                taken || Level::ALL.into_iter().any(|level| dialect(level).keys().any(&is_it));
             assert!(!taken, "{} is the dialect's", docs.path);
             continue;
         }

@@ -77,6 +77,9 @@ pub enum ExportError {
     NotKept(#[from] NotKept),
 }
 
+/// Works out a change of rows: they as they would be, what changed, and what is to be told of it.
+pub type Reworking<T, E> = Arc<dyn Fn(&Rows) -> Result<(Rows, Vec<Change>, T), E> + Send + Sync>;
+
 impl Live {
     /// Puts the rows of a document in, by the rules of [`import::import`]: ids are kept, each entity's rules, references and
     /// uniqueness are checked, records go to where records are kept. `replace` drops all other rows, and ends all log-ins, since an id may
@@ -119,6 +122,34 @@ impl Live {
             }
         }
         Err(NotKept::Conflict.into())
+    }
+
+    /// Makes a change that was worked out elsewhere, by all rules: `make` gives the rows as they would be, and what changed. It is called
+    /// where that holds up nobody, and again when another node's change came first.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be kept; or inside, what `make` says against it. Nothing has changed then.
+    pub async fn rework<T: Send + 'static, E: Send + 'static>(
+        &self,
+        who: &Who,
+        make: Reworking<T, E>,
+    ) -> Result<Result<(T, Arc<Rows>), E>, NotKept> {
+        let _writing = self.writer.lock().await;
+        let mut tries = Tries::default();
+        while let Some(rows) = self.next_try(&mut tries).await? {
+            let (make, onto) = (Arc::clone(&make), Arc::clone(&rows));
+            let made = tokio::task::spawn_blocking(move || make(&onto)).await;
+            let made = made.map_err(|_| NotKept::Store("working out the change failed".to_owned()))?;
+            let (new, changes, made) = match made {
+                Ok(made) => made,
+                Err(why) => return Ok(Err(why)),
+            };
+            if let Some(after) = self.settle(&rows, new, &changes, who, Timestamp::now()).await? {
+                return Ok(Ok((made, after)));
+            }
+        }
+        Err(NotKept::Conflict)
     }
 
     /// The rows with those records among them that the document changes or names; to replace: with all records.

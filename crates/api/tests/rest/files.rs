@@ -4,8 +4,10 @@
 
 use crate::world::{ACCOUNTS, Account, Answer, Ask, Server, run, sample};
 use api::FileLimits;
+use api::live::Who;
 use model::define::{Entity, File, Kind, Reading, Table};
-use model::entities::{Brand, Locution, TABLES, WebPortal};
+use model::draft::Draft;
+use model::entities::{Brand, DestinationRateGroup, DestinationRateGroupStatus, Locution, TABLES, WebPortal};
 use model::id::Id;
 use model::rows::Rows;
 use serde_json::{Value as Json, json};
@@ -306,5 +308,28 @@ fn a_logo_in_svg_is_served_as_a_picture_that_can_do_nothing() {
         std::fs::write(place(&server, WebPortal::definition(), "logo", 3), SVG).unwrap();
         let loaded = server.send(Ask::of(BRAND, "GET", "/web_portals/3/logo")).await;
         assert_eq!(loaded.header("content-type"), "image/svg+xml");
+    });
+}
+
+#[test]
+fn a_file_of_rates_waits_to_be_imported_even_if_it_looks_like_the_one_before() {
+    run(async {
+        let server = Server::new();
+        let list = Id::<DestinationRateGroup>::new(1);
+        for minute in ["0.01", "0.02"] {
+            let content = format!("Spain,+34,{minute},0,60\n");
+            let path = "/destination_rate_groups/1";
+            let answer =
+                server.send(with_file(BRAND, "PUT", path, &json!({}), "file", content.as_bytes())).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            assert_eq!(answer.json()["status"], "waiting");
+            let row = server.live.rows().get(list).unwrap().clone();
+            assert_eq!(row.status, Some(DestinationRateGroupStatus::Waiting));
+            assert_eq!(row.file.file.size, Some(24));
+            let imported = |draft: &mut Draft<'_>| {
+                draft.change(list, |row| row.status = Some(DestinationRateGroupStatus::Imported))
+            };
+            server.live.change(None, &Who::system(), imported).await.unwrap();
+        }
     });
 }

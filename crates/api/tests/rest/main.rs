@@ -20,6 +20,7 @@ mod matrix;
 mod operator;
 mod people;
 mod reads;
+mod simulation;
 mod uses;
 mod walk;
 mod world;

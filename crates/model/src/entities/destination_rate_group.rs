@@ -16,6 +16,9 @@ pub struct DestinationRateGroup {
     /// Why the last import failed; null: it did not.
     #[field(max = 300, brand = "d")]
     pub last_execution_error: Option<String>,
+    /// Every bad line of the file that was not imported, with its number, its column and what is wrong; null: there is none.
+    #[field(brand = "d")]
+    pub import_mistakes: Option<Json>,
     /// The price of being connected is a least price of the whole call, and not added to it. Decided once, when the
     /// list is made.
     #[field(default = false, brand = "dw")]
@@ -56,6 +59,13 @@ choice! {
 }
 
 impl DestinationRateGroup {
+    /// Its file is a new one.
+    pub fn wait_for_import(&mut self) {
+        self.status = Some(DestinationRateGroupStatus::Waiting);
+        self.last_execution_error = None;
+        self.import_mistakes = None;
+    }
+
     /// How a list of rates is written when nothing else is said (manual, "Import rates").
     fn usual_form() -> Json {
         serde_json::json!({
@@ -81,8 +91,7 @@ impl Rules for DestinationRateGroup {
             self.file.importer_arguments = Self::usual_form();
         }
         if self.file.file.is_there() && old.is_none_or(|old| old.file != self.file) {
-            self.status = Some(DestinationRateGroupStatus::Waiting);
-            self.last_execution_error = None;
+            self.wait_for_import();
         }
     }
 }

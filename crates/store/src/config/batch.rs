@@ -35,8 +35,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             document_bytes: 1 << 20,
-            commit_bytes: 64 << 20, // an import of 100,000 rows
-            commit_rows: 200_000,
+            commit_bytes: 128 << 20, // a file of 200,000 rates, each with a destination of its own
+            commit_rows: 500_000,
             who_bytes: 16 << 10,
             page_rows: 10_000,
         }
