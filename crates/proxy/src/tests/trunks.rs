@@ -1,7 +1,7 @@
 //! Carriers' servers and DDI providers' registrars on the simulated network: who is asked, who counts as up, what is registered.
 
 use super::world::{PROXY, World};
-use crate::net::sim::SimPort;
+use crate::net::sim::{SimPort, Weather};
 use crate::trunks::Target;
 use crate::{Colour, Listener, RegistrationState, ServerState};
 use bytes::Bytes;
@@ -197,6 +197,57 @@ async fn a_server_that_falls_silent_goes_last_and_comes_back_by_one_answer() {
     one.answer(&request, 403, &[]);
     pass(1).await;
     assert_eq!(world.proxy.trunks().server_state(server(1)), ServerState::Up);
+}
+
+/// Providers drop requests that do not name their domain, whatever address they come to.
+#[tokio::test(start_paused = true)]
+async fn an_outbound_proxy_is_where_requests_go_and_the_sip_proxy_what_they_name() {
+    let world = world(&["unused.test"], &[]).await;
+    changed(&world, |rows| {
+        let mut row = rows.get(server(1)).unwrap().clone();
+        row.sip_proxy = Some("account.pstn.test".to_owned());
+        row.outbound_proxy = Some("203.0.113.1:5070".to_owned());
+        rows.insert(Arc::new(row));
+    });
+    let mut peer = Peer::new(&world, "203.0.113.1:5070");
+    let request = peer.recv().await;
+    assert_eq!(request.request_uri(), b"sip:account.pstn.test");
+    assert_eq!(remotes(&world, 1), ["203.0.113.1:5070"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_loses_a_third_of_all_datagrams_takes_nobody_down() {
+    let world = world(&["203.0.113.1"], &[]).await;
+    let _peer = Peer::new(&world, "203.0.113.1:5060").always(200);
+    pass(5).await;
+    world.net.set_weather(Weather { lost: 333, ..Weather::default() });
+    for second in 0..3600 {
+        pass(1).await;
+        assert_eq!(world.proxy.trunks().server_state(server(1)), ServerState::Up, "after {second} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_row_changes_or_goes_is_followed() {
+    use model::define::Entity as _;
+    let world = world(&["203.0.113.1"], &[]).await;
+    let _old = Peer::new(&world, "203.0.113.1:5060").always(200);
+    pass(5).await;
+    assert_eq!(world.proxy.trunks().server_state(server(1)), ServerState::Up);
+    changed(&world, |rows| {
+        let row = rows.get(server(1)).unwrap().clone();
+        rows.insert(Arc::new(CarrierServer { sip_proxy: Some("203.0.113.9".to_owned()), ..row }));
+    });
+    let mut new = Peer::new(&world, "203.0.113.9:5060");
+    let request = new.recv().await;
+    assert_eq!(world.proxy.trunks().server_state(server(1)), ServerState::Unknown);
+    new.answer(&request, 200, &[]);
+    pass(2).await;
+    assert_eq!(remotes(&world, 1), ["203.0.113.9:5060"]);
+    changed(&world, |rows| rows.remove(CarrierServer::definition(), 1));
+    pass(2).await;
+    assert!(remotes(&world, 1).is_empty() && world.proxy.trunk_states().servers.is_empty());
+    assert!(!world.proxy.carrier_answers(CARRIER), "there is nobody to answer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -141,18 +141,18 @@ impl Health {
 
     /// A call got no answer, or 408 or 503: a miss, and a reason to ask soon.
     pub(crate) fn call_failed(&mut self, now: Instant) {
-        if self.pace.ping.is_zero() || self.missed_at.is_some_and(|at| now < at + SAME_MISS) {
+        let says_nothing = self.pace.ping.is_zero() || self.state == State::Down;
+        if says_nothing || self.missed_at.is_some_and(|at| now < at + SAME_MISS) {
             return;
         }
-        let awaits = self.awaits;
-        let due = self.due;
+        let awaited = self.awaits.then_some(self.due).flatten();
         self.miss(now);
-        match awaits {
-            true => self.due = due, // an answer is on its way, or its absence
-            false if self.state != State::Down => self.due = Some(now),
-            false => {}
+        if self.state == State::Down {
+            self.awaits = false;
+        } else {
+            // An answer is on its way, or its absence; else it is asked for at once.
+            self.due = Some(awaited.unwrap_or(now));
         }
-        self.awaits = awaits;
     }
 
     fn miss(&mut self, now: Instant) {
@@ -257,6 +257,14 @@ mod tests {
         // Many at the same moment are one.
         play(PACE, "0 ask unknown\n0 200 up\n10 call up\n10.2 call up\n10.9 call up\n10.95 call up");
         play(PACE, "0 ask unknown\n0 200 up\n10 call up\n10 ask up\n12 call up\n14 call down");
+        // Whoever is down is probed on, however many calls are tried all the same.
+        let down = "0 ask unknown\n0 200 up\n10 call up\n10 ask up\n12 call up\n14 call down\n14.5 call down\n15.9 call down";
+        play(
+            PACE,
+            &format!(
+                "{down}\n16 ask down\n18 call down\n21 silence down\n22 call down\n25 ask down\n26 200 up"
+            ),
+        );
         // A call that is answered brings it back.
         play(PACE, "0 ask unknown\n0 200 up\n10 call up\n12 call up\n14 call down\n15 200 up\n45 ask up");
     }
