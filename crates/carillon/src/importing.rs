@@ -167,9 +167,8 @@ pub(crate) async fn work(live: Weak<Live>, files: PathBuf, is_alone: bool) {
 pub(crate) async fn import_file(live: &Live, list: List, group: &DestinationRateGroup, path: PathBuf) {
     note(live, list, group, (Status::Waiting, Status::InProgress), None).await;
     let arguments = group.file.importer_arguments.clone();
-    let sheet = match spawn_blocking(move || read(&path, &arguments)).await {
-        Ok(sheet) => sheet,
-        Err(_) => return, // the node ends, and the next start begins anew
+    let Ok(sheet) = spawn_blocking(move || read(&path, &arguments)).await else {
+        return; // the node ends, and the next start begins anew
     };
     let file = group.file.clone();
     let done = match sheet {

@@ -535,7 +535,6 @@ mod tests {
     impl Story {
         fn of(wish: Wish, targets: &[u8]) -> Story {
             #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
-            #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
             let start = Instant::now();
             let mut registration = Registration::new(wish, [5; 32], start);
             registration.set_targets(targets.iter().map(|number| spot(*number)).collect(), start);

@@ -97,8 +97,7 @@ fn descriptions_are_of_operations_that_the_dialect_has_or_of_ours_that_do_not_co
             let is_it = |key: &String| {
                 key.split_once(' ').is_some_and(|(method, path)| plain(method, path) == wanted)
             };
-            let taken =
-                taken || Level::ALL.into_iter().any(|level| dialect(level).keys().any(&is_it));
+            let taken = taken || Level::ALL.into_iter().any(|level| dialect(level).keys().any(is_it));
             assert!(!taken, "{} is the dialect's", docs.path);
             continue;
         }

@@ -375,28 +375,24 @@ impl Shared {
     }
 
     /// Whether carriers and DDI providers are spoken to by this listener, and may come by it.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the legs of trunks"))]
     pub(crate) fn serves_trunks(&self, listener: u16) -> bool {
         let place = self.places.get(usize::from(listener));
         place.is_some_and(|place| place.trunk.is_some() || !has_trunks(&self.places))
     }
 
     /// Whether users are spoken to by this listener, and may come by it.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the legs of trunks"))]
     pub(crate) fn serves_users(&self, listener: u16) -> bool {
         self.places.get(usize::from(listener)).is_some_and(|place| place.trunk.is_none())
     }
 
     /// The registration that a request is for whose Request-URI has this user part, escaped as in the URI. `None`: there is none, or
     /// registrations at several providers have it.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the recognition of trunks"))]
     pub(crate) fn registration_by_contact(&self, user: &str) -> Option<Id<DdiProviderRegistration>> {
         self.trunks.board.load().contacts.get(user).copied().flatten()
     }
 
     /// The DDI provider whose registrar, which holds a registration of ours now, has this address. `None`: there is none, or those of
     /// several providers have it.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the recognition of trunks"))]
     pub(crate) fn registrar_provider(&self, source: IpAddr) -> Option<Id<DdiProvider>> {
         self.trunks.board.load().sources.get(&source.to_canonical()).copied().flatten()
     }
