@@ -417,8 +417,10 @@ mod tests {
         let arguments = arguments("--no-call --sip 127.99.1.3:0");
         let config = node_config(&arguments, folder.path().join("data")).unwrap();
         let node = Node::start(&config, Users::Demo).await.unwrap();
-        let heard = node.sip_addresses();
-        assert_eq!(heard.len(), 2);
+        let mut heard = node.sip_addresses();
+        assert_eq!(heard.len(), 3);
+        let trunk = heard.pop().map(|(_, address)| address);
+        assert_eq!(trunk, config.trunks.listeners.first().map(|listener| listener.bind));
         assert!(heard.iter().all(|(_, address)| *address == sip_address(&node, arguments.sip)), "{heard:?}");
         node.stop(std::future::pending()).await;
     }

@@ -480,6 +480,7 @@ impl Ground<'_> {
         let rates = Arc::clone(&self.current.rates);
         let mut deps = appserver::Deps::new(rates, log, Arc::new(unix_us), node, rand::random());
         let proxy = Arc::clone(&self.here);
+        deps.carrier_failures = self.config.trunks.next_on.clone();
         // Without a proxy here nobody has asked them.
         deps.answers = Arc::new(move |server| {
             proxy.get().and_then(Weak::upgrade).is_none_or(|proxy: Arc<Proxy>| proxy.server_answers(server))

@@ -64,6 +64,9 @@ pub struct Signalling {
     pub from: Option<IpAddr>,
     /// The leg that gets it.
     pub to: Option<IpAddr>,
+    /// The leg that made the description is a trunk: its media may come from any host, for carriers let those whom they connect send
+    /// straight to us. The first that sends is heard until the next description.
+    pub anywhere: bool,
 }
 
 /// The answer to a [`MediaCommand`].

@@ -8,7 +8,7 @@ use crate::describe::{self, Face, Here, MediaLine};
 use crate::figures::Seen;
 use crate::ports::{Family, Lease, Ports};
 use crate::report;
-use crate::stream::{Kind, Setup};
+use crate::stream::{Kind, Setup, Sources};
 use crate::worker::Order;
 use bytes::Bytes;
 use cluster::ids::CallId;
@@ -108,7 +108,7 @@ impl Session {
             return Err(MediaError::OutOfStep("a leg cannot offer to itself"));
         }
         let mut sdp = parse(sdp)?;
-        let (lines, from_family) = self.read(desk, from, &sdp, signalling.from)?;
+        let (lines, from_family) = self.read(desk, from, &sdp, signalling)?;
         let known = |leg: &MediaLeg| self.leg(*leg).is_some();
         if self.legs.len() + [from, to].iter().filter(|leg| !known(leg)).count() > LEGS_MAX {
             return Err(MediaError::OutOfStep("too many legs"));
@@ -161,7 +161,7 @@ impl Session {
         let here = MediaError::OutOfStep("no media address");
         let ours = desk.ports.advertised(answerer_family).ok_or(here)?;
         let here = Here { address: ours, own: desk.ports.own() };
-        let answered = self.read_at(here, &sdp, signalling.from);
+        let answered = self.read_at(here, &sdp, signalling);
         if answered.len() != exchange.offered.len() {
             let (had, wanted) = (answered.len(), exchange.offered.len());
             return Err(MediaError::BadSdp(format!("answer has {had} media where the offer had {wanted}")));
@@ -279,11 +279,11 @@ impl Session {
         desk: &Desk<'_>,
         from: MediaLeg,
         sdp: &Sdp,
-        signalling: Option<IpAddr>,
+        signalling: Signalling,
     ) -> Result<(Vec<MediaLine>, Family), MediaError> {
         let family = describe::family(sdp)
             .or(self.leg(from).and_then(|leg| leg.family))
-            .or(signalling.map(Family::of).filter(|family| desk.ports.advertised(*family).is_some()))
+            .or(signalling.from.map(Family::of).filter(|family| desk.ports.advertised(*family).is_some()))
             .unwrap_or_else(|| desk.ports.default_family());
         let Some(address) = desk.ports.advertised(family) else {
             return Err(MediaError::BadSdp(format!("no media address for {family}")));
@@ -291,8 +291,11 @@ impl Session {
         Ok((self.read_at(Here { address, own: desk.ports.own() }, sdp, signalling), family))
     }
 
-    fn read_at(&self, here: Here<'_>, sdp: &Sdp, signalling: Option<IpAddr>) -> Vec<MediaLine> {
-        let lines = describe::read(sdp, signalling, here);
+    fn read_at(&self, here: Here<'_>, sdp: &Sdp, signalling: Signalling) -> Vec<MediaLine> {
+        let mut lines = describe::read(sdp, signalling.from, here);
+        if signalling.anywhere {
+            lines.iter_mut().for_each(|line| line.sources = Sources::First);
+        }
         if lines.iter().any(|line| line.ours) {
             tracing::debug!(call = %self.call, "a description names a media port of ours, where nothing is sent");
         }

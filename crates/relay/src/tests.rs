@@ -362,7 +362,7 @@ fn the_signalling_address_tells_a_nat_from_a_lan() {
     // A names an address that is not the one it signals from: packets from there count, a stranger's never do.
     let command = |from, to, sdp: String| (from, to, Bytes::from(sdp));
     let (from, to, sdp) = command(A, B, a.sdp_as(ip("198.51.100.1"), ""));
-    let near = Signalling { from: Some(ip("127.0.0.1")), to: None };
+    let near = Signalling { from: Some(ip("127.0.0.1")), ..Signalling::default() };
     b.learn(
         &text(
             world
@@ -380,6 +380,28 @@ fn the_signalling_address_tells_a_nat_from_a_lan() {
     a.say("through the NAT");
     assert_eq!(b.hear(), "through the NAT");
     assert_eq!(world.close()[&A].dropped, 1, "the stranger was heard first and not believed");
+}
+
+/// "Direct audio": a carrier's description names one host, and another one sends.
+#[test]
+fn media_of_a_trunk_may_come_from_anywhere_and_the_first_that_sends_is_heard() {
+    let world = world();
+    let (mut a, mut b) = (Phone::new("127.0.0.1"), Phone::new("127.0.0.1"));
+    let anywhere = Signalling { from: Some(ip("127.0.0.1")), to: None, anywhere: true };
+    let offer = MediaCommand::Offer { from: A, to: B, sdp: Bytes::from(a.sdp("")) };
+    let offered = world.relay.submit(NodeId(1), world.call.get(), 0, offer, anywhere).unwrap();
+    b.learn(&text(offered).unwrap());
+    a.learn(&world.answer(B, A, &b.sdp("")).unwrap());
+    let mut elsewhere = Phone::new("127.0.0.2");
+    elsewhere.to_rtp = a.to_rtp;
+    elsewhere.say("from where nobody said");
+    assert_eq!(b.hear(), "from where nobody said");
+    let mut third = Phone::new("127.0.0.3");
+    third.to_rtp = a.to_rtp;
+    third.say("too late");
+    elsewhere.say("still me");
+    assert_eq!(b.hear(), "still me");
+    assert_eq!(world.close()[&A].dropped, 1);
 }
 
 #[test]
@@ -688,7 +710,7 @@ fn ipv6_meets_ipv4() {
     };
     let world = world_with(config);
     let (mut a, mut b) = (Phone::new("::1"), Phone::new("127.0.0.1"));
-    let near = Signalling { from: Some(ip("::1")), to: Some(ip("127.0.0.1")) };
+    let near = Signalling { from: Some(ip("::1")), to: Some(ip("127.0.0.1")), anywhere: false };
     let offer = MediaCommand::Offer { from: A, to: B, sdp: a.sdp("").into() };
     let offered = text(world.relay.submit(NodeId(1), world.call.get(), 0, offer, near).unwrap()).unwrap();
     assert!(offered.contains("c=IN IP4 127.0.0.1\r\n") && !offered.contains("IP6"));

@@ -64,6 +64,7 @@ enum Stage {
 struct KeptLeg {
     id: Option<LegId>,
     address: Option<IpAddr>,
+    is_trunk: bool,
     state: LegState,
     agreed: Option<Bytes>,
 }
@@ -208,6 +209,7 @@ impl Call {
         let legs = self.legs.iter().map(|leg| KeptLeg {
             id: leg.id,
             address: leg.address,
+            is_trunk: leg.is_trunk,
             state: if leg.id.is_none() { LegState::Gone } else { leg.state },
             agreed: leg
                 .agreed
@@ -278,6 +280,7 @@ impl Call {
             id: leg.id,
             media: MediaLeg(number),
             address: leg.address,
+            is_trunk: leg.is_trunk,
             state: leg.state,
             early_answer: false,
             early: Vec::new(),

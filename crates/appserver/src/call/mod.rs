@@ -22,7 +22,7 @@ use crate::rates::Rates;
 use bytes::Bytes;
 use cluster::counters::{ANSWER_LIMIT, Claim, Verdict};
 use cluster::ids::{CallId, LegId, NodeId};
-use cluster::leg::{Binding, Incoming, LegCommand, LegEvent, Originate};
+use cluster::leg::{Binding, Incoming, LegCommand, LegEvent, Origin, Originate};
 use cluster::media::{MediaCommand, MediaEvent, MediaLeg, MediaReply, Signalling};
 use exchange::Exchange;
 use model::entities::{CarrierServer, UserRejectCallMethod};
@@ -114,6 +114,8 @@ struct Leg {
     media: MediaLeg,
     /// Where its signalling comes from, as far as known.
     address: Option<IpAddr>,
+    /// It is a carrier's or DDI provider's: who sends its media may be anywhere.
+    is_trunk: bool,
     state: LegState,
     /// An answer to our offer came with a provisional response.
     early_answer: bool,
@@ -130,6 +132,7 @@ impl Leg {
             id: Some(incoming.leg),
             media: MediaLeg(0),
             address: Some(incoming.source.ip()),
+            is_trunk: matches!(incoming.origin, Origin::Ddi { .. }),
             state: LegState::Calling,
             early_answer: false,
             early: Vec::new(),
@@ -577,7 +580,8 @@ impl Call {
         let address = |media: MediaLeg| self.legs.get(usize::from(media.0)).and_then(|leg| leg.address);
         match command {
             MediaCommand::Offer { from, to, .. } | MediaCommand::Answer { from, to, .. } => {
-                Signalling { from: address(*from), to: address(*to) }
+                let is_trunk = self.legs.get(usize::from(from.0)).is_some_and(|leg| leg.is_trunk);
+                Signalling { from: address(*from), to: address(*to), anywhere: is_trunk }
             }
             MediaCommand::Withdraw { .. }
             | MediaCommand::Release { .. }

@@ -11,7 +11,7 @@ use super::{
 };
 use bytes::Bytes;
 use cluster::counters::{Claim, Verdict};
-use cluster::leg::{Incoming, LegCommand, Originate};
+use cluster::leg::{Callee, Incoming, LegCommand, Originate};
 use cluster::media::{MediaCommand, MediaError, MediaLeg, MediaReply};
 use model::HungUpBy;
 use model::entities::UserRejectCallMethod;
@@ -118,6 +118,7 @@ impl Call {
             id: None,
             media: MediaLeg(u8::try_from(slot).unwrap_or(u8::MAX)),
             address,
+            is_trunk: matches!(order.to, Callee::Server { .. }),
             state: LegState::Prepared,
             early_answer: false,
             early: Vec::new(),

@@ -4,6 +4,7 @@
 //! (crate `proxy`, room `trunks`).
 
 use super::{ListenerConfig, NodeConfig, Reader};
+use routing::StatusCodes;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use toml::{Table, Value};
@@ -20,12 +21,14 @@ pub(crate) struct TrunksConfig {
     pub(crate) ping: Duration,
     /// So many missing answers in a row take a server down.
     pub(crate) misses: u32,
+    /// Failures of a carrier that make the next one be tried.
+    pub(crate) next_on: StatusCodes,
 }
 
 impl Default for TrunksConfig {
     fn default() -> Self {
         let proxy::TrunksConfig { ping, misses, .. } = proxy::TrunksConfig::default();
-        Self { listeners: Vec::new(), ping, misses }
+        Self { listeners: Vec::new(), ping, misses, next_on: StatusCodes::default() }
     }
 }
 
@@ -46,6 +49,17 @@ impl Reader {
         let settings = &mut config.trunks;
         self.number(&mut trunks, "ping_seconds", 0..=3600, |n| settings.ping = Duration::from_secs(n));
         self.number(&mut trunks, "misses", 1..=100, |n| settings.misses = n as u32);
+        match trunks.get("next_carrier_on") {
+            None => {}
+            Some(value) => match value.as_str().map(str::parse) {
+                Some(Ok(codes)) => settings.next_on = codes,
+                _ => self.mistake(
+                    "trunks.next_carrier_on",
+                    value,
+                    "write SIP status codes of failures and ranges of them, such as \"408 500-599\"; \"\" for none",
+                ),
+            },
+        }
         config.tls.trunks = self.certificate(&mut trunks);
         config.tls.authorities = self.file(&mut trunks, "tls_ca_file");
         self.finish(trunks);
@@ -113,6 +127,8 @@ mod tests {
             ),
             ("[trunks]\nping_seconds = -1", "trunks.ping_seconds = -1: ", "from 0 to 3600"),
             ("[trunks]\nmisses = 0", "trunks.misses = 0: ", "from 1 to 100"),
+            ("[trunks]\nnext_carrier_on = \"200\"", "trunks.next_carrier_on = \"200\": ", "such as"),
+            ("[trunks]\nnext_carrier_on = 503", "trunks.next_carrier_on = 503: ", "such as"),
             ("[dns]\nservers = [\"ns.example.com\"]", "dns.servers = ns.example.com: ", "IP address"),
         ] {
             let listed = with(lines).unwrap_err();

@@ -22,6 +22,7 @@ impl Wire for ToRelay {
             command: Some(v1::MediaCommand { command: Some(write_command(command)?) }),
             signalling_from: signalling.from.map(write_ip),
             signalling_to: signalling.to.map(write_ip),
+            anywhere: signalling.anywhere,
         };
         Ok(v1::ToRelay { item: Some(v1::to_relay::Item::Submit(submission)) })
     }
@@ -32,6 +33,7 @@ impl Wire for ToRelay {
         let signalling = Signalling {
             from: submission.signalling_from.map(|raw| ip("Submission.signalling_from", &raw)).transpose()?,
             to: submission.signalling_to.map(|raw| ip("Submission.signalling_to", &raw)).transpose()?,
+            anywhere: submission.anywhere,
         };
         Ok(ToRelay::Submit {
             call: call("Submission.call", submission.call)?,

@@ -114,6 +114,8 @@ struct Leg {
     endpoint: String,
     #[prost(message, optional, tag = "8")]
     media: Option<Figures>,
+    #[prost(bool, tag = "9")]
+    is_trunk: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -354,6 +356,7 @@ impl Leg {
         Leg {
             id: leg.id.map(LegId::as_u64),
             address: leg.address.map_or_else(String::new, |address| address.to_string()),
+            is_trunk: leg.is_trunk,
             state: match leg.state {
                 LegState::Prepared => 1,
                 LegState::Calling => 2,
@@ -390,7 +393,11 @@ impl Leg {
         let address = address.transpose().map_err(|_| broken("address", "is no IP address"))?;
         let media = self.media.map(Figures::report).transpose()?;
         let told = CdrLeg { role, sip_call_id: self.sip_call_id, endpoint: self.endpoint, media };
-        Ok((KeptLeg { id: self.id.map(LegId::from_u64), address, state, agreed: self.agreed }, told))
+        let is_trunk = self.is_trunk;
+        Ok((
+            KeptLeg { id: self.id.map(LegId::from_u64), address, is_trunk, state, agreed: self.agreed },
+            told,
+        ))
     }
 }
 

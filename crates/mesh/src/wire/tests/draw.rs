@@ -382,7 +382,8 @@ impl Draw {
             4 => MediaCommand::Stop,
             _ => MediaCommand::Close,
         };
-        let signalling = Signalling { from: self.maybe(Draw::ip), to: self.maybe(Draw::ip) };
+        let (from, to) = (self.maybe(Draw::ip), self.maybe(Draw::ip));
+        let signalling = Signalling { from, to, anywhere: self.0.random() };
         ToRelay::Submit { call: self.call(), ticket: self.0.random(), command, signalling }
     }
 
