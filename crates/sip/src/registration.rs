@@ -133,6 +133,8 @@ pub struct Registration {
     /// Until when it holds, and where.
     held: Option<(Instant, Spot)>,
     leaves: bool,
+    /// The registrar has taken the name and the password once: a refusal is then more likely its trouble than ours.
+    is_proven: bool,
     state: State,
     since: Instant,
     last_status: Option<u16>,
@@ -162,6 +164,7 @@ impl Registration {
             least: None,
             held: None,
             leaves: false,
+            is_proven: false,
             state: State::Trying,
             since: first,
             last_status: None,
@@ -179,6 +182,7 @@ impl Registration {
         self.client = Client::new(wish.login.clone(), self.seed);
         self.wish = wish;
         self.least = None;
+        self.is_proven = false;
         self.begin();
         if let Phase::Due(_) = self.phase {
             self.phase = Phase::Due(now);
@@ -391,6 +395,7 @@ impl Registration {
         let time = Duration::from_secs(granted.into());
         self.held = Some((now + time, spot));
         self.failures = 0;
+        self.is_proven = true;
         self.problem = None;
         self.turn(State::Registered, now);
         self.begin();
@@ -414,7 +419,7 @@ impl Registration {
         self.refused(problem, false, now, draw);
     }
 
-    /// The attempt has failed. `for_long`: it takes a human to mend it.
+    /// The attempt has failed. `for_long`: it takes a human to mend it, unless it has gone well before.
     fn refused(&mut self, problem: Problem, for_long: bool, now: Instant, draw: u32) {
         self.problem = Some(problem);
         self.failures = self.failures.saturating_add(1);
@@ -430,7 +435,7 @@ impl Registration {
         let upper = BACK_OFF_BASE.saturating_mul(1 << self.failures.min(10)).min(BACK_OFF_MAX);
         let mut wait = upper / 2 + part(upper / 2, draw);
         if for_long {
-            wait = BACK_OFF_MAX;
+            wait = if self.is_proven { wait } else { BACK_OFF_MAX };
         } else if let Some((until, _)) = self.held.filter(|_| is_held) {
             wait = wait.min((until - now) / 2).max(AGAIN_MIN);
         }
@@ -732,6 +737,32 @@ mod tests {
             assert_eq!(story.registration.problem(), Some(Problem::Password));
             assert_eq!(story.sends(&["Authorization"]), "1800 1 -", "no old answer goes with it");
         }
+    }
+
+    #[test]
+    fn a_password_that_was_right_is_tried_again_soon_and_then_less_and_less() {
+        let mut story = Story::of(wish(), &[1]);
+        story.sends(&[]);
+        story.answers(200, &["Expires: 400"]);
+        assert_eq!(story.sends(&[]), "300 1");
+        assert_eq!(story.answers(403, &[]), State::Registered, "it is held still");
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            let before = story.now;
+            story.sends(&[]);
+            waits.push((story.now - before).as_secs());
+            story.answers(403, &[]);
+        }
+        assert_eq!(waits, [30, 60, 120, 240, 480, 900, 900, 900]);
+        assert_eq!(story.registration.state(), State::Failed);
+        assert_eq!(story.registration.problem(), Some(Problem::Password));
+        // Another password has to prove itself.
+        story.registration.change(Wish { login: Login::new("account", "other"), ..wish() }, story.now);
+        let now = story.now;
+        story.sends(&[]);
+        story.answers(403, &[]);
+        story.sends(&[]);
+        assert_eq!(story.now - now, Duration::from_secs(1800));
     }
 
     /// RFC 3261 section 22.2, and the trap of providers that answer 407 to whoever they should know by address.
