@@ -333,9 +333,10 @@ impl AppServer {
         all
     }
 
-    /// Ends a call with BYE, CANCEL or 480: an operator wants it. Nothing happens when there is no such call any more.
-    pub fn hang_up(&self, call: CallId) {
-        self.shared.send(call, CallMsg::HangUp(480, "Hung up by an operator"));
+    /// Ends a call with BYE, CANCEL or this status, for a reason that all who are in it may know. Nothing happens when there is no such
+    /// call any more.
+    pub fn hang_up(&self, call: CallId, status: u16, why: &'static str) {
+        self.shared.send(call, CallMsg::HangUp(status, why));
     }
 
     /// Gives calls that talk to other application servers of the cluster, as many as can be given at this moment; those that ring are

@@ -59,7 +59,7 @@ impl Here {
                 let of = CallsOf { call: Some(call), ..CallsOf::default() };
                 let is_here = !self.calls(&of).await.is_empty();
                 if let Some(calls) = self.parts.calls.as_ref().filter(|_| is_here) {
-                    calls.hang_up(call);
+                    calls.hang_up(call, 480, "Hung up by an operator");
                 }
                 Answer::Count(is_here.into())
             }

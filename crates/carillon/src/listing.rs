@@ -1,7 +1,7 @@
 //! From call records to the lists of calls that the API shows: beside the calls, some at a time, each call once.
 //!
 //! In: records that are durable and not in the lists yet, of this node's journal or of the table that a cluster shares. Out: records of the
-//! API's tables. Rooms: `entries` (what a call is there). Elsewhere: keeping both sides (`store`).
+//! API's tables. Rooms: `entries` (what a call is there), `usage` (what a client's calls cost today). Elsewhere: keeping both sides (`store`).
 //!
 //! A record is marked as listed after its entries are durable, and an entry is there once for what it was made of
 //! ([`ConfigStore::append_once`]). So whoever dies in between, at whatever moment, leaves work that is begun again and changes nothing.
@@ -9,11 +9,13 @@
 pub(crate) mod entries;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod usage;
 
 use crate::apart::Apart;
 use crate::kept::{Housekeeping, LOOK_AGAIN};
 use api::live::Live;
 use async_trait::async_trait;
+use jiff::Timestamp;
 use model::Cdr;
 use model::rows::{Row, Rows};
 use std::collections::BTreeSet;
@@ -25,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
+use usage::{DayUsage, NotSettled};
 
 /// Calls that are listed at once.
 const GROUP: usize = 500;
@@ -40,6 +43,8 @@ pub(crate) enum NotListed {
     Records(#[from] StoreError),
     #[error(transparent)]
     Lists(#[from] ConfigError),
+    #[error(transparent)]
+    Usage(#[from] NotSettled),
     #[error("the node ends")]
     Ends(#[from] tokio::task::JoinError),
 }
@@ -105,13 +110,14 @@ impl Source for CallTable {
     }
 }
 
-/// Lists what is not listed yet, until there is nothing more or the node ends; how many calls that were. What cannot be listed is told in
+/// Lists what is not listed yet, until there is nothing more or the node ends, and notes whose usage changes; how many calls that were. What cannot be listed is told in
 /// the log and left.
 pub(crate) async fn list(
     source: &impl Source,
     lists: &ConfigStore,
     rows: impl Fn() -> Arc<Rows>,
     closing: &watch::Receiver<bool>,
+    usage: &mut DayUsage,
 ) -> Result<usize, NotListed> {
     let (mut count, mut after) = (0, None);
     loop {
@@ -127,7 +133,7 @@ pub(crate) async fn list(
                 Err(what) => error!(what, "a call record cannot be read, so its call is in no list"),
             }
         }
-        let keys = keep(lists, made).await?;
+        let keys = keep(lists, made, usage).await?;
         count += keys.len();
         source.listed(keys).await?;
         if is_last || *closing.borrow() {
@@ -140,8 +146,11 @@ pub(crate) async fn list(
 async fn keep<K: Clone>(
     lists: &ConfigStore,
     made: Vec<(K, String, Vec<Row>)>,
+    usage: &mut DayUsage,
 ) -> Result<Vec<K>, ConfigError> {
-    let all = made.iter().flat_map(|(.., rows)| rows.iter().cloned()).collect();
+    let all: Vec<Row> = made.iter().flat_map(|(.., rows)| rows.iter().cloned()).collect();
+    // Before it is known whether they are kept: what has not changed is found to be so.
+    usage.note(&all);
     match lists.append_once(all, entries::takes).await {
         Ok(_) => return Ok(made.into_iter().map(|(key, ..)| key).collect()),
         Err(error) if error.is_retryable() || matches!(error, ConfigError::Closed) => return Err(error),
@@ -208,11 +217,20 @@ async fn work(
     ends_with_all: bool,
 ) {
     let mut failing = BTreeSet::new();
+    let mut usage = DayUsage::default();
     loop {
         let mut pause = LOOK;
         if is_ours() {
             let (Some(lists), Some(live)) = (lists.upgrade(), live.upgrade()) else { return };
-            match list(&source, &lists, || live.rows(), &closing).await {
+            let listed = list(&source, &lists, || live.rows(), &closing, &mut usage).await;
+            let settled = match listed {
+                Ok(count) if !ends_with_all => {
+                    let settled = usage.settle(&lists, &live, Timestamp::now()).await;
+                    settled.map(|_| count).map_err(NotListed::from)
+                }
+                listed => listed,
+            };
+            match settled {
                 Ok(_) if ends_with_all => return,
                 Ok(count) => {
                     if !failing.is_empty() {
@@ -229,6 +247,8 @@ async fn work(
                 }
             }
         } else {
+            // Whoever it becomes again looks at everything anew.
+            usage = DayUsage::default();
             pause = LOOK_AGAIN;
         }
         if timeout(pause, closing.wait_for(|is_closing| *is_closing)).await.is_ok() {

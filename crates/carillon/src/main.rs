@@ -22,6 +22,7 @@ mod importing;
 mod kept;
 #[cfg(test)]
 mod kept_tests;
+mod limit;
 mod listing;
 mod living;
 mod logging;

@@ -12,6 +12,7 @@ use crate::drain::{Drainer, Parts};
 use crate::here::Here;
 use crate::importing;
 use crate::kept;
+use crate::limit;
 use crate::listing::Listing;
 use crate::living::{Living, Others};
 use crate::records::{ClusterRecords, IsAlive, Patience};
@@ -232,7 +233,7 @@ impl Node {
         let asking = Asking::new(me.id, Arc::new(here), switchboard);
         let _ = asking_later.set(Arc::downgrade(&asking));
         let Parts { proxy, calls, relay } = parts;
-        follow(&live, &current, proxy.as_ref(), &store, &place, &config.data);
+        follow(&live, &current, (proxy.as_ref(), calls.as_ref()), &store, &place, &config.data);
         // What changed while the parts were started.
         drop(current.replace(Snapshot::new((*live.rows()).clone())));
         let health = Arc::clone(&watching.health);
@@ -556,17 +557,19 @@ fn list_calls(
     Ok(Listing::start(store.clone(), shared, kept, live, clustered::housekeeper(membership), apart))
 }
 
-/// Lets calls be routed by each new state of the rows, and drops the bindings of accounts that changed.
+/// Lets calls be routed by each new state of the rows, drops the bindings of accounts that changed, and ends the calls of clients that
+/// have come to the limit of the day.
 fn follow(
     live: &Arc<Live>,
     current: &Current,
-    proxy: Option<&Arc<Proxy>>,
+    (proxy, calls): (Option<&Arc<Proxy>>, Option<&Arc<AppServer>>),
     store: &Store,
     place: &str,
     data: &Path,
 ) {
     let (current, store) = (current.clone(), store.clone());
     let proxy = proxy.map(Arc::downgrade).unwrap_or_default();
+    let calls = calls.map(Arc::downgrade).unwrap_or_default();
     let (place, data) = (place.to_owned(), data.to_owned());
     live.follow(Box::new(move |rows, changes| {
         let old = current.replace(Snapshot::new((**rows).clone()));
@@ -576,6 +579,10 @@ fn follow(
             drop(old);
         });
         kept::forget_first_password(&data, changes);
+        let spent = limit::reached(changes);
+        if let Some(calls) = calls.upgrade().filter(|_| !spent.is_empty()) {
+            tokio::spawn(async move { limit::hang_up(&calls, &spent).await });
+        }
         let changed = kept::changed_accounts(changes, rows);
         let Some(proxy) = proxy.upgrade().filter(|_| !changed.is_empty()) else { return };
         let (store, place, revision) = (store.clone(), place.clone(), rows.revision);

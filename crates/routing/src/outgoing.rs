@@ -129,6 +129,14 @@ pub enum Refusal {
     /// It is a DDI of the platform that cannot be reached.
     #[error(transparent)]
     Inside(#[from] IncomingRefusal),
+    /// Today's calls have cost as much as they may (manual, chapter 12.6).
+    #[error(
+        "client {client} has reached maxDailyUsage; it makes no external calls until midnight, unless the limit is raised"
+    )]
+    DailyLimit {
+        /// The client.
+        client: Id<Company>,
+    },
     /// No routing pattern of the brand fits.
     #[error("no routing pattern fits {called}; add one")]
     NoPattern {
@@ -164,7 +172,7 @@ impl Refusal {
     pub fn status(&self) -> u16 {
         match self {
             Self::NoClient(_) | Self::NoEndpoint { .. } | Self::Tag { .. } => 403,
-            Self::NoIdentity { .. } | Self::Blocked { .. } => 403,
+            Self::NoIdentity { .. } | Self::Blocked { .. } | Self::DailyLimit { .. } => 403,
             Self::Number(NumberError::GaveUp { .. }) => 500,
             Self::Number(_) => 484,
             Self::NoExtension { .. } | Self::NoTarget(_) | Self::NoPattern { .. } | Self::NoRoute { .. } => {
@@ -232,6 +240,10 @@ impl Router {
         };
         let way = match self.own_ddi(&called, client).filter(|_| !special) {
             Some(own) => Way::Inside(self.to_ddi(own, called, shown, None)?),
+            // Special numbers cost nothing, and some of them save lives.
+            None if !special && client.has_reached_daily_limit() => {
+                return Err(Refusal::DailyLimit { client: client.id });
+            }
             None => {
                 let wanted = Wanted { client, called, tag, fax: line.fax, now: call.now };
                 Way::Carriers(self.select(&wanted, facts, notes)?)

@@ -301,10 +301,10 @@ async fn calls_of_a_node_alone_are_listed_once_and_only_what_is_new_is_looked_at
     }
     // Records are kept in their order: with this one all are.
     ends(&store, Cdr { externals: vec![leaves(1), comes(2)], ..cdr("c1200") }).await;
-    assert_eq!(list(&store, &lists, rows, &open_ended()).await.unwrap(), 1201);
-    assert_eq!(list(&store, &lists, rows, &open_ended()).await.unwrap(), 0);
+    assert_eq!(list(&store, &lists, rows, &open_ended(), &mut DayUsage::default()).await.unwrap(), 1201);
+    assert_eq!(list(&store, &lists, rows, &open_ended(), &mut DayUsage::default()).await.unwrap(), 0);
     ends(&store, Cdr { externals: vec![leaves(1)], ..cdr("last") }).await;
-    assert_eq!(list(&store, &lists, rows, &open_ended()).await.unwrap(), 1);
+    assert_eq!(list(&store, &lists, rows, &open_ended(), &mut DayUsage::default()).await.unwrap(), 1);
     let found = billed(&lists).await;
     let unique: BTreeSet<&String> = found.iter().collect();
     assert_eq!((found.len(), unique.len()), (2403, 2403));
@@ -314,7 +314,7 @@ async fn calls_of_a_node_alone_are_listed_once_and_only_what_is_new_is_looked_at
     // Names are those of the time; a node that comes back does nothing again.
     drop((store, lists));
     let (store, lists) = (journal(dir.path()), super::tests::lists(dir.path()).await);
-    assert_eq!(list(&store, &lists, rows, &open_ended()).await.unwrap(), 0);
+    assert_eq!(list(&store, &lists, rows, &open_ended(), &mut DayUsage::default()).await.unwrap(), 0);
     assert_eq!(billed(&lists).await.len(), 2403);
 }
 
@@ -345,12 +345,15 @@ async fn a_later_word_of_a_cluster_takes_the_place_of_an_earlier_one_in_the_list
         world.table.put(&[word]).await.unwrap();
         // Two nodes that both believe that it is theirs.
         let never = open_ended();
-        let (one, other) =
-            tokio::join!(list(&world.table, &lists, rows, &never), list(&world.table, &lists, rows, &never));
+        let (mut usage, mut others) = (DayUsage::default(), DayUsage::default());
+        let (one, other) = tokio::join!(
+            list(&world.table, &lists, rows, &never, &mut usage),
+            list(&world.table, &lists, rows, &never, &mut others)
+        );
         assert!(one.unwrap().max(other.unwrap()) >= count);
         assert_eq!(lengths().await, [length, length]);
     }
-    assert_eq!(list(&world.table, &lists, rows, &open_ended()).await.unwrap(), 0);
+    assert_eq!(list(&world.table, &lists, rows, &open_ended(), &mut DayUsage::default()).await.unwrap(), 0);
 }
 
 const DIR: &str = "CARILLON_LISTING_TEST_DIR";
@@ -396,11 +399,11 @@ async fn whoever_is_killed_while_listing_leaves_each_call_listed_once() {
             .filter(|(_, cdr)| there.contains(&format!("{} out 1", cdr.as_ref().unwrap().call)))
             .count();
         if round % 2 == 1 {
-            list(&store, &lists, || Arc::new(rows()), &open_ended()).await.unwrap();
+            list(&store, &lists, || Arc::new(rows()), &open_ended(), &mut DayUsage::default()).await.unwrap();
         }
     }
     let (store, lists) = (journal(dir.path()), lists(dir.path()).await);
-    list(&store, &lists, || Arc::new(rows()), &open_ended()).await.unwrap();
+    list(&store, &lists, || Arc::new(rows()), &open_ended(), &mut DayUsage::default()).await.unwrap();
     let found = billed(&lists).await;
     let unique: BTreeSet<String> = found.iter().cloned().collect();
     assert_eq!(unique.len(), found.len(), "some are listed twice");
@@ -426,8 +429,87 @@ async fn victim(dir: &Path) {
     };
     let listing = async {
         loop {
-            list(&store, &lists, || Arc::new(rows()), &open_ended()).await.unwrap();
+            list(&store, &lists, || Arc::new(rows()), &open_ended(), &mut DayUsage::default()).await.unwrap();
         }
     };
     tokio::join!(calls, listing);
+}
+
+/// Calls of clients of the sample system, whose brand 1 lives in Madrid.
+async fn spends(lists: &ConfigStore, usage: &mut DayUsage, calls: &[(u32, &str, Direction, Option<&str>)]) {
+    let row = |(client, answered, direction, price): &(u32, &str, Direction, Option<&str>)| -> Row {
+        Arc::new(BillableCall {
+            company: Some(Id::new(*client)),
+            start_time: answered.parse().unwrap(),
+            direction: *direction,
+            price: price.map(|price| price.parse().unwrap()),
+            ..BillableCall::default()
+        })
+    };
+    let rows: Vec<Row> = calls.iter().map(row).collect();
+    lists.append(rows.clone()).await.unwrap();
+    usage.note(&rows);
+}
+
+#[tokio::test]
+async fn what_a_client_spent_today_is_what_its_calls_since_midnight_in_the_brands_zone_cost() {
+    use Direction::{Inbound, Outbound};
+    let dir = tempfile::tempdir().unwrap();
+    let lists = Arc::new(lists(dir.path()).await);
+    let document = serde_json::from_str(include_str!("../../../../tests/data/sample-system.json")).unwrap();
+    let then = "2026-11-20T10:00:00Z".parse().unwrap();
+    let (_, changes, _) =
+        model::import::import(&document, &Rows::default(), true, then, &api::Hasher).unwrap();
+    lists.commit(0, &changes, &json!({}), then).await.unwrap();
+    let keeper = Arc::new(crate::kept::Kept(Arc::clone(&lists)));
+    let live = Live::new(lists.load().await.unwrap(), keeper, Arc::new(api::Hasher));
+    let client = |id: u32| live.rows().get(Id::<Company>::new(id)).unwrap().clone();
+    let spent = |id: u32| client(id).current_day_usage.unwrap_or_default().to_string();
+    let who = api::live::Who::system();
+    let limited = live.change(None, &who, |draft| {
+        draft.change(Id::<Company>::new(2), |row| (row.max_daily_usage, row.current_day_usage) = (2, None))
+    });
+    limited.await.unwrap();
+    assert_eq!((client(1).brand, client(2).brand), (Id::new(1), Id::new(1)));
+    let midday: Timestamp = "2026-11-29T12:00:00Z".parse().unwrap();
+    let mut usage = DayUsage::default();
+    spends(
+        &lists,
+        &mut usage,
+        &[
+            (2, "2026-11-28T22:59:59Z", Outbound, Some("7")),
+            (2, "2026-11-28T23:00:00Z", Outbound, Some("0.5")),
+            (2, "2026-11-29T09:00:00Z", Outbound, Some("1.2501")),
+            (2, "2026-11-29T09:00:00Z", Inbound, Some("9")),
+            (2, "2026-11-29T09:00:00Z", Outbound, None),
+            (1, "2026-11-29T09:00:00Z", Outbound, Some("0.0001")),
+        ],
+    )
+    .await;
+    // Whoever begins looks at all clients: what was noted by somebody who died is found.
+    usage = DayUsage::default();
+    assert!(usage.settle(&lists, &live, midday).await.unwrap() >= 2);
+    assert_eq!((spent(1), spent(2)), ("0.0001".into(), "1.7501".into()));
+    assert!(!client(2).has_reached_daily_limit());
+    assert_eq!(usage.settle(&lists, &live, midday).await.unwrap(), 0, "nothing is new");
+    // Client 1 was written a moment ago and is far from its limit; client 2 comes to it.
+    let more = [
+        (1, "2026-11-29T10:00:00Z", Outbound, Some("1")),
+        (2, "2026-11-29T10:00:00Z", Outbound, Some("0.2499")),
+    ];
+    spends(&lists, &mut usage, &more).await;
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while usage.settle(&lists, &live, midday).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("it comes to its limit");
+    assert_eq!((spent(1), spent(2)), ("0.0001".into(), "2".into()));
+    assert!(client(2).has_reached_daily_limit());
+    // Midnight in Madrid, not here.
+    assert_eq!(usage.settle(&lists, &live, "2026-11-29T22:59:59Z".parse().unwrap()).await.unwrap(), 0);
+    assert_eq!(usage.settle(&lists, &live, "2026-11-29T23:00:00Z".parse().unwrap()).await.unwrap(), 2);
+    assert_eq!((spent(1), spent(2)), ("0".into(), "0".into()));
+    assert!(!client(2).has_reached_daily_limit());
 }

@@ -235,6 +235,33 @@ fn special_numbers_are_marked_in_their_brand() {
     assert_eq!(dialled.map(special), [true, true, true, false, false, false]);
 }
 
+/// Manual, chapter 12.6: "total amount of money spent within a day can be limited".
+#[test]
+fn a_client_at_its_daily_limit_calls_only_what_costs_nothing() {
+    for (spent, limit, status) in [(9, 10, None), (10, 10, Some(403)), (11, 10, Some(403)), (0, 0, Some(403))]
+    {
+        let mut system = system();
+        let mut client = system.rows.get(RESIDENTIAL).unwrap().clone();
+        (client.current_day_usage, client.max_daily_usage) = (Some(spent.into()), limit);
+        let number_e164 = Some("+34016".to_owned());
+        system.add(client).add(SpecialNumber { id: Id::new(1), number_e164, ..Default::default() }).add(
+            Ddi {
+                id: Id::new(91),
+                ddie164: Some("+34911111111".to_owned()),
+                company: Some(VPBX),
+                brand: BRAND,
+                kind: DdiKind::Inout,
+                route_type: Some(DdiRouteType::User),
+                user: Some(Id::new(1)),
+                ..Ddi::default()
+            },
+        );
+        let said = |dialled: &str| outgoing(&system, DEVICE, dialled, None).err().map(|no| no.status());
+        assert_eq!(said("960000000"), status, "{spent} of {limit}");
+        assert_eq!((said("016"), said("911111111")), (None, None), "{spent} of {limit}");
+    }
+}
+
 #[test]
 fn calls_to_inbound_and_outbound_ddis_are_routed_inside() {
     let mut system = system();
