@@ -8,7 +8,7 @@ use crate::id::Id;
 use crate::rows::Rows;
 use crate::rules::Check;
 use serde_json::Value as Json;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An address for mail: one local part and one domain with a dot, no blanks (RFC 5321 section 4.1.2, without quotes).
 pub fn email(text: &str) -> bool {
@@ -41,6 +41,11 @@ pub fn ip(text: &str) -> bool {
 /// An IPv4 address.
 pub fn ipv4(text: &str) -> bool {
     text.parse::<Ipv4Addr>().is_ok()
+}
+
+/// An IPv6 address, without brackets.
+pub fn ipv6(text: &str) -> bool {
+    text.parse::<Ipv6Addr>().is_ok()
 }
 
 /// A port that something can listen on.

@@ -1,7 +1,7 @@
 //! Carrier servers: where a carrier takes calls.
 //! Manual, chapter 9.2.1 "Carrier Servers".
 
-use crate::checks::{host_name, ipv4, port};
+use crate::checks::{host_name, ipv4, ipv6, port};
 use crate::prelude::*;
 
 /// A SIP server of a carrier. Calls are spread over all servers of the carrier that answer.
@@ -42,11 +42,11 @@ pub struct CarrierServer {
     /// The password that goes with it.
     #[field(max = 64, masked, brand = "dw")]
     pub auth_password: Option<Secret>,
-    /// The server: a host name or an IPv4 address, with a port after a colon where it is not 5060.
+    /// The server: a host name, an IPv4 address, or an IPv6 address in brackets, with a port after a colon where it is not 5060.
     #[field(max = 128, brand = "ldw")]
     pub sip_proxy: Option<String>,
-    /// An IPv4 address, with a port if need be, that requests are sent to instead of the SIP proxy, which stays in
-    /// them; null: they are sent to the SIP proxy.
+    /// An IPv4 address, or an IPv6 address in brackets, with a port if need be, that requests are sent to instead of the SIP proxy,
+    /// which stays in them; null: they are sent to the SIP proxy.
     #[field(max = 128, brand = "ldw")]
     pub outbound_proxy: Option<String>,
     /// The user part of the From header; null or empty: the caller's number.
@@ -112,11 +112,12 @@ impl CarrierServer {
     fn check_addresses(&mut self, check: &mut Check<'_>) {
         let proxy = self.sip_proxy.clone().unwrap_or_default();
         let (host, host_port) = split_port(&proxy);
-        let fits = host.len() <= 64 && host_name(host) && host_port.is_none_or(port);
+        let fits =
+            host.len() <= 64 && (host_name(host) || in_brackets(host).is_some()) && host_port.is_none_or(port);
         check.require(
             fits,
             "sipProxy",
-            "write a host name or an IPv4 address, and a port after a colon if it is not 5060",
+            "write a host name, an IPv4 address, or an IPv6 address in brackets, and a port after a colon if it is not 5060",
         );
         self.hostname = Some(host.to_owned());
         if self.outbound_proxy.as_deref() == Some("") {
@@ -128,15 +129,16 @@ impl CarrierServer {
             return;
         };
         let (ip, ip_port) = split_port(&outbound);
-        let fits = ipv4(ip) && ip_port.is_none_or(port);
+        let ip = in_brackets(ip).or_else(|| ipv4(ip).then_some(ip));
+        let fits = ip.is_some() && ip_port.is_none_or(port);
         check.require(
             fits,
             "outboundProxy",
-            "write an IPv4 address, and a port after a colon if it is not 5060",
+            "write an IPv4 address, or an IPv6 address in brackets, and a port after a colon if it is not 5060",
         );
         let alone = host_port.is_none();
         check.require(alone, "sipProxy", "leave out the port: requests go to the one of the outbound proxy");
-        self.ip = Some(ip.to_owned());
+        self.ip = ip.map(str::to_owned);
         self.port = Some(port_or_default(ip_port));
     }
 
@@ -146,11 +148,21 @@ impl CarrierServer {
     }
 }
 
+/// The host, with its brackets if it has some, and what is written for a port.
 fn split_port(address: &str) -> (&str, Option<&str>) {
+    if let Some((end, _)) = address.match_indices(']').next().filter(|_| address.starts_with('[')) {
+        let (host, rest) = address.split_at(end + 1);
+        return (host, (!rest.is_empty()).then(|| rest.strip_prefix(':').unwrap_or("")));
+    }
     match address.split_once(':') {
         Some((host, port)) => (host, Some(port)),
         None => (address, None),
     }
+}
+
+/// The IPv6 address in brackets (RFC 3261 section 25.1, IPv6reference).
+fn in_brackets(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']').filter(|ip| ipv6(ip))
 }
 
 fn port_or_default(text: Option<&str>) -> u16 {
@@ -188,6 +200,11 @@ mod tests {
         let row = with("sip.example.com", Some("192.0.2.9:5070")).unwrap();
         assert_eq!(derived(&row), (Some("sip.example.com"), Some("192.0.2.9"), Some(5070)));
         assert_eq!(with("sip.example.com", Some("192.0.2.9")).unwrap().port, Some(5060));
+        assert_eq!(derived(&with("[2001:db8::1]", None).unwrap()), (Some("[2001:db8::1]"), None, Some(5060)));
+        let row = with("[2001:db8::1]:5080", None).unwrap();
+        assert_eq!(derived(&row), (Some("[2001:db8::1]"), None, Some(5080)));
+        let row = with("sip.example.com", Some("[2001:db8::9]:5070")).unwrap();
+        assert_eq!(derived(&row), (Some("sip.example.com"), Some("2001:db8::9"), Some(5070)));
     }
 
     #[test]
@@ -198,11 +215,16 @@ mod tests {
             ("sip.example.com:", None),
             ("sip.example.com:0", None),
             ("sip.example.com:1:2", None),
+            ("2001:db8::1", None),
+            ("[2001:db8::1", None),
+            ("[2001:db8::1]5060", None),
+            ("[2001:db8::1]:", None),
+            ("[192.0.2.1]", None),
             ("sip.example.com:5070", Some("192.0.2.9")),
         ] {
             assert!(with(sip, outbound).unwrap_err().to_string().starts_with("sipProxy: "), "{sip}");
         }
-        for outbound in ["proxy.example.com", "192.0.2.9:x"] {
+        for outbound in ["proxy.example.com", "192.0.2.9:x", "2001:db8::9", "[2001:db8::9]x", "[x]"] {
             assert!(
                 with("a.example", Some(outbound)).unwrap_err().to_string().starts_with("outboundProxy: ")
             );

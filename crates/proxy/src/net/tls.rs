@@ -284,7 +284,7 @@ impl Tls {
 
     async fn shake(&self, names: &[String], stream: TcpStream) -> io::Result<client::TlsStream<TcpStream>> {
         let server = |name: &String| {
-            ServerName::try_from(name.clone())
+            ServerName::try_from(name.trim_start_matches('[').trim_end_matches(']').to_owned())
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
         };
         let Some((first, others)) = names.split_first() else {
