@@ -12,7 +12,8 @@ use api::live::Who;
 use model::outside::{self, DEMO_CARRIER, DEMO_DDIS};
 use model::{CallDirection, Cdr, HungUpBy, Trunk};
 use phone::{CallEvent, Phone, PhoneConfig, Source};
-use std::net::SocketAddr;
+use sip::uri::Host;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 use store::CdrQuery;
 use tokio::time::{sleep, timeout};
@@ -38,7 +39,10 @@ pub(super) async fn checked_calls(
     let carrier = PhoneConfig {
         username: SUBSCRIBER.to_owned(),
         password: String::new(),
-        domain: server.ip().to_string(),
+        domain: match server.ip() {
+            IpAddr::V4(ip) => Host::V4(ip).to_string(),
+            IpAddr::V6(ip) => Host::V6(ip).to_string(),
+        },
         server: reachable,
         tcp: false,
         bind: server.ip(),

@@ -272,8 +272,14 @@ async fn strangers_get_no_answer_at_a_trunks_socket() {
         let text = scanner.request(method, "sip:192.0.2.2", "<sip:alice@192.0.2.2>", "", "");
         scanner.send(text);
     }
+    for method in ["INVITE", "CANCEL", "BYE"] {
+        let text = scanner.request(method, "sip:192.0.2.2", "<sip:alice@192.0.2.2>", "", "");
+        scanner.send(text.replace("CSeq: ", "CSeq: x"));
+        let text = scanner.request(method, "sip:192.0.2.2", "<sip:alice@192.0.2.2>;tag=1-2-3", "", "");
+        scanner.send(text);
+    }
     assert!(scanner.hears_nothing().await);
-    assert_eq!(world.proxy.stats().refused(Cause::UnknownSource), 5);
+    assert_eq!(world.proxy.stats().refused(Cause::UnknownSource), 11);
     let mut provider = carrier(&world);
     invite(&mut provider, PROXY, DDI, "");
     assert_eq!(provider.recv().await.status(), 407);

@@ -40,6 +40,9 @@ impl Worker {
     /// A request from the wire, before its grammar is checked.
     pub(super) fn request(&mut self, msg: Message, flow: Flow, lag: Duration, now: Instant) {
         let tag = msg.to_tag().and_then(LegTag::parse).filter(|tag| self.shared.is_ours(*tag));
+        if tag.is_none() && self.is_from_nobody(flow) {
+            return;
+        }
         let owner = self.owner(tag, &msg);
         if owner != usize::from(self.index) {
             self.hand_over(owner, msg, flow, lag, now);
@@ -77,6 +80,19 @@ impl Worker {
         }
     }
 
+    /// Whether it came to a trunk's socket from an address that is no DDI provider's. Who looks for open trunks learns nothing, not even
+    /// that somebody is here.
+    fn is_from_nobody(&self, flow: Flow) -> bool {
+        let shared = &self.shared;
+        let is_nobody = !shared.serves_users(flow.listener)
+            && shared.ddi_providers(&shared.router.load(), flow.remote.ip()).is_empty();
+        if is_nobody {
+            shared.counters.count(Cause::UnknownSource);
+            debug!(from = %flow.remote, "a request to a trunk's socket from nobody's address; it gets no answer");
+        }
+        is_nobody
+    }
+
     /// The worker that a request belongs to. All transactions of a dialog live with its leg's worker. Before there is a
     /// dialog, what belongs to one INVITE is told by its Call-ID: a CANCEL, a repeat or a fork of it may come by another flow
     /// (RFC 3261 section 9.2 matches by branch, and a NAT may have changed the port), and the kernel spreads flows.
@@ -100,6 +116,9 @@ impl Worker {
             tap.seen(Direction::In, flow, &head);
         }
         self.shared.counters.count(Cause::Malformed);
+        if self.is_from_nobody(flow) {
+            return;
+        }
         let Ok(msg) = Message::parse(head) else { return };
         if !msg.is_request() || msg.method_is(&Method::Ack) {
             return;
@@ -168,12 +187,6 @@ impl Worker {
             false => Vec::new(),
         };
         let is_provider = !providers.is_empty();
-        if !is_provider && !shared.serves_users(flow.listener) {
-            // Who looks for open trunks learns nothing, not even that somebody is here.
-            self.shared.counters.count(Cause::UnknownSource);
-            debug!(from = %flow.remote, "a request to a trunk's socket from nobody's address; it gets no answer");
-            return;
-        }
         match policy::judge(&msg, &facts) {
             Verdict::Answer(draft, cause) => {
                 if let Some(cause) = cause {
