@@ -28,8 +28,8 @@ fn the_demo_places_a_checked_call_and_ends() {
         text.lines().any(|line| line.starts_with("call ") && line.contains("101 \"Alice Allison\" -> 102")),
         "{text}"
     );
-    assert!(text.matches("packets in").count() == 2, "{text}");
-    assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 6, "{text}");
+    assert!(text.matches("packets in").count() == 6, "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 11, "{text}");
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_log_tells_what_became_of_registrations_and_calls() {
         );
     };
     for what in ["registered", "refreshed", "unregistered"] {
-        has(&["DEBUG", "binding terminal=2", &format!("what=\"{what}\"")]);
+        has(&["DEBUG", "binding aor=terminal 2", &format!("what=\"{what}\"")]);
     }
     has(&["DEBUG", "request refused", "method=REGISTER", "status=401", "cause=Challenged"]);
     has(&["DEBUG", "request refused", "method=REGISTER", "status=401", "cause=WrongPassword"]);

@@ -197,7 +197,7 @@ fn what_a_node_logs_is_changed_while_it_runs() {
     assert_eq!(ctl(&node, &["proxy=debug"]), (true, "proxy=debug (configured: warn)\n".to_owned()));
     bob.register();
     let line =
-        node.process().line_with(" binding terminal=2", PATIENCE).expect("debug tells of registrations");
+        node.process().line_with(" binding aor=terminal 2", PATIENCE).expect("debug tells of registrations");
     assert!(line.contains("refreshed") && line.ends_with(" node=1"), "{line}");
     let (done, shown) = ctl(&node, &["info,proxy=trace", "--for", "1s"]);
     assert!(done && shown == "info,proxy=trace, for 1 s (configured: warn)\n", "{shown}");
