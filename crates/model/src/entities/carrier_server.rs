@@ -112,8 +112,9 @@ impl CarrierServer {
     fn check_addresses(&mut self, check: &mut Check<'_>) {
         let proxy = self.sip_proxy.clone().unwrap_or_default();
         let (host, host_port) = split_port(&proxy);
-        let fits =
-            host.len() <= 64 && (host_name(host) || in_brackets(host).is_some()) && host_port.is_none_or(port);
+        let fits = host.len() <= 64
+            && (host_name(host) || in_brackets(host).is_some())
+            && host_port.is_none_or(port);
         check.require(
             fits,
             "sipProxy",
