@@ -156,43 +156,22 @@ impl Snapshot {
                 let row = self.rows.get(id)?;
                 let is_direct = row.direct_connectivity == FriendDirectConnectivity::Yes;
                 let at = || direct(row.transport, row.ip.as_deref(), row.port, row.ruri_domain.as_deref());
-                EndpointRef {
-                    aor,
-                    name: &row.name,
-                    secret: row.password.as_ref().map(Secret::reveal),
-                    client: self.rows.get(row.company)?,
-                    user: None,
-                    multi_contact: row.multi_contact,
-                    direct: is_direct.then(at),
-                }
+                let named = (row.name.as_str(), row.password.as_ref());
+                device(aor, named, self.rows.get(row.company)?, row.multi_contact, is_direct.then(at))
             }
             AorOwner::ResidentialDevice(id) => {
                 let row = self.rows.get(id)?;
                 let is_direct = row.direct_connectivity == YesNo::Yes;
                 let at = || direct(row.transport, row.ip.as_deref(), row.port, row.ruri_domain.as_deref());
-                EndpointRef {
-                    aor,
-                    name: &row.name,
-                    secret: row.password.as_ref().map(Secret::reveal),
-                    client: self.rows.get(row.company)?,
-                    user: None,
-                    multi_contact: row.multi_contact,
-                    direct: is_direct.then(at),
-                }
+                let named = (row.name.as_str(), row.password.as_ref());
+                device(aor, named, self.rows.get(row.company)?, row.multi_contact, is_direct.then(at))
             }
             AorOwner::RetailAccount(id) => {
                 let row = self.rows.get(id)?;
                 let is_direct = row.direct_connectivity == YesNo::Yes;
                 let at = || direct(row.transport, row.ip.as_deref(), row.port, row.ruri_domain.as_deref());
-                EndpointRef {
-                    aor,
-                    name: &row.name,
-                    secret: row.password.as_ref().map(Secret::reveal),
-                    client: self.rows.get(row.company)?,
-                    user: None,
-                    multi_contact: row.multi_contact,
-                    direct: is_direct.then(at),
-                }
+                let named = (row.name.as_str(), row.password.as_ref());
+                device(aor, named, self.rows.get(row.company)?, row.multi_contact, is_direct.then(at))
             }
         };
         Some(found)
@@ -232,6 +211,17 @@ impl Snapshot {
     pub fn extension_by_id(&self, id: Id<Extension>) -> Option<&Extension> {
         self.rows.get(id)
     }
+}
+
+/// An endpoint that is no user's terminal.
+fn device<'a>(
+    aor: Aor,
+    (name, password): (&'a str, Option<&'a Secret>),
+    client: &'a Company,
+    multi_contact: bool,
+    direct: Option<DirectAddress<'a>>,
+) -> EndpointRef<'a> {
+    EndpointRef { aor, name, secret: password.map(Secret::reveal), client, user: None, multi_contact, direct }
 }
 
 /// Where a row says that its endpoint is.
