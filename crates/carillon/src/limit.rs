@@ -8,7 +8,6 @@ use model::draft::Change;
 use model::entities::Company;
 use model::{CallDirection, Id, OpenCall};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 use tracing::info;
 
@@ -33,16 +32,19 @@ fn costs(call: &OpenCall, clients: &BTreeSet<Id<Company>>) -> bool {
 }
 
 /// Hangs up what these clients pay for.
-pub(crate) async fn hang_up(calls: &Arc<AppServer>, clients: &BTreeSet<Id<Company>>) {
-    // A second time, for what was decided by the state before, at that very moment.
-    for _ in 0..2 {
-        let open = calls.open_calls().await;
-        let costly = open.iter().map(|(call, _)| call).filter(|call| costs(call, clients));
-        for call in costly.filter_map(|call| call.call.parse().ok()) {
-            info!(%call, "the call ends: its client has reached maxDailyUsage");
-            calls.hang_up(call, 403, "Daily limit reached");
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+pub(crate) async fn hang_up(calls: &AppServer, clients: &BTreeSet<Id<Company>>) {
+    end_calls(calls, clients).await;
+    // Once more, for what was decided by the state before, at that very moment.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    end_calls(calls, clients).await;
+}
+
+async fn end_calls(calls: &AppServer, clients: &BTreeSet<Id<Company>>) {
+    let open = calls.open_calls().await;
+    let costly = open.iter().map(|(call, _)| call).filter(|call| costs(call, clients));
+    for call in costly.filter_map(|call| call.call.parse().ok()) {
+        info!(%call, "the call ends: its client has reached maxDailyUsage");
+        calls.hang_up(call, 403, "Daily limit reached");
     }
 }
 
@@ -53,6 +55,7 @@ mod tests {
     use model::define::Entity as _;
     use model::rows::Row;
     use rust_decimal::Decimal;
+    use std::sync::Arc;
 
     fn client(id: u32, usage: u32) -> Option<Row> {
         let current_day_usage = Some(Decimal::from(usage));

@@ -20,7 +20,7 @@ use model::Cdr;
 use model::rows::{Row, Rows};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::config::{CallTable, ConfigError, ConfigStore, UnlistedCall};
 use store::{Store, StoreError, UnlistedKey};
 use tokio::sync::watch;
@@ -225,7 +225,7 @@ async fn work(
             let listed = list(&source, &lists, || live.rows(), &closing, &mut usage).await;
             let settled = match listed {
                 Ok(count) if !ends_with_all => {
-                    let settled = usage.settle(&lists, &live, Timestamp::now()).await;
+                    let settled = usage.settle(&lists, &live, Timestamp::now(), Instant::now()).await;
                     settled.map(|_| count).map_err(NotListed::from)
                 }
                 listed => listed,

@@ -227,6 +227,9 @@ impl Router {
         let special = self.index.numbers.is_special(&called, client.brand);
         if special {
             notes.add(|| Note::Special);
+        } else if client.has_reached_daily_limit() {
+            // Special numbers cost nothing, and some of them save lives.
+            return Err(Refusal::DailyLimit { client: client.id });
         }
         let (shown, ddi) = match client.kind {
             CompanyKind::Wholesale => (self.presented(call, &line, notes), None),
@@ -240,10 +243,6 @@ impl Router {
         };
         let way = match self.own_ddi(&called, client).filter(|_| !special) {
             Some(own) => Way::Inside(self.to_ddi(own, called, shown, None)?),
-            // Special numbers cost nothing, and some of them save lives.
-            None if !special && client.has_reached_daily_limit() => {
-                return Err(Refusal::DailyLimit { client: client.id });
-            }
             None => {
                 let wanted = Wanted { client, called, tag, fax: line.fax, now: call.now };
                 Way::Carriers(self.select(&wanted, facts, notes)?)

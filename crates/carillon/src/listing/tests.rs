@@ -488,28 +488,33 @@ async fn what_a_client_spent_today_is_what_its_calls_since_midnight_in_the_brand
     .await;
     // Whoever begins looks at all clients: what was noted by somebody who died is found.
     usage = DayUsage::default();
-    assert!(usage.settle(&lists, &live, midday).await.unwrap() >= 2);
+    let start = Instant::now();
+    assert!(usage.settle(&lists, &live, midday, start).await.unwrap() >= 2);
     assert_eq!((spent(1), spent(2)), ("0.0001".into(), "1.7501".into()));
     assert!(!client(2).has_reached_daily_limit());
-    assert_eq!(usage.settle(&lists, &live, midday).await.unwrap(), 0, "nothing is new");
+    let later = |seconds| start + Duration::from_secs(seconds);
+    assert_eq!(usage.settle(&lists, &live, midday, later(5)).await.unwrap(), 0, "nothing is new");
     // Client 1 was written a moment ago and is far from its limit; client 2 comes to it.
     let more = [
         (1, "2026-11-29T10:00:00Z", Outbound, Some("1")),
         (2, "2026-11-29T10:00:00Z", Outbound, Some("0.2499")),
     ];
     spends(&lists, &mut usage, &more).await;
-    tokio::time::timeout(Duration::from_secs(60), async {
-        while usage.settle(&lists, &live, midday).await.unwrap() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .expect("it comes to its limit");
+    assert_eq!(usage.settle(&lists, &live, midday, start).await.unwrap(), 0, "they were read just now");
+    assert_eq!(usage.settle(&lists, &live, midday, later(10)).await.unwrap(), 1);
     assert_eq!((spent(1), spent(2)), ("0.0001".into(), "2".into()));
     assert!(client(2).has_reached_daily_limit());
+    assert_eq!(usage.settle(&lists, &live, midday, later(59)).await.unwrap(), 0);
+    assert_eq!(
+        usage.settle(&lists, &live, midday, later(60)).await.unwrap(),
+        1,
+        "a minute after the last time"
+    );
+    assert_eq!(spent(1), "1.0001");
     // Midnight in Madrid, not here.
-    assert_eq!(usage.settle(&lists, &live, "2026-11-29T22:59:59Z".parse().unwrap()).await.unwrap(), 0);
-    assert_eq!(usage.settle(&lists, &live, "2026-11-29T23:00:00Z".parse().unwrap()).await.unwrap(), 2);
+    let at = |time: &str| time.parse::<Timestamp>().unwrap();
+    assert_eq!(usage.settle(&lists, &live, at("2026-11-29T22:59:59Z"), later(70)).await.unwrap(), 0);
+    assert_eq!(usage.settle(&lists, &live, at("2026-11-29T23:00:00Z"), later(71)).await.unwrap(), 2);
     assert_eq!((spent(1), spent(2)), ("0".into(), "0".into()));
     assert!(!client(2).has_reached_daily_limit());
 }

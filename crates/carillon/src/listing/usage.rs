@@ -24,8 +24,8 @@ use tracing::{error, info, warn};
 
 /// How often a client's usage is written while it is on one side of the limit: each time is an entry of the change log.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
-/// A client's calls are summed up again after so many times what the last time took.
-const REST: u32 = 20;
+/// A client's calls are summed up again after so long for each: reading one takes a fiftieth of that, or less.
+const REST: Duration = Duration::from_micros(500);
 /// The most that the field takes.
 const MOST: Decimal = Decimal::from_parts(999_999, 0, 0, false, 0);
 
@@ -62,16 +62,16 @@ impl DayUsage {
         self.charged.extend(calls.filter(|call| is_charged(call)).filter_map(|call| call.company));
     }
 
-    /// Sums up what has changed, and keeps it in the clients. How many clients that changed.
+    /// Sums up what has changed, and keeps it in the clients. How many clients that changed. `begun` is the same moment as `now`.
     pub(crate) async fn settle(
         &mut self,
         lists: &ConfigStore,
         live: &Live,
         now: Timestamp,
+        begun: Instant,
     ) -> Result<usize, NotSettled> {
         let rows = live.rows();
         let midnights = self.begin_days(&rows, now);
-        let begun = Instant::now();
         let is_due = |rest: Option<&Rest>| rest.is_none_or(|rest| rest.until <= begun);
         let due: Vec<_> =
             self.charged.iter().copied().filter(|client| is_due(self.rests.get(client))).collect();
@@ -82,12 +82,10 @@ impl DayUsage {
                 self.charged.remove(&id);
                 continue;
             };
-            let start = Instant::now();
-            let sum = spent(lists, id, *from).await?;
-            let end = Instant::now();
-            let rest = self.rests.entry(id).or_insert(Rest { until: end, kept: None });
-            rest.until = end + (end - start) * REST;
-            let kept_lately = rest.kept.is_some_and(|kept| end - kept < KEEP_EVERY);
+            let (sum, count) = spent(lists, id, *from).await?;
+            let rest = self.rests.entry(id).or_insert(Rest { until: begun, kept: None });
+            rest.until = begun + REST * count;
+            let kept_lately = rest.kept.is_some_and(|kept| begun < kept + KEEP_EVERY);
             if client.current_day_usage.unwrap_or_default() == sum {
                 self.charged.remove(&id);
             } else if !kept_lately
@@ -96,7 +94,7 @@ impl DayUsage {
                 sums.insert(id, sum);
             }
         }
-        self.keep(&rows, sums, live).await
+        self.keep(&rows, sums, live, begun).await
     }
 
     /// When the day of each brand began. Where that is another day than the last time, or there is no last time, all its clients are to be
@@ -123,6 +121,7 @@ impl DayUsage {
         rows: &Rows,
         sums: BTreeMap<Id<Company>, Decimal>,
         live: &Live,
+        now: Instant,
     ) -> Result<usize, NotSettled> {
         if sums.is_empty() {
             return Ok(0);
@@ -146,7 +145,6 @@ impl DayUsage {
                 kept
             }
         };
-        let now = Instant::now();
         for (id, sum) in &kept {
             self.charged.remove(id);
             if let Some(rest) = self.rests.get_mut(id) {
@@ -188,16 +186,22 @@ async fn change(live: &Live, sums: &BTreeMap<Id<Company>, Decimal>) -> Result<()
     live.change(None, &Who::system(), make).await.map(drop)
 }
 
-/// What the calls that a client made from this moment on cost.
-async fn spent(lists: &ConfigStore, client: Id<Company>, from: Timestamp) -> Result<Decimal, ConfigError> {
-    let sum = Arc::new(Mutex::new(Decimal::ZERO));
+/// What the calls that a client made from this moment on cost, and how many of its calls were read for that.
+async fn spent(
+    lists: &ConfigStore,
+    client: Id<Company>,
+    from: Timestamp,
+) -> Result<(Decimal, u32), ConfigError> {
+    let sum = Arc::new(Mutex::new((Decimal::ZERO, 0_u32)));
     let adding = Arc::clone(&sum);
     let calls = RecordQuery {
         reference: Some(("company", client.get())),
         from: Some(from),
+        // Each is read, and none is kept: there may be many.
         filter: Some(Arc::new(move |record| {
+            let (sum, count) = &mut *adding.lock();
+            *count = count.saturating_add(1);
             if let Some(call) = record.cast::<BillableCall>().filter(|call| is_charged(call)) {
-                let mut sum = adding.lock();
                 *sum = sum.saturating_add(call.price.unwrap_or_default());
             }
             false
@@ -206,6 +210,6 @@ async fn spent(lists: &ConfigStore, client: Id<Company>, from: Timestamp) -> Res
         ..RecordQuery::new(BillableCall::definition())
     };
     lists.query(&calls).await?;
-    let sum = *sum.lock();
-    Ok(sum.clamp(Decimal::ZERO, MOST))
+    let (sum, count) = *sum.lock();
+    Ok((sum.clamp(Decimal::ZERO, MOST), count))
 }
